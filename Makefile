@@ -1,0 +1,65 @@
+# Pyralog: one line a command; `make help` lists them.
+SHELL := /bin/bash
+ARGS ?=
+SEED ?=
+FUZZ_SECONDS ?= 60
+export FUZZ_SECONDS
+
+.DEFAULT_GOAL := build
+.PHONY: help build run test bench sim fuzz soak plants fresh demo format lint clean
+
+help: ## these lines
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+build: ## build the server: build/release/pyralog
+	@scripts/setup.sh run
+	@scripts/build.sh release pyralog
+
+run: build ## build and start the server (ARGS="--kafka 127.0.0.1:0 …")
+	@exec build/release/pyralog serve $(ARGS)
+
+test: ## every test, with a time budget
+	@scripts/test.sh
+
+test-%: ## one step of it: make test-unit (scripts/test.sh --list)
+	@scripts/test.sh $*
+
+bench: ## every benchmark of this machine, rewrites docs/benchmarks.md
+	@scripts/setup.sh bench
+	@scripts/bench.sh
+
+bench-%: ## one area of it: make bench-log
+	@scripts/setup.sh bench
+	@scripts/bench.sh $*
+
+sim: ## the simulation; SEED=n replays one
+	@scripts/setup.sh test
+	@scripts/sim.sh $(SEED)
+
+fuzz: ## every fuzzer for FUZZ_SECONDS (60)
+	@scripts/setup.sh test
+	@scripts/fuzz.sh
+
+soak: ## the full counts, in parts that resume; writes docs/soak.md
+	@scripts/setup.sh test
+	@scripts/soak.sh $(ARGS)
+
+plants: ## every planted defect must turn its test red
+	@scripts/setup.sh test
+	@python3 tests/plants/run.py $(ARGS)
+
+fresh: ## follow the README in a bare Debian 12
+	@tests/fresh/fresh.sh
+
+demo: build ## a real data set through kcat, in and out
+	@scripts/demo.sh
+
+format: ## clang-format over src, tests and bench
+	@git ls-files -z --cached --others --exclude-standard '*.h' '*.cc' | xargs -0r clang-format-22 -i
+
+lint: ## clang-tidy over src
+	@scripts/build.sh release pyralog
+	@git ls-files 'src/*.cc' | grep -v '_test\.cc$$' | xargs -r -P 2 -n 4 clang-tidy-22 --quiet -p build/release
+
+clean: ## remove build/, never ./data
+	@rm -rf build
