@@ -1,0 +1,155 @@
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/compression.h"
+#include "base/result.h"
+#include "model/fundamental.h"
+
+namespace pyralog::model {
+
+/// Kafka's record batch, format v2 (magic 2), is the one form in which records exist on the wire and
+/// on disk. 61 bytes of header, big-endian, then the records, compressed as a whole if at all.
+/// CRC-32C covers everything from `attributes` on; base offset, length, leader epoch and magic are
+/// outside it. Source: kafka.apache.org/documentation/#messageformat.
+inline constexpr std::size_t kBatchHeaderBytes = 61;
+/// base offset and length, which `length` does not count.
+inline constexpr std::size_t kBatchPrefixBytes = 12;
+
+struct BatchHeader {
+  std::int64_t base_offset = 0;
+  std::int32_t length = 0;  ///< bytes after this field
+  std::int32_t leader_epoch = -1;
+  std::int8_t magic = 2;
+  std::uint32_t crc = 0;
+  std::int16_t attributes = 0;
+  std::int32_t last_offset_delta = 0;
+  std::int64_t base_timestamp = -1;
+  std::int64_t max_timestamp = -1;
+  std::int64_t producer_id = -1;
+  std::int16_t producer_epoch = -1;
+  std::int32_t base_sequence = -1;
+  std::int32_t count = 0;
+
+  [[nodiscard]] std::size_t total_bytes() const {
+    return static_cast<std::size_t>(length) + kBatchPrefixBytes;
+  }
+  [[nodiscard]] std::int64_t last_offset() const { return base_offset + last_offset_delta; }
+  [[nodiscard]] std::int64_t next_offset() const { return last_offset() + 1; }
+  [[nodiscard]] Codec codec() const { return static_cast<Codec>(attributes & 7); }
+  [[nodiscard]] bool log_append_time() const { return (attributes & 8) != 0; }
+  [[nodiscard]] bool transactional() const { return (attributes & 16) != 0; }
+  [[nodiscard]] bool control() const { return (attributes & 32) != 0; }
+  [[nodiscard]] bool idempotent() const { return producer_id >= 0; }
+};
+
+/// Reads the 61 bytes; kOutOfRange if `bytes` holds fewer, kCorrupt if `length` is below the header's
+/// own rest (49) . Checks nothing else: see check_batch.
+[[nodiscard]] Result<BatchHeader> parse_batch_header(ByteView bytes);
+/// Writes the 61 bytes to `out`, which has room for them.
+void write_batch_header(const BatchHeader& header, std::uint8_t* out);
+
+/// The CRC-32C that `batch` (a whole batch) should carry.
+[[nodiscard]] std::uint32_t batch_crc(ByteView batch);
+
+/// What the leader writes into a batch it accepts, in place; the CRC stays valid.
+void assign_offset_and_epoch(MutableBytes batch, Offset base, Epoch epoch);
+/// For topics with log-append time: sets bit 3, both timestamps, and the CRC anew.
+void assign_append_time(MutableBytes batch, std::int64_t wall_ms);
+
+/// Why a batch was refused, for the wire's error code.
+enum class BatchFault : std::uint8_t {
+  kTruncated,          ///< fewer bytes than it says, or bytes after it
+  kBadMagic,           ///< magic other than 2
+  kBadCrc,
+  kBadCount,           ///< count ≤ 0 or ≠ last offset delta + 1
+  kBadProducer,        ///< id, epoch and sequence contradict one another
+  kBadTimestamp,       ///< no base timestamp, or max below base
+  kBadCodec,           ///< 5–7
+  kControl,            ///< clients may not write control batches
+  kTransactional,
+  kTooLarge,
+  kBadRecord,          ///< an uncompressed record does not parse or its deltas are off
+  kNullKey,            ///< a record without key on a compacted topic
+};
+[[nodiscard]] const char* describe(BatchFault fault);
+
+struct BatchCheck {
+  std::size_t max_bytes = 1048588;  ///< of one whole batch; topic setting max.message.bytes
+  bool require_keys = false;        ///< compacted topic
+  bool open_compressed = false;     ///< topic setting record.validation=full
+  std::size_t max_inflated_bytes = 100u << 20;  ///< bound for opening compressed records
+};
+
+/// Judges one batch that a client sent: `bytes` must be exactly one batch. Header, CRC and, where
+/// they are not compressed (or must be opened), every record. nullopt = sound; `header` is filled in
+/// whenever it could be read. Pure.
+[[nodiscard]] std::optional<BatchFault> check_batch(ByteView bytes, const BatchCheck& check,
+                                                    BatchHeader& header);
+
+struct HeaderView {
+  std::string_view name;
+  std::optional<ByteView> value;
+};
+
+/// One record; views into the batch or its inflated copy.
+struct RecordView {
+  std::int64_t offset = 0;
+  std::int64_t timestamp = -1;
+  std::optional<ByteView> key;
+  std::optional<ByteView> value;  ///< none = tombstone
+  std::vector<HeaderView> headers;
+};
+
+/// Walks the records of one batch whose CRC has been checked. Inflates at most `max_inflated_bytes`.
+/// `next` yields nullopt after the last; kCorrupt when the bytes break the format.
+class RecordReader {
+ public:
+  [[nodiscard]] static Result<RecordReader> open(ByteView batch, std::size_t max_inflated_bytes);
+  [[nodiscard]] Result<std::optional<RecordView>> next();
+  [[nodiscard]] const BatchHeader& header() const { return header_; }
+
+ private:
+  BatchHeader header_;
+  Bytes inflated_;
+  ByteView batch_records_;  ///< uncompressed: view into the caller's batch
+  std::size_t position_ = 0;
+  std::int32_t index_ = 0;
+};
+
+struct NewRecord {
+  std::int64_t timestamp = -1;
+  std::optional<ByteView> key;
+  std::optional<ByteView> value;
+  std::vector<HeaderView> headers;
+};
+
+/// Collects records and builds one batch; used by the client, the coordinators and tests.
+class BatchBuilder {
+ public:
+  explicit BatchBuilder(Codec codec = Codec::kNone) : codec_(codec) {}
+  BatchBuilder& producer(std::int64_t id, std::int16_t epoch, std::int32_t base_sequence);
+  BatchBuilder& attributes(std::int16_t extra);  ///< or-ed to the codec; control, transactional
+  void add(const NewRecord& record);
+  [[nodiscard]] std::int32_t count() const { return count_; }
+  /// Uncompressed size of the batch so far.
+  [[nodiscard]] std::size_t size_bytes() const;
+  /// The finished batch with base offset `base`; at least one record has been added.
+  [[nodiscard]] Result<Bytes> build(Offset base = Offset(0)) const;
+
+ private:
+  Codec codec_;
+  std::int16_t extra_ = 0;
+  std::int64_t producer_id_ = -1;
+  std::int16_t producer_epoch_ = -1;
+  std::int32_t base_sequence_ = -1;
+  std::int64_t base_timestamp_ = -1;
+  std::int64_t max_timestamp_ = -1;
+  std::int32_t count_ = 0;
+  Bytes records_;
+};
+
+}  // namespace pyralog::model
