@@ -279,11 +279,16 @@ Result<Bytes> zstd_decompress(ByteView in, std::size_t max_bytes) {
 
 const char* name(Codec codec) {
   switch (codec) {
-    case Codec::kNone: return "none";
-    case Codec::kGzip: return "gzip";
-    case Codec::kSnappy: return "snappy";
-    case Codec::kLz4: return "lz4";
-    case Codec::kZstd: return "zstd";
+    case Codec::kNone:
+      return "none";
+    case Codec::kGzip:
+      return "gzip";
+    case Codec::kSnappy:
+      return "snappy";
+    case Codec::kLz4:
+      return "lz4";
+    case Codec::kZstd:
+      return "zstd";
   }
   return "unknown";
 }
@@ -291,11 +296,16 @@ const char* name(Codec codec) {
 Result<Bytes> compress(Codec codec, ByteView in) {
   if (in.size() > kMaxInput) return too_large(codec, kMaxInput);
   switch (codec) {
-    case Codec::kNone: return Bytes(in.begin(), in.end());
-    case Codec::kGzip: return gzip_compress(in);
-    case Codec::kSnappy: return snappy_compress(in);
-    case Codec::kLz4: return lz4_compress(in);
-    case Codec::kZstd: return zstd_compress(in);
+    case Codec::kNone:
+      return Bytes(in.begin(), in.end());
+    case Codec::kGzip:
+      return gzip_compress(in);
+    case Codec::kSnappy:
+      return snappy_compress(in);
+    case Codec::kLz4:
+      return lz4_compress(in);
+    case Codec::kZstd:
+      return zstd_compress(in);
   }
   return fail(Code::kUnsupported, "compression codec is none of Kafka's five");
 }
@@ -308,10 +318,14 @@ Result<Bytes> decompress(Codec codec, ByteView in, std::size_t max_bytes) {
     case Codec::kNone:
       if (in.size() > max_bytes) return too_large(codec, max_bytes);
       return Bytes(in.begin(), in.end());
-    case Codec::kGzip: return gzip_decompress(in, max_bytes);
-    case Codec::kSnappy: return snappy_decompress(in, max_bytes);
-    case Codec::kLz4: return lz4_decompress(in, max_bytes);
-    case Codec::kZstd: return zstd_decompress(in, max_bytes);
+    case Codec::kGzip:
+      return gzip_decompress(in, max_bytes);
+    case Codec::kSnappy:
+      return snappy_decompress(in, max_bytes);
+    case Codec::kLz4:
+      return lz4_decompress(in, max_bytes);
+    case Codec::kZstd:
+      return zstd_decompress(in, max_bytes);
   }
   return fail(Code::kUnsupported, "compression codec is none of Kafka's five");
 }

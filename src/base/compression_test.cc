@@ -40,7 +40,8 @@ INSTANTIATE_TEST_SUITE_P(Compression, EveryCodec, testing::ValuesIn(kCompressors
                          [](const auto& info) { return std::string(name(info.param)); });
 
 TEST_P(EveryCodec, round_trip_of_every_size_around_the_blocks) {
-  for (const std::size_t size : {0u, 1u, 2u, 100u, 32767u, 32768u, 32769u, 65536u, 65537u, 300000u}) {
+  for (const std::size_t size :
+       {0u, 1u, 2u, 100u, 32767u, 32768u, 32769u, 65536u, 65537u, 300000u}) {
     const Bytes in = text(size);
     EXPECT_EQ(decompress(GetParam(), must_compress(GetParam(), in), kPlenty), in) << size;
   }
@@ -92,8 +93,8 @@ TEST_P(EveryCodec, survives_every_bit_flip) {
 
 TEST_P(EveryCodec, reads_several_frames_in_a_row) {
   if (GetParam() == Codec::kSnappy) {
-    const Bytes two = join(must_compress(Codec::kSnappy, text(50000)),
-                           must_compress(Codec::kSnappy, text(70)));
+    const Bytes two =
+        join(must_compress(Codec::kSnappy, text(50000)), must_compress(Codec::kSnappy, text(70)));
     EXPECT_EQ(decompress(Codec::kSnappy, two, kPlenty), join(text(50000), text(70)));
     return;
   }
@@ -127,7 +128,7 @@ TEST(Snappy, reads_raw_data_as_librdkafka_writes_it) {
 
 TEST(Snappy, writes_the_framing_of_snappy_java) {
   const Bytes packed = must_compress(Codec::kSnappy, as_bytes("hello"));
-  const Bytes expected = {0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0,   0,   0,   0,   1,  0,  0,
+  const Bytes expected = {0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0,    0,   0,   0,   1,   0,  0,
                           0,    1,   0,   0,   0,   7,   5,   0x10, 'h', 'e', 'l', 'l', 'o'};
   EXPECT_EQ(packed, expected);
 }

@@ -13,7 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto packed = compress(codec, rest);
   if (!packed) std::abort();
   const auto back = decompress(codec, *packed, rest.size());
-  if (!back || back->size() != rest.size() || !std::equal(back->begin(), back->end(), rest.begin())) {
+  if (!back || back->size() != rest.size() ||
+      !std::equal(back->begin(), back->end(), rest.begin())) {
     std::abort();
   }
   return 0;

@@ -25,7 +25,8 @@ TEST(Murmur2, agrees_with_the_java_client) {
 
 TEST(KafkaPartition, takes_the_hash_without_its_sign) {
   EXPECT_EQ(kafka_partition(as_bytes("abc"), 10), 7u);
-  EXPECT_EQ(kafka_partition(as_bytes("21"), 7), (static_cast<std::uint32_t>(-973932308) & 0x7fffffffu) % 7);
+  EXPECT_EQ(kafka_partition(as_bytes("21"), 7),
+            (static_cast<std::uint32_t>(-973932308) & 0x7fffffffu) % 7);
   EXPECT_EQ(kafka_partition(as_bytes(""), 1), 0u);
 }
 

@@ -54,7 +54,9 @@ TEST(Varint, of_32_bits_refuses_wider_values_and_does_not_move) {
 template <typename T>
 T edge_or_any() {
   using Limits = std::numeric_limits<T>;
-  return *rc::gen::oneOf(rc::gen::arbitrary<T>(), rc::gen::element<T>(Limits::min(), Limits::max(), T{0}, T(63), T(64), T(127), T(128)));
+  return *rc::gen::oneOf(
+      rc::gen::arbitrary<T>(),
+      rc::gen::element<T>(Limits::min(), Limits::max(), T{0}, T(63), T(64), T(127), T(128)));
 }
 
 RC_GTEST_PROP(Varint, unsigned_round_trip, ()) {
