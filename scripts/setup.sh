@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # Installs what building (run), testing (test) and measuring (bench) Pyralog needs.
 #
-#   scripts/setup.sh run|test|bench [--print]
+#   scripts/setup.sh run|test|bench|demo [--print]
 #
-# Each list contains the one before it. The script says what it installs and why; a stamp makes the
+# Each of the first three lists contains the one before it; demo is what `make demo` needs beside
+# the built server. The script says what it installs and why; a stamp makes the
 # second call instant and offline. --print shows the list and changes nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 usage() {
-  echo "usage: scripts/setup.sh run|test|bench [--print]" >&2
+  echo "usage: scripts/setup.sh run|test|bench|demo [--print]" >&2
   exit 2
 }
 
 LIST=${1:-}
 PRINT=${2:-}
-case "$LIST" in run | test | bench) ;; *) usage ;; esac
+case "$LIST" in run | test | bench | demo) ;; *) usage ;; esac
 case "$PRINT" in "" | --print) ;; *) usage ;; esac
 
 # package | why
@@ -67,6 +68,11 @@ BENCH_PACKAGES="
 libbenchmark-dev|micro benchmarks
 "
 
+DEMO_PACKAGES="
+kcat|a Kafka client we did not write
+iso-codes|a real data set for the round trip
+"
+
 say() { printf 'setup: %s\n' "$*"; }
 die() {
   printf 'setup: %s\n' "$*" >&2
@@ -81,6 +87,10 @@ has_java_17() {
 }
 
 wanted() {
+  if [ "$LIST" = demo ]; then
+    printf '%s' "$DEMO_PACKAGES"
+    return 0
+  fi
   printf '%s' "$RUN_PACKAGES"
   [ "$LIST" = run ] && return 0
   printf '%s' "$TEST_PACKAGES"
@@ -116,8 +126,10 @@ STAMP=$STAMP_DIR/$LIST.stamp
 FINGERPRINT=$(cat scripts/setup.sh /etc/os-release 2>/dev/null | sha256sum | cut -d' ' -f1)
 
 clients_and_peers() {
-  if [ "$LIST" != run ] && [ -f tests/clients/setup.sh ]; then bash tests/clients/setup.sh; fi
-  if [ "$LIST" = bench ] && [ -f bench/setup.sh ]; then bash bench/setup.sh; fi
+  case "$LIST" in
+    test) bash tests/clients/setup.sh ;;
+    bench) bash tests/clients/setup.sh && bash bench/setup.sh ;;
+  esac
 }
 
 if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$FINGERPRINT" ]; then

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs the benchmarks: scripts/bench.sh [AREA]. Every area is a file bench/AREA.sh or bench/AREA.py.
+#
+# Without an area all of them run, one after the other; each rewrites its part of docs/benchmarks.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/build.sh release pyralog
+if grep -qs PYRALOG_BENCH bench/CMakeLists.txt; then
+  cmake -S . -B build/release -DPYRALOG_BENCH=ON >/dev/null
+  scripts/build.sh release
+fi
+
+areas() {
+  find bench -maxdepth 1 -type f \( -name 'bench_*.sh' -o -name 'bench_*.py' \) -printf '%f\n' |
+    sed 's/^bench_//; s/\.[a-z]*$//' | sort
+}
+run_area() {
+  local file
+  for file in "bench/bench_$1.sh" "bench/bench_$1.py"; do
+    if [ -f "$file" ]; then
+      case "$file" in *.py) python3 "$file" ;; *) bash "$file" ;; esac
+      return
+    fi
+  done
+  echo "bench: no area '$1'; there are: $(areas | paste -sd' ')" >&2
+  return 2
+}
+
+if [ $# -gt 0 ]; then
+  run_area "$1"
+else
+  for area in $(areas); do run_area "$area"; done
+fi
