@@ -1,0 +1,168 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "catalog/cow_map.h"
+#include "catalog/entry.h"
+#include "catalog/topic_config.h"
+#include "model/fundamental.h"
+
+namespace pyralog::catalog {
+
+struct Node {
+  NodeId id;
+  Uuid incarnation;
+  std::uint64_t boot_counter = 0;
+  std::string host;
+  std::int32_t port = 0;
+  std::string rack;
+  std::vector<Uuid> retired;  ///< incarnations that were replaced; they never come back
+  friend bool operator==(const Node&, const Node&) = default;
+};
+
+/// The record of the newest epoch of a partition.
+struct EpochRecord {
+  Epoch epoch;
+  Offset start;
+  std::optional<Offset> end;  ///< set once sealed
+  NodeId leader;
+  std::vector<Replica> replicas;
+  std::uint16_t write_quorum = 1;
+  friend bool operator==(const EpochRecord&, const EpochRecord&) = default;
+};
+
+struct LostRecord {
+  Offset from;
+  Offset to;
+  std::string reason;
+  WallMs at;
+  friend bool operator==(const LostRecord&, const LostRecord&) = default;
+};
+
+struct Partition {
+  PartitionIndex index;
+  std::vector<NodeId> replicas;         ///< assigned, in order of preference
+  Epoch highest_proposed;               ///< 0 = none yet
+  NodeId candidate;                     ///< who proposed it
+  std::optional<EpochRecord> current;   ///< none until the first activation
+  std::vector<EpochStart> epochs;       ///< oldest first, without those that hold no record
+  std::vector<LostRecord> lost;         ///< the newest 64
+  friend bool operator==(const Partition&, const Partition&) = default;
+};
+
+/// A topic as of one position of the metadata log; never changes, any thread.
+struct Topic {
+  TopicId id;
+  std::string name;
+  WallMs created;
+  Settings settings;
+  TopicConfig config;
+  std::vector<std::shared_ptr<const Partition>> partitions;
+  [[nodiscard]] bool internal() const { return is_internal(name); }
+  [[nodiscard]] static bool is_internal(std::string_view topic_name) {
+    return topic_name == "__consumer_offsets" || topic_name == "__transaction_state";
+  }
+};
+bool operator==(const Topic& a, const Topic& b);
+
+using TopicPtr = std::shared_ptr<const Topic>;
+
+struct MachineGrant {
+  NodeId node;
+  std::uint64_t ceiling_ms = 0;
+  friend bool operator==(const MachineGrant&, const MachineGrant&) = default;
+};
+
+/// What exists and where: the state machine over the metadata log. Pure. A value: a copy costs a few
+/// reference counts and shares everything until one of the two changes, so `cluster` applies an
+/// entry to a copy and hands `shared_ptr<const Catalog>` to all shards.
+class Catalog {
+ public:
+  /// Takes the entry at `position` (growing, gaps allowed). An error (kInvalidArgument, kNotFound,
+  /// kAlreadyExists, kFenced, …) is a refusal and leaves the state, the position too, unchanged.
+  /// The same entries give the same state everywhere.
+  [[nodiscard]] Result<void> apply(const Entry& entry, std::uint64_t position);
+  /// Position of the last applied entry; 0 = none.
+  [[nodiscard]] std::uint64_t position() const { return position_; }
+
+  [[nodiscard]] const Uuid& cluster() const { return cluster_; }  ///< nil before ClusterCreated
+  [[nodiscard]] std::uint16_t epoch_groups() const { return epoch_groups_; }
+
+  [[nodiscard]] const Node* node(NodeId id) const;
+  [[nodiscard]] const std::map<NodeId, Node>& nodes() const { return *nodes_; }
+
+  /// Null if there is none.
+  [[nodiscard]] TopicPtr topic(std::string_view name) const;
+  [[nodiscard]] TopicPtr topic(const TopicId& id) const;
+  [[nodiscard]] std::size_t topic_count() const { return by_name_.size(); }
+  /// All topics by name.
+  [[nodiscard]] std::vector<TopicPtr> topics() const;
+  /// The topic that `name` would collide with in metric names, where '.' and '_' are one; null if
+  /// none. A topic of the very name counts.
+  [[nodiscard]] TopicPtr collision(std::string_view name) const;
+  /// True if a topic of this id existed and was deleted: its files may go.
+  [[nodiscard]] bool was_deleted(const TopicId& id) const;
+
+  /// Null if the topic or the partition does not exist. Alive as long as this catalog.
+  [[nodiscard]] const Partition* partition(const PartitionId& id) const;
+
+  [[nodiscard]] const Settings& cluster_settings() const { return *cluster_settings_; }
+  [[nodiscard]] std::int64_t next_producer_id() const { return next_producer_id_; }
+  [[nodiscard]] const std::map<std::uint16_t, MachineGrant>& machine_grants() const {
+    return *machines_;
+  }
+
+  /// The whole state: magic, version, body, CRC-32C.
+  [[nodiscard]] Bytes encode_snapshot() const;
+  /// kUnsupported for a newer version, kCorrupt for any other damage.
+  [[nodiscard]] static Result<Catalog> decode_snapshot(ByteView bytes);
+
+  friend bool operator==(const Catalog& a, const Catalog& b);
+
+ private:
+  Result<void> take(const ClusterCreated& entry);
+  Result<void> take(const NodeRegistered& entry);
+  Result<void> take(const TopicCreated& entry);
+  Result<void> take(const TopicDeleted& entry);
+  Result<void> take(const PartitionsAdded& entry);
+  Result<void> take(const TopicSettingsChanged& entry);
+  Result<void> take(const ClusterSettingsChanged& entry);
+  Result<void> take(const EpochProposed& entry);
+  Result<void> take(const EpochsActivated& entry);
+  Result<void> take(const EpochSealed& entry);
+  Result<void> take(const ProducerIdBlock& entry);
+  Result<void> take(const LostRange& entry);
+  Result<void> take(const MachineIdGranted& entry);
+
+  void put(TopicPtr topic);
+  Result<void> check_replicas(const std::vector<std::vector<NodeId>>& partitions,
+                              std::string_view topic) const;
+  Result<Partition> activated(const Partition& before, const EpochActivation& a) const;
+  /// Replaces one partition; the topic and the partition exist.
+  void put_partition(const PartitionId& id, Partition partition);
+
+  std::uint64_t position_ = 0;
+  Uuid cluster_;
+  std::uint16_t epoch_groups_ = 0;
+  WallMs created_;
+  std::int64_t next_producer_id_ = 0;
+  std::shared_ptr<const std::map<NodeId, Node>> nodes_ =
+      std::make_shared<const std::map<NodeId, Node>>();
+  std::shared_ptr<const Settings> cluster_settings_ = std::make_shared<const Settings>();
+  std::shared_ptr<const std::map<std::uint16_t, MachineGrant>> machines_ =
+      std::make_shared<const std::map<std::uint16_t, MachineGrant>>();
+  CowMap<std::string, TopicPtr> by_name_;
+  CowMap<TopicId, TopicPtr> by_id_;
+  CowMap<std::string, TopicPtr> by_metric_name_;  ///< names with '.' or '_', '.' written as '_'
+  CowMap<TopicId, std::uint64_t> deleted_;        ///< → position of the deletion
+};
+
+}  // namespace pyralog::catalog

@@ -1,0 +1,198 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "model/fundamental.h"
+
+namespace pyralog::catalog {
+
+/// The newest form of the metadata log that this build understands. An entry carries the level that
+/// brought its form in; a newer one is refused (kUnsupported), never skipped.
+inline constexpr std::uint16_t kFeatureLevel = 1;
+
+/// Bounds on what one entry may hold; decode and apply refuse more.
+inline constexpr std::size_t kMaxPartitionsPerTopic = 100'000;
+inline constexpr std::size_t kMaxReplicas = 64;
+inline constexpr std::size_t kMaxSettings = 1'000;
+inline constexpr std::size_t kMaxSettingBytes = 1u << 16;
+inline constexpr std::size_t kMaxActivationsPerEntry = 10'000;
+
+/// Setting name → value, as written by the user; only what differs from the defaults.
+using Settings = std::map<std::string, std::string, std::less<>>;
+/// Setting name → new value, or none to go back to the default.
+using SettingChanges = std::map<std::string, std::optional<std::string>, std::less<>>;
+
+/// A disk that holds a partition: the node, and the incarnation of its data directory. A replaced
+/// disk is another replica, for it remembers nothing.
+struct Replica {
+  NodeId node;
+  Uuid incarnation;
+  friend auto operator<=>(const Replica&, const Replica&) = default;
+};
+
+/// The first entry of every metadata log.
+struct ClusterCreated {
+  Uuid cluster;
+  std::uint16_t epoch_groups = 16;  ///< fixed for good at the first start
+  WallMs created;
+  friend bool operator==(const ClusterCreated&, const ClusterCreated&) = default;
+};
+
+/// A data directory's cookie, registered before its node serves. With the incarnation that is
+/// already known, `boot_counter` must have grown; another incarnation needs `replace_disk`.
+struct NodeRegistered {
+  NodeId node;
+  Uuid incarnation;
+  std::uint64_t boot_counter = 0;
+  std::string host;  ///< what clients are told
+  std::int32_t port = 0;
+  std::string rack;
+  bool replace_disk = false;
+  friend bool operator==(const NodeRegistered&, const NodeRegistered&) = default;
+};
+
+struct TopicCreated {
+  TopicId id;
+  std::string name;
+  std::vector<std::vector<NodeId>> partitions;  ///< replicas in order of preference
+  Settings settings;
+  WallMs created;
+  friend bool operator==(const TopicCreated&, const TopicCreated&) = default;
+};
+
+struct TopicDeleted {
+  TopicId id;
+  friend bool operator==(const TopicDeleted&, const TopicDeleted&) = default;
+};
+
+struct PartitionsAdded {
+  TopicId id;
+  PartitionIndex first;  ///< the number of partitions before
+  std::vector<std::vector<NodeId>> partitions;
+  friend bool operator==(const PartitionsAdded&, const PartitionsAdded&) = default;
+};
+
+struct TopicSettingsChanged {
+  TopicId id;
+  SettingChanges changes;
+  friend bool operator==(const TopicSettingsChanged&, const TopicSettingsChanged&) = default;
+};
+
+/// Defaults for all topics, under the broker's names for them ("log.retention.ms").
+struct ClusterSettingsChanged {
+  SettingChanges changes;
+  friend bool operator==(const ClusterSettingsChanged&, const ClusterSettingsChanged&) = default;
+};
+
+/// Step 2 of a recovery: `candidate` reserves `epoch`, above every epoch ever proposed.
+struct EpochProposed {
+  PartitionId partition;
+  Epoch epoch;
+  NodeId candidate;
+  friend bool operator==(const EpochProposed&, const EpochProposed&) = default;
+};
+
+/// Step 5: seals the epoch before at `start` and activates `epoch` there, in one. Refused if `epoch`
+/// is below the highest proposed, or is that and `leader` is not who proposed it. An epoch above the
+/// highest proposed is proposed by this very record (all that a partition with one replica needs).
+struct EpochActivation {
+  PartitionId partition;
+  Epoch epoch;
+  Offset start;      ///< = end of the epoch before; only unclean recovery may go below its start
+  Offset log_start;  ///< epochs that end at or below it are forgotten
+  NodeId leader;
+  std::vector<Replica> replicas;
+  std::uint16_t write_quorum = 1;  ///< W
+  friend bool operator==(const EpochActivation&, const EpochActivation&) = default;
+};
+
+/// All partitions that a starting node leads, in one record; applied wholly or not at all.
+struct EpochsActivated {
+  std::vector<EpochActivation> activations;
+  friend bool operator==(const EpochsActivated&, const EpochsActivated&) = default;
+};
+
+/// Closes the current epoch without opening another: nobody may append until the next activation,
+/// which must start at `end`.
+struct EpochSealed {
+  PartitionId partition;
+  Epoch epoch;
+  Offset end;
+  friend bool operator==(const EpochSealed&, const EpochSealed&) = default;
+};
+
+/// Producer ids [start, start + count) are handed to `node`.
+struct ProducerIdBlock {
+  std::int64_t start = 0;
+  std::int32_t count = 0;
+  NodeId node;
+  friend bool operator==(const ProducerIdBlock&, const ProducerIdBlock&) = default;
+};
+
+/// Records [from, to) may be missing, and why; kept to be shown.
+struct LostRange {
+  PartitionId partition;
+  Offset from;
+  Offset to;
+  std::string reason;
+  WallMs at;
+  friend bool operator==(const LostRange&, const LostRange&) = default;
+};
+
+/// A Scarab machine id lent to a node, which may issue ids up to `ceiling_ms` (milliseconds since
+/// the Scarab epoch); the ceiling only grows.
+struct MachineIdGranted {
+  std::uint16_t machine = 0;
+  NodeId node;
+  std::uint64_t ceiling_ms = 0;
+  friend bool operator==(const MachineIdGranted&, const MachineIdGranted&) = default;
+};
+
+/// One record of the metadata log. Types are numbered on disk by EntryType.
+using Entry = std::variant<ClusterCreated, NodeRegistered, TopicCreated, TopicDeleted,
+                           PartitionsAdded, TopicSettingsChanged, ClusterSettingsChanged,
+                           EpochProposed, EpochsActivated, EpochSealed, ProducerIdBlock, LostRange,
+                           MachineIdGranted>;
+
+enum class EntryType : std::uint16_t {
+  kClusterCreated = 1,
+  kNodeRegistered = 2,
+  kTopicCreated = 3,
+  kTopicDeleted = 4,
+  kPartitionsAdded = 5,
+  kTopicSettingsChanged = 6,
+  kClusterSettingsChanged = 7,
+  kEpochProposed = 8,
+  kEpochsActivated = 9,
+  kEpochSealed = 10,
+  kProducerIdBlock = 11,
+  kLostRange = 12,
+  kMachineIdGranted = 13,
+};
+[[nodiscard]] EntryType type_of(const Entry& entry);
+/// "topic_created" and so on, for logs and `inspect`.
+[[nodiscard]] const char* name(EntryType type);
+
+/// u16 type, u16 version, u16 feature level, then the body; little-endian. The journal around it
+/// carries length and checksum.
+[[nodiscard]] Bytes encode_entry(const Entry& entry);
+/// kUnsupported for a type, version or level newer than ours (the message names the level);
+/// kCorrupt for anything else that encode_entry does not write, bytes left over included.
+[[nodiscard]] Result<Entry> decode_entry(ByteView bytes);
+
+/// The pieces that entries and snapshots share.
+void write_settings(Writer& out, const Settings& settings);
+[[nodiscard]] Result<Settings> read_settings(Reader& in);
+void write_uuid(Writer& out, const Uuid& id);
+[[nodiscard]] Uuid read_uuid(Reader& in);
+
+}  // namespace pyralog::catalog

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/time.h"
+#include "catalog/catalog.h"
+#include "catalog/entry.h"
+#include "model/kafka_error.h"
+
+namespace pyralog::catalog {
+
+/// Turns what a client asks for into the entry to propose, or into Kafka's error for it. Pure. What
+/// is planned here against a catalogue, that catalogue's `apply` accepts.
+
+struct TopicError {
+  KafkaError code = KafkaError::kUnknownServerError;
+  std::string message;
+};
+template <typename T>
+using Planned = std::expected<T, TopicError>;
+
+/// Partition → replicas, from a client that places by itself.
+using ManualAssignment = std::map<std::int32_t, std::vector<NodeId>>;
+
+struct PlanOptions {
+  std::int32_t default_partitions = 1;
+  std::int32_t max_partitions = 10'000;  ///< of one topic
+};
+
+struct CreateTopic {
+  std::string name;
+  std::int32_t partitions = -1;  ///< −1 = default; −1 also with `assignment`
+  std::int16_t replication_factor = -1;  ///< −1 = min(3, nodes)
+  ManualAssignment assignment;
+  SettingChanges settings;  ///< a null value is refused, as Kafka does
+};
+[[nodiscard]] Planned<TopicCreated> plan_create_topic(const CreateTopic& request,
+                                                      const Catalog& catalog, WallMs now,
+                                                      const Uuid& id,
+                                                      const PlanOptions& options = {});
+
+[[nodiscard]] Planned<TopicDeleted> plan_delete_topic(std::string_view name, const Catalog& catalog);
+[[nodiscard]] Planned<TopicDeleted> plan_delete_topic(const TopicId& id, const Catalog& catalog);
+
+struct CreatePartitions {
+  std::string name;
+  std::int32_t count = 0;  ///< the total afterwards
+  std::optional<std::vector<std::vector<NodeId>>> assignments;  ///< of the new ones
+};
+[[nodiscard]] Planned<PartitionsAdded> plan_create_partitions(const CreatePartitions& request,
+                                                              const Catalog& catalog,
+                                                              const PlanOptions& options = {});
+
+/// Numbered as IncrementalAlterConfigs does.
+enum class AlterOp : std::int8_t { kSet = 0, kDelete = 1, kAppend = 2, kSubtract = 3 };
+struct AlterSetting {
+  std::string name;
+  AlterOp op = AlterOp::kSet;
+  std::optional<std::string> value;
+};
+/// IncrementalAlterConfigs on a topic. An entry without changes means: nothing to propose.
+[[nodiscard]] Planned<TopicSettingsChanged> plan_alter_topic(std::string_view name,
+                                                             const std::vector<AlterSetting>& ops,
+                                                             const Catalog& catalog);
+/// AlterConfigs on a topic: `settings` become all there is.
+[[nodiscard]] Planned<TopicSettingsChanged> plan_replace_topic_settings(
+    std::string_view name, const SettingChanges& settings, const Catalog& catalog);
+/// IncrementalAlterConfigs on the brokers' defaults (resource BROKER with an empty name).
+[[nodiscard]] Planned<ClusterSettingsChanged> plan_alter_cluster(
+    const std::vector<AlterSetting>& ops, const Catalog& catalog);
+
+/// Spreads `partitions` × `replicas` over the nodes: leaders go round, followers start one further
+/// each round, and nodes are taken in turns from the racks, so replicas of a partition share a rack
+/// only if there are fewer racks than replicas. `replicas` ≤ nodes; `first` is where to begin.
+[[nodiscard]] std::vector<std::vector<NodeId>> place(const std::map<NodeId, Node>& nodes,
+                                                     std::size_t partitions, std::size_t replicas,
+                                                     std::uint64_t first);
+
+}  // namespace pyralog::catalog
