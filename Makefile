@@ -42,7 +42,7 @@ fuzz: ## every fuzzer for FUZZ_SECONDS (60)
 
 soak: ## the full counts, in parts that resume; writes docs/soak.md
 	@scripts/setup.sh test
-	@scripts/soak.sh $(ARGS)
+	@python3 scripts/soak.py $(ARGS)
 
 plants: ## every planted defect must turn its test red
 	@scripts/setup.sh test
