@@ -105,7 +105,8 @@ struct RecordView {
 };
 
 /// Walks the records of one batch whose CRC has been checked. Inflates at most `max_inflated_bytes`.
-/// `next` yields nullopt after the last; kCorrupt when the bytes break the format.
+/// `next` yields nullopt after the last; kCorrupt when the bytes break the format. Offsets ascend but
+/// may have gaps, as compaction leaves them. Views live as long as the reader and the batch.
 class RecordReader {
  public:
   [[nodiscard]] static Result<RecordReader> open(ByteView batch, std::size_t max_inflated_bytes);
@@ -118,6 +119,7 @@ class RecordReader {
   ByteView batch_records_;  ///< uncompressed: view into the caller's batch
   std::size_t position_ = 0;
   std::int32_t index_ = 0;
+  std::int32_t last_delta_ = -1;
 };
 
 struct NewRecord {

@@ -1,0 +1,110 @@
+#include <algorithm>
+
+#include "base/varint.h"
+#include "model/record_batch.h"
+
+namespace pyralog::model {
+namespace {
+
+std::size_t nullable_size(std::size_t length) {
+  return base::varint_size(static_cast<std::int64_t>(length)) + length;
+}
+std::size_t nullable_size(const std::optional<ByteView>& bytes) {
+  return bytes ? nullable_size(bytes->size()) : base::varint_size(-1);
+}
+
+void put(Bytes& out, ByteView bytes) {
+  base::encode_varint(out, static_cast<std::int64_t>(bytes.size()));
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+void put(Bytes& out, const std::optional<ByteView>& bytes) {
+  if (bytes) {
+    put(out, *bytes);
+  } else {
+    base::encode_varint(out, -1);
+  }
+}
+
+/// a − b modulo 2⁶⁴; timestamps of honest callers never wrap.
+std::int64_t difference(std::int64_t a, std::int64_t b) {
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) - static_cast<std::uint64_t>(b));
+}
+
+}  // namespace
+
+BatchBuilder& BatchBuilder::producer(std::int64_t id, std::int16_t epoch,
+                                     std::int32_t base_sequence) {
+  producer_id_ = id;
+  producer_epoch_ = epoch;
+  base_sequence_ = base_sequence;
+  return *this;
+}
+
+BatchBuilder& BatchBuilder::attributes(std::int16_t extra) {
+  extra_ = extra;
+  return *this;
+}
+
+void BatchBuilder::add(const NewRecord& record) {
+  if (count_ == 0) base_timestamp_ = max_timestamp_ = record.timestamp;
+  max_timestamp_ = std::max(max_timestamp_, record.timestamp);
+  const std::int64_t timestamp_delta = difference(record.timestamp, base_timestamp_);
+  const auto headers = static_cast<std::int64_t>(record.headers.size());
+  std::size_t size = 1 + base::varint_size(timestamp_delta) + base::varint_size(count_) +
+                     nullable_size(record.key) + nullable_size(record.value) +
+                     base::varint_size(headers);
+  for (const HeaderView& header : record.headers) {
+    size += nullable_size(header.name.size()) + nullable_size(header.value);
+  }
+  base::encode_varint(records_, static_cast<std::int64_t>(size));
+  const std::size_t begin = records_.size();
+  records_.push_back(0);
+  base::encode_varint(records_, timestamp_delta);
+  base::encode_varint(records_, count_);
+  put(records_, record.key);
+  put(records_, record.value);
+  base::encode_varint(records_, headers);
+  for (const HeaderView& header : record.headers) {
+    put(records_, base::as_bytes(header.name));
+    put(records_, header.value);
+  }
+  PYRALOG_ASSERT(records_.size() - begin == size);
+  ++count_;
+}
+
+std::size_t BatchBuilder::size_bytes() const {
+  return kBatchHeaderBytes + records_.size();
+}
+
+Result<Bytes> BatchBuilder::build(Offset base) const {
+  PYRALOG_ASSERT(count_ > 0);
+  Bytes batch(kBatchHeaderBytes);
+  if (codec_ == Codec::kNone) {
+    batch.insert(batch.end(), records_.begin(), records_.end());
+  } else {
+    PYRALOG_ASSIGN(const Bytes packed, base::compress(codec_, records_));
+    batch.insert(batch.end(), packed.begin(), packed.end());
+  }
+  const std::size_t length = batch.size() - kBatchPrefixBytes;
+  if (length > INT32_MAX) {
+    return fail(Code::kTooLarge, "record batch of " + std::to_string(batch.size()) +
+                                     " bytes; a batch holds less than 2 GiB");
+  }
+  BatchHeader header;
+  header.base_offset = base.value;
+  header.length = static_cast<std::int32_t>(length);
+  header.attributes = static_cast<std::int16_t>(static_cast<int>(codec_) | extra_);
+  header.last_offset_delta = count_ - 1;
+  header.base_timestamp = base_timestamp_;
+  header.max_timestamp = max_timestamp_;
+  header.producer_id = producer_id_;
+  header.producer_epoch = producer_epoch_;
+  header.base_sequence = base_sequence_;
+  header.count = count_;
+  write_batch_header(header, batch.data());
+  header.crc = batch_crc(batch);
+  write_batch_header(header, batch.data());
+  return batch;
+}
+
+}  // namespace pyralog::model
