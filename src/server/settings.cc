@@ -1,0 +1,347 @@
+#include "server/settings.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <limits>
+
+extern char** environ;
+
+namespace pyralog::server {
+
+namespace {
+
+struct Unit {
+  std::string_view name;
+  std::int64_t factor;
+};
+constexpr std::array kByteUnits = {Unit{"GiB", 1LL << 30}, Unit{"MiB", 1LL << 20},
+                                   Unit{"KiB", 1LL << 10}, Unit{"B", 1}};
+constexpr std::array kMilliUnits = {Unit{"ms", 1}, Unit{"s", 1'000}, Unit{"m", 60'000},
+                                    Unit{"h", 3'600'000}, Unit{"d", 86'400'000}};
+constexpr std::array kMinuteUnits = {Unit{"m", 1}, Unit{"h", 60}, Unit{"d", 1'440}};
+
+std::span<const Unit> units_of(SettingKind kind) {
+  switch (kind) {
+    case SettingKind::kBytes:
+      return kByteUnits;
+    case SettingKind::kMillis:
+      return kMilliUnits;
+    case SettingKind::kMinutes:
+      return kMinuteUnits;
+    case SettingKind::kText:
+    case SettingKind::kAddress:
+    case SettingKind::kBool:
+    case SettingKind::kInteger:
+    case SettingKind::kChoice:
+      break;
+  }
+  return {};
+}
+
+std::optional<std::int64_t> parse_number(std::string_view text, std::span<const Unit> units) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc()) return std::nullopt;
+  const std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
+  if (unit.empty()) return number;
+  for (const Unit& known : units) {
+    if (known.name != unit) continue;
+    std::int64_t scaled = 0;
+    if (__builtin_mul_overflow(number, known.factor, &scaled)) return std::nullopt;
+    return scaled;
+  }
+  return std::nullopt;
+}
+
+std::optional<bool> parse_bool(std::string_view text) {
+  if (text == "true" || text == "1" || text == "yes" || text == "on") return true;
+  if (text == "false" || text == "0" || text == "no" || text == "off") return false;
+  return std::nullopt;
+}
+
+bool is_choice(std::string_view choices, std::string_view text) {
+  while (!choices.empty()) {
+    const std::size_t bar = choices.find('|');
+    if (choices.substr(0, bar) == text) return true;
+    choices = bar == std::string_view::npos ? std::string_view() : choices.substr(bar + 1);
+  }
+  return false;
+}
+
+std::unexpected<Error> impossible(const Setting& setting, std::string_view text,
+                                  std::string_view origin) {
+  return fail(Code::kInvalidArgument, std::string(origin) + ": " + std::string(setting.key) +
+                                          " cannot be \"" + std::string(text) + "\"; it takes " +
+                                          accepts(setting));
+}
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t up = row[j];
+      row[j] = std::min({up + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0u : 1u)});
+      diagonal = up;
+    }
+  }
+  return row[b.size()];
+}
+
+std::unexpected<Error> unknown(const Assignment& assignment) {
+  std::vector<std::string_view> keys;
+  for (const Setting& setting : settings()) keys.push_back(setting.key);
+  const std::string_view near = nearest(assignment.key, keys);
+  return fail(Code::kInvalidArgument,
+              assignment.origin + ": unknown setting \"" + assignment.key + "\"; " +
+                  (near.empty() ? std::string("`pyralog config reference` lists all")
+                                : "did you mean \"" + std::string(near) + "\"?"));
+}
+
+// Variables that share the prefix and are no settings: other commands', the tests', and those that
+// container platforms derive from a service called pyralog.
+bool is_foreign_variable(std::string_view name) {
+  static constexpr std::string_view kExact[] = {"PYRALOG_CONFIG", "PYRALOG_BOOTSTRAP",
+                                                "PYRALOG_PLANT"};
+  static constexpr std::string_view kPrefixes[] = {"PYRALOG_TEST_", "PYRALOG_SERVICE_",
+                                                   "PYRALOG_PORT"};
+  return std::ranges::any_of(kExact, [&](auto exact) { return name == exact; }) ||
+         std::ranges::any_of(kPrefixes, [&](auto prefix) { return name.starts_with(prefix); });
+}
+
+Result<std::vector<Assignment>> from_environment(
+    const std::map<std::string, std::string>& environment) {
+  std::vector<Assignment> found;
+  for (const auto& [name, value] : environment) {
+    const Setting* match = nullptr;
+    for (const Setting& setting : settings()) {
+      if (environment_of(setting) == name) match = &setting;
+    }
+    if (match != nullptr) {
+      found.push_back({std::string(match->key), value, "environment variable " + name});
+      continue;
+    }
+    if (is_foreign_variable(name)) continue;
+    std::vector<std::string> names;
+    for (const Setting& setting : settings()) names.push_back(environment_of(setting));
+    const std::vector<std::string_view> views(names.begin(), names.end());
+    const std::string_view near = nearest(name, views);
+    return fail(Code::kInvalidArgument,
+                "environment variable " + name + ": unknown setting; " +
+                    (near.empty() ? std::string("unset it (`pyralog config reference` lists all)")
+                                  : "did you mean " + std::string(near) + "?"));
+  }
+  return found;
+}
+
+Result<void> check_together(const LoadedSettings& loaded) {
+  const ServerOptions& o = loaded.options;
+  const auto origin = [&](std::string_view key) {
+    const auto it = loaded.origins.find(key);
+    return it == loaded.origins.end() ? std::string("default") : it->second;
+  };
+  if (o.group_min_session_timeout_ms > o.group_max_session_timeout_ms) {
+    return fail(Code::kInvalidArgument,
+                origin("group.min.session.timeout.ms") + ": group.min.session.timeout.ms (" +
+                    std::to_string(o.group_min_session_timeout_ms) +
+                    ") is above group.max.session.timeout.ms (" +
+                    std::to_string(o.group_max_session_timeout_ms) + "); lower it");
+  }
+  if (o.message_max_bytes > o.max_request_bytes) {
+    return fail(Code::kInvalidArgument, origin("message.max.bytes") + ": message.max.bytes (" +
+                                            std::to_string(o.message_max_bytes) +
+                                            ") is above max.request.bytes (" +
+                                            std::to_string(o.max_request_bytes) +
+                                            "), so no request could carry it; lower it");
+  }
+  if (o.max_request_bytes > o.queued_max_request_bytes) {
+    return fail(Code::kInvalidArgument,
+                origin("max.request.bytes") + ": max.request.bytes (" +
+                    std::to_string(o.max_request_bytes) + ") is above queued.max.request.bytes (" +
+                    std::to_string(o.queued_max_request_bytes) + "); raise the latter");
+  }
+  return {};
+}
+
+bool is_wildcard(const io::Address& address) {
+  return address.host == "0.0.0.0" || address.host == "::" || address.host.empty();
+}
+
+Result<std::optional<io::Address>> address_of(const std::string& text, std::string_view key) {
+  if (text.empty()) return std::nullopt;
+  auto address = io::parse_address(text);
+  if (!address)
+    return fail(Code::kInvalidArgument, std::string(key) + ": " + address.error().message);
+  return *address;
+}
+
+}  // namespace
+
+std::string flag_of(const Setting& setting) {
+  if (!setting.flag.empty()) return "--" + std::string(setting.flag);
+  std::string flag = "--" + std::string(setting.key);
+  std::ranges::replace(flag, '.', '-');
+  std::ranges::replace(flag, '_', '-');
+  return flag;
+}
+
+std::string environment_of(const Setting& setting) {
+  std::string name = "PYRALOG_";
+  for (const char c : setting.key) {
+    name +=
+        c == '.' || c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return name;
+}
+
+std::string value_of(const ServerOptions& options, const Setting& setting) {
+  if (const auto* text = std::get_if<std::string ServerOptions::*>(&setting.field)) {
+    return options.*(*text);
+  }
+  if (const auto* truth = std::get_if<bool ServerOptions::*>(&setting.field)) {
+    return options.*(*truth) ? "true" : "false";
+  }
+  return std::to_string(options.*std::get<std::int64_t ServerOptions::*>(setting.field));
+}
+
+std::string accepts(const Setting& setting) {
+  const std::string bounds = std::to_string(setting.min) + " to " + std::to_string(setting.max);
+  switch (setting.kind) {
+    case SettingKind::kText:
+      return "text";
+    case SettingKind::kAddress:
+      return "HOST:PORT";
+    case SettingKind::kBool:
+      return "true or false";
+    case SettingKind::kInteger:
+      return bounds;
+    case SettingKind::kBytes:
+      return bounds + " bytes, or a number with KiB, MiB or GiB";
+    case SettingKind::kMillis:
+      return bounds + " milliseconds, or a number with s, m, h or d";
+    case SettingKind::kMinutes:
+      return bounds + " minutes, or a number with h or d";
+    case SettingKind::kChoice:
+      break;
+  }
+  std::string text(setting.choices);
+  for (std::size_t at = text.rfind('|'); at != std::string::npos; at = text.rfind('|')) {
+    text.replace(at, 1, text.find(" or ") == std::string::npos ? " or " : ", ");
+  }
+  return text;
+}
+
+Result<void> assign(ServerOptions& options, const Setting& setting, std::string_view text,
+                    std::string_view origin) {
+  if (const auto* truth = std::get_if<bool ServerOptions::*>(&setting.field)) {
+    const auto value = parse_bool(text);
+    if (!value) return impossible(setting, text, origin);
+    options.*(*truth) = *value;
+    return {};
+  }
+  if (const auto* number = std::get_if<std::int64_t ServerOptions::*>(&setting.field)) {
+    const auto value = parse_number(text, units_of(setting.kind));
+    if (!value || *value < setting.min || *value > setting.max) {
+      return impossible(setting, text, origin);
+    }
+    options.*(*number) = *value;
+    return {};
+  }
+  const bool is_address = setting.kind == SettingKind::kAddress;
+  if (text.empty() || (is_address && !io::parse_address(text)) ||
+      (setting.kind == SettingKind::kChoice && !is_choice(setting.choices, text)) ||
+      text.find('\0') != std::string_view::npos) {
+    return impossible(setting, text, origin);
+  }
+  options.*std::get<std::string ServerOptions::*>(setting.field) = std::string(text);
+  return {};
+}
+
+Result<LoadedSettings> load_settings(const SettingSources& sources) {
+  std::vector<std::vector<Assignment>> layers;
+  if (sources.config_file) {
+    PYRALOG_ASSIGN(auto from_file, read_toml_file(*sources.config_file));
+    layers.push_back(std::move(from_file));
+  }
+  PYRALOG_ASSIGN(auto from_env, from_environment(sources.environment));
+  layers.push_back(std::move(from_env));
+  layers.push_back(sources.command_line);
+
+  LoadedSettings loaded;
+  for (const auto& layer : layers) {
+    for (const Assignment& assignment : layer) {
+      const Setting* setting = find_setting(assignment.key);
+      if (setting == nullptr) return unknown(assignment);
+      PYRALOG_TRY(assign(loaded.options, *setting, assignment.value, assignment.origin));
+      loaded.origins[assignment.key] = assignment.origin;
+    }
+  }
+  PYRALOG_TRY(check_together(loaded));
+  return loaded;
+}
+
+std::map<std::string, std::string> process_environment() {
+  std::map<std::string, std::string> found;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text(*entry);
+    const std::size_t equals = text.find('=');
+    if (!text.starts_with("PYRALOG_") || equals == std::string_view::npos) continue;
+    found.emplace(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return found;
+}
+
+Result<ListenPlan> plan_listeners(const ServerOptions& options) {
+  ListenPlan plan;
+  PYRALOG_ASSIGN(plan.kafka, address_of(options.kafka_listener, "listeners.kafka"));
+  PYRALOG_ASSIGN(plan.http, address_of(options.http_listener, "listeners.http"));
+  PYRALOG_ASSIGN(plan.advertise, address_of(options.advertise, "advertise"));
+  if (!plan.kafka && !plan.http) {
+    plan.kafka = io::Address{"127.0.0.1", 9092};
+    plan.http = io::Address{"127.0.0.1", 9094};
+  }
+  const std::pair<std::string_view, const std::optional<io::Address>*> listeners[] = {
+      {"kafka", &plan.kafka}, {"http", &plan.http}};
+  for (const auto& [name, address] : listeners) {
+    if (!*address || io::is_loopback(**address)) continue;
+    const std::string what = "listener " + std::string(name) + " " + io::to_string(**address);
+    if (!options.allow_insecure) {
+      return fail(Code::kInvalidArgument,
+                  what +
+                      ": has neither encryption nor authentication and is not on the loopback; "
+                      "listen on 127.0.0.1, or give --allow-insecure if the network is trusted");
+    }
+    plan.warnings.push_back(what + " is open to its network without encryption and authentication");
+  }
+  if (plan.kafka && is_wildcard(*plan.kafka) && !plan.advertise) {
+    return fail(Code::kInvalidArgument,
+                "listener kafka " + io::to_string(*plan.kafka) +
+                    ": is an address that no client can connect to; give --advertise HOST:PORT");
+  }
+  if (plan.advertise && is_wildcard(*plan.advertise)) {
+    return fail(Code::kInvalidArgument, "advertise " + io::to_string(*plan.advertise) +
+                                            ": no client can connect to it; name the host");
+  }
+  return plan;
+}
+
+std::string_view nearest(std::string_view word, std::span<const std::string_view> known) {
+  std::string_view best;
+  std::size_t least = std::numeric_limits<std::size_t>::max();
+  for (const std::string_view candidate : known) {
+    const std::size_t distance = edit_distance(word, candidate);
+    if (distance < least) {
+      least = distance;
+      best = candidate;
+    }
+  }
+  return least <= std::max<std::size_t>(2, word.size() / 3) ? best : std::string_view();
+}
+
+}  // namespace pyralog::server

@@ -1,0 +1,130 @@
+#include "server/settings.h"
+
+namespace pyralog::server {
+
+namespace {
+
+using Kind = SettingKind;
+using Options = ServerOptions;
+constexpr std::int64_t kMaxInt32 = 2'147'483'647;
+constexpr std::int64_t kMaxMillis = 1'000LL * 86'400'000 * 365;
+
+constexpr Setting kSettings[] = {
+    {"data_dir", "", "Place and listeners", Kind::kText, &Options::data_dir, 0, 0, "",
+     "Directory of all that the node keeps; made if it is not there."},
+    {"listeners.kafka", "kafka", "Place and listeners", Kind::kAddress, &Options::kafka_listener, 0,
+     0, "",
+     "Where Kafka clients connect. Of kafka and http only the named ones open; with none named "
+     "both "
+     "do, on 127.0.0.1:9092 and 127.0.0.1:9094. Port 0 takes a free one."},
+    {"listeners.http", "http", "Place and listeners", Kind::kAddress, &Options::http_listener, 0, 0,
+     "", "Where health, status and metrics are served."},
+    {"advertise", "", "Place and listeners", Kind::kAddress, &Options::advertise, 0, 0, "",
+     "What Kafka clients are told to connect to; needed where the listener is 0.0.0.0 or [::]. "
+     "Port 0 stands for the listener's own."},
+    {"allow_insecure", "", "Place and listeners", Kind::kBool, &Options::allow_insecure, 0, 0, "",
+     "Lets listeners without encryption and authentication open beyond the loopback."},
+    {"shards", "", "Place and listeners", Kind::kInteger, &Options::shards, 0, 256, "",
+     "Threads that each own a share of the partitions; 0 takes one per core."},
+
+    {"max.connections", "", "Connections and requests", Kind::kInteger, &Options::max_connections,
+     1, 1'000'000, "", "Kafka connections at a time; further ones are closed at once."},
+    {"connections.max.idle.ms", "", "Connections and requests", Kind::kMillis,
+     &Options::connections_max_idle_ms, 1'000, kMaxMillis, "",
+     "A connection without a request for so long is closed."},
+    {"max.request.bytes", "", "Connections and requests", Kind::kBytes, &Options::max_request_bytes,
+     1'024, kMaxInt32, "", "The largest request frame; a larger one ends its connection."},
+    {"queued.max.request.bytes", "", "Connections and requests", Kind::kBytes,
+     &Options::queued_max_request_bytes, 1'048'576, 1LL << 40, "",
+     "Memory for requests being received or served; beyond it connections wait to be read."},
+    {"connection.max.requests", "", "Connections and requests", Kind::kInteger,
+     &Options::connection_max_requests, 1, 10'000, "",
+     "Requests of one connection in work at a time; beyond it the connection waits to be read."},
+    {"request.timeout.ms", "", "Connections and requests", Kind::kMillis,
+     &Options::request_timeout_ms, 100, 3'600'000, "",
+     "The longest that a request which names no timeout of its own is worked on."},
+    {"fetch.max.bytes", "", "Connections and requests", Kind::kBytes, &Options::fetch_max_bytes,
+     1'024, kMaxInt32, "", "The most that one fetch answers, whatever the client asks."},
+    {"max.incremental.fetch.session.cache.slots", "", "Connections and requests", Kind::kInteger,
+     &Options::max_fetch_sessions, 0, 1'000'000, "",
+     "Fetch sessions kept at a time; 0 keeps none."},
+    {"shutdown.timeout.ms", "", "Connections and requests", Kind::kMillis,
+     &Options::shutdown_timeout_ms, 0, 600'000, "",
+     "How long requests in work may still take when the server is asked to end."},
+    {"http.max.connections", "", "Connections and requests", Kind::kInteger,
+     &Options::http_max_connections, 1, 100'000, "", "HTTP connections at a time."},
+
+    {"auto.create.topics.enable", "", "Topics", Kind::kBool, &Options::auto_create_topics, 0, 0, "",
+     "Creates a topic when a client first asks for it by name."},
+    {"num.partitions", "", "Topics", Kind::kInteger, &Options::num_partitions, 1, 100'000, "",
+     "Partitions of a topic whose creator names no number."},
+    {"default.replication.factor", "", "Topics", Kind::kInteger,
+     &Options::default_replication_factor, -1, 32'767, "",
+     "Replicas of a topic whose creator names no number; -1 is the smaller of 3 and the nodes."},
+    {"min.insync.replicas", "", "Topics", Kind::kInteger, &Options::min_insync_replicas, 1, 32'767,
+     "", "Replicas that must hold a record before acks=all is answered, if more than a majority."},
+    {"durability", "", "Topics", Kind::kChoice, &Options::durability, 0, 0, "memory|os|fsync",
+     "What \"written\" means: in memory, given to the operating system, or on the device."},
+    {"message.max.bytes", "", "Topics", Kind::kBytes, &Options::message_max_bytes, 61, kMaxInt32,
+     "", "The largest record batch that is accepted."},
+    {"log.segment.bytes", "", "Topics", Kind::kBytes, &Options::segment_bytes, 65'536, kMaxInt32,
+     "", "The size at which a partition's log goes on in a new file."},
+    {"log.retention.ms", "", "Topics", Kind::kMillis, &Options::retention_ms, -1, kMaxMillis, "",
+     "How long records are kept; -1 for ever."},
+    {"log.retention.bytes", "", "Topics", Kind::kBytes, &Options::retention_bytes, -1, 1LL << 60,
+     "", "How many bytes of a partition are kept; -1 sets no limit."},
+
+    {"offsets.topic.num.partitions", "", "Groups and producers", Kind::kInteger,
+     &Options::offsets_partitions, 1, 10'000, "",
+     "Partitions of __consumer_offsets; takes effect when it is first made."},
+    {"offsets.topic.replication.factor", "", "Groups and producers", Kind::kInteger,
+     &Options::offsets_replication_factor, -1, 32'767, "",
+     "Replicas of __consumer_offsets; -1 is the smaller of 3 and the nodes."},
+    {"offsets.retention.minutes", "", "Groups and producers", Kind::kMinutes,
+     &Options::offsets_retention_minutes, 1, kMaxInt32, "",
+     "How long offsets of a group without members are kept."},
+    {"offset.metadata.max.bytes", "", "Groups and producers", Kind::kBytes,
+     &Options::offset_metadata_max_bytes, 0, 1'048'576, "",
+     "The longest text that a client may commit beside an offset."},
+    {"group.min.session.timeout.ms", "", "Groups and producers", Kind::kMillis,
+     &Options::group_min_session_timeout_ms, 1, kMaxInt32, "",
+     "The shortest session timeout that a group member may ask for."},
+    {"group.max.session.timeout.ms", "", "Groups and producers", Kind::kMillis,
+     &Options::group_max_session_timeout_ms, 1, kMaxInt32, "",
+     "The longest session timeout that a group member may ask for."},
+    {"group.initial.rebalance.delay.ms", "", "Groups and producers", Kind::kMillis,
+     &Options::group_initial_rebalance_delay_ms, 0, 600'000, "",
+     "How long an empty group waits for more members before its first rebalance."},
+    {"group.max.size", "", "Groups and producers", Kind::kInteger, &Options::group_max_size, 1,
+     kMaxInt32, "", "Members of one group."},
+    {"producer.id.expiration.ms", "", "Groups and producers", Kind::kMillis,
+     &Options::producer_id_expiration_ms, 1'000, kMaxMillis, "",
+     "How long the sequence numbers of a silent idempotent producer are remembered."},
+
+    {"pool.sync.threads", "", "Machine", Kind::kInteger, &Options::sync_threads, 1, 256, "",
+     "Threads that make files durable."},
+    {"pool.disk.threads", "", "Machine", Kind::kInteger, &Options::disk_threads, 1, 256, "",
+     "Threads that read cold data and open and remove files."},
+    {"pool.work.threads", "", "Machine", Kind::kInteger, &Options::work_threads, 1, 256, "",
+     "Threads for long computations."},
+
+    {"log.level", "", "Log lines", Kind::kChoice, &Options::log_level, 0, 0,
+     "debug|info|warn|error", "The least important log lines that are written, to standard error."},
+    {"log.format", "", "Log lines", Kind::kChoice, &Options::log_format, 0, 0, "text|json",
+     "How a log line is written."},
+};
+
+}  // namespace
+
+std::span<const Setting> settings() {
+  return kSettings;
+}
+
+const Setting* find_setting(std::string_view key) {
+  for (const Setting& setting : kSettings) {
+    if (setting.key == key) return &setting;
+  }
+  return nullptr;
+}
+
+}  // namespace pyralog::server
