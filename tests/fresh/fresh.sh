@@ -55,6 +55,7 @@ make_bare() {
 
 copy_apt_settings() {
   local name
+  rm -f "$root/etc/apt/sources.list"
   for name in sources.list sources.list.d apt.conf.d auth.conf.d keyrings trusted.gpg.d; do
     if [ -e "/etc/apt/$name" ]; then
       rm -rf "$root/etc/apt/$name"
@@ -78,7 +79,7 @@ make_root() {
   chroot "$root" useradd -m -s /bin/bash ada
   echo 'ada ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/ada"
   git clone -q --bare "$repository" "$root/srv/pyralog.git"
-  chmod -R a+rX "$root/srv/pyralog.git"
+  chroot "$root" chown -R ada: /srv/pyralog.git
   python3 tests/fresh/first_screen.py README.md /srv/pyralog.git >"$root/home/ada/first-screen.sh"
   cat >"$root/home/ada/again.sh" <<'SCRIPT'
 set -eo pipefail
