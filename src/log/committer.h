@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/result.h"
+#include "io/disk.h"
+#include "io/shard.h"
+#include "io/task.h"
+#include "journal/journal.h"
+#include "log/evidence.h"
+#include "model/fundamental.h"
+
+namespace pyralog::log {
+
+class PartitionLog;
+class ShardLogs;
+
+/// Group commit of one shard. A round captures the end of every log that waits, syncs their files at
+/// once, and only then moves the logs' synced ends to what was captured. The round's evidence goes
+/// to the `synced` journal when it is over and becomes durable with the next round. One round runs
+/// at a time; who comes meanwhile shares the next. Lives on its shard.
+class Committer {
+ public:
+  explicit Committer(ShardLogs& shard) : shard_(shard) {}
+  /// Opens the shard's `synced` journal.
+  [[nodiscard]] io::Task<Result<void>> open();
+  [[nodiscard]] io::Task<Result<Offset>> sync(std::shared_ptr<PartitionLog> log);
+  /// Says durably, before a log is cut below what is believed durable, that it ends at `entry`.
+  [[nodiscard]] io::Task<Result<void>> lower(SyncedEntry entry);
+  /// Notes evidence without waiting; it becomes durable with the next round.
+  void note(SyncedEntry entry);
+  /// Waits until no round runs.
+  [[nodiscard]] io::Task<void> drain();
+  /// Makes the evidence durable now; at a clean shutdown.
+  [[nodiscard]] io::Task<Result<void>> flush();
+
+ private:
+  struct Ticket {
+    std::shared_ptr<PartitionLog> log;
+    std::uint64_t round = 0;
+  };
+  struct Round;
+  [[nodiscard]] io::Task<void> run();
+  [[nodiscard]] io::Task<void> run_round();
+  [[nodiscard]] io::Task<void> sync_journal();
+  void write_evidence(const SyncedEntry& entry);
+  [[nodiscard]] io::Task<Result<void>> renew_journal();
+
+  ShardLogs& shard_;
+  std::unique_ptr<journal::Journal> journal_;
+  std::map<PartitionId, SyncedEntry> latest_;  ///< what the journal must hold when rewritten
+  std::vector<std::shared_ptr<PartitionLog>> waiting_;
+  bool running_ = false;
+  bool evidence_missing_ = false;  ///< an entry could not be written: rewrite the journal
+  std::uint64_t rounds_begun_ = 0;
+  std::uint64_t rounds_done_ = 0;
+  io::WaitList done_;
+};
+
+}  // namespace pyralog::log

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/time.h"
+#include "model/fundamental.h"
+
+namespace pyralog::log {
+
+/// What a topic's settings say about one partition's log.
+struct LogConfig {
+  Durability durability = Durability::kFsync;
+  std::uint64_t segment_bytes = 1u << 30;              ///< segment.bytes
+  std::int64_t segment_ms = 7LL * 24 * 3600 * 1000;    ///< segment.ms
+  std::uint32_t index_interval_bytes = 4096;           ///< index.interval.bytes
+  std::uint64_t memory_bytes = 64u << 20;  ///< what a `memory` log keeps at most; the oldest goes first
+  friend bool operator==(const LogConfig&, const LogConfig&) = default;
+};
+
+/// What one shard's logs share.
+struct Options {
+  std::string data_dir;  ///< exists; holds the partitions' directories and the shard's files
+  unsigned shard = 0;    ///< names the shard's files
+  std::size_t max_open_files = 256;  ///< closed segments' files kept open for reading
+  std::size_t verify_step_bytes = 256u << 10;  ///< read and checked at a time, between other work
+  std::size_t max_batch_bytes = 128u << 20;    ///< a batch on disk that claims more is damage
+  std::size_t max_inflated_bytes = 100u << 20; ///< bound when a compressed batch is opened
+  std::uint64_t synced_journal_bytes = 16u << 20;  ///< rewritten when larger
+  Duration append_time_step = 10ms;                ///< at most one .appendtime entry per step
+  Duration append_time_sync = 1s;  ///< entries younger than this may be lost with the power
+};
+
+}  // namespace pyralog::log

@@ -1,0 +1,158 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "io/disk.h"
+#include "io/net.h"
+#include "io/shard.h"
+#include "io/task.h"
+#include "log/append_time.h"
+#include "log/epoch_table.h"
+#include "log/evidence.h"
+#include "log/memory_store.h"
+#include "log/options.h"
+#include "log/segment.h"
+#include "model/fundamental.h"
+#include "model/record_batch.h"
+
+namespace pyralog::log {
+
+class ShardLogs;
+
+/// What an append did.
+struct Appended {
+  Offset first;     ///< offset of the first record
+  Offset end;       ///< the log's end: the offset after the last record
+};
+
+struct ReadLimits {
+  std::uint64_t max_bytes = 1u << 20;
+  Offset upto;           ///< nothing at or above this offset is returned (high watermark)
+  bool min_one = true;   ///< return the first batch even if it alone exceeds max_bytes (KIP-74)
+};
+
+/// Whole batches, ready to be sent: file ranges, or memory for a `memory` log. The first batch may
+/// begin below the offset that was asked for. Empty if there is nothing to return.
+struct ReadResult {
+  std::vector<io::Piece> pieces;
+  std::uint64_t bytes = 0;
+  Offset first;  ///< base offset of the first batch; the offset asked for if empty
+  Offset next;   ///< where to go on reading
+};
+
+struct TimestampHit {
+  Offset offset;
+  std::int64_t timestamp = -1;
+};
+
+/// One partition's log: segments of Kafka v2 batches, back to back. Lives on one shard; nobody else
+/// calls it. Owned by the shard's ShardLogs.
+///
+/// Writing: `prepare`, then `append` in the same turn (nothing awaited in between), then
+/// `ShardLogs::sync` for what must be durable. The caller keeps the order of its own appends.
+/// After a failed write or sync the log is offline: every call fails with the cause until
+/// ShardLogs::reopen has verified it from disk.
+class PartitionLog {
+ public:
+  PartitionLog(const PartitionLog&) = delete;
+  PartitionLog& operator=(const PartitionLog&) = delete;
+  ~PartitionLog();
+
+  [[nodiscard]] const PartitionId& id() const { return id_; }
+  [[nodiscard]] const std::string& dir() const { return dir_; }
+  [[nodiscard]] const LogConfig& config() const { return config_; }
+  /// New settings hold from the next roll on; durability may not change between memory and disk.
+  void set_config(const LogConfig& config);
+
+  /// Offset of the first record that is kept.
+  [[nodiscard]] Offset start_offset() const;
+  /// The offset that the next record gets.
+  [[nodiscard]] Offset end_offset() const { return end_; }
+  /// Everything below is durable on the device. A `memory` log has no such thing: its end.
+  [[nodiscard]] Offset synced_end() const;
+  /// Bytes of all segments.
+  [[nodiscard]] std::uint64_t size_bytes() const;
+  /// Greatest client timestamp and the base offset of the batch that carries it; −1 if none.
+  [[nodiscard]] TimestampHit max_timestamp() const;
+  /// The epochs whose batches are in the log, oldest first, with the offset where each begins.
+  [[nodiscard]] const std::vector<EpochStart>& epochs() const { return epochs_.entries(); }
+  [[nodiscard]] Epoch last_epoch() const { return epochs_.last(); }
+  /// Offset where `epoch` ends: where the next greater epoch begins, or the log's end; with the
+  /// greatest epoch of the log that is not above `epoch` (Kafka's OffsetForLeaderEpoch).
+  [[nodiscard]] EpochStart epoch_end(Epoch epoch) const { return epochs_.end_of(epoch, end_); }
+  /// Why the log takes no calls; nullopt = online.
+  [[nodiscard]] const std::optional<Error>& offline() const { return offline_; }
+
+  /// True if `append` of `bytes`, at `wall`, needs no prepare.
+  [[nodiscard]] bool ready(std::uint64_t bytes, WallMs wall) const;
+  /// Makes room for `bytes`: opens the active segment, rolls when its size, its age or its index
+  /// says so. A new segment and its name are durable when this returns. kExhausted, kIo,
+  /// kUnavailable (offline).
+  [[nodiscard]] io::Task<Result<void>> prepare(std::uint64_t bytes, WallMs wall);
+
+  /// Writes whole batches, checked already, with base offset and leader epoch assigned, in one write
+  /// to the page cache. `ready` must hold. Offsets go on from `end_offset`, epochs never go back
+  /// (else kInvalidArgument and nothing is written). kExhausted: nothing appended, may be tried
+  /// again after `prepare`; kIo: the log is offline. `wall` is the server's clock.
+  [[nodiscard]] Result<Appended> append(std::span<const ByteView> batches, WallMs wall);
+
+  /// Ends the active segment, so that the next append begins a new one. Nothing if it is empty.
+  [[nodiscard]] io::Task<Result<void>> roll();
+
+  /// Whole batches from the one that holds `offset`. kOutOfRange below start_offset or above
+  /// end_offset; kCorrupt names directory, segment and position of bytes that fail their checks.
+  [[nodiscard]] io::Task<Result<ReadResult>> read(Offset offset, ReadLimits limits);
+
+  /// The first record, in offset order, whose timestamp is at least `timestamp_ms`, below `upto`;
+  /// exact inside compressed batches too. nullopt = none.
+  [[nodiscard]] io::Task<Result<std::optional<TimestampHit>>> find_timestamp(
+      std::int64_t timestamp_ms, Offset upto);
+
+  /// Calls `visit` with the header of every batch from the one that holds `from`, in order, until it
+  /// returns false. Reads headers only.
+  using HeaderVisitor = std::function<bool(const BatchHeader& header)>;
+  [[nodiscard]] io::Task<Result<void>> scan_headers(Offset from, HeaderVisitor visit);
+
+  /// Cuts the log so that it ends at `end`, a batch boundary (else kInvalidArgument); durable when it
+  /// returns. The caller sees to it that nobody appends meanwhile.
+  [[nodiscard]] io::Task<Result<void>> truncate_to(Offset end);
+
+  /// Removes whole segments that lie below `offset`, never the active one; durable on return.
+  [[nodiscard]] io::Task<Result<void>> drop_segments_below(Offset offset);
+
+  /// When something had been appended by `wall`: the end offset that the log had at that time, as
+  /// far as its append times tell (within Options::append_time_step).
+  [[nodiscard]] io::Task<Result<Offset>> end_offset_at(WallMs wall);
+
+ private:
+  friend class ShardLogs;
+  friend class Committer;
+  friend struct Recovery;
+  PartitionLog(ShardLogs& shard, PartitionId id, LogConfig config);
+
+  /// What a round of the Committer captured before it submitted the syncs.
+  struct Capture {
+    std::vector<std::shared_ptr<io::File>> files;
+    std::vector<std::pair<Offset, std::uint64_t>> segments;  ///< base, bytes that become durable
+    SyncedEntry entry;
+    std::size_t count = 0;
+  };
+
+  ShardLogs& shard_;
+  PartitionId id_;
+  std::string dir_;
+  LogConfig config_;
+  Offset end_{0};
+  std::vector<Segment> segments_;
+  EpochTable epochs_;
+  std::optional<Error> offline_;
+  std::unique_ptr<MemoryStore> memory_;
+};
+
+}  // namespace pyralog::log

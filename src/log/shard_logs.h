@@ -1,0 +1,101 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "io/disk.h"
+#include "io/shard.h"
+#include "io/task.h"
+#include "log/committer.h"
+#include "log/evidence.h"
+#include "log/file_cache.h"
+#include "log/options.h"
+#include "log/partition_log.h"
+#include "model/fundamental.h"
+
+namespace pyralog::log {
+
+/// What the logs of a shard have done so far; for metrics.
+struct ShardLogStats {
+  std::uint64_t appended_bytes = 0;
+  std::uint64_t syncs = 0;             ///< group commits
+  std::uint64_t failed_syncs = 0;
+  std::uint64_t rolls = 0;
+  std::uint64_t verified_bytes = 0;    ///< checked at cold reads
+  std::uint64_t corrupt_ranges = 0;    ///< refused reads
+  std::uint64_t recovered_logs = 0;    ///< scanned at open
+  std::uint64_t scanned_bytes = 0;
+  std::uint64_t torn_bytes = 0;        ///< cut off at recovery
+  std::uint64_t lost_evidence = 0;     ///< `synced` entries that could not be written
+};
+
+/// All partition logs of one shard: opens and deletes them, commits them in groups, closes them so
+/// that the next start scans nothing. Lives on its shard.
+class ShardLogs {
+ public:
+  /// `evidence` was loaded once for the node and is shared by its shards.
+  [[nodiscard]] static io::Task<Result<std::unique_ptr<ShardLogs>>> open(
+      io::Disk& disk, Options options, std::shared_ptr<const Evidence> evidence);
+  ShardLogs(const ShardLogs&) = delete;
+  ShardLogs& operator=(const ShardLogs&) = delete;
+  ~ShardLogs();
+
+  /// Opens a partition's log, or creates it durably where there is none. After a clean shutdown
+  /// nothing is read; else the tail is recovered. A log without anything on disk begins at
+  /// `initial`. kCorrupt: damage, named; the partition must stay offline, other partitions are not
+  /// concerned. kUnsupported: written by a newer version.
+  [[nodiscard]] io::Task<Result<std::shared_ptr<PartitionLog>>> open_log(PartitionId id,
+                                                                         LogConfig config,
+                                                                         Offset initial = Offset(0));
+  /// The open log of a partition, or null.
+  [[nodiscard]] std::shared_ptr<PartitionLog> find(const PartitionId& id) const;
+  /// Closes a log that is offline, verifies it from disk and opens it again. The old object stays
+  /// offline for good.
+  [[nodiscard]] io::Task<Result<std::shared_ptr<PartitionLog>>> reopen(PartitionId id);
+  /// Removes a partition's files, durably. The log object goes offline (kNotFound).
+  [[nodiscard]] io::Task<Result<void>> delete_log(PartitionId id);
+
+  /// Group commit: returns the offset below which `log` is durable, at least its end at the time of
+  /// the call. Calls of one turn of the loop share a round of syncs. kIo: the log is offline now. A
+  /// `memory` log returns its end at once.
+  [[nodiscard]] io::Task<Result<Offset>> sync(std::shared_ptr<PartitionLog> log);
+
+  /// Durable end of everything, then the checkpoint that spares the next start its scan. No call may
+  /// be under way, none may follow.
+  [[nodiscard]] io::Task<Result<void>> close();
+  /// Ends background work without writing anything more, as before a crash; for a node that must not
+  /// checkpoint. No call may follow.
+  [[nodiscard]] io::Task<void> abandon();
+
+  [[nodiscard]] const ShardLogStats& stats() const { return stats_; }
+  [[nodiscard]] std::size_t open_files() const { return files_.open_files(); }
+  [[nodiscard]] const Options& options() const { return options_; }
+
+ private:
+  friend class PartitionLog;
+  friend class Committer;
+  ShardLogs(io::Disk& disk, Options options, std::shared_ptr<const Evidence> evidence);
+
+  /// Before the first write: the checkpoints of the last clean shutdown stop being true.
+  [[nodiscard]] io::Task<Result<void>> begin_writing();
+  [[nodiscard]] io::Task<Result<void>> write_clean_state();
+  /// Runs `task` beside the callers; joined by close and abandon.
+  void spawn(io::Task<void> task);
+
+  io::Disk& disk_;
+  Options options_;
+  std::shared_ptr<const Evidence> evidence_;
+  ShardLogStats stats_;
+  FileCache files_;
+  Committer committer_;
+  std::map<PartitionId, std::shared_ptr<PartitionLog>> logs_;
+  bool writing_ = false;  ///< checkpoints are gone
+  io::Turn begin_turn_;
+  io::TaskGroup background_;
+};
+
+}  // namespace pyralog::log

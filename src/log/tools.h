@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "io/disk.h"
+#include "io/task.h"
+#include "model/fundamental.h"
+#include "model/record_batch.h"
+
+namespace pyralog::log {
+
+/// A fault in a partition's directory.
+struct Finding {
+  std::string file;            ///< name in the directory
+  std::uint64_t position = 0;  ///< in bytes
+  std::string what;            ///< what is wrong, in words
+  bool synced = false;         ///< below the last evidence of a sync: damage, not a torn tail
+};
+
+struct SegmentReport {
+  std::string file;
+  std::uint64_t bytes = 0;       ///< of the file
+  std::uint64_t sound_bytes = 0; ///< up to the first fault
+  Offset first;
+  Offset next;
+  Epoch first_epoch;
+  Epoch last_epoch;
+  std::int64_t created_ms = 0;
+  std::int64_t max_timestamp = -1;
+  std::uint64_t batches = 0;
+  std::uint64_t records = 0;
+  bool index_sound = false;       ///< `.index` and `.timeindex` agree with the batches
+  std::uint64_t append_times = 0; ///< sound entries of `.appendtime`
+  std::uint64_t bad_append_times = 0;
+  std::vector<BatchHeader> headers;  ///< filled by inspect if asked for
+};
+
+struct LogReport {
+  std::string dir;
+  PartitionId partition;
+  std::vector<SegmentReport> segments;
+  std::vector<EpochStart> epochs;
+  Offset start;
+  Offset end;                   ///< of what is sound
+  bool has_synced = false;      ///< the next three are known
+  Offset synced_segment;
+  std::uint64_t synced_position = 0;
+  Offset synced_end;
+  std::vector<Finding> findings;
+  std::uint64_t cut_bytes = 0;  ///< what repair would cut, or has cut
+  [[nodiscard]] bool sound() const { return findings.empty(); }
+};
+
+struct InspectOptions {
+  bool headers = false;              ///< list every batch
+  std::size_t max_headers = 100000;  ///< bound on that list, over all segments
+};
+struct RepairOptions {
+  bool below_synced = false;  ///< also cut what was known to be durable: acknowledged records go
+  bool dry_run = false;       ///< report only
+};
+
+/// Tools on the directory of one partition, `<data>/<topic id>-<partition>`, while no server has it
+/// open (the caller holds the data directory's lock). Run on any shard; read in bounded steps.
+
+/// What is there, as far as it can be read; checks structure, not checksums of records.
+[[nodiscard]] io::Task<Result<LogReport>> inspect(io::Disk& disk, std::string dir,
+                                                  InspectOptions options = {});
+/// Checks every byte: headers, checksums, offsets, epochs, indexes, append times, and the `synced`
+/// evidence in the parent directory.
+[[nodiscard]] io::Task<Result<LogReport>> verify(io::Disk& disk, std::string dir);
+/// Cuts the log before its first fault and rebuilds the indexes. What is cut is kept beside it in
+/// files named `.damaged`. kCorrupt, and nothing is touched, if the fault lies below what was synced
+/// and `below_synced` is not set.
+[[nodiscard]] io::Task<Result<LogReport>> repair(io::Disk& disk, std::string dir,
+                                                 RepairOptions options = {});
+
+/// Directories of partitions in a data directory, sorted.
+[[nodiscard]] io::Task<Result<std::vector<PartitionId>>> list_logs(io::Disk& disk,
+                                                                   std::string data_dir);
+
+}  // namespace pyralog::log
