@@ -1,0 +1,193 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "group/messages.h"
+#include "group/options.h"
+#include "group/records.h"
+
+namespace pyralog::group {
+
+enum class GroupState : std::uint8_t {
+  kEmpty,                ///< no members; may hold offsets
+  kPreparingRebalance,   ///< waiting for members to join
+  kCompletingRebalance,  ///< waiting for the leader's assignment
+  kStable,
+  kDead,                 ///< being deleted
+};
+/// "Empty", "PreparingRebalance", …, as Kafka's tools show them.
+[[nodiscard]] const char* name(GroupState state);
+
+/// One consumer group under Kafka's classic protocol. Pure; lives in the GroupTable of its
+/// coordinator partition, which feeds it one input at a time. Members choose an assignor by vote, the
+/// first to join leads and assigns; the coordinator only carries metadata and assignments, and fences
+/// by generation, member id and instance id (KIP-62, 345, 394, 814).
+class Group {
+ public:
+  /// The inputs' surroundings: what is done goes to `out`, appends are numbered from `next_append`.
+  struct Context {
+    const Now& now;
+    Effects& out;
+    std::uint64_t& next_append;
+  };
+
+  Group(std::string name, const Options& options) : name_(std::move(name)), options_(&options) {}
+
+  void join(const JoinRequest& in, Context& ctx);
+  void sync(const SyncRequest& in, Context& ctx);
+  void heartbeat(const HeartbeatRequest& in, Context& ctx);
+  void leave(const LeaveRequest& in, Context& ctx);
+  void commit(const CommitRequest& in, Context& ctx);
+  void remove(const DeleteRequest& in, Context& ctx);
+  void topics_deleted(const std::vector<std::string>& topics, Context& ctx);
+  void appended(const Appended& in, Context& ctx);
+  void tick(Context& ctx);
+  /// Answers everybody who waits with `error`.
+  void fail_all(KafkaError error, Effects& out);
+
+  void load(const OffsetKey& key, std::optional<OffsetValue> value);
+  void load(std::optional<GroupValue> value);
+  /// Sessions start afresh at `now`.
+  void loaded(const Now& now);
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] GroupState state() const { return state_; }
+  [[nodiscard]] std::int32_t generation() const { return generation_; }
+  [[nodiscard]] const std::string& protocol_type() const { return protocol_type_; }
+  [[nodiscard]] std::vector<OffsetEntry> offsets(const FetchOffsetsRequest& request) const;
+  [[nodiscard]] GroupDescription describe() const;
+  /// When the group next wants a tick; never() if not at all.
+  [[nodiscard]] Instant deadline() const;
+  /// Nothing worth remembering is left.
+  [[nodiscard]] bool forgotten() const;
+
+ private:
+  struct Member {
+    std::string id;
+    std::optional<std::string> instance_id;
+    std::string client_id;
+    std::string client_host;
+    std::int32_t session_timeout_ms = 0;
+    std::int32_t rebalance_timeout_ms = 0;
+    std::vector<Protocol> protocols;
+    Bytes assignment;
+    std::optional<Token> joining;  ///< a JoinGroup waits for the generation
+    std::optional<Token> syncing;  ///< a SyncGroup waits for the assignment
+    bool is_new = false;           ///< has not been told its first generation
+    Instant expires = Instant::never();
+    [[nodiscard]] std::size_t bytes() const;
+    [[nodiscard]] const Protocol* protocol(std::string_view name) const;
+    /// Waiting for us, it need not send heartbeats; a new one may have gone away meanwhile.
+    [[nodiscard]] bool can_expire() const { return is_new || (!joining && !syncing); }
+  };
+  using TopicPartition = std::pair<std::string, std::int32_t>;
+
+  // What waits for an append.
+  struct StoreAssignment {
+    std::int32_t generation;
+    std::map<std::string, Bytes> assignment;
+  };
+  struct StoreStaticMember {
+    Member before;
+    std::string new_id;
+    std::string leader_before;
+    bool skip_assignment;
+  };
+  struct StoreOffsets {
+    std::optional<Token> token;
+    CommitResponse response;
+    std::vector<std::pair<TopicPartition, OffsetValue>> offsets;
+  };
+  struct StoreDeletion {
+    Token token;
+  };
+  struct StoreOther {};
+  using Pending =
+      std::variant<StoreAssignment, StoreStaticMember, StoreOffsets, StoreDeletion, StoreOther>;
+
+  // join.cc
+  void join_new(const JoinRequest& in, Context& ctx);
+  void join_static(const JoinRequest& in, const std::string& old_id, Context& ctx);
+  void join_known(const JoinRequest& in, Context& ctx);
+  void rejoin(Member& member, const JoinRequest& in, Context& ctx);
+  [[nodiscard]] bool accepts(const JoinRequest& in) const;
+  [[nodiscard]] bool supports(const JoinRequest& in) const;
+  void add_member(const JoinRequest& in, const std::string& id, Context& ctx);
+  void update_member(Member& member, const JoinRequest& in, Context& ctx);
+  Member& replace_static(const std::string& instance, const std::string& old_id,
+                         const std::string& new_id, Context& ctx);
+  [[nodiscard]] JoinResponse current(const Member& member, bool with_members) const;
+  [[nodiscard]] std::vector<JoinResponse::Member> member_metadata() const;
+
+  // rebalance.cc
+  void maybe_rebalance(Context& ctx);
+  void prepare_rebalance(Context& ctx);
+  void try_complete_join(Context& ctx);
+  void join_deadline_passed(Context& ctx);
+  void complete_join(Context& ctx);
+  [[nodiscard]] bool elect_joined_leader();
+  void sync_deadline_passed(Context& ctx);
+  void synced(const std::string& member_id);
+  void expire_members(Context& ctx);
+  void remove_member(const std::string& id, Context& ctx);
+  void erase_member(const std::string& id);
+  [[nodiscard]] std::string select_protocol() const;
+  [[nodiscard]] std::int32_t rebalance_timeout_ms() const;
+  [[nodiscard]] std::size_t joined() const;
+
+  // group.cc
+  [[nodiscard]] KafkaError check_member(const std::string& id,
+                                        const std::optional<std::string>& instance) const;
+  void touch(Member& member, const Now& now);
+  void reply_join(Member& member, JoinResponse response, Effects& out);
+  void reply_sync(Member& member, SyncResponse response, Effects& out);
+  void count_protocols(const Member& member, bool add);
+  void become(GroupState state, const Now& now);
+  void append(std::vector<StoredRecord> records, Pending pending, Context& ctx);
+  [[nodiscard]] StoredRecord group_record(const std::map<std::string, Bytes>& assignment) const;
+  [[nodiscard]] std::map<std::string, Bytes> assignments() const;
+  void done(StoreAssignment& what, std::uint64_t id, KafkaError error, Context& ctx);
+  void done(StoreStaticMember& what, std::uint64_t id, KafkaError error, Context& ctx);
+  void done(StoreOffsets& what, std::uint64_t id, KafkaError error, Context& ctx);
+  void done(StoreDeletion& what, std::uint64_t id, KafkaError error, Context& ctx);
+  void done(StoreOther& what, std::uint64_t id, KafkaError error, Context& ctx);
+  [[nodiscard]] KafkaError check_commit(const CommitRequest& in) const;
+
+  struct StoredOffset {
+    OffsetValue value;
+    std::uint64_t append_id = 0;
+  };
+
+  std::string name_;
+  const Options* options_;
+  GroupState state_ = GroupState::kEmpty;
+  std::int64_t state_since_ms_ = -1;
+  std::int32_t generation_ = 0;
+  std::string protocol_type_;
+  std::optional<std::string> protocol_;
+  std::string leader_;
+  std::map<std::string, Member> members_;
+  std::map<std::string, std::string> static_members_;  ///< instance id → member id
+  std::map<std::string, Instant> pending_members_;     ///< given an id, expected back (KIP-394)
+  std::map<std::string, std::size_t> protocol_counts_;
+  std::size_t member_bytes_ = 0;
+
+  Instant join_deadline_ = Instant::never();
+  bool initial_delay_ = false;  ///< waiting for the first members of an empty group
+  std::int64_t initial_remaining_ms_ = 0;
+  bool member_added_ = false;  ///< since the initial delay began
+  Instant sync_deadline_ = Instant::never();
+  std::set<std::string> pending_sync_;
+
+  std::map<TopicPartition, StoredOffset> offsets_;
+  std::map<std::uint64_t, Pending> appends_;
+};
+
+}  // namespace pyralog::group

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "group/group.h"
+#include "group/messages.h"
+#include "group/options.h"
+#include "group/records.h"
+
+namespace pyralog::group {
+
+/// The consumer groups of one partition of __consumer_offsets. Pure; lives on the shard that leads
+/// that partition, made anew at each takeover:
+///
+///   GroupTable table(options);                          // loading: everything answers 14
+///   for (record : partition) table.load(key, value);
+///   effects = table.loaded(now);                        // sessions start afresh
+///   effects = table.step(JoinRequest{…}, now);          // and so on
+///
+/// After each call the caller appends, replies and sets its timer as the effects say. Whoever is
+/// still waiting when leadership goes is told by `unload`.
+class GroupTable {
+ public:
+  explicit GroupTable(Options options);
+  ~GroupTable();
+  GroupTable(GroupTable&&) noexcept;
+  GroupTable& operator=(GroupTable&&) noexcept;
+
+  /// One committed record, in log order, before `loaded`. kUnsupported for a record of a newer
+  /// version (skip it and count it), kCorrupt for one that breaks its schema; neither changes
+  /// anything.
+  [[nodiscard]] Result<void> load(ByteView key, std::optional<ByteView> value);
+  [[nodiscard]] Effects loaded(const Now& now);
+  [[nodiscard]] bool is_loaded() const { return loaded_; }
+
+  [[nodiscard]] Effects step(const Input& input, const Now& now);
+
+  /// Answers everybody who waits with NOT_COORDINATOR and forgets all; back to loading.
+  [[nodiscard]] Effects unload();
+
+  [[nodiscard]] FetchOffsetsResponse fetch_offsets(const FetchOffsetsRequest& request) const;
+  [[nodiscard]] GroupDescription describe(std::string_view group) const;
+  /// `states` empty = all; compared without regard to case.
+  [[nodiscard]] ListGroupsResponse list(const std::vector<std::string>& states) const;
+  [[nodiscard]] std::size_t size() const { return groups_.size(); }
+
+ private:
+  void take(const JoinRequest& in, const Now& now, Effects& out);
+  void take(const SyncRequest& in, const Now& now, Effects& out);
+  void take(const HeartbeatRequest& in, const Now& now, Effects& out);
+  void take(const LeaveRequest& in, const Now& now, Effects& out);
+  void take(const CommitRequest& in, const Now& now, Effects& out);
+  void take(const DeleteRequest& in, const Now& now, Effects& out);
+  void take(const TopicsDeleted& in, const Now& now, Effects& out);
+  void take(const Appended& in, const Now& now, Effects& out);
+  void take(const Tick& in, const Now& now, Effects& out);
+
+  /// Answers for a table that is loading or a bad group id; true if the request is dealt with.
+  [[nodiscard]] std::optional<KafkaError> refused(std::string_view group, bool may_be_empty) const;
+  Group* find(std::string_view group);
+  [[nodiscard]] const Group* find(std::string_view group) const;
+  /// The group, made if need be; null at the bound on groups.
+  Group* find_or_make(const std::string& group);
+  /// After any input to `group`: notes whose the new appends are and its timer, drops it if empty.
+  void settle(Group& group, std::size_t appends_before, Effects& out);
+  void note_timer(const std::string& group, Instant at);
+
+  Options options_;
+  bool loaded_ = false;
+  std::uint64_t next_append_ = 1;
+  std::map<std::string, std::unique_ptr<Group>, std::less<>> groups_;
+  std::map<std::uint64_t, std::string> appends_;  ///< in flight → group
+  std::map<std::string, Instant, std::less<>> timers_;
+  std::set<std::pair<Instant, std::string>> due_;
+};
+
+}  // namespace pyralog::group
