@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "io/shard.h"
 
 namespace pyralog::io {
 
@@ -28,7 +29,9 @@ class Budget {
     ~Hold() { release(); }
     [[nodiscard]] explicit operator bool() const { return budget_ != nullptr; }
     void release() {
-      if (budget_ != nullptr) std::exchange(budget_, nullptr)->used_ -= bytes_;
+      Budget* budget = std::exchange(budget_, nullptr);
+      // In a teardown the budget may have gone first.
+      if (budget != nullptr && !Shard::tearing_down()) budget->used_ -= bytes_;
     }
 
    private:

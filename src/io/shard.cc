@@ -6,7 +6,40 @@ namespace pyralog::io {
 
 namespace {
 thread_local Shard* current_shard = nullptr;
+thread_local bool tearing_down_now = false;
 }  // namespace
+
+namespace detail {
+
+RootList::Link::~Link() {
+  if (list == nullptr) return;
+  if (prev != nullptr) prev->next = next;
+  (next != nullptr ? next->prev : list->tail_) = prev;
+}
+
+void RootList::add(Link& link, std::coroutine_handle<> frame) {
+  link.list = this;
+  link.frame = frame;
+  link.prev = tail_;
+  if (tail_ != nullptr) tail_->next = &link;
+  tail_ = &link;
+}
+
+void RootList::destroy_all() {
+  const TeardownScope scope;
+  while (tail_ != nullptr) tail_->frame.destroy();
+}
+
+TeardownScope::TeardownScope() : before_(std::exchange(tearing_down_now, true)) {}
+TeardownScope::~TeardownScope() { tearing_down_now = before_; }
+
+Detached::promise_type::promise_type() {
+  Shard::current().roots().add(link, std::coroutine_handle<promise_type>::from_promise(*this));
+}
+
+Detached run_root(std::move_only_function<Task<void>()> make) { co_await make(); }
+
+}  // namespace detail
 
 Shard& Shard::current() {
   PYRALOG_ASSERT(current_shard != nullptr);
@@ -14,13 +47,22 @@ Shard& Shard::current() {
 }
 
 void Shard::set_current(Shard* shard) { current_shard = shard; }
+bool Shard::has_current() { return current_shard != nullptr; }
+bool Shard::tearing_down() { return tearing_down_now; }
+
+void spawn_on(Shard& target, std::move_only_function<Task<void>()> make) {
+  target.post([make = std::move(make)]() mutable { detail::run_root(std::move(make)); });
+}
 
 Task<void> sleep_for(Duration delay) {
   WaitList nobody_wakes;
   co_await nobody_wakes.wait(Shard::current().now() + delay);
 }
 
-WaitList::~WaitList() { PYRALOG_ASSERT(head_ == nullptr); }
+WaitList::~WaitList() {
+  PYRALOG_ASSERT(head_ == nullptr || Shard::tearing_down());
+  while (head_ != nullptr) head_->unlink();
+}
 
 WaitList::Awaiter::~Awaiter() {
   if (linked_) unlink();
@@ -72,20 +114,28 @@ void WaitList::wake_one() {
   if (head_ != nullptr) head_->fire(true);
 }
 
-TaskGroup::~TaskGroup() { PYRALOG_ASSERT(running_ == 0); }
+TaskGroup::~TaskGroup() { PYRALOG_ASSERT(running() == 0 || Shard::tearing_down()); }
 
-detail::Detached TaskGroup::run(TaskGroup& group, Task<void> task) {
+detail::Detached TaskGroup::run(std::shared_ptr<State> state, Task<void> task) {
+  struct Leave {
+    State& state;
+    ~Leave() {
+      if (--state.running == 0) state.idle.wake_all();
+    }
+  };
+  Leave leave{*state};
   co_await std::move(task);
-  if (--group.running_ == 0) group.idle_.wake_all();
 }
 
 void TaskGroup::spawn(Task<void> task) {
-  ++running_;
-  run(*this, std::move(task));
+  if (state_ == nullptr) state_ = std::make_shared<State>();
+  ++state_->running;
+  run(state_, std::move(task));
 }
 
 Task<void> TaskGroup::join() {
-  while (running_ != 0) co_await idle_.wait(Instant::never());
+  const std::shared_ptr<State> state = state_;
+  while (state != nullptr && state->running != 0) co_await state->idle.wait(Instant::never());
 }
 
 Task<Turn::Guard> Turn::lock() {

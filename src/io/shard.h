@@ -3,6 +3,7 @@
 #include <coroutine>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -52,6 +53,22 @@ class Shard {
   [[nodiscard]] static Shard& current();
   /// For implementations of Shard: set around everything that a shard runs; nullptr = none.
   static void set_current(Shard* shard);
+  /// Whether code of some shard is running on this thread.
+  [[nodiscard]] static bool has_current();
+  /// True on a thread that is destroying the coroutines of a shard that has stopped or crashed:
+  /// destructors then let go of what they hold and touch nothing else.
+  [[nodiscard]] static bool tearing_down();
+
+ protected:
+  Shard() : roots_(&own_roots_) {}
+  /// Several shards that always end together may share one list.
+  explicit Shard(detail::RootList* shared) : roots_(shared) {}
+  [[nodiscard]] detail::RootList& roots() { return *roots_; }
+
+ private:
+  friend struct detail::Detached;
+  detail::RootList own_roots_;
+  detail::RootList* roots_;
 };
 
 /// The shards of one node, by index; fixed while the node runs.
@@ -90,12 +107,17 @@ auto on(Shard& target, F make) -> std::invoke_result_t<F> {
   }
 }
 
+/// Starts `make()`, a Task<void>, on `target`, later. It belongs to the shard: if it has not finished
+/// when the shard is torn down it is destroyed there. Any thread.
+void spawn_on(Shard& target, std::move_only_function<Task<void>()> make);
+
 /// Goes on after `delay`, on the same shard.
 [[nodiscard]] Task<void> sleep_for(Duration delay);
 
 /// Coroutines of one shard that wait for something to change. Awaiting `wait` yields true when woken
 /// and false when `deadline` has come first. One shard's thread only; wakes are posted, so a waker is
-/// never re-entered. Destroying a list with waiters is a bug: wake them and let them leave.
+/// never re-entered. Destroying a list with waiters is a bug (but in a teardown): wake them and let
+/// them leave.
 class WaitList {
  public:
   WaitList() = default;
@@ -140,7 +162,8 @@ class WaitList {
 };
 
 /// Owns coroutines that nobody awaits singly. `spawn` starts one at once on this shard; `join` waits
-/// until all have finished. Destroying a group with running tasks is a bug. One shard only.
+/// until all have finished. Destroying a group with running tasks is a bug (but in a teardown). One
+/// shard only.
 class TaskGroup {
  public:
   TaskGroup() = default;
@@ -149,12 +172,16 @@ class TaskGroup {
   ~TaskGroup();
   void spawn(Task<void> task);
   [[nodiscard]] Task<void> join();
-  [[nodiscard]] std::size_t running() const { return running_; }
+  [[nodiscard]] std::size_t running() const { return state_ == nullptr ? 0 : state_->running; }
 
  private:
-  static detail::Detached run(TaskGroup& group, Task<void> task);
-  std::size_t running_ = 0;
-  WaitList idle_;
+  // Shared with the running tasks: in a teardown either side may go first.
+  struct State {
+    std::size_t running = 0;
+    WaitList idle;
+  };
+  static detail::Detached run(std::shared_ptr<State> state, Task<void> task);
+  std::shared_ptr<State> state_;
 };
 
 /// One at a time, first come first served, on one shard. `co_await mutex.lock()` returns a guard.
@@ -167,7 +194,7 @@ class Turn {
     Guard(Guard&& other) noexcept : turn_(std::exchange(other.turn_, nullptr)) {}
     Guard& operator=(Guard&&) = delete;
     ~Guard() {
-      if (turn_ != nullptr) turn_->release();
+      if (turn_ != nullptr && !Shard::tearing_down()) turn_->release();
     }
 
    private:

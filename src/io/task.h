@@ -57,6 +57,7 @@ struct Promise<void> : PromiseBase {
 template <typename T = void>
 class [[nodiscard]] Task {
  public:
+  using Value = T;
   using promise_type = detail::Promise<T>;
   using Handle = std::coroutine_handle<promise_type>;
 
@@ -105,9 +106,51 @@ inline Task<void> Promise<void>::get_return_object() noexcept {
   return Task<void>(std::coroutine_handle<Promise<void>>::from_promise(*this));
 }
 
-/// A coroutine nobody awaits: starts at once, frees itself. Only TaskGroup and drivers use it.
+/// The coroutines that run on their own, newest last. Whoever tears a shard down destroys them, and
+/// with each root all frames that it awaits. One shard only (in the simulator, one node).
+class RootList {
+ public:
+  struct Link {
+    RootList* list = nullptr;
+    Link* prev = nullptr;
+    Link* next = nullptr;
+    std::coroutine_handle<> frame;
+    Link() = default;
+    Link(const Link&) = delete;
+    Link& operator=(const Link&) = delete;
+    ~Link();
+  };
+  RootList() = default;
+  RootList(const RootList&) = delete;
+  RootList& operator=(const RootList&) = delete;
+  void add(Link& link, std::coroutine_handle<> frame);
+  [[nodiscard]] bool empty() const { return tail_ == nullptr; }
+  /// Destroys all frames, newest first: what a frame uses is mostly older than the frame. Nothing may
+  /// resume any of them any more; Shard::tearing_down() is true meanwhile.
+  void destroy_all();
+
+ private:
+  Link* tail_ = nullptr;
+};
+
+/// Makes Shard::tearing_down() true on this thread while it lives.
+class TeardownScope {
+ public:
+  TeardownScope();
+  TeardownScope(const TeardownScope&) = delete;
+  TeardownScope& operator=(const TeardownScope&) = delete;
+  ~TeardownScope();
+
+ private:
+  bool before_;
+};
+
+/// A coroutine nobody awaits: starts at once, frees itself, and is a root of the current shard as
+/// long as it lives. Only TaskGroup and `spawn_on` use it.
 struct Detached {
   struct promise_type {
+    RootList::Link link;
+    promise_type();
     Detached get_return_object() noexcept { return {}; }
     std::suspend_never initial_suspend() noexcept { return {}; }
     std::suspend_never final_suspend() noexcept { return {}; }

@@ -1,0 +1,175 @@
+#include "io/sim/sim_file.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/plant.h"
+#include "io/shard.h"
+
+namespace pyralog::io::sim {
+
+std::shared_ptr<SimFile> SimFile::make(SimDisk& disk, std::string path,
+                                       std::shared_ptr<Inode> inode, bool writable) {
+  return std::make_shared<SimFile>(disk, std::move(path), std::move(inode), writable);
+}
+
+SimFile::SimFile(SimDisk& disk, std::string path, std::shared_ptr<Inode> inode, bool writable)
+    : disk_(disk),
+      path_(std::move(path)),
+      inode_(std::move(inode)),
+      writable_(writable),
+      queue_([this] { return sync_once(); }) {}
+
+void SimFile::put(std::uint64_t position, ByteView bytes) {
+  if (bytes.empty()) return;
+  Inode& inode = *inode_;
+  const std::uint64_t end = position + bytes.size();
+  const std::uint64_t first_dirty = std::min<std::uint64_t>(position, inode.content.size());
+  if (inode.content.size() < end) {
+    if (inode.linked) disk_.used_ += end - inode.content.size();
+    inode.content.resize(end);
+  }
+  std::copy(bytes.begin(), bytes.end(),
+            inode.content.begin() + static_cast<std::ptrdiff_t>(position));
+  for (std::uint64_t page = first_dirty / kPage; page <= (end - 1) / kPage; ++page) {
+    inode.dirty.insert(page);
+  }
+}
+
+Result<void> SimFile::write_at(std::uint64_t position, std::span<const ByteView> pieces) {
+  if (!writable_) {
+    return fail(Code::kInvalidArgument, fmt::format("{}: was opened for reading only", path_),
+                EBADF);
+  }
+  DiskFault fault = disk_.judge(DiskOp::kWrite, path_, disk_.options_.write_error);
+  if (fault == DiskFault::kKill || fault == DiskFault::kPowerLoss) {
+    return disk_.refused(fault, DiskOp::kWrite, path_);
+  }
+  std::uint64_t total = 0;
+  for (const ByteView& piece : pieces) total += piece.size();
+  std::uint64_t may = total;
+  if (fault != DiskFault::kNone && total > 0) {
+    may = disk_.rng_.below(total);
+    disk_.stats_.add(may > 0 ? "disk.write_cut_short" : "disk.write_refused");
+  }
+  const std::uint64_t size = inode_->content.size();
+  if (inode_->linked && position + may > size) {
+    const std::uint64_t capacity = disk_.options_.capacity;
+    const std::uint64_t room = capacity > disk_.used_ ? capacity - disk_.used_ : 0;
+    if (position + may - size > room) {
+      fault = DiskFault::kNoSpace;
+      disk_.stats_.add("disk.no_space");
+      may = size + room > position ? size + room - position : 0;
+    }
+  }
+  std::uint64_t at = position;
+  std::uint64_t left = may;
+  for (const ByteView& piece : pieces) {
+    const auto count = std::min<std::uint64_t>(piece.size(), left);
+    put(at, piece.first(count));
+    at += count;
+    left -= count;
+  }
+  write_back_some();
+  return disk_.refused(fault, DiskOp::kWrite, path_);
+}
+
+void SimFile::write_back_some() {
+  Inode& inode = *inode_;
+  if (inode.dirty.empty() || !disk_.rng_.chance(disk_.options_.writeback)) return;
+  auto victim = inode.dirty.lower_bound(disk_.rng_.below(*inode.dirty.rbegin() + 1));
+  const ByteView now = Inode::page_of(inode.content, *victim);
+  // The page stays dirty here: it may still be lost or torn when it is rewritten in place.
+  if (!now.empty()) inode.store(*victim * kPage, now);
+  disk_.stats_.add("disk.writeback");
+}
+
+Task<Result<std::size_t>> SimFile::read_at(std::uint64_t position, MutableBytes out) {
+  const auto alive = shared_from_this();
+  const DiskFault fault = disk_.judge(DiskOp::kRead, path_, disk_.options_.read_error);
+  if (fault != DiskFault::kNone || inode_->cold || disk_.rng_.chance(disk_.options_.cold_read)) {
+    disk_.stats_.add("disk.cold_read");
+    co_await sleep_for(disk_.latency());
+    inode_->cold = false;
+  }
+  PYRALOG_CO_TRY(disk_.refused(fault, DiskOp::kRead, path_));
+  const Bytes& content = inode_->content;
+  if (position >= content.size()) co_return std::size_t{0};
+  const auto count = std::min<std::size_t>(out.size(), content.size() - position);
+  std::copy_n(content.begin() + static_cast<std::ptrdiff_t>(position), count, out.begin());
+  co_return count;
+}
+
+Task<Result<void>> SimFile::sync_once() {
+  Inode& inode = *inode_;
+  const DiskFault fault = disk_.judge(DiskOp::kSync, path_, disk_.options_.sync_error);
+  if (fault == DiskFault::kKill || fault == DiskFault::kPowerLoss) {
+    co_await sleep_for(disk_.latency());
+    co_return disk_.refused(fault, DiskOp::kSync, path_);
+  }
+  disk_.stats_.add("disk.sync");
+  if (PYRALOG_PLANT("sim.sync_returns_early")) co_return Result<void>{};
+  if (fault != DiskFault::kNone) {
+    // As Linux does: what could not be written counts as clean from here on.
+    inode.dirty.clear();
+    inode.shrunk_to = kNeverShrunk;
+    co_await sleep_for(disk_.latency());
+    co_return disk_.refused(fault, DiskOp::kSync, path_);
+  }
+  const auto mine = inode.in_flight.emplace(inode.in_flight.end());
+  mine->size = inode.content.size();
+  mine->shrunk_to = std::exchange(inode.shrunk_to, kNeverShrunk);
+  for (const std::uint64_t page : inode.dirty) {
+    const ByteView now = Inode::page_of(inode.content, page);
+    mine->pages.emplace(page, Bytes(now.begin(), now.end()));
+  }
+  inode.dirty.clear();
+  co_await sleep_for(disk_.latency());
+  inode.store(mine);
+  inode.in_flight.erase(mine);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> SimFile::truncate(std::uint64_t size) {
+  const auto alive = shared_from_this();
+  PYRALOG_CO_TRY(
+      co_await disk_.admit(DiskOp::kTruncate, path_, disk_.options_.metadata_error));
+  Inode& inode = *inode_;
+  const std::uint64_t before = inode.content.size();
+  if (size < before) {
+    inode.shrunk_to = std::min(inode.shrunk_to, size);
+    inode.dirty.erase(inode.dirty.lower_bound((size + kPage - 1) / kPage), inode.dirty.end());
+  }
+  if (inode.linked) disk_.used_ = disk_.used_ + size - before;
+  inode.content.resize(size);
+  if (size > 0 && size != before) inode.dirty.insert((size - 1) / kPage);
+  co_return Result<void>{};
+}
+
+void SimFile::drop_cache() {
+  Inode& inode = *inode_;
+  if (!inode.in_flight.empty()) return;
+  disk_.rot(inode);
+  for (std::uint64_t page = 0; page * kPage < inode.content.size(); ++page) {
+    if (inode.dirty.contains(page)) continue;
+    const std::uint64_t start = page * kPage;
+    const std::uint64_t end = std::min<std::uint64_t>(start + kPage, inode.content.size());
+    const ByteView stored = Inode::page_of(inode.durable, page);
+    for (std::uint64_t i = start; i < end; ++i) {
+      inode.content[i] = i - start < stored.size() ? stored[i - start] : 0;
+    }
+  }
+  inode.cold = true;
+}
+
+Bytes SimFile::copy(std::uint64_t position, std::uint64_t count) const {
+  const Bytes& content = inode_->content;
+  if (position >= content.size()) return {};
+  const auto end = std::min<std::uint64_t>(position + count, content.size());
+  return {content.begin() + static_cast<std::ptrdiff_t>(position),
+          content.begin() + static_cast<std::ptrdiff_t>(end)};
+}
+
+}  // namespace pyralog::io::sim

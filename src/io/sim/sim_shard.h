@@ -1,0 +1,53 @@
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "io/pools.h"
+#include "io/sim/simulator.h"
+
+namespace pyralog::io::sim {
+
+/// The pools of one node: a job runs as a later event, on no shard.
+class SimPools final : public Pools {
+ public:
+  explicit SimPools(Node& node) : node_(node) {}
+  void submit(Pool pool, Shard::Job job) override;
+
+ private:
+  Node& node_;
+};
+
+/// One shard of one incarnation of a node.
+class SimShard final : public Shard {
+ public:
+  SimShard(Node& node, unsigned index, std::uint64_t seed, detail::RootList& roots);
+  ~SimShard() override;
+  unsigned index() const override { return index_; }
+  void post(Job job) override;
+  TimerId call_at(Instant at, Job job) override;
+  void cancel_timer(TimerId id) override;
+  Instant now() const override;
+  WallMs wall() const override;
+  Disk& disk() override;
+  Net& net() override { return *net_; }
+  Rng& rng() override { return rng_; }
+  Pools& pools() override { return pools_; }
+
+  [[nodiscard]] Node& node() const { return node_; }
+  [[nodiscard]] bool alive() const { return alive_; }
+  void end() { alive_ = false; }
+
+ private:
+  friend class SimPools;
+  Node& node_;
+  unsigned index_;
+  bool alive_ = true;
+  SeededRng rng_;
+  SimPools pools_;
+  std::unique_ptr<Net> net_;
+  // When the last job of each sender arrives; nullptr stands for all that are no shard.
+  std::map<const Shard*, Instant> last_from_;
+};
+
+}  // namespace pyralog::io::sim
