@@ -1,0 +1,139 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "model/fundamental.h"
+#include "model/kafka_error.h"
+#include "model/record_batch.h"
+
+namespace pyralog::producer {
+
+struct Options {
+  /// A producer that has appended nothing for so long is forgotten (`producer.id.expiration.ms`).
+  std::int64_t expiration_ms = 86'400'000;
+  /// Producers remembered per partition; above it new ones are refused, known ones never forgotten.
+  std::size_t max_producers = 100'000;
+};
+
+enum class Verdict : std::uint8_t {
+  kAppend,            ///< in sequence (or not idempotent): append it, then `apply`
+  kDuplicate,         ///< appended before: wait for the original and answer with its offsets
+  kOutOfOrder,        ///< a gap, or older than the last five batches
+  kFenced,            ///< an older epoch of this producer
+  kUnknownProducer,   ///< sequence above 0 from a producer that is not known (any more)
+  kTooManyProducers,  ///< `Options::max_producers` reached
+};
+
+/// Kafka's code for a verdict; kNone for kAppend and kDuplicate.
+[[nodiscard]] KafkaError kafka_error(Verdict verdict);
+
+struct Judgement {
+  Verdict verdict = Verdict::kAppend;
+  // kDuplicate: the original. It is acknowledged once the high watermark reaches last_offset + 1.
+  Offset base_offset{-1};
+  Offset last_offset{-1};
+  std::int64_t max_timestamp = -1;  ///< what the original's header carries
+  // kOutOfOrder and kFenced: what the table knows.
+  std::int32_t expected_sequence = -1;
+  std::int16_t known_epoch = -1;
+};
+
+/// Why `header` was refused, for a log line or an error message.
+[[nodiscard]] std::string describe(const Judgement& judgement, const BatchHeader& header);
+
+/// One producer as DescribeProducers shows it.
+struct ActiveProducer {
+  ProducerId id;
+  std::int16_t epoch = -1;
+  std::int32_t last_sequence = -1;
+  std::int64_t last_timestamp = -1;
+};
+
+/// What one partition knows of its idempotent producers: epoch, and the last five batches of each,
+/// so that a batch sent again is recognised and a gap refused (KIP-98). Pure; lives on the
+/// partition's shard. It is a view of the log: `apply` follows every append, also in recovery and
+/// on followers, and a snapshot plus the log behind it yields the same table. Producers are
+/// forgotten by time only.
+class ProducerTable {
+ public:
+  explicit ProducerTable(Options options = {}) : options_(options) {}
+
+  /// Judges a batch that is about to be appended; `check_batch` has passed it. Changes nothing that
+  /// a later call could notice. `now` is the broker's wall clock.
+  [[nodiscard]] Judgement judge(const BatchHeader& header, WallMs now);
+
+  /// Takes note of a batch that has been appended at `base_offset`; call it in offset order for
+  /// every batch, before the next `judge`. `appended` is the broker's time of the append (in
+  /// replay, the recorded one). Never refuses: the log is right.
+  void apply(const BatchHeader& header, Offset base_offset, WallMs appended);
+
+  /// Forgets producers that have been silent for longer than the expiration; returns how many.
+  std::size_t expire(WallMs now);
+
+  /// The log has lost everything from `end` on. False if the table can't go back so far: throw it
+  /// away and rebuild it from a snapshot and the log; until then it must not be asked.
+  [[nodiscard]] bool truncate_from(Offset end);
+
+  /// The state after everything below `upto` and nothing of what follows, in bytes. Write it only
+  /// once the log is synced up to `upto`. kUnavailable if appends beyond `upto` have already pushed
+  /// out what is needed; a snapshot at `end()`, taken first and written after the sync, never
+  /// fails.
+  [[nodiscard]] Result<Bytes> snapshot(Offset upto) const;
+
+  /// A table from a snapshot; `end()` is then the offset that the snapshot covers, from which the
+  /// log is to be applied. kCorrupt, kUnsupported (a newer version).
+  [[nodiscard]] static Result<ProducerTable> restore(ByteView snapshot, Options options = {});
+
+  /// Offset after the last batch applied, or the offset the restored snapshot covers.
+  [[nodiscard]] Offset end() const { return end_; }
+  [[nodiscard]] std::size_t size() const { return producers_.size(); }
+  /// All producers that have not expired at `now`, by id.
+  [[nodiscard]] std::vector<ActiveProducer> list(WallMs now) const;
+
+  /// Up to where a read_committed consumer may read: no transaction is ever open, so the high
+  /// watermark itself.
+  [[nodiscard]] Offset last_stable_offset(Offset high_watermark) const { return high_watermark; }
+
+ private:
+  static constexpr std::size_t kRemembered = 5;
+  struct Batch {
+    std::int64_t base_offset = 0;
+    std::int64_t appended_ms = 0;
+    std::int64_t max_timestamp = 0;
+    std::int32_t last_delta = 0;
+    std::int32_t base_sequence = 0;
+    [[nodiscard]] std::int64_t next_offset() const { return base_offset + last_delta + 1; }
+  };
+  struct Producer {
+    std::array<Batch, kRemembered> batches{};  ///< oldest first
+    std::uint8_t count = 0;
+    /// There were earlier batches (of this or an older epoch) that are no longer in `batches`.
+    bool forgot = false;
+    std::int16_t epoch = -1;
+    [[nodiscard]] const Batch& last() const { return batches[count - 1U]; }
+    /// How many batches end at or below `offset`.
+    [[nodiscard]] std::size_t below(std::int64_t offset) const;
+    [[nodiscard]] std::int32_t next_sequence() const;
+    /// Whether its first `keep` batches are all that was remembered at that point of the log.
+    [[nodiscard]] bool exact(std::size_t keep) const { return keep == count || !forgot; }
+  };
+
+  [[nodiscard]] bool expired(const Producer& producer, WallMs now) const;
+  [[nodiscard]] bool may_admit(WallMs now);
+  [[nodiscard]] static Judgement judge_known(const Producer& producer, const BatchHeader& header);
+  static Result<void> restore_producer(Reader& in, std::int64_t covers, ProducerTable& table);
+
+  Options options_;
+  Offset end_{0};
+  WallMs next_scan_{INT64_MIN};  ///< a full table is not searched for expired producers before this
+  std::unordered_map<std::int64_t, Producer> producers_;
+};
+
+}  // namespace pyralog::producer
