@@ -107,8 +107,9 @@ std::unexpected<Error> unknown(const Assignment& assignment) {
 // Variables that share the prefix and are no settings: other commands', the tests', and those that
 // container platforms derive from a service called pyralog.
 bool is_foreign_variable(std::string_view name) {
-  static constexpr std::string_view kExact[] = {"PYRALOG_CONFIG", "PYRALOG_BOOTSTRAP",
-                                                "PYRALOG_PLANT"};
+  static constexpr std::string_view kExact[] = {
+      "PYRALOG_CONFIG", "PYRALOG_BOOTSTRAP", "PYRALOG_PLANT", "PYRALOG_BINARY",
+      "PYRALOG_DEPS",   "PYRALOG_SOAK",      "PYRALOG_SEED"};
   static constexpr std::string_view kPrefixes[] = {"PYRALOG_TEST_", "PYRALOG_SERVICE_",
                                                    "PYRALOG_PORT"};
   return std::ranges::any_of(kExact, [&](auto exact) { return name == exact; }) ||

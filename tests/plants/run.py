@@ -59,7 +59,7 @@ def binaries():
 
 def run(command, plant, path):
     env = dict(os.environ, PATH=os.pathsep.join([*path, os.environ["PATH"]]),
-               PYRALOG_BINARY=str(BUILD / "pyralog"), PYRALOG_PLANTS_RUN="1")
+               PYRALOG_BINARY=str(BUILD / "pyralog"))
     env.pop("PYRALOG_PLANT", None)
     if plant:
         env["PYRALOG_PLANT"] = plant
