@@ -1,0 +1,193 @@
+#include "protocol/http/http.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "base/json.h"
+
+namespace pyralog::protocol::http {
+
+namespace {
+
+constexpr std::string_view kPaths[] = {"/live",    "/ready",  "/health",
+                                       "/version", "/status", "/metrics"};
+constexpr std::size_t kReadBytes = 4096;
+
+std::string_view reason(int status) {
+  switch (status) {
+    case 200:
+      return "OK";
+    case 400:
+      return "Bad Request";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 408:
+      return "Request Timeout";
+    case 413:
+      return "Content Too Large";
+    default:
+      return "Service Unavailable";
+  }
+}
+
+std::string error_json(std::string_view message) {
+  JsonWriter json;
+  return json.object().field("error", message).end().take();
+}
+
+bool is_path(std::string_view path) {
+  return std::ranges::find(kPaths, path) != std::end(kPaths);
+}
+
+}  // namespace
+
+HttpServer::HttpServer(HttpOptions options, HttpHooks hooks)
+    : options_(options), hooks_(std::move(hooks)) {}
+
+io::Task<void> HttpServer::serve(std::unique_ptr<io::Listener> listener) {
+  listener_ = std::move(listener);
+  while (!stopping_) {
+    auto accepted = co_await listener_->accept();
+    if (!accepted) {
+      if (stopping_ || accepted.error().code == Code::kCancelled) break;
+      // Out of descriptors, say: let connections end before trying again.
+      co_await io::sleep_for(100ms);
+      continue;
+    }
+    connections_.push_back({std::move(*accepted), true});
+    tasks_.spawn(run(std::prev(connections_.end())));
+  }
+  co_await tasks_.join();
+}
+
+void HttpServer::stop() {
+  stopping_ = true;
+  if (listener_) listener_->close();
+  for (Connection& connection : connections_) {
+    if (connection.idle) connection.stream->close();
+  }
+}
+
+io::Task<void> HttpServer::run(std::list<Connection>::iterator connection) {
+  if (connections_.size() > options_.max_connections) {
+    const Instant deadline = io::Shard::current().now() + options_.request_timeout;
+    (void)co_await send(*connection, {503, "application/json", error_json("too many connections")},
+                        true, false, deadline);
+  } else {
+    RequestReader reader({options_.max_header_bytes, options_.max_body_bytes});
+    Bytes unread;
+    while (co_await serve_one(*connection, reader, unread)) {
+    }
+  }
+  connection->stream->close();
+  connections_.erase(connection);
+}
+
+io::Task<Result<bool>> HttpServer::read_request(Connection& connection, RequestReader& reader,
+                                                Bytes& unread, Instant& deadline) {
+  std::array<std::uint8_t, kReadBytes> chunk{};
+  deadline = io::Shard::current().now() + options_.idle_timeout;
+  connection.idle = true;
+  for (;;) {
+    if (unread.empty()) {
+      if (stopping_ && connection.idle) co_return false;
+      const auto got = co_await connection.stream->read_some(chunk, deadline);
+      if (!got) co_return fail(got.error());
+      if (*got == 0) co_return false;
+      unread.assign(chunk.begin(), chunk.begin() + static_cast<std::ptrdiff_t>(*got));
+    }
+    if (connection.idle) {
+      connection.idle = false;
+      deadline = io::Shard::current().now() + options_.request_timeout;
+    }
+    PYRALOG_CO_ASSIGN(const std::size_t used, reader.put(unread));
+    unread.erase(unread.begin(), unread.begin() + static_cast<std::ptrdiff_t>(used));
+    if (reader.complete()) co_return true;
+  }
+}
+
+io::Task<bool> HttpServer::serve_one(Connection& connection, RequestReader& reader, Bytes& unread) {
+  Instant deadline;
+  const auto read = co_await read_request(connection, reader, unread, deadline);
+  if (!read) {
+    Answer refusal;
+    refusal.body = error_json(read.error().message);
+    switch (read.error().code) {
+      case Code::kTooLarge:
+        refusal.status = 413;
+        break;
+      case Code::kCorrupt:
+        refusal.status = 400;
+        break;
+      case Code::kTimedOut:
+        if (connection.idle) co_return false;
+        refusal.status = 408;
+        deadline = io::Shard::current().now() + 1s;
+        break;
+      default:
+        co_return false;
+    }
+    (void)co_await send(connection, std::move(refusal), true, false, deadline);
+    co_return false;
+  }
+  if (!*read) co_return false;
+  const Request request = reader.take();
+  const bool keep_alive = request.keep_alive && !stopping_;
+  const bool head = request.method == "HEAD";
+  Answer reply;
+  if (is_path(request.path) && request.method != "GET" && !head) {
+    reply = {405, "application/json",
+             error_json(request.method + ": only GET and HEAD are served")};
+  } else {
+    reply = co_await answer(request.path);
+  }
+  const auto sent = co_await send(connection, std::move(reply), !head, keep_alive, deadline);
+  co_return sent.has_value() && keep_alive;
+}
+
+io::Task<HttpServer::Answer> HttpServer::answer(std::string path) {
+  Answer reply;
+  if (path == "/live") {
+    reply.body = R"({"live":true})";
+  } else if (path == "/ready") {
+    const bool ready = hooks_.ready();
+    reply.status = ready ? 200 : 503;
+    reply.body = ready ? R"({"ready":true})" : R"({"ready":false})";
+  } else if (path == "/health") {
+    reply.body = co_await hooks_.health_json();
+    if (reply.body.find(R"("status":"ok")") == std::string::npos) reply.status = 503;
+  } else if (path == "/version") {
+    reply.body = hooks_.version_json;
+  } else if (path == "/status") {
+    reply.body = co_await hooks_.status_json();
+  } else if (path == "/metrics") {
+    reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    reply.body = co_await hooks_.metrics_text();
+  } else {
+    reply.status = 404;
+    std::string known;
+    for (const std::string_view each : kPaths) known += " " + std::string(each);
+    reply.body = error_json(path + ": there is no such path; there are" + known);
+  }
+  co_return reply;
+}
+
+io::Task<Result<void>> HttpServer::send(Connection& connection, Answer answer, bool with_body,
+                                        bool keep_alive, Instant deadline) {
+  std::string text = "HTTP/1.1 " + std::to_string(answer.status) + " " +
+                     std::string(reason(answer.status)) +
+                     "\r\nContent-Type: " + answer.content_type +
+                     "\r\nContent-Length: " + std::to_string(answer.body.size()) +
+                     "\r\nCache-Control: no-store\r\n";
+  if (answer.status == 405) text += "Allow: GET, HEAD\r\n";
+  text += keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";
+  if (with_body) text += answer.body;
+  std::vector<io::Piece> pieces;
+  pieces.emplace_back(SharedBytes::copy(as_bytes(text)));
+  co_return co_await connection.stream->write(std::move(pieces), deadline);
+}
+
+}  // namespace pyralog::protocol::http

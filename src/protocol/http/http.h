@@ -1,0 +1,78 @@
+#pragma once
+
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+
+#include "base/bytes.h"
+#include "io/net.h"
+#include "io/shard.h"
+#include "io/task.h"
+#include "protocol/http/request.h"
+
+namespace pyralog::protocol::http {
+
+struct HttpOptions {
+  std::size_t max_connections = 256;
+  std::uint32_t max_header_bytes = 16u << 10;
+  std::uint64_t max_body_bytes = 64u << 10;
+  Duration request_timeout = 10s;  ///< from a request's first byte to its answer's last
+  Duration idle_timeout = 60s;     ///< between requests
+};
+
+/// What the node behind the listener tells. Called on the listener's shard; a Task may visit
+/// others.
+struct HttpHooks {
+  std::function<bool()> ready;  ///< clients are accepted
+  std::function<io::Task<std::string>()>
+      health_json;  ///< an object; its "status" is "ok" if all is
+  std::function<io::Task<std::string>()> status_json;
+  std::function<io::Task<std::string>()> metrics_text;  ///< Prometheus text format 0.0.4
+  std::string version_json;
+};
+
+/// GET and HEAD of /live /ready /health /version /status /metrics over HTTP/1.1 with keep-alive.
+/// Lives on one shard. Anything else is 404 or 405, malformed requests 400, 413 or 431, all with a
+/// JSON object {"error": …}; a connection over the limit is told 503 and closed.
+class HttpServer {
+ public:
+  HttpServer(HttpOptions options, HttpHooks hooks);
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
+
+  /// Accepts connections until stop(); returns when every connection has ended.
+  [[nodiscard]] io::Task<void> serve(std::unique_ptr<io::Listener> listener);
+  /// Takes no more connections and requests; those being answered are finished, idle ones closed.
+  void stop();
+  [[nodiscard]] std::size_t connections() const { return connections_.size(); }
+
+ private:
+  struct Connection {
+    std::unique_ptr<io::Stream> stream;
+    bool idle = true;
+  };
+  struct Answer {
+    int status = 200;
+    const char* content_type = "application/json";
+    std::string body;
+  };
+
+  io::Task<void> run(std::list<Connection>::iterator connection);
+  /// False when the connection is to end.
+  io::Task<bool> serve_one(Connection& connection, RequestReader& reader, Bytes& unread);
+  io::Task<Result<bool>> read_request(Connection& connection, RequestReader& reader, Bytes& unread,
+                                      Instant& deadline);
+  io::Task<Answer> answer(std::string path);
+  io::Task<Result<void>> send(Connection& connection, Answer answer, bool with_body,
+                              bool keep_alive, Instant deadline);
+
+  HttpOptions options_;
+  HttpHooks hooks_;
+  std::unique_ptr<io::Listener> listener_;
+  std::list<Connection> connections_;
+  io::TaskGroup tasks_;
+  bool stopping_ = false;
+};
+
+}  // namespace pyralog::protocol::http
