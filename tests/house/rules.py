@@ -259,15 +259,30 @@ def closure(tree, path, seen):
     return seen
 
 
+def proved_by_source(tree):
+    """Headers that a source file includes before anything else: that file compiles, so they do."""
+    proved = set()
+    for path in tree.files(".cc", under=("src",)):
+        first = re.search(r'^\s*#\s*(?:include\s*(["<])([^">]+)|if|define|pragma)', read(path), re.M)
+        if first and first.group(1) == '"':
+            proved.add(tree.src / first.group(2))
+    return proved
+
+
 def headers_alone(tree):
     """Every header compiles alone. What compiled once is remembered by content."""
     flags = compile_flags(tree)
-    headers = tree.files(".h", under=("src",))
+    proved = proved_by_source(tree)
+    headers = [h for h in tree.files(".h", under=("src",)) if h not in proved]
     if headers and not flags:
         return [f"{tree.build}/compile_commands.json is missing; configure the build first"]
     cache = tree.build / "house-headers"
     cache.mkdir(parents=True, exist_ok=True)
+    # A room of headers only takes any room's flags, with every folder that is searched for headers.
     anything = next(iter(flags.values()), None)
+    if anything:
+        searched = [w for words, _ in flags.values() for w in words if w.startswith("-I")]
+        anything = (anything[0] + sorted(set(searched) - set(anything[0])), anything[1])
 
     def compile_one(path):
         words, directory = flags.get(path.parent, anything)
