@@ -128,26 +128,28 @@ class Catalog {
   friend bool operator==(const Catalog& a, const Catalog& b);
 
  private:
-  Result<void> take(const ClusterCreated& entry);
-  Result<void> take(const NodeRegistered& entry);
-  Result<void> take(const TopicCreated& entry);
-  Result<void> take(const TopicDeleted& entry);
-  Result<void> take(const PartitionsAdded& entry);
-  Result<void> take(const TopicSettingsChanged& entry);
-  Result<void> take(const ClusterSettingsChanged& entry);
-  Result<void> take(const EpochProposed& entry);
-  Result<void> take(const EpochsActivated& entry);
-  Result<void> take(const EpochSealed& entry);
-  Result<void> take(const ProducerIdBlock& entry);
-  Result<void> take(const LostRange& entry);
-  Result<void> take(const MachineIdGranted& entry);
+  [[nodiscard]] Result<void> take(const ClusterCreated& entry);
+  [[nodiscard]] Result<void> take(const NodeRegistered& entry);
+  [[nodiscard]] Result<void> take(const TopicCreated& entry);
+  [[nodiscard]] Result<void> take(const TopicDeleted& entry);
+  [[nodiscard]] Result<void> take(const PartitionsAdded& entry);
+  [[nodiscard]] Result<void> take(const TopicSettingsChanged& entry);
+  [[nodiscard]] Result<void> take(const ClusterSettingsChanged& entry);
+  [[nodiscard]] Result<void> take(const EpochProposed& entry);
+  [[nodiscard]] Result<void> take(const EpochsActivated& entry);
+  [[nodiscard]] Result<void> take(const EpochSealed& entry);
+  [[nodiscard]] Result<void> take(const ProducerIdBlock& entry);
+  [[nodiscard]] Result<void> take(const LostRange& entry);
+  [[nodiscard]] Result<void> take(const MachineIdGranted& entry);
 
   void put(TopicPtr topic);
-  Result<void> check_replicas(const std::vector<std::vector<NodeId>>& partitions,
-                              std::string_view topic) const;
-  Result<Partition> activated(const Partition& before, const EpochActivation& a) const;
-  /// Replaces one partition; the topic and the partition exist.
-  void put_partition(const PartitionId& id, Partition partition);
+  [[nodiscard]] Result<void> check_replicas(const std::vector<std::vector<NodeId>>& partitions,
+                                            std::string_view topic) const;
+  [[nodiscard]] Result<Partition> activated(const EpochActivation& a) const;
+  [[nodiscard]] Result<const Partition*> existing(const PartitionId& id) const;
+  /// Replaces partitions of one topic; topic and partitions exist.
+  void put_partitions(const TopicId& topic, std::vector<Partition> partitions);
+  friend class SnapshotReader;
 
   std::uint64_t position_ = 0;
   Uuid cluster_;

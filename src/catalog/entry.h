@@ -107,11 +107,12 @@ struct EpochProposed {
 struct EpochActivation {
   PartitionId partition;
   Epoch epoch;
-  Offset start;      ///< = end of the epoch before; only unclean recovery may go below its start
+  Offset start;      ///< = end of the epoch before, and not below its start unless `unclean`
   Offset log_start;  ///< epochs that end at or below it are forgotten
   NodeId leader;
   std::vector<Replica> replicas;
   std::uint16_t write_quorum = 1;  ///< W
+  bool unclean = false;  ///< recovered from too few answers: records may be lost, the start may fall
   friend bool operator==(const EpochActivation&, const EpochActivation&) = default;
 };
 

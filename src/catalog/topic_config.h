@@ -87,7 +87,8 @@ struct TopicConfig {
 [[nodiscard]] Result<TopicConfig> make_topic_config(const Settings& topic, const Settings& cluster);
 
 /// W: how many replicas must hold a record before it is acknowledged. A majority, or more if
-/// `min_insync` asks for it; 1 ≤ min_insync ≤ replicas.
+/// `min_insync` asks for it, at most all: a topic's own min.insync.replicas never exceeds its
+/// replicas, but a cluster-wide default may.
 [[nodiscard]] std::uint16_t write_quorum(std::size_t replicas, std::int32_t min_insync);
 
 struct SettingSynonym {
