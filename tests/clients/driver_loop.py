@@ -1,7 +1,9 @@
 """The request loop of the drivers that are written in Python; README.md has the protocol."""
 
+import faulthandler
 import json
 import queue
+import signal
 import sys
 import threading
 
@@ -28,6 +30,7 @@ def failure(error):
 def run(driver):
     """Serves `driver` until standard input ends. `driver.op_NAME(request)` returns a dict or None;
     while `driver.member` is set, `driver.poll_member()` runs between requests."""
+    faulthandler.register(signal.SIGUSR1)  # tells on standard error where every thread is
     requests = queue.Queue()
 
     def read():

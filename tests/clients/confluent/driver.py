@@ -23,6 +23,9 @@ def decode(data):
 
 
 def to_error(error):
+    if error.code() == ck.KafkaError._FATAL and "Static consumer fenced" in error.str():
+        # this binding does not tell what lies beneath a fatal error but in its text
+        return DriverError("FENCED_INSTANCE_ID", error.str(), ck.KafkaError.FENCED_INSTANCE_ID)
     return DriverError(error.name(), error.str(), error.code() if error.code() > 0 else None)
 
 
@@ -139,6 +142,10 @@ class Driver:
             "auto.offset.reset": "error", "allow.auto.create.topics": False})
         records = []
         try:
+            # a consumer that was assigned, not subscribed, is not told of an unknown topic
+            topic = consumer.list_topics(request["topic"], timeout=TIMEOUT).topics[request["topic"]]
+            if topic.error:
+                raise to_error(topic.error)
             consumer.assign([ck.TopicPartition(request["topic"], request["partition"],
                                                logical.get(start, start))])
             deadline = time.monotonic() + request.get("timeout_ms", 10_000) / 1000

@@ -209,16 +209,9 @@ class Driver:
                 "members": len(found["members"])}
 
     def op_delete_group(self, request):
-        result = self.admin().delete_groups([request["group"]])
-        items = result.items() if isinstance(result, dict) else result
-        for _, outcome in items:
-            if isinstance(outcome, type) and issubclass(outcome, kafka_errors.BrokerResponseError) \
-                    and outcome.errno != 0:
-                raise outcome()
-            if isinstance(outcome, Exception):
-                raise outcome
-            if outcome not in (None, "OK", 0) and not isinstance(outcome, type):
-                raise DriverError("DELETE_GROUP", str(outcome))
+        outcome = dict(self.admin().delete_groups([request["group"]]))[request["group"]]
+        if outcome != "OK":  # else the name of an error class
+            raise getattr(kafka_errors, str(outcome))()
 
     def op_join(self, request):
         more = {}

@@ -176,7 +176,7 @@ ops.produce = async (request) => {
         acks,
         compression: CODECS[request.codec || 'none'],
         messages: part.map((record) => {
-          const message = { key: record.key === undefined ? null : record.key, value: record.value }
+          const message = { key: record.key === undefined ? null : record.key, value: record.value === undefined ? null : record.value }
           if (record.partition !== undefined && record.partition !== null) message.partition = record.partition
           if (record.timestamp) message.timestamp = String(record.timestamp)
           if (record.headers) {
