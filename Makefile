@@ -9,7 +9,7 @@ export FUZZ_SECONDS
 .PHONY: help build run test bench sim fuzz soak plants fresh demo format lint clean
 
 help: ## these lines
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z-]*%*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '%-14s %s\n' "$$a" "$$b"; done
 
 build: ## build the server: build/release/pyralog
 	@scripts/setup.sh run

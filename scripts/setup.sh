@@ -58,6 +58,7 @@ python3-venv|test clients from PyPI
 maven|test clients in Java
 e2fsprogs|power-loss tests on a loop-mounted image
 strace|fault tests
+curl|reading health and metrics in the documents' examples
 iproute2|tests in a network namespace of their own
 debootstrap|make fresh: a bare Debian root
 iso-codes|a real data set for the round trip
