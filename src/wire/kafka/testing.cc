@@ -70,4 +70,18 @@ void try_input(ByteView input) {
   try_stream(body, std::size_t{1} + input[1] % 40);
 }
 
+Bytes make_input(Random& random) {
+  const auto all = all_messages();
+  const std::size_t index = random.below(all.size());
+  const MessageInfo& info = all[index].info;
+  const auto versions = static_cast<std::uint64_t>(info.max_version - info.min_version + 1);
+  const auto version = static_cast<std::int16_t>(info.min_version +
+                                                 static_cast<std::int16_t>(random.below(versions)));
+  const auto body = all[index].make(random, version);
+  PYRALOG_ASSERT(body.has_value());
+  Bytes input{static_cast<std::uint8_t>(index), static_cast<std::uint8_t>(version)};
+  input.insert(input.end(), body->begin(), body->end());
+  return input;
+}
+
 }  // namespace pyralog::wire::kafka::testing

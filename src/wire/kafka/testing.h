@@ -75,4 +75,7 @@ struct AnyMessage {
 /// that message, as a request frame and as a stream of frames. Aborts if an invariant breaks.
 void try_input(ByteView input);
 
+/// Such an input, made from a random valid message at a random version.
+[[nodiscard]] Bytes make_input(Random& random);
+
 }  // namespace pyralog::wire::kafka::testing

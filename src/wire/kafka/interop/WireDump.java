@@ -19,7 +19,6 @@ import org.apache.kafka.common.protocol.types.Schema;
 import org.apache.kafka.common.protocol.types.Struct;
 import org.apache.kafka.common.protocol.types.TaggedFields;
 import org.apache.kafka.common.protocol.types.Type;
-import org.apache.kafka.common.record.MemoryRecords;
 
 /**
  * What the Java client knows of each message and version that is listed in the file given (lines
@@ -145,7 +144,7 @@ public final class WireDump {
       case "UUID" -> new Uuid(number(), number());
       case "STRING" -> text();
       case "BYTES" -> ByteBuffer.wrap(raw());
-      case "RECORDS" -> MemoryRecords.readableRecords(ByteBuffer.wrap(raw()));
+      case "RECORDS" -> records();
       default -> throw new IllegalStateException("no value for type " + name);
     };
   }
@@ -161,6 +160,12 @@ public final class WireDump {
     int length = empty ? 0 : random.nextInt(random.nextInt(8) == 0 ? 200 : 12);
     for (int i = 0; i < length; i++) text.append(letters.charAt(random.nextInt(letters.length())));
     return text.toString();
+  }
+
+  private Object records() {
+    byte[] bytes = raw();
+    ByteBuffer sized = ByteBuffer.allocate(4 + bytes.length).putInt(bytes.length).put(bytes);
+    return Type.RECORDS.read(sized.flip());
   }
 
   private byte[] raw() {
