@@ -34,9 +34,14 @@ struct Assignment {
 /// Writes version 3, and 0 for assignments, which every client reads.
 [[nodiscard]] Bytes encode(const Subscription& subscription);
 [[nodiscard]] Bytes encode(const Assignment& assignment);
-/// kCorrupt for bytes that break the schema; versions above 3 are read as 3, as Kafka asks.
+/// kCorrupt for bytes that break the schema; versions above 3 are read as 3, as Kafka asks. What the
+/// eager sticky assignor of the Java client says of its partitions in the user data is read into
+/// `owned` and `generation`. No bytes at all are an empty assignment.
 [[nodiscard]] Result<Subscription> decode_subscription(ByteView bytes);
 [[nodiscard]] Result<Assignment> decode_assignment(ByteView bytes);
+/// The user data in which an eager sticky member says what it had: StickyAssignorUserData 1.
+[[nodiscard]] Bytes encode_sticky_user_data(const std::vector<TopicPartition>& owned,
+                                            std::int32_t generation);
 
 struct AssignmentMember {
   std::string id;

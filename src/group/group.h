@@ -97,7 +97,7 @@ class Group {
   struct StoreStaticMember {
     Member before;
     std::string new_id;
-    std::string leader_before;
+    std::string leader_told;
     bool skip_assignment;
   };
   struct StoreOffsets {
@@ -112,7 +112,7 @@ class Group {
   using Pending =
       std::variant<StoreAssignment, StoreStaticMember, StoreOffsets, StoreDeletion, StoreOther>;
 
-  // join.cc
+  // group_join.cc
   void join_new(const JoinRequest& in, Context& ctx);
   void join_static(const JoinRequest& in, const std::string& old_id, Context& ctx);
   void join_known(const JoinRequest& in, Context& ctx);
@@ -126,7 +126,7 @@ class Group {
   [[nodiscard]] JoinResponse current(const Member& member, bool with_members) const;
   [[nodiscard]] std::vector<JoinResponse::Member> member_metadata() const;
 
-  // rebalance.cc
+  // group_rebalance.cc
   void maybe_rebalance(Context& ctx);
   void prepare_rebalance(Context& ctx);
   void try_complete_join(Context& ctx);
@@ -158,7 +158,11 @@ class Group {
   void done(StoreOffsets& what, std::uint64_t id, KafkaError error, Context& ctx);
   void done(StoreDeletion& what, std::uint64_t id, KafkaError error, Context& ctx);
   void done(StoreOther& what, std::uint64_t id, KafkaError error, Context& ctx);
+
+  // group_offsets.cc
   [[nodiscard]] KafkaError check_commit(const CommitRequest& in) const;
+  [[nodiscard]] std::set<TopicPartition> known_offsets() const;
+  void forget_in_flight(const TopicPartition& where);
 
   struct StoredOffset {
     OffsetValue value;

@@ -48,6 +48,8 @@ class GroupTable {
   [[nodiscard]] Effects unload();
 
   [[nodiscard]] FetchOffsetsResponse fetch_offsets(const FetchOffsetsRequest& request) const;
+  /// kGroupIdNotFound with state Dead if there is no such group: versions below 6 of DescribeGroups
+  /// show that state and no error.
   [[nodiscard]] GroupDescription describe(std::string_view group) const;
   /// `states` empty = all; compared without regard to case.
   [[nodiscard]] ListGroupsResponse list(const std::vector<std::string>& states) const;
@@ -64,17 +66,18 @@ class GroupTable {
   void take(const Appended& in, const Now& now, Effects& out);
   void take(const Tick& in, const Now& now, Effects& out);
 
-  /// Answers for a table that is loading or a bad group id; true if the request is dealt with.
+  /// Why no request for `group` can be served: a bad id, or the table is loading.
   [[nodiscard]] std::optional<KafkaError> refused(std::string_view group, bool may_be_empty) const;
   Group* find(std::string_view group);
   [[nodiscard]] const Group* find(std::string_view group) const;
   /// The group, made if need be; null at the bound on groups.
   Group* find_or_make(const std::string& group);
+  Group& make(const std::string& group);
   /// After any input to `group`: notes whose the new appends are and its timer, drops it if empty.
   void settle(Group& group, std::size_t appends_before, Effects& out);
   void note_timer(const std::string& group, Instant at);
 
-  Options options_;
+  std::unique_ptr<const Options> options_;  ///< groups point to it, also after a move
   bool loaded_ = false;
   std::uint64_t next_append_ = 1;
   std::map<std::string, std::unique_ptr<Group>, std::less<>> groups_;

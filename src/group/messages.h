@@ -187,9 +187,10 @@ struct StoredRecord {
   std::optional<Bytes> value;
 };
 
-/// Records to append to the coordinator's partition of __consumer_offsets, as one batch with
-/// acks=all. Once they are below the high watermark, or have failed, the caller feeds Appended back;
-/// only then does the answer that waits for them go out. Appends are made in the order given.
+/// Records to append to the coordinator's partition of __consumer_offsets with acks=all, as one
+/// batch, or as several if one grows too large. Once all are below the high watermark, or one has
+/// failed, the caller feeds Appended back; only then does the answer that waits for them go out.
+/// Appends are made, and their outcomes fed back, in the order given.
 struct Append {
   std::uint64_t append_id = 0;
   std::vector<StoredRecord> records;

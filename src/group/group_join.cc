@@ -1,0 +1,253 @@
+// JoinGroup: who becomes, or stays, a member.
+
+#include <algorithm>
+
+#include "group/assignor.h"
+#include "group/group.h"
+
+namespace pyralog::group {
+namespace {
+
+JoinResponse refusal(KafkaError error, std::string member_id) {
+  JoinResponse response;
+  response.error = error;
+  response.member_id = std::move(member_id);
+  return response;
+}
+
+/// Whether two subscriptions of Kafka's consumer protocol name the same topics; what else members
+/// say there (owned partitions, generation) changes at every restart. Other protocols are opaque.
+bool same_topics(const std::string& protocol_type, const Bytes& a, const Bytes& b) {
+  if (protocol_type != "consumer") return a == b;
+  auto left = decode_subscription(a);
+  auto right = decode_subscription(b);
+  if (!left || !right) return a == b;
+  std::sort(left->topics.begin(), left->topics.end());
+  std::sort(right->topics.begin(), right->topics.end());
+  return left->topics == right->topics;
+}
+
+}  // namespace
+
+void Group::join(const JoinRequest& in, Context& ctx) {
+  const auto refuse = [&](KafkaError error) {
+    ctx.out.replies.push_back(Reply{in.token, refusal(error, in.member_id)});
+  };
+  if (state_ == GroupState::kDead) return refuse(KafkaError::kCoordinatorNotAvailable);
+  if (!accepts(in)) {
+    if (members_.contains(in.member_id)) remove_member(in.member_id, ctx);
+    return refuse(KafkaError::kGroupMaxSizeReached);
+  }
+  if (!supports(in)) return refuse(KafkaError::kInconsistentGroupProtocol);
+  if (in.member_id.empty()) {
+    join_new(in, ctx);
+  } else {
+    join_known(in, ctx);
+  }
+  try_complete_join(ctx);
+}
+
+bool Group::accepts(const JoinRequest& in) const {
+  std::size_t bytes = 0;
+  for (const Protocol& p : in.protocols) bytes += p.name.size() + p.metadata.size();
+  const auto known = members_.find(in.member_id);
+  const std::size_t others =
+      member_bytes_ - (known != members_.end() ? known->second.bytes() : std::size_t{0});
+  if (bytes > options_->max_member_bytes || bytes > options_->max_group_bytes - others) return false;
+  const std::size_t most = options_->max_group_size;
+  switch (state_) {
+    case GroupState::kEmpty:
+    case GroupState::kDead:
+      return in.member_id.empty() ? pending_members_.size() < most : true;
+    case GroupState::kPreparingRebalance:
+      if (known != members_.end() && known->second.joining) return true;
+      // Those who do not rejoin in time will make room.
+      return joined() + (in.member_id.empty() ? pending_members_.size() : 0) < most;
+    case GroupState::kCompletingRebalance:
+    case GroupState::kStable:
+      if (known != members_.end()) return true;
+      if (in.instance_id && static_members_.contains(*in.instance_id)) return true;
+      return members_.size() + (in.member_id.empty() ? pending_members_.size() : 0) < most;
+  }
+  return false;
+}
+
+/// All members share at least one protocol.
+bool Group::supports(const JoinRequest& in) const {
+  if (in.protocol_type.empty() || in.protocols.empty()) return false;
+  if (members_.empty()) return true;
+  return in.protocol_type == protocol_type_ &&
+         std::any_of(in.protocols.begin(), in.protocols.end(), [&](const Protocol& p) {
+           const auto at = protocol_counts_.find(p.name);
+           return at != protocol_counts_.end() && at->second == members_.size();
+         });
+}
+
+void Group::join_new(const JoinRequest& in, Context& ctx) {
+  if (in.instance_id) {
+    const auto at = static_members_.find(*in.instance_id);
+    if (at != static_members_.end()) return join_static(in, std::string(at->second), ctx);
+    add_member(in, in.new_member_id, ctx);
+    return;
+  }
+  if (in.require_known_member_id) {
+    // The client comes back with this id, so a lost answer leaves no member behind.
+    pending_members_[in.new_member_id] =
+        ctx.now.at + std::chrono::milliseconds(in.session_timeout_ms);
+    ctx.out.replies.push_back(
+        Reply{in.token, refusal(KafkaError::kMemberIdRequired, in.new_member_id)});
+    return;
+  }
+  add_member(in, in.new_member_id, ctx);
+}
+
+/// A static member restarted: it takes over the id's place, and if nothing that matters to the
+/// assignment changed, the generation goes on.
+void Group::join_static(const JoinRequest& in, const std::string& old_id, Context& ctx) {
+  const std::string leader_before = leader_;
+  Member before = members_.at(old_id);
+  before.joining.reset();
+  before.syncing.reset();
+  Member& member = replace_static(*in.instance_id, old_id, in.new_member_id, ctx);
+  update_member(member, in, ctx);
+  touch(member, ctx.now);
+  if (state_ != GroupState::kStable) {
+    // Whatever the leader is about to assign still names the old id.
+    if (state_ == GroupState::kCompletingRebalance) maybe_rebalance(ctx);
+    return;
+  }
+  const Protocol* now = protocol_ ? member.protocol(*protocol_) : nullptr;
+  const Protocol* then = protocol_ ? before.protocol(*protocol_) : nullptr;
+  if (now == nullptr || then == nullptr || select_protocol() != *protocol_ ||
+      !same_topics(protocol_type_, then->metadata, now->metadata)) {
+    maybe_rebalance(ctx);
+    return;
+  }
+  // An old client that learns it leads would assign in vain; it is told of a leader that is gone.
+  const bool skip = in.supports_skipping_assignment && leader_ == member.id;
+  std::vector<StoredRecord> records;
+  records.push_back(group_record(assignments()));
+  append(std::move(records),
+         StoreStaticMember{std::move(before), member.id,
+                           in.supports_skipping_assignment ? leader_ : leader_before, skip},
+         ctx);
+}
+
+void Group::join_known(const JoinRequest& in, Context& ctx) {
+  if (pending_members_.contains(in.member_id)) {
+    pending_members_.erase(in.member_id);
+    if (in.instance_id) {
+      const auto at = static_members_.find(*in.instance_id);
+      if (at != static_members_.end()) {
+        ctx.out.replies.push_back(
+            Reply{in.token, refusal(KafkaError::kFencedInstanceId, in.member_id)});
+        return;
+      }
+    }
+    add_member(in, in.member_id, ctx);
+    return;
+  }
+  const KafkaError error = check_member(in.member_id, in.instance_id);
+  if (error != KafkaError::kNone) {
+    ctx.out.replies.push_back(Reply{in.token, refusal(error, in.member_id)});
+    return;
+  }
+  Member& member = members_.at(in.member_id);
+  const bool leads = leader_ == member.id;
+  const bool same = member.protocols == in.protocols;
+  switch (state_) {
+    case GroupState::kEmpty:
+    case GroupState::kDead:
+      ctx.out.replies.push_back(
+          Reply{in.token, refusal(KafkaError::kUnknownMemberId, in.member_id)});
+      return;
+    case GroupState::kPreparingRebalance: return rejoin(member, in, ctx);
+    case GroupState::kCompletingRebalance:
+      if (!same) return rejoin(member, in, ctx);
+      break;  // it did not hear the answer: say it again
+    case GroupState::kStable:
+      if (leads || !same) return rejoin(member, in, ctx);
+      break;
+  }
+  touch(member, ctx.now);
+  const bool with_members = leads && state_ == GroupState::kCompletingRebalance;
+  ctx.out.replies.push_back(Reply{in.token, current(member, with_members)});
+}
+
+void Group::rejoin(Member& member, const JoinRequest& in, Context& ctx) {
+  update_member(member, in, ctx);
+  maybe_rebalance(ctx);
+}
+
+void Group::add_member(const JoinRequest& in, const std::string& id, Context& ctx) {
+  Member m;
+  m.id = id;
+  m.instance_id = in.instance_id;
+  m.client_id = in.client_id;
+  m.client_host = in.client_host;
+  m.session_timeout_ms = in.session_timeout_ms;
+  m.rebalance_timeout_ms = in.rebalance_timeout_ms;
+  m.protocols = in.protocols;
+  m.joining = in.token;
+  m.is_new = true;
+  // It has no id to send heartbeats with; should it be gone, this bounds how long it is waited for.
+  m.expires = ctx.now.at + std::chrono::milliseconds(options_->new_member_join_timeout_ms);
+  if (state_ == GroupState::kPreparingRebalance && generation_ == 0) member_added_ = true;
+  if (members_.empty()) protocol_type_ = in.protocol_type;
+  if (leader_.empty()) leader_ = id;
+  if (m.instance_id) static_members_[*m.instance_id] = id;
+  pending_members_.erase(id);
+  count_protocols(m, true);
+  members_.insert_or_assign(id, std::move(m));
+  maybe_rebalance(ctx);
+}
+
+void Group::update_member(Member& member, const JoinRequest& in, Context& ctx) {
+  count_protocols(member, false);
+  member.protocols = in.protocols;
+  count_protocols(member, true);
+  member.session_timeout_ms = in.session_timeout_ms;
+  member.rebalance_timeout_ms = in.rebalance_timeout_ms;
+  member.client_id = in.client_id;
+  member.client_host = in.client_host;
+  reply_join(member, refusal(KafkaError::kRebalanceInProgress, member.id), ctx.out);
+  member.joining = in.token;
+}
+
+Group::Member& Group::replace_static(const std::string& instance, const std::string& old_id,
+                                     const std::string& new_id, Context& ctx) {
+  auto node = members_.extract(old_id);
+  Member& member = node.mapped();
+  reply_join(member, refusal(KafkaError::kFencedInstanceId, old_id), ctx.out);
+  reply_sync(member, SyncResponse{KafkaError::kFencedInstanceId, {}, {}, {}}, ctx.out);
+  member.id = new_id;
+  node.key() = new_id;
+  members_.insert(std::move(node));
+  static_members_[instance] = new_id;
+  if (leader_ == old_id) leader_ = new_id;
+  if (pending_sync_.erase(old_id) > 0) pending_sync_.insert(new_id);
+  return members_.at(new_id);
+}
+
+JoinResponse Group::current(const Member& member, bool with_members) const {
+  JoinResponse response;
+  response.generation = generation_;
+  response.protocol_type = protocol_type_;
+  response.protocol_name = protocol_;
+  response.leader = leader_;
+  response.member_id = member.id;
+  if (with_members) response.members = member_metadata();
+  return response;
+}
+
+std::vector<JoinResponse::Member> Group::member_metadata() const {
+  std::vector<JoinResponse::Member> all;
+  all.reserve(members_.size());
+  for (const auto& [id, m] : members_) {
+    const Protocol* chosen = protocol_ ? m.protocol(*protocol_) : nullptr;
+    all.push_back({id, m.instance_id, chosen != nullptr ? chosen->metadata : Bytes{}});
+  }
+  return all;
+}
+
+}  // namespace pyralog::group
