@@ -139,14 +139,21 @@ Task<void> TaskGroup::join() {
 }
 
 Task<Turn::Guard> Turn::lock() {
-  while (busy_) co_await waiting_.wait(Instant::never());
-  busy_ = true;
+  // A turn is handed on, never free in between: nobody overtakes those who wait.
+  if (busy_) {
+    co_await waiting_.wait(Instant::never());
+  } else {
+    busy_ = true;
+  }
   co_return Guard(this);
 }
 
 void Turn::release() {
-  busy_ = false;
-  waiting_.wake_one();
+  if (waiting_.empty()) {
+    busy_ = false;
+  } else {
+    waiting_.wake_one();
+  }
 }
 
 }  // namespace pyralog::io

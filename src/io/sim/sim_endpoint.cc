@@ -53,7 +53,7 @@ class SimEndpoint final : public Net {
 
   Task<Result<std::unique_ptr<Listener>>> listen(Address address) override {
     co_await yield();
-    while (address.port == 0 || (address.port == net_.next_port_)) address.port = net_.next_port_++;
+    if (address.port == 0) address.port = net_.take_port(node_);
     auto& place = net_.listeners_[{node_.index(), address.port}];
     if (place != nullptr) {
       co_return fail(Code::kAlreadyExists,
@@ -94,7 +94,7 @@ class SimEndpoint final : public Net {
     }
     auto connection = std::make_shared<Connection>();
     connection->ends[0].node = &node_;
-    connection->ends[0].address = {fmt::format("10.0.0.{}", node_.index() + 1), net_.next_port_++};
+    connection->ends[0].address = {fmt::format("10.0.0.{}", node_.index() + 1), net_.take_port(node_)};
     connection->ends[1].node = target;
     connection->ends[1].address = address;
     net_.connections_.push_back(connection);

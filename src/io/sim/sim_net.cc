@@ -68,6 +68,13 @@ Node* SimNet::resolve(const Node& from, const std::string& host) const {
   return nullptr;
 }
 
+std::uint16_t SimNet::take_port(const Node& node) {
+  do {
+    next_port_ = next_port_ < 65'535 ? static_cast<std::uint16_t>(next_port_ + 1) : 40'000;
+  } while (listeners_.contains({node.index(), next_port_}));
+  return next_port_;
+}
+
 std::vector<std::shared_ptr<Connection>> SimNet::connections_of(const Node& node) {
   std::erase_if(connections_, [](const auto& weak) { return weak.expired(); });
   std::vector<std::shared_ptr<Connection>> found;

@@ -65,6 +65,8 @@ class SimNet {
   using Link = std::pair<unsigned, unsigned>;
   [[nodiscard]] bool blocked(const Node& from, const Node& to) const;
   [[nodiscard]] Duration delay(const Node& from, const Node& to);
+  /// A port that nobody listens on.
+  [[nodiscard]] std::uint16_t take_port(const Node& node);
   [[nodiscard]] Node* resolve(const Node& from, const std::string& host) const;
   /// Sends one segment of side `from`; empty bytes with `fin` end the stream.
   void send(const std::shared_ptr<Connection>& connection, int from, Bytes bytes, bool fin);

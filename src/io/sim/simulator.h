@@ -22,9 +22,9 @@ class SimNet;
 class SimShard;
 
 struct NodeOptions {
-  std::string name;  ///< how other nodes connect to it; empty = "node-N"
+  std::string name{};  ///< how other nodes connect to it; empty = "node-N"
   unsigned shards = 1;
-  DiskOptions disk;
+  DiskOptions disk{};
   Duration wall_offset{0};  ///< how wrong its wall clock is
 };
 

@@ -1,0 +1,173 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+
+#include "base/plant.h"
+#include "io/pools.h"
+#include "io/posix/errors.h"
+#include "io/posix/posix_disk.h"
+
+namespace pyralog::io::posix {
+
+namespace {
+
+constexpr std::size_t kMaxPieces = 64;
+
+// Whether the file systems here know RWF_NOWAIT; asked again by nobody once one has refused it.
+std::atomic<bool> nowait_works{true};
+
+off_t offset_of(std::uint64_t position) {
+  PYRALOG_ASSERT(position <= INT64_MAX);
+  return static_cast<off_t>(position);
+}
+
+/// Reads until `out` is full or the file ends.
+Result<std::size_t> read_all(int fd, const std::string& path, std::uint64_t position,
+                             MutableBytes out) {
+  std::size_t done = 0;
+  while (done < out.size()) {
+    const ssize_t got =
+        ::pread(fd, out.data() + done, out.size() - done, offset_of(position + done));
+    if (got == 0) break;
+    if (got < 0) {
+      if (errno == EINTR) continue;
+      return fail(system_error(errno, path, "read"));
+    }
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+/// Reads what is in memory; kMore if the rest has to come from the device.
+struct Immediate {
+  std::size_t bytes = 0;
+  bool complete = false;
+};
+Immediate read_cached(int fd, std::uint64_t position, MutableBytes out) {
+  Immediate result;
+  while (nowait_works.load(std::memory_order_relaxed) && result.bytes < out.size()) {
+    const iovec piece{out.data() + result.bytes, out.size() - result.bytes};
+    const ssize_t got =
+        ::preadv2(fd, &piece, 1, offset_of(position + result.bytes), RWF_NOWAIT);
+    if (got > 0) {
+      result.bytes += static_cast<std::size_t>(got);
+    } else if (got == 0) {
+      result.complete = true;
+      return result;
+    } else if (errno == EOPNOTSUPP || errno == ENOSYS) {
+      nowait_works.store(false, std::memory_order_relaxed);
+    } else if (errno != EINTR) {
+      return result;
+    }
+  }
+  result.complete = result.bytes == out.size();
+  return result;
+}
+
+}  // namespace
+
+PosixFile::PosixFile(std::string path, int fd, std::uint64_t size)
+    : path_(std::move(path)), fd_(fd), size_(size), queue_([this] { return sync_once(); }) {}
+
+PosixFile::~PosixFile() { ::close(fd_); }
+
+Result<void> PosixFile::write_at(std::uint64_t position, std::span<const ByteView> pieces) {
+  std::array<iovec, kMaxPieces> batch;
+  std::size_t next = 0;   // the first piece that is not in the batch
+  std::size_t first = 0;  // the first of the batch that is not written
+  std::size_t count = 0;
+  while (true) {
+    if (first == count) {
+      first = count = 0;
+      while (count < kMaxPieces && next < pieces.size()) {
+        const ByteView piece = pieces[next++];
+        if (!piece.empty()) {
+          batch[count++] = {const_cast<std::uint8_t*>(piece.data()), piece.size()};
+        }
+      }
+      if (count == 0) return {};
+    }
+    const ssize_t wrote = ::pwritev(fd_, batch.data() + first, static_cast<int>(count - first),
+                                    offset_of(position));
+    if (wrote < 0) {
+      if (errno == EINTR) continue;
+      return fail(system_error(errno, path_, "write"));
+    }
+    auto left = static_cast<std::size_t>(wrote);
+    position += left;
+    size_ = std::max(size_, position);
+    while (first < count && left >= batch[first].iov_len) left -= batch[first++].iov_len;
+    if (left > 0) {
+      batch[first].iov_base = static_cast<std::uint8_t*>(batch[first].iov_base) + left;
+      batch[first].iov_len -= left;
+    }
+  }
+}
+
+Task<Result<std::size_t>> PosixFile::read_at(std::uint64_t position, MutableBytes out) {
+  const Immediate now = read_cached(fd_, position, out);
+  if (now.complete) co_return now.bytes;
+  const auto alive = shared_from_this();
+  PYRALOG_CO_ASSIGN(const std::size_t rest, co_await run_in(Pool::kDisk, [&] {
+                      return read_all(fd_, path_, position + now.bytes, out.subspan(now.bytes));
+                    }));
+  co_return now.bytes + rest;
+}
+
+Task<Result<void>> PosixFile::sync_once() {
+  if (PYRALOG_PLANT("io.sync_without_fdatasync")) co_return Result<void>{};
+  co_return co_await run_in(Pool::kSync, [this]() -> Result<void> {
+    int failed = 0;
+    do {
+      failed = ::fdatasync(fd_);
+    } while (failed != 0 && errno == EINTR);
+    if (failed != 0) return fail(system_error(errno, path_, "fdatasync"));
+    return {};
+  });
+}
+
+Task<Result<void>> PosixFile::truncate(std::uint64_t size) {
+  const auto alive = shared_from_this();
+  PYRALOG_CO_TRY(co_await run_in(Pool::kDisk, [&]() -> Result<void> {
+    int failed = 0;
+    do {
+      failed = ::ftruncate(fd_, offset_of(size));
+    } while (failed != 0 && errno == EINTR);
+    if (failed != 0) return fail(system_error(errno, path_, "truncate"));
+    return {};
+  }));
+  size_ = size;
+  co_return Result<void>{};
+}
+
+void PosixFile::drop_cache() { ::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED); }
+
+bool PosixFile::probably_cached(std::uint64_t position, std::uint64_t count) const {
+  if (count == 0 || !nowait_works.load(std::memory_order_relaxed)) return true;
+  std::uint8_t byte = 0;
+  return read_cached(fd_, position, {&byte, 1}).complete &&
+         read_cached(fd_, position + count - 1, {&byte, 1}).complete;
+}
+
+Task<Result<void>> PosixFile::warm(std::uint64_t position, std::uint64_t count) {
+  const auto alive = shared_from_this();
+  co_return co_await run_in(Pool::kDisk, [&]() -> Result<void> {
+    Bytes scratch(static_cast<std::size_t>(std::min<std::uint64_t>(count, 256 * 1024)));
+    for (std::uint64_t done = 0; done < count;) {
+      const auto part = std::min<std::uint64_t>(scratch.size(), count - done);
+      PYRALOG_ASSIGN(const std::size_t got,
+                     read_all(fd_, path_, position + done, MutableBytes(scratch).first(part)));
+      if (got == 0) break;
+      done += got;
+    }
+    return {};
+  });
+}
+
+}  // namespace pyralog::io::posix

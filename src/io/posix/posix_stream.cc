@@ -1,0 +1,145 @@
+#include "io/posix/posix_stream.h"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "io/posix/errors.h"
+#include "io/posix/posix_shard.h"
+
+namespace pyralog::io::posix {
+
+namespace {
+
+constexpr std::size_t kMaxPieces = 64;
+// As much of a file as is checked for being in memory before it is sent: the send itself would wait
+// for the device on the shard's thread.
+constexpr std::uint64_t kFileChunk = 256 * 1024;
+
+/// Sends the memory pieces from `index` on, as far as they go without a file between them. Returns
+/// after all of them; moves `index` behind them.
+Task<Result<void>> send_memory(std::shared_ptr<Socket> socket, const std::vector<Piece>& pieces,
+                               std::size_t& index, Instant deadline, const std::string& peer) {
+  std::size_t skip = 0;  // bytes of pieces[index] that are sent already
+  while (true) {
+    std::array<iovec, kMaxPieces> batch;
+    std::size_t count = 0;
+    std::size_t end = index;
+    while (end < pieces.size() && count < kMaxPieces) {
+      const auto* bytes = std::get_if<SharedBytes>(&pieces[end]);
+      if (bytes == nullptr) break;
+      const std::size_t from = end == index ? skip : 0;
+      batch[count++] = {const_cast<std::uint8_t*>(bytes->data()) + from, bytes->size() - from};
+      ++end;
+    }
+    if (count == 0) co_return Result<void>{};
+    msghdr message{};
+    message.msg_iov = batch.data();
+    message.msg_iovlen = count;
+    const int more = end < pieces.size() ? MSG_MORE : 0;
+    const ssize_t sent = ::sendmsg(socket->fd(), &message, MSG_NOSIGNAL | MSG_DONTWAIT | more);
+    if (sent < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN && errno != EWOULDBLOCK) co_return fail(system_error(errno, peer, "send"));
+      PYRALOG_CO_TRY(co_await socket->wait(Socket::Ready::kWritable, deadline));
+      continue;
+    }
+    auto left = static_cast<std::size_t>(sent);
+    while (index < end) {
+      const std::size_t size = std::get<SharedBytes>(pieces[index]).size() - skip;
+      if (left < size) break;
+      left -= size;
+      skip = 0;
+      ++index;
+    }
+    skip += left;
+  }
+}
+
+Task<Result<void>> send_file(std::shared_ptr<Socket> socket, FileRange range, Instant deadline,
+                             const std::string& peer) {
+  auto& file = static_cast<PosixFile&>(*range.file);
+  const std::uint64_t end = range.position + range.count;
+  std::uint64_t checked = range.position;
+  while (range.position < end) {
+    if (range.position >= checked) {
+      const std::uint64_t chunk = std::min(kFileChunk, end - range.position);
+      if (!file.probably_cached(range.position, chunk)) {
+        PYRALOG_CO_TRY(co_await file.warm(range.position, chunk));
+        if (socket->closed()) {
+          co_return fail(Code::kCancelled, fmt::format("{}: the connection was closed here", peer));
+        }
+      }
+      checked = range.position + chunk;
+    }
+    auto offset = static_cast<off_t>(range.position);
+    const ssize_t sent =
+        ::sendfile(socket->fd(), file.fd(), &offset, static_cast<std::size_t>(checked - range.position));
+    if (sent == 0) {
+      co_return fail(Code::kIo, fmt::format("{}: ends before the range that is to be sent",
+                                            file.path()));
+    }
+    if (sent > 0) {
+      range.position += static_cast<std::uint64_t>(sent);
+    } else if (errno == EAGAIN) {
+      PYRALOG_CO_TRY(co_await socket->wait(Socket::Ready::kWritable, deadline));
+    } else if (errno != EINTR) {
+      co_return fail(system_error(errno, peer, fmt::format("send of {}", file.path())));
+    }
+  }
+  co_return Result<void>{};
+}
+
+}  // namespace
+
+void set_stream_options(int fd) {
+  const int one = 1;
+  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+}
+
+PosixStream::PosixStream(PosixShard& shard, int fd, Address peer)
+    : socket_(std::make_shared<Socket>(shard, fd)),
+      peer_(std::move(peer)),
+      local_(local_address(fd)) {}
+
+Task<Result<std::size_t>> PosixStream::read_some(MutableBytes out, Instant deadline) {
+  return socket_->receive(out, deadline, peer_);
+}
+
+Task<Result<void>> PosixStream::write(std::vector<Piece> pieces, Instant deadline) {
+  const std::shared_ptr<Socket> socket = socket_;
+  const std::string peer = to_string(peer_);
+  std::size_t index = 0;
+  while (index < pieces.size()) {
+    if (socket->closed()) {
+      co_return fail(Code::kCancelled, fmt::format("{}: the connection was closed here", peer));
+    }
+    if (const auto* range = std::get_if<FileRange>(&pieces[index])) {
+      PYRALOG_CO_TRY(co_await send_file(socket, *range, deadline, peer));
+      ++index;
+    } else {
+      PYRALOG_CO_TRY(co_await send_memory(socket, pieces, index, deadline, peer));
+    }
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<std::unique_ptr<Stream>>> PosixStream::move_to(Shard& target) {
+  if (socket_->closed()) {
+    co_return fail(Code::kCancelled,
+                   fmt::format("{}: the connection was closed here", to_string(peer_)));
+  }
+  // It registers with the target's event loop when it first waits there.
+  std::unique_ptr<Stream> moved = std::make_unique<PosixStream>(
+      static_cast<PosixShard&>(target), socket_->release(), std::move(peer_));
+  co_return moved;
+}
+
+}  // namespace pyralog::io::posix

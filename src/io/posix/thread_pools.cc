@@ -1,0 +1,73 @@
+#include "io/posix/thread_pools.h"
+
+#include <pthread.h>
+
+#include "base/assert.h"
+
+namespace pyralog::io::posix {
+
+void ThreadPool::submit(Shard::Job job) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    jobs_.push_back(std::move(job));
+    if (idle_ < jobs_.size() && threads_.size() < limit_) {
+      threads_.emplace_back([this] { run(); });
+      return;
+    }
+  }
+  more_.notify_one();
+}
+
+void ThreadPool::run() {
+  pthread_setname_np(pthread_self(), name_.c_str());
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    if (jobs_.empty()) {
+      ++idle_;
+      more_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+      --idle_;
+      continue;
+    }
+    Shard::Job job = std::move(jobs_.front());
+    jobs_.pop_front();
+    lock.unlock();
+    job();
+    job = nullptr;
+    lock.lock();
+  }
+}
+
+void ThreadPool::stop() {
+  std::vector<std::thread> threads;
+  std::deque<Shard::Job> dropped;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    threads.swap(threads_);
+    dropped.swap(jobs_);
+  }
+  more_.notify_all();
+  for (std::thread& thread : threads) thread.join();
+}
+
+ThreadPools::ThreadPools(unsigned sync_threads, unsigned disk_threads, unsigned work_threads)
+    : sync_("io-sync", sync_threads), disk_("io-disk", disk_threads), work_("io-work", work_threads) {
+  PYRALOG_ASSERT(sync_threads > 0 && disk_threads > 0 && work_threads > 0);
+}
+
+void ThreadPools::submit(Pool pool, Shard::Job job) {
+  switch (pool) {
+    case Pool::kSync: return sync_.submit(std::move(job));
+    case Pool::kDisk: return disk_.submit(std::move(job));
+    case Pool::kWork: return work_.submit(std::move(job));
+  }
+}
+
+void ThreadPools::stop() {
+  sync_.stop();
+  disk_.stop();
+  work_.stop();
+}
+
+}  // namespace pyralog::io::posix
