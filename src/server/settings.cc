@@ -109,7 +109,7 @@ std::unexpected<Error> unknown(const Assignment& assignment) {
 bool is_foreign_variable(std::string_view name) {
   static constexpr std::string_view kExact[] = {
       "PYRALOG_CONFIG", "PYRALOG_BOOTSTRAP", "PYRALOG_PLANT", "PYRALOG_BINARY",
-      "PYRALOG_DEPS",   "PYRALOG_SOAK",      "PYRALOG_SEED"};
+      "PYRALOG_DEPS",   "PYRALOG_SOAK",      "PYRALOG_SEED",  "PYRALOG_LIBRDKAFKA_DRIVER"};
   static constexpr std::string_view kPrefixes[] = {"PYRALOG_TEST_", "PYRALOG_SERVICE_",
                                                    "PYRALOG_PORT"};
   return std::ranges::any_of(kExact, [&](auto exact) { return name == exact; }) ||
