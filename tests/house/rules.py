@@ -189,28 +189,29 @@ def function_length(tree):
     return found
 
 
+def named_sources(tree):
+    """The source files that any CMakeLists.txt names."""
+    named = set()
+    for lists in [tree.root / "CMakeLists.txt", *(p for f in ("src", "tests", "bench")
+                                                  for p in (tree.root / f).rglob("CMakeLists.txt"))]:
+        if not lists.exists():
+            continue
+        for token in re.findall(r"[^\s()\"]+\.cc\b", re.sub(r"#[^\n]*", "", read(lists))):
+            folder = tree.root if token.startswith("${PROJECT_SOURCE_DIR}") else lists.parent
+            named.add((folder / re.sub(r"^\$\{\w+\}/", "", token)).resolve())
+    return named
+
+
 def used(tree):
     """Every source file belongs to a target, every header is included somewhere."""
-    found, named = [], {}
+    found, included, named = [], set(), named_sources(tree)
     every = tree.files(".h", ".cc")
-    included = set()
     for path in every:
         included |= {i.split("/")[-1] for i in INCLUDE.findall(read(path))}
     for path in every:
-        if path.suffix == ".h":
-            if path.name not in included:
-                found.append(f"{tree.rel(path)}: nothing includes it; remove it")
-            continue
-        folder, is_named = path.parent, False
-        while folder != tree.root.parent and not is_named:
-            lists = folder / "CMakeLists.txt"
-            if lists not in named:
-                named[lists] = set(re.findall(r"[^\s()\"]+", re.sub(r"#[^\n]*", "", read(lists)))) \
-                    if lists.exists() else set()
-            local = path.relative_to(folder).as_posix()
-            is_named = any(t == local or t.endswith("}/" + local) for t in named[lists])
-            folder = folder.parent
-        if not is_named:
+        if path.suffix == ".h" and path.name not in included:
+            found.append(f"{tree.rel(path)}: nothing includes it; remove it")
+        if path.suffix == ".cc" and path.resolve() not in named:
             found.append(f"{tree.rel(path)}: no target uses it; name it in CMakeLists.txt or remove it")
     return found
 
