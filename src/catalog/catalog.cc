@@ -18,7 +18,9 @@ bool may_collide(std::string_view name) {
   return name.find_first_of("._") != std::string_view::npos;
 }
 
-std::string quoted(std::string_view name) { return "\"" + std::string(name) + "\""; }
+std::string quoted(std::string_view name) {
+  return "\"" + std::string(name) + "\"";
+}
 
 std::unexpected<Error> unknown_topic(const TopicId& id) {
   return fail(Code::kNotFound,
@@ -122,7 +124,9 @@ TopicPtr Catalog::collision(std::string_view name) const {
   return found != nullptr ? *found : nullptr;
 }
 
-bool Catalog::was_deleted(const TopicId& id) const { return deleted_.find(id) != nullptr; }
+bool Catalog::was_deleted(const TopicId& id) const {
+  return deleted_.find(id) != nullptr;
+}
 
 const Partition* Catalog::partition(const PartitionId& id) const {
   const TopicPtr* found = by_id_.find(id.topic);
@@ -195,8 +199,9 @@ Result<void> Catalog::take(const NodeRegistered& e) {
   const std::string who = "node " + std::to_string(e.node.value);
   if (e.node.value < 1 || e.incarnation.is_nil() || e.host.size() > 255 || e.rack.size() > 255 ||
       e.port < 0 || e.port > 65535) {
-    return fail(Code::kInvalidArgument,
-                who + ": needs an id from 1, an incarnation, a host and a port; check its settings");
+    return fail(
+        Code::kInvalidArgument,
+        who + ": needs an id from 1, an incarnation, a host and a port; check its settings");
   }
   const Node* known = node(e.node);
   for (const auto& [id, other] : *nodes_) {
@@ -214,8 +219,9 @@ Result<void> Catalog::take(const NodeRegistered& e) {
     next.retired = known->retired;
     if (known->incarnation != e.incarnation) {
       if (!e.replace_disk) {
-        return fail(Code::kFenced, who + ": its data directory is not the one registered; bring "
-                                         "that back, or run cluster replace-disk");
+        return fail(Code::kFenced, who +
+                                       ": its data directory is not the one registered; bring "
+                                       "that back, or run cluster replace-disk");
       }
       next.retired.push_back(known->incarnation);
     } else if (e.boot_counter <= known->boot_counter) {
@@ -233,9 +239,10 @@ Result<void> Catalog::take(const NodeRegistered& e) {
 
 Result<void> Catalog::take(const TopicCreated& e) {
   if (!is_valid_topic_name(e.name)) {
-    return fail(Code::kInvalidArgument,
-                "topic " + quoted(e.name.substr(0, 260)) +
-                    ": a name has 1 to 249 of a-z A-Z 0-9 . _ - and is not . or ..; choose another");
+    return fail(
+        Code::kInvalidArgument,
+        "topic " + quoted(e.name.substr(0, 260)) +
+            ": a name has 1 to 249 of a-z A-Z 0-9 . _ - and is not . or ..; choose another");
   }
   if (const TopicPtr other = collision(e.name)) {
     return fail(Code::kAlreadyExists,
@@ -285,10 +292,10 @@ Result<void> Catalog::take(const PartitionsAdded& e) {
   const std::size_t count = old->partitions.size();
   if (e.first.value < 0 || static_cast<std::size_t>(e.first.value) != count ||
       e.partitions.empty() || e.partitions.size() > kMaxPartitionsPerTopic - count) {
-    return fail(Code::kInvalidArgument,
-                "topic " + quoted(old->name) + ": has " + std::to_string(count) +
-                    " partitions; new ones follow these, to at most " +
-                    std::to_string(kMaxPartitionsPerTopic));
+    return fail(Code::kInvalidArgument, "topic " + quoted(old->name) + ": has " +
+                                            std::to_string(count) +
+                                            " partitions; new ones follow these, to at most " +
+                                            std::to_string(kMaxPartitionsPerTopic));
   }
   PYRALOG_TRY(check_replicas(e.partitions, old->name));
   PYRALOG_TRY(check_min_insync(old->name, old->settings, old->config, fewest(e.partitions)));
@@ -328,9 +335,9 @@ Result<void> Catalog::take(const ClusterSettingsChanged& e) {
 Result<void> Catalog::take(const ProducerIdBlock& e) {
   if (e.start != next_producer_id_ || e.count < 1 || e.count > 1'000'000 ||
       e.start > INT64_MAX - e.count) {
-    return fail(Code::kInvalidArgument,
-                "producer ids from " + std::to_string(e.start) + ": the next block starts at " +
-                    std::to_string(next_producer_id_) + "; ask for that");
+    return fail(Code::kInvalidArgument, "producer ids from " + std::to_string(e.start) +
+                                            ": the next block starts at " +
+                                            std::to_string(next_producer_id_) + "; ask for that");
   }
   if (!nodes_->contains(e.node)) {
     return fail(Code::kNotFound, "producer ids: node " + std::to_string(e.node.value) +

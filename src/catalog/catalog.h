@@ -49,12 +49,12 @@ struct LostRecord {
 
 struct Partition {
   PartitionIndex index;
-  std::vector<NodeId> replicas;         ///< assigned, in order of preference
-  Epoch highest_proposed;               ///< 0 = none yet
-  NodeId candidate;                     ///< who proposed it
-  std::optional<EpochRecord> current;   ///< none until the first activation
-  std::vector<EpochStart> epochs;       ///< oldest first, without those that hold no record
-  std::vector<LostRecord> lost;         ///< the newest 64
+  std::vector<NodeId> replicas;        ///< assigned, in order of preference
+  Epoch highest_proposed;              ///< 0 = none yet
+  NodeId candidate;                    ///< who proposed it
+  std::optional<EpochRecord> current;  ///< none until the first activation
+  std::vector<EpochStart> epochs;      ///< oldest first, without those that hold no record
+  std::vector<LostRecord> lost;        ///< the newest 64
   friend bool operator==(const Partition&, const Partition&) = default;
 };
 
@@ -81,8 +81,8 @@ struct MachineGrant {
   friend bool operator==(const MachineGrant&, const MachineGrant&) = default;
 };
 
-/// What exists and where: the state machine over the metadata log. Pure. A value: a copy costs a few
-/// reference counts and shares everything until one of the two changes, so `cluster` applies an
+/// What exists and where: the state machine over the metadata log. Pure. A value: a copy costs a
+/// few reference counts and shares everything until one of the two changes, so `cluster` applies an
 /// entry to a copy and hands `shared_ptr<const Catalog>` to all shards.
 class Catalog {
  public:

@@ -20,7 +20,9 @@ std::unexpected<Error> corrupt(const char* what) {
 
 // ---- Pieces ----
 
-void write_flag(Writer& out, bool flag) { out.le(static_cast<std::uint8_t>(flag ? 1 : 0)); }
+void write_flag(Writer& out, bool flag) {
+  out.le(static_cast<std::uint8_t>(flag ? 1 : 0));
+}
 
 /// A flag is 0 or 1; anything else spoils the reader.
 bool read_flag(Reader& in, bool& sound) {
@@ -171,9 +173,7 @@ void write_body(Writer& out, const Entry& entry) {
             write_partition(out, e.partition);
             out.le(e.from.value).le(e.to.value).sized(e.reason).le(e.at.ms);
           },
-          [&](const MachineIdGranted& e) {
-            out.le(e.machine).le(e.node.value).le(e.ceiling_ms);
-          },
+          [&](const MachineIdGranted& e) { out.le(e.machine).le(e.node.value).le(e.ceiling_ms); },
       },
       entry);
 }
@@ -228,26 +228,32 @@ Entry read_body(EntryType type, Reader& in, bool& sound) {
   switch (type) {
     case EntryType::kClusterCreated:
       return ClusterCreated{read_uuid(in), in.le<std::uint16_t>(), WallMs{in.le<std::int64_t>()}};
-    case EntryType::kNodeRegistered: return read_node_registered(in, sound);
-    case EntryType::kTopicCreated: return read_topic_created(in, sound);
-    case EntryType::kTopicDeleted: return TopicDeleted{TopicId{read_uuid(in)}};
+    case EntryType::kNodeRegistered:
+      return read_node_registered(in, sound);
+    case EntryType::kTopicCreated:
+      return read_topic_created(in, sound);
+    case EntryType::kTopicDeleted:
+      return TopicDeleted{TopicId{read_uuid(in)}};
     case EntryType::kPartitionsAdded:
       return PartitionsAdded{TopicId{read_uuid(in)}, PartitionIndex(in.le<std::int32_t>()),
                              read_assignment(in, sound)};
     case EntryType::kTopicSettingsChanged:
       return TopicSettingsChanged{TopicId{read_uuid(in)}, read_changes(in, sound)};
-    case EntryType::kClusterSettingsChanged: return ClusterSettingsChanged{read_changes(in, sound)};
+    case EntryType::kClusterSettingsChanged:
+      return ClusterSettingsChanged{read_changes(in, sound)};
     case EntryType::kEpochProposed:
       return EpochProposed{read_partition(in), Epoch(in.le<std::uint32_t>()),
                            NodeId(in.le<std::int32_t>())};
-    case EntryType::kEpochsActivated: return read_epochs_activated(in, sound);
+    case EntryType::kEpochsActivated:
+      return read_epochs_activated(in, sound);
     case EntryType::kEpochSealed:
       return EpochSealed{read_partition(in), Epoch(in.le<std::uint32_t>()),
                          Offset(in.le<std::int64_t>())};
     case EntryType::kProducerIdBlock:
       return ProducerIdBlock{in.le<std::int64_t>(), in.le<std::int32_t>(),
                              NodeId(in.le<std::int32_t>())};
-    case EntryType::kLostRange: return read_lost_range(in);
+    case EntryType::kLostRange:
+      return read_lost_range(in);
     case EntryType::kMachineIdGranted:
       return MachineIdGranted{in.le<std::uint16_t>(), NodeId(in.le<std::int32_t>()),
                               in.le<std::uint64_t>()};
@@ -258,7 +264,9 @@ Entry read_body(EntryType type, Reader& in, bool& sound) {
 
 }  // namespace
 
-void write_uuid(Writer& out, const Uuid& id) { out.raw(id.bytes); }
+void write_uuid(Writer& out, const Uuid& id) {
+  out.raw(id.bytes);
+}
 Uuid read_uuid(Reader& in) {
   Uuid id;
   const ByteView raw = in.raw(id.bytes.size());
@@ -291,19 +299,32 @@ EntryType type_of(const Entry& entry) {
 
 const char* name(EntryType type) {
   switch (type) {
-    case EntryType::kClusterCreated: return "cluster_created";
-    case EntryType::kNodeRegistered: return "node_registered";
-    case EntryType::kTopicCreated: return "topic_created";
-    case EntryType::kTopicDeleted: return "topic_deleted";
-    case EntryType::kPartitionsAdded: return "partitions_added";
-    case EntryType::kTopicSettingsChanged: return "topic_settings_changed";
-    case EntryType::kClusterSettingsChanged: return "cluster_settings_changed";
-    case EntryType::kEpochProposed: return "epoch_proposed";
-    case EntryType::kEpochsActivated: return "epochs_activated";
-    case EntryType::kEpochSealed: return "epoch_sealed";
-    case EntryType::kProducerIdBlock: return "producer_id_block";
-    case EntryType::kLostRange: return "lost_range";
-    case EntryType::kMachineIdGranted: return "machine_id_granted";
+    case EntryType::kClusterCreated:
+      return "cluster_created";
+    case EntryType::kNodeRegistered:
+      return "node_registered";
+    case EntryType::kTopicCreated:
+      return "topic_created";
+    case EntryType::kTopicDeleted:
+      return "topic_deleted";
+    case EntryType::kPartitionsAdded:
+      return "partitions_added";
+    case EntryType::kTopicSettingsChanged:
+      return "topic_settings_changed";
+    case EntryType::kClusterSettingsChanged:
+      return "cluster_settings_changed";
+    case EntryType::kEpochProposed:
+      return "epoch_proposed";
+    case EntryType::kEpochsActivated:
+      return "epochs_activated";
+    case EntryType::kEpochSealed:
+      return "epoch_sealed";
+    case EntryType::kProducerIdBlock:
+      return "producer_id_block";
+    case EntryType::kLostRange:
+      return "lost_range";
+    case EntryType::kMachineIdGranted:
+      return "machine_id_granted";
   }
   return "unknown";
 }

@@ -101,9 +101,10 @@ struct EpochProposed {
   friend bool operator==(const EpochProposed&, const EpochProposed&) = default;
 };
 
-/// Step 5: seals the epoch before at `start` and activates `epoch` there, in one. Refused if `epoch`
-/// is below the highest proposed, or is that and `leader` is not who proposed it. An epoch above the
-/// highest proposed is proposed by this very record (all that a partition with one replica needs).
+/// Step 5: seals the epoch before at `start` and activates `epoch` there, in one. Refused if
+/// `epoch` is below the highest proposed, or is that and `leader` is not who proposed it. An epoch
+/// above the highest proposed is proposed by this very record (all that a partition with one
+/// replica needs).
 struct EpochActivation {
   PartitionId partition;
   Epoch epoch;
@@ -112,7 +113,8 @@ struct EpochActivation {
   NodeId leader;
   std::vector<Replica> replicas;
   std::uint16_t write_quorum = 1;  ///< W
-  bool unclean = false;  ///< recovered from too few answers: records may be lost, the start may fall
+  bool unclean =
+      false;  ///< recovered from too few answers: records may be lost, the start may fall
   friend bool operator==(const EpochActivation&, const EpochActivation&) = default;
 };
 
@@ -159,10 +161,10 @@ struct MachineIdGranted {
 };
 
 /// One record of the metadata log. Types are numbered on disk by EntryType.
-using Entry = std::variant<ClusterCreated, NodeRegistered, TopicCreated, TopicDeleted,
-                           PartitionsAdded, TopicSettingsChanged, ClusterSettingsChanged,
-                           EpochProposed, EpochsActivated, EpochSealed, ProducerIdBlock, LostRange,
-                           MachineIdGranted>;
+using Entry =
+    std::variant<ClusterCreated, NodeRegistered, TopicCreated, TopicDeleted, PartitionsAdded,
+                 TopicSettingsChanged, ClusterSettingsChanged, EpochProposed, EpochsActivated,
+                 EpochSealed, ProducerIdBlock, LostRange, MachineIdGranted>;
 
 enum class EntryType : std::uint16_t {
   kClusterCreated = 1,

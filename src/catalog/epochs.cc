@@ -14,7 +14,9 @@ namespace {
 constexpr std::uint32_t kMaxEpoch = 2147483647;
 constexpr std::size_t kMaxLostShown = 64;
 
-std::string label(const PartitionId& id) { return "partition " + to_string(id); }
+std::string label(const PartitionId& id) {
+  return "partition " + to_string(id);
+}
 
 /// Adds the newest epoch and forgets those without records: what starts where it starts or later,
 /// and what ends below the log's start.
@@ -85,10 +87,9 @@ Result<void> check_succession(const Partition& before, const EpochActivation& a)
                                    "; propose one of your own");
   }
   if (a.start.value < 0 || a.log_start.value < 0 || a.log_start > a.start) {
-    return fail(Code::kInvalidArgument, what + ": starts at " + std::to_string(a.start.value) +
-                                            " with a log from " +
-                                            std::to_string(a.log_start.value) +
-                                            "; both are from 0, the log first");
+    return fail(Code::kInvalidArgument,
+                what + ": starts at " + std::to_string(a.start.value) + " with a log from " +
+                    std::to_string(a.log_start.value) + "; both are from 0, the log first");
   }
   if (!before.current) return {};
   const EpochRecord& current = *before.current;
@@ -132,8 +133,7 @@ Result<Partition> Catalog::activated(const EpochActivation& a) const {
   Partition next = *before;
   next.highest_proposed = a.epoch;
   next.candidate = a.leader;
-  next.current =
-      EpochRecord{a.epoch, a.start, std::nullopt, a.leader, a.replicas, a.write_quorum};
+  next.current = EpochRecord{a.epoch, a.start, std::nullopt, a.leader, a.replicas, a.write_quorum};
   add_epoch(next.epochs, EpochStart{a.epoch, a.start}, a.log_start);
   return next;
 }
@@ -166,8 +166,8 @@ Result<void> Catalog::take(const EpochSealed& e) {
     return fail(Code::kFenced, what + ": is sealed or succeeded already; nothing is left to do");
   }
   if (e.end < before->current->start) {
-    return fail(Code::kInvalidArgument, what + ": cannot end at " + std::to_string(e.end.value) +
-                                            ", before its start");
+    return fail(Code::kInvalidArgument,
+                what + ": cannot end at " + std::to_string(e.end.value) + ", before its start");
   }
   Partition next = *before;
   next.current->end = e.end;
@@ -181,8 +181,9 @@ Result<void> Catalog::take(const LostRange& e) {
   PYRALOG_ASSIGN(const Partition* before, existing(e.partition));
   if (e.from.value < 0 || e.to < e.from || e.reason.size() > 1024) {
     return fail(Code::kInvalidArgument,
-                label(e.partition) + ": a lost range goes from its first offset to the one after "
-                                     "its last, with a reason of at most 1024 bytes");
+                label(e.partition) +
+                    ": a lost range goes from its first offset to the one after "
+                    "its last, with a reason of at most 1024 bytes");
   }
   Partition next = *before;
   next.lost.push_back(LostRecord{e.from, e.to, e.reason, e.at});

@@ -51,9 +51,9 @@ Planned<void> check_assignment(const std::vector<std::vector<NodeId>>& partition
     }
     for (const NodeId node : nodes) {
       if (catalog.node(node) == nullptr) {
-        return refuse(KafkaError::kInvalidReplicaAssignment,
-                      "the assignment names node " + std::to_string(node.value) +
-                          ", which is not registered");
+        return refuse(KafkaError::kInvalidReplicaAssignment, "the assignment names node " +
+                                                                 std::to_string(node.value) +
+                                                                 ", which is not registered");
       }
     }
   }
@@ -92,8 +92,8 @@ Planned<std::vector<std::vector<NodeId>>> placed(const CreateTopic& request, con
       request.partitions == -1 ? options.default_partitions : request.partitions;
   if (partitions < 1 || partitions > options.max_partitions) {
     return refuse(KafkaError::kInvalidPartitions,
-                  "the number of partitions is " + std::to_string(partitions) + ", allowed is 1 to " +
-                      std::to_string(options.max_partitions));
+                  "the number of partitions is " + std::to_string(partitions) +
+                      ", allowed is 1 to " + std::to_string(options.max_partitions));
   }
   std::size_t replicas = std::min<std::size_t>(3, nodes);
   if (request.replication_factor != -1) {
@@ -137,7 +137,8 @@ Planned<void> alter(Settings& all, const AlterSetting& op, const TopicSetting* s
   std::string value = *op.value;
   switch (op.op) {
     case AlterOp::kSet:
-    case AlterOp::kDelete: break;
+    case AlterOp::kDelete:
+      break;
     case AlterOp::kAppend:
     case AlterOp::kSubtract: {
       if (setting->type != SettingType::kList) {
@@ -170,8 +171,9 @@ Planned<void> check_ops(const std::vector<AlterSetting>& ops) {
     }
     if (static_cast<std::int8_t>(op.op) < 0 || static_cast<std::int8_t>(op.op) > 3) {
       return refuse(KafkaError::kInvalidRequest,
-                    "setting " + op.name + ": the operation is none of set, delete, append and "
-                                           "subtract");
+                    "setting " + op.name +
+                        ": the operation is none of set, delete, append and "
+                        "subtract");
     }
   }
   return {};

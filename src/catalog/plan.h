@@ -35,7 +35,7 @@ struct PlanOptions {
 
 struct CreateTopic {
   std::string name;
-  std::int32_t partitions = -1;  ///< −1 = default; −1 also with `assignment`
+  std::int32_t partitions = -1;          ///< −1 = default; −1 also with `assignment`
   std::int16_t replication_factor = -1;  ///< −1 = min(3, nodes)
   ManualAssignment assignment;
   SettingChanges settings;  ///< a null value is refused, as Kafka does
@@ -45,12 +45,13 @@ struct CreateTopic {
                                                       const Uuid& id,
                                                       const PlanOptions& options = {});
 
-[[nodiscard]] Planned<TopicDeleted> plan_delete_topic(std::string_view name, const Catalog& catalog);
+[[nodiscard]] Planned<TopicDeleted> plan_delete_topic(std::string_view name,
+                                                      const Catalog& catalog);
 [[nodiscard]] Planned<TopicDeleted> plan_delete_topic(const TopicId& id, const Catalog& catalog);
 
 struct CreatePartitions {
   std::string name;
-  std::int32_t count = 0;  ///< the total afterwards
+  std::int32_t count = 0;                                       ///< the total afterwards
   std::optional<std::vector<std::vector<NodeId>>> assignments;  ///< of the new ones
 };
 [[nodiscard]] Planned<PartitionsAdded> plan_create_partitions(const CreatePartitions& request,

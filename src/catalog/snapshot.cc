@@ -135,7 +135,7 @@ class SnapshotReader {
 
   std::shared_ptr<const std::map<NodeId, Node>> nodes() {
     auto all = std::make_shared<std::map<NodeId, Node>>();
-    const std::size_t n = count(48);
+    const std::size_t n = count(44);
     for (std::size_t i = 0; i < n; ++i) {
       Node node;
       node.id = NodeId(in_.le<std::int32_t>());

@@ -17,13 +17,15 @@ constexpr double kI64 = 9223372036854775807.0;
 // Sorted by name. Bounds and defaults are those of Kafka's topic settings where it has one.
 constexpr TopicSetting kTable[] = {
     {"cleanup.policy", kList, "delete", 0, 0, "delete|compact", "log.cleanup.policy", true,
-     "What happens to old data: 'delete' by age and size, 'compact' keeps the last value of a key."},
+     "What happens to old data: 'delete' by age and size, 'compact' keeps the last value of a "
+     "key."},
     {"compression.type", kString, "producer", 0, 0, "producer", "compression.type", true,
      "Batches are stored as producers compressed them; no other value is supported."},
     {"delete.retention.ms", kLong, "86400000", 0, kI64, "", "log.cleaner.delete.retention.ms", true,
      "How long a tombstone of a compacted topic stays readable."},
     {"durability", kString, "fsync", 0, 0, "memory|os|fsync", "", false,
-     "What 'written' means for acks=all: in memory, given to the operating system, or on the disk."},
+     "What 'written' means for acks=all: in memory, given to the operating system, or on the "
+     "disk."},
     {"file.delete.delay.ms", kLong, "60000", 0, kI64, "", "log.segment.delete.delay.ms", true,
      "How long a deleted segment's files stay on disk."},
     {"flush.messages", kLong, "9223372036854775807", 1, kI64, "", "log.flush.interval.messages",
@@ -127,7 +129,8 @@ bool is_valid(const TopicSetting& s, std::string_view value) {
   switch (s.type) {
     case kBoolean:
       return (value == "true" || value == "false") && (s.choices.empty() || value == s.choices);
-    case kString: return s.choices.empty() || is_choice(s.choices, value);
+    case kString:
+      return s.choices.empty() || is_choice(s.choices, value);
     case kList:
       return s.choices.empty() ||
              (!trimmed(value).empty() &&
@@ -159,13 +162,17 @@ std::string allowed(const TopicSetting& s) {
                      : std::to_string(static_cast<std::int64_t>(d));
   };
   switch (s.type) {
-    case kBoolean: return "true or false";
+    case kBoolean:
+      return "true or false";
     case kString:
-    case kList: return "text";
+    case kList:
+      return "text";
     case kInt:
     case kShort:
-    case kLong: return "a whole number from " + number(s.min) + " to " + number(s.max);
-    case kDouble: return "a number from " + number(s.min) + " to " + number(s.max);
+    case kLong:
+      return "a whole number from " + number(s.min) + " to " + number(s.max);
+    case kDouble:
+      return "a number from " + number(s.min) + " to " + number(s.max);
   }
   return {};
 }
@@ -216,12 +223,14 @@ class Values {
 
 }  // namespace
 
-std::span<const TopicSetting> topic_settings() { return kTable; }
+std::span<const TopicSetting> topic_settings() {
+  return kTable;
+}
 
 const TopicSetting* find_topic_setting(std::string_view name) {
-  const auto* at = std::lower_bound(
-      std::begin(kTable), std::end(kTable), name,
-      [](const TopicSetting& s, std::string_view key) { return s.name < key; });
+  const auto* at =
+      std::lower_bound(std::begin(kTable), std::end(kTable), name,
+                       [](const TopicSetting& s, std::string_view key) { return s.name < key; });
   return at != std::end(kTable) && at->name == name ? at : nullptr;
 }
 
@@ -235,16 +244,17 @@ const TopicSetting* find_cluster_setting(std::string_view synonym) {
 Result<void> check_setting(const TopicSetting& setting, std::string_view value) {
   if (value.size() <= kMaxSettingBytes && is_valid(setting, value)) return {};
   const std::string shown(value.substr(0, 100));
-  return fail(Code::kInvalidArgument, "setting " + std::string(setting.name) + ": value \"" + shown +
-                                          "\" is not allowed; use " + allowed(setting));
+  return fail(Code::kInvalidArgument, "setting " + std::string(setting.name) + ": value \"" +
+                                          shown + "\" is not allowed; use " + allowed(setting));
 }
 
 Result<TopicConfig> make_topic_config(const Settings& topic, const Settings& cluster) {
   for (const auto& [name, value] : topic) {
     const TopicSetting* s = find_topic_setting(name);
     if (s == nullptr) {
-      return fail(Code::kInvalidArgument,
-                  "setting " + name + ": no topic setting has this name; see the configuration page");
+      return fail(
+          Code::kInvalidArgument,
+          "setting " + name + ": no topic setting has this name; see the configuration page");
     }
     PYRALOG_TRY(check_setting(*s, value));
   }

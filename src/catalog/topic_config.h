@@ -39,8 +39,9 @@ struct TopicSetting {
   double min;  ///< bounds of numbers; both 0 for other types
   double max;
   std::string_view choices;  ///< "a|b|c"; empty = any
-  std::string_view synonym;  ///< the cluster-wide default's name, as Kafka's brokers call it; or empty
-  bool kafka;                ///< Kafka has a topic setting of this name
+  std::string_view
+      synonym;  ///< the cluster-wide default's name, as Kafka's brokers call it; or empty
+  bool kafka;   ///< Kafka has a topic setting of this name
   std::string_view help;
 };
 

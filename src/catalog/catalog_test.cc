@@ -1,0 +1,279 @@
+#include "catalog/catalog.h"
+
+#include <gtest/gtest.h>
+
+#include "catalog/catalog_testing.h"
+
+namespace pyralog::catalog {
+namespace {
+
+using namespace testing;
+
+Code code_of(const Result<void>& result) {
+  return result ? Code{-1} : result.error().code;
+}
+constexpr Code kTaken{-1};
+
+TEST(Catalog, begins_with_the_cluster_and_only_once) {
+  Catalog c;
+  EXPECT_EQ(code_of(apply(c, node(1))), Code::kInvalidArgument);
+  EXPECT_EQ(code_of(apply(c, ClusterCreated{uuid(1), 16, WallMs{1}})), kTaken);
+  EXPECT_EQ(c.cluster(), uuid(1));
+  EXPECT_EQ(c.epoch_groups(), 16);
+  EXPECT_EQ(code_of(apply(c, ClusterCreated{uuid(2), 16, WallMs{1}})), Code::kAlreadyExists);
+  EXPECT_EQ(c.cluster(), uuid(1));
+}
+
+TEST(Catalog, takes_positions_in_order) {
+  Catalog c = cluster();
+  const std::uint64_t at = c.position();
+  EXPECT_FALSE(c.apply(topic(1, "a"), at).has_value());
+  EXPECT_TRUE(c.apply(topic(1, "a"), at + 7).has_value());
+  EXPECT_EQ(c.position(), at + 7);
+  EXPECT_FALSE(c.apply(topic(2, "a"), at + 8).has_value());
+  EXPECT_EQ(c.position(), at + 7) << "a refusal does not move the position";
+}
+
+TEST(Catalog, registers_a_disk_only_with_a_growing_boot_counter) {
+  Catalog c = cluster();
+  EXPECT_EQ(code_of(apply(c, node(1, 1))), Code::kFenced) << "an older or copied directory";
+  EXPECT_EQ(code_of(apply(c, node(1, 2))), kTaken);
+  NodeRegistered other = node(1, 1);
+  other.incarnation = uuid(77);
+  EXPECT_EQ(code_of(apply(c, other)), Code::kFenced) << "an unknown disk";
+  other.replace_disk = true;
+  EXPECT_EQ(code_of(apply(c, other)), kTaken);
+  EXPECT_EQ(code_of(apply(c, node(1, 9))), Code::kFenced) << "the replaced disk came back";
+  NodeRegistered stolen = node(2);
+  stolen.incarnation = uuid(77);
+  EXPECT_EQ(code_of(apply(c, stolen)), Code::kFenced) << "another node's disk";
+}
+
+TEST(Catalog, finds_topics_by_name_and_id_sorted) {
+  Catalog c = cluster();
+  for (int i = 0; i < 200; ++i) {
+    const auto n = static_cast<std::uint8_t>(i);
+    ASSERT_EQ(code_of(apply(c, topic(n, "t" + std::to_string(i)))), kTaken);
+  }
+  EXPECT_EQ(c.topic_count(), 200u);
+  EXPECT_EQ(c.topic("t42")->id, topic_id(42));
+  EXPECT_EQ(c.topic(topic_id(42))->name, "t42");
+  EXPECT_EQ(c.topic("t200"), nullptr);
+  const auto all = c.topics();
+  ASSERT_EQ(all.size(), 200u);
+  EXPECT_TRUE(std::is_sorted(all.begin(), all.end(),
+                             [](const auto& a, const auto& b) { return a->name < b->name; }));
+}
+
+TEST(Catalog, a_copy_keeps_what_it_saw) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a")));
+  const Catalog before = c;
+  ASSERT_TRUE(apply(c, TopicDeleted{topic_id(1)}));
+  ASSERT_TRUE(apply(c, topic(2, "b")));
+  EXPECT_NE(before.topic("a"), nullptr);
+  EXPECT_EQ(before.topic("b"), nullptr);
+  EXPECT_EQ(c.topic("a"), nullptr);
+}
+
+TEST(Catalog, refuses_bad_and_colliding_names) {
+  Catalog c = cluster();
+  for (const std::string& bad : {std::string(), std::string("."), std::string(".."),
+                                 std::string("a b"), std::string("ä"), std::string(250, 'x')}) {
+    EXPECT_EQ(code_of(apply(c, topic(1, bad))), Code::kInvalidArgument) << bad;
+  }
+  ASSERT_TRUE(apply(c, topic(1, "a.b_c")));
+  EXPECT_EQ(code_of(apply(c, topic(2, "a_b.c"))), Code::kAlreadyExists);
+  EXPECT_EQ(code_of(apply(c, topic(2, "a.b_c"))), Code::kAlreadyExists);
+  ASSERT_TRUE(apply(c, TopicDeleted{topic_id(1)}));
+  EXPECT_EQ(code_of(apply(c, topic(2, "a_b.c"))), kTaken);
+}
+
+TEST(Catalog, never_takes_a_deleted_topics_id_again) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a")));
+  ASSERT_TRUE(apply(c, TopicDeleted{topic_id(1)}));
+  EXPECT_TRUE(c.was_deleted(topic_id(1)));
+  EXPECT_EQ(code_of(apply(c, topic(1, "a"))), Code::kAlreadyExists);
+  const auto restored = Catalog::decode_snapshot(c.encode_snapshot());
+  ASSERT_TRUE(restored);
+  Catalog again = *restored;
+  EXPECT_EQ(code_of(apply(again, topic(1, "b"))), Code::kAlreadyExists) << "nor after a restart";
+  EXPECT_EQ(code_of(apply(again, topic(2, "a"))), kTaken);
+}
+
+TEST(Catalog, refuses_min_insync_above_the_replication_factor) {
+  Catalog c = cluster(2);
+  TopicCreated t = topic(1, "a", 1, {NodeId(1), NodeId(2)});
+  t.settings = {{"min.insync.replicas", "3"}};
+  EXPECT_EQ(code_of(apply(c, t)), Code::kInvalidArgument);
+  t.settings = {{"min.insync.replicas", "2"}};
+  EXPECT_EQ(code_of(apply(c, t)), kTaken);
+  EXPECT_EQ(code_of(apply(c, TopicSettingsChanged{topic_id(1), {{"min.insync.replicas", "3"}}})),
+            Code::kInvalidArgument);
+  EXPECT_EQ(c.topic("a")->config.min_insync_replicas, 2);
+  EXPECT_EQ(write_quorum(2, 1), 2);
+  EXPECT_EQ(write_quorum(3, 1), 2);
+  EXPECT_EQ(write_quorum(3, 3), 3);
+  EXPECT_EQ(write_quorum(1, 2), 1) << "a cluster-wide default cannot make a topic unwritable";
+}
+
+TEST(Catalog, cluster_defaults_reach_every_topic_that_has_no_own_value) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a")));
+  ASSERT_TRUE(apply(c, topic(2, "b")));
+  ASSERT_TRUE(apply(c, TopicSettingsChanged{topic_id(2), {{"retention.ms", "5"}}}));
+  ASSERT_TRUE(apply(c, ClusterSettingsChanged{{{"log.retention.ms", "9"}}}));
+  EXPECT_EQ(c.topic("a")->config.retention_ms, 9);
+  EXPECT_EQ(c.topic("b")->config.retention_ms, 5);
+  ASSERT_TRUE(apply(c, ClusterSettingsChanged{{{"log.retention.ms", std::nullopt}}}));
+  EXPECT_EQ(c.topic("a")->config.retention_ms, 604'800'000);
+  EXPECT_EQ(code_of(apply(c, ClusterSettingsChanged{{{"no.such", "1"}}})), Code::kInvalidArgument);
+}
+
+TEST(Catalog, adds_partitions_behind_those_there_are) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a", 2)));
+  const std::vector<std::vector<NodeId>> one{{NodeId(1)}};
+  EXPECT_FALSE(apply(c, PartitionsAdded{topic_id(1), PartitionIndex(1), one}));
+  EXPECT_TRUE(apply(c, PartitionsAdded{topic_id(1), PartitionIndex(2), one}));
+  EXPECT_FALSE(apply(c, PartitionsAdded{topic_id(1), PartitionIndex(3), {{NodeId(9)}}}));
+  ASSERT_EQ(c.topic("a")->partitions.size(), 3u);
+  EXPECT_EQ(c.partition(partition_id(1, 2))->index, PartitionIndex(2));
+  EXPECT_EQ(c.partition(partition_id(1, 3)), nullptr);
+  EXPECT_EQ(c.partition(partition_id(1, -1)), nullptr);
+}
+
+TEST(Catalog, hands_out_producer_ids_once) {
+  Catalog c = cluster();
+  EXPECT_TRUE(apply(c, ProducerIdBlock{0, 1000, NodeId(1)}));
+  EXPECT_FALSE(apply(c, ProducerIdBlock{0, 1000, NodeId(1)}));
+  EXPECT_FALSE(apply(c, ProducerIdBlock{999, 1000, NodeId(1)}));
+  EXPECT_TRUE(apply(c, ProducerIdBlock{1000, 1, NodeId(1)}));
+  EXPECT_EQ(c.next_producer_id(), 1001);
+}
+
+TEST(Catalog, machine_ids_only_ever_get_a_higher_ceiling) {
+  Catalog c = cluster(2);
+  EXPECT_TRUE(apply(c, MachineIdGranted{3, NodeId(1), 100}));
+  EXPECT_FALSE(apply(c, MachineIdGranted{3, NodeId(2), 100}));
+  EXPECT_TRUE(apply(c, MachineIdGranted{3, NodeId(2), 101}));
+  EXPECT_FALSE(apply(c, MachineIdGranted{1024, NodeId(1), 1}));
+  EXPECT_EQ(c.machine_grants().at(3), (MachineGrant{NodeId(2), 101}));
+}
+
+// ---- Epochs ----
+
+TEST(CatalogEpochs, activates_upwards_from_where_the_last_one_ended) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a")));
+  EXPECT_FALSE(apply(c, activated(activation(1, 0, 0))));
+  EXPECT_TRUE(apply(c, activated(activation(1, 1, 0))));
+  EXPECT_EQ(code_of(apply(c, activated(activation(1, 1, 0)))), Code::kFenced);
+  EXPECT_TRUE(apply(c, activated(activation(1, 2, 10))));
+  EXPECT_FALSE(apply(c, activated(activation(1, 3, 9)))) << "acknowledged records would be cut";
+  EpochActivation unclean = activation(1, 3, 9);
+  unclean.unclean = true;
+  EXPECT_TRUE(apply(c, activated(unclean)));
+  const Partition& p = *c.partition(partition_id(1));
+  EXPECT_EQ(p.current->epoch, Epoch(3));
+  EXPECT_EQ(p.epochs, (std::vector<EpochStart>{{Epoch(1), Offset(0)}, {Epoch(3), Offset(9)}}));
+}
+
+TEST(CatalogEpochs, only_the_highest_proposed_is_activated_and_only_by_its_candidate) {
+  Catalog c = cluster(2);
+  ASSERT_TRUE(apply(c, topic(1, "a", 1, {NodeId(1), NodeId(2)})));
+  ASSERT_TRUE(apply(c, EpochProposed{partition_id(1), Epoch(3), NodeId(1)}));
+  ASSERT_TRUE(apply(c, EpochProposed{partition_id(1), Epoch(5), NodeId(2)}));
+  EXPECT_EQ(code_of(apply(c, EpochProposed{partition_id(1), Epoch(5), NodeId(1)})), Code::kFenced);
+  EXPECT_EQ(code_of(apply(c, activated(activation(1, 3, 0, 1)))), Code::kFenced)
+      << "a higher epoch was proposed since";
+  EXPECT_EQ(code_of(apply(c, activated(activation(1, 5, 0, 1)))), Code::kFenced)
+      << "somebody else proposed it";
+  EXPECT_EQ(code_of(apply(c, activated(activation(1, 5, 0, 2)))), kTaken);
+  EXPECT_EQ(c.partition(partition_id(1))->current->leader, NodeId(2));
+}
+
+TEST(CatalogEpochs, forgets_epochs_without_records) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a")));
+  for (std::uint32_t e = 1; e <= 4; ++e) ASSERT_TRUE(apply(c, activated(activation(1, e, 0))));
+  ASSERT_TRUE(apply(c, activated(activation(1, 5, 20))));
+  ASSERT_TRUE(apply(c, activated(activation(1, 6, 30))));
+  EXPECT_EQ(c.partition(partition_id(1))->epochs,
+            (std::vector<EpochStart>{
+                {Epoch(4), Offset(0)}, {Epoch(5), Offset(20)}, {Epoch(6), Offset(30)}}));
+  EpochActivation trimmed = activation(1, 7, 40);
+  trimmed.log_start = Offset(30);
+  ASSERT_TRUE(apply(c, activated(trimmed)));
+  EXPECT_EQ(c.partition(partition_id(1))->epochs,
+            (std::vector<EpochStart>{{Epoch(6), Offset(30)}, {Epoch(7), Offset(40)}}));
+}
+
+TEST(CatalogEpochs, a_batch_is_taken_whole_or_not_at_all) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a")));
+  ASSERT_TRUE(apply(c, topic(2, "b")));
+  const Catalog before = c;
+  EXPECT_FALSE(apply(c, EpochsActivated{{activation(1, 1, 0), activation(2, 0, 0)}}));
+  EXPECT_FALSE(apply(c, EpochsActivated{{activation(1, 1, 0), activation(1, 2, 0)}}));
+  EXPECT_TRUE(c == before);
+  EXPECT_TRUE(apply(c, EpochsActivated{{activation(1, 1, 0), activation(2, 1, 0)}}));
+}
+
+TEST(CatalogEpochs, counts_only_registered_disks) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a")));
+  EpochActivation a = activation(1, 1, 0);
+  a.replicas[0].incarnation = uuid(9);
+  EXPECT_EQ(code_of(apply(c, activated(a))), Code::kFenced);
+  a = activation(1, 1, 0);
+  a.write_quorum = 2;
+  EXPECT_EQ(code_of(apply(c, activated(a))), Code::kInvalidArgument);
+}
+
+TEST(CatalogEpochs, a_sealed_epoch_goes_on_where_it_ended) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a")));
+  ASSERT_TRUE(apply(c, activated(activation(1, 1, 0))));
+  EXPECT_FALSE(apply(c, EpochSealed{partition_id(1), Epoch(2), Offset(5)}));
+  EXPECT_TRUE(apply(c, EpochSealed{partition_id(1), Epoch(1), Offset(5)}));
+  EXPECT_EQ(code_of(apply(c, EpochSealed{partition_id(1), Epoch(1), Offset(5)})), Code::kFenced);
+  EXPECT_FALSE(apply(c, activated(activation(1, 2, 6))));
+  EXPECT_TRUE(apply(c, activated(activation(1, 2, 5))));
+}
+
+TEST(CatalogEpochs, remembers_the_newest_lost_ranges) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a")));
+  for (int i = 0; i < 70; ++i) {
+    ASSERT_TRUE(apply(c, LostRange{partition_id(1), Offset(i), Offset(i + 1), "power", WallMs{i}}));
+  }
+  const auto& lost = c.partition(partition_id(1))->lost;
+  ASSERT_EQ(lost.size(), 64u);
+  EXPECT_EQ(lost.front().from, Offset(6));
+}
+
+// ---- Snapshots ----
+
+TEST(CatalogSnapshot, refuses_damage_and_newer_forms) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a")));
+  const Bytes sound = c.encode_snapshot();
+  ASSERT_TRUE(Catalog::decode_snapshot(sound));
+  for (std::size_t i = 0; i < sound.size(); ++i) {
+    Bytes damaged = sound;
+    damaged[i] ^= 0x40;
+    EXPECT_FALSE(Catalog::decode_snapshot(damaged)) << i;
+    EXPECT_FALSE(Catalog::decode_snapshot(ByteView(sound).first(i))) << i;
+  }
+  Bytes newer = sound;
+  newer[10] = 9;
+  const auto refused = Catalog::decode_snapshot(newer);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kUnsupported);
+  EXPECT_NE(refused.error().message.find("feature level 9"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace pyralog::catalog

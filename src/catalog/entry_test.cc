@@ -1,0 +1,52 @@
+#include "catalog/entry.h"
+
+#include <gtest/gtest.h>
+
+#include "catalog/catalog_testing.h"
+
+namespace pyralog::catalog {
+namespace {
+
+using namespace testing;
+
+TEST(Entry, has_fixed_bytes) {
+  const Bytes bytes = encode_entry(ProducerIdBlock{1, 1000, NodeId(2)});
+  EXPECT_EQ(bytes, (Bytes{11,   0, 1, 0, 1, 0,           // type, version, feature level
+                          1,    0, 0, 0, 0, 0, 0, 0,     // start
+                          0xE8, 3, 0, 0, 2, 0, 0, 0}));  // count, node
+}
+
+TEST(Entry, a_newer_one_is_refused_by_its_feature_level) {
+  Bytes bytes = encode_entry(ProducerIdBlock{1, 1000, NodeId(2)});
+  bytes[0] = 200;
+  bytes[4] = 7;
+  const auto unknown_type = decode_entry(bytes);
+  ASSERT_FALSE(unknown_type);
+  EXPECT_EQ(unknown_type.error().code, Code::kUnsupported);
+  EXPECT_NE(unknown_type.error().message.find("feature level 7"), std::string::npos);
+  bytes[0] = 11;
+  bytes[2] = 2;
+  bytes[4] = 2;
+  const auto newer_form = decode_entry(bytes);
+  ASSERT_FALSE(newer_form);
+  EXPECT_EQ(newer_form.error().code, Code::kUnsupported);
+  EXPECT_NE(newer_form.error().message.find("feature level 2"), std::string::npos);
+}
+
+TEST(Entry, huge_counts_are_refused_before_anything_is_allocated) {
+  Writer out;
+  out.le(std::uint16_t{9}).le(std::uint16_t{1}).le(std::uint16_t{1}).le(std::uint32_t{0xFFFFFFFF});
+  const auto refused = decode_entry(out.view());
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kCorrupt);
+}
+
+TEST(Entry, settings_out_of_order_or_twice_are_damage) {
+  Writer out;
+  out.le(std::uint16_t{7}).le(std::uint16_t{1}).le(std::uint16_t{1}).le(std::uint32_t{2});
+  for (int i = 0; i < 2; ++i) out.sized("a").le(std::uint8_t{0});
+  EXPECT_FALSE(decode_entry(out.view()));
+}
+
+}  // namespace
+}  // namespace pyralog::catalog
