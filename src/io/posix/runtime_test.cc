@@ -1,16 +1,177 @@
 #include "io/posix/runtime.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+
+#include "io/disk.h"
+#include "io/net.h"
+#include "io/pools.h"
 
 namespace pyralog::io::posix {
 namespace {
 
+using namespace std::chrono_literals;
+
 TEST(Runtime, runs_a_task_on_each_shard) {
-  Runtime runtime({.shards = 2});
+  Runtime runtime({.shards = 2, .pin = true});
   ASSERT_TRUE(runtime.start());
   for (const unsigned i : {0U, 1U}) {
     EXPECT_EQ(runtime.run([]() -> Task<unsigned> { co_return Shard::current().index(); }, i), i);
   }
+}
+
+TEST(Runtime, stopping_destroys_what_has_not_finished) {
+  auto witness = std::make_shared<int>(1);
+  {
+    Runtime runtime({.shards = 2});
+    ASSERT_TRUE(runtime.start());
+    std::atomic<int> started = 0;
+    for (const unsigned i : {0U, 1U}) {
+      // Each kind of wait: a group, a list, a turn, a timer, a socket, a pool's job, a mailbox.
+      spawn_on(runtime.shard(i), [&started, witness]() -> Task<void> {
+        TaskGroup group;
+        WaitList list;
+        Turn turn;
+        auto listener = (co_await Shard::current().net().listen({"127.0.0.1", 0})).value();
+        auto client = (co_await Shard::current().net().connect(listener->local(),
+                                                               Shard::current().now() + 10s))
+                          .value();
+        const auto wait = [](WaitList* on, std::shared_ptr<int>) -> Task<void> {
+          co_await on->wait(Instant::never());
+        };
+        const auto take_turn = [](Turn* of, std::shared_ptr<int>) -> Task<void> {
+          const Turn::Guard guard = co_await of->lock();
+          co_await sleep_for(1h);
+        };
+        const auto read = [](Stream* from, std::shared_ptr<int>) -> Task<void> {
+          Bytes out(10);
+          static_cast<void>(co_await from->read_some(out, Shard::current().now() + 1h));
+        };
+        const auto go_round = [](std::shared_ptr<int>) -> Task<void> {
+          while (true) co_await run_in(Pool::kWork, [] { return 1; });
+        };
+        group.spawn(wait(&list, witness));
+        group.spawn(take_turn(&turn, witness));
+        group.spawn(take_turn(&turn, witness));
+        group.spawn(read(client.get(), witness));
+        group.spawn(go_round(witness));
+        ++started;
+        co_await group.join();
+      });
+    }
+    while (started < 2) std::this_thread::yield();
+    runtime.stop();
+    EXPECT_EQ(witness.use_count(), 1);
+    runtime.shard(0).post([witness] {});
+  }
+  EXPECT_EQ(witness.use_count(), 1);
+}
+
+TEST(Runtime, can_be_stopped_at_once_and_twice) {
+  for (int i = 0; i < 20; ++i) {
+    Runtime runtime({.shards = 3});
+    ASSERT_TRUE(runtime.start());
+    runtime.stop();
+    runtime.stop();
+  }
+}
+
+TEST(Runtime, an_idle_shard_uses_no_time) {
+  Runtime runtime({.shards = 2});
+  ASSERT_TRUE(runtime.start());
+  runtime.run([]() -> Task<void> { co_await sleep_for(50ms); });
+  rusage before{};
+  ::getrusage(RUSAGE_SELF, &before);
+  runtime.run([]() -> Task<void> { co_await sleep_for(400ms); });
+  rusage after{};
+  ::getrusage(RUSAGE_SELF, &after);
+  const auto micros = [](const rusage& use) {
+    return (use.ru_utime.tv_sec + use.ru_stime.tv_sec) * 1'000'000 + use.ru_utime.tv_usec +
+           use.ru_stime.tv_usec;
+  };
+  EXPECT_LT(micros(after) - micros(before), 100'000);
+}
+
+TEST(Runtime, a_sleeping_shard_is_woken_by_each_kind_of_sender) {
+  Runtime runtime({.shards = 2});
+  ASSERT_TRUE(runtime.start());
+  for (int i = 0; i < 300; ++i) {
+    EXPECT_EQ(runtime.run([]() -> Task<int> { co_return 1; }), 1);
+    EXPECT_EQ(runtime.run([&]() -> Task<unsigned> {
+      co_return co_await on(runtime.shard(1), []() -> Task<unsigned> {
+        co_return co_await run_in(Pool::kWork, [] { return 2U; });
+      });
+    }),
+              2U);
+  }
+}
+
+TEST(Signals, are_awaited_on_a_shard) {
+  block_signals({SIGUSR1, SIGUSR2});
+  Runtime runtime({.shards = 1});
+  ASSERT_TRUE(runtime.start());
+  ::kill(::getpid(), SIGUSR2);
+  const auto number = runtime.run(
+      []() -> Task<Result<int>> { co_return co_await next_signal({SIGUSR1, SIGUSR2}); });
+  EXPECT_EQ(number.value(), SIGUSR2);
+}
+
+TEST(Limits, open_files_go_as_high_as_they_may) {
+  const auto limit = raise_open_file_limit();
+  ASSERT_TRUE(limit);
+  rlimit now{};
+  ::getrlimit(RLIMIT_NOFILE, &now);
+  EXPECT_EQ(*limit, now.rlim_cur);
+  EXPECT_EQ(now.rlim_cur, now.rlim_max);
+}
+
+TEST(PosixNet, running_out_of_descriptors_is_told_and_does_not_spin) {
+  Runtime runtime({.shards = 1});
+  ASSERT_TRUE(runtime.start());
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  runtime.run([&]() -> Task<void> {
+    Net& net = Shard::current().net();
+    const Instant deadline = Shard::current().now() + 10s;
+    auto listener = (co_await net.listen({"127.0.0.1", 0})).value();
+    auto client = (co_await net.connect(listener->local(), deadline)).value();
+    const int lowest = ::dup(0);
+    ::close(lowest);
+    rlimit tight = before;
+    tight.rlim_cur = static_cast<rlim_t>(lowest);
+    ::setrlimit(RLIMIT_NOFILE, &tight);
+    const Instant start = Shard::current().now();
+    for (int i = 0; i < 3; ++i) {
+      const auto refused = co_await listener->accept();
+      EXPECT_EQ(refused.error().code, Code::kExhausted);
+    }
+    EXPECT_GE(Shard::current().now() - start, Duration(90ms));
+    ::setrlimit(RLIMIT_NOFILE, &before);
+    EXPECT_TRUE(co_await listener->accept());
+  });
+}
+
+TEST(PosixNet, resolves_names_and_speaks_ipv6) {
+  Runtime runtime({.shards = 1});
+  ASSERT_TRUE(runtime.start());
+  runtime.run([]() -> Task<void> {
+    Net& net = Shard::current().net();
+    const Instant deadline = Shard::current().now() + 20s;
+    auto listener = (co_await net.listen({"localhost", 0})).value();
+    EXPECT_TRUE(co_await net.connect({"localhost", listener->local().port}, deadline));
+    const auto nobody = co_await net.connect({"no-such-host.invalid", 1}, deadline);
+    EXPECT_EQ(nobody.error().code, Code::kNotFound);
+    auto six = co_await net.listen({"::1", 0});
+    if (six) {  // where the machine has it
+      EXPECT_EQ((*six)->local().host, "::1");
+      EXPECT_TRUE(co_await net.connect((*six)->local(), deadline));
+    }
+  });
 }
 
 }  // namespace

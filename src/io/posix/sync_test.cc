@@ -1,0 +1,173 @@
+// What reaches the system when files are synced. This binary has its own fdatasync, which the library
+// calls: it counts, can be held at a gate, and can fail.
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <cstdlib>
+#include <filesystem>
+#include <mutex>
+
+#include "io/disk.h"
+#include "io/posix/runtime.h"
+
+namespace {
+struct Gate {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int begun = 0;
+  int ended = 0;
+  bool closed = false;
+  int fail_with = 0;
+} gate;
+}  // namespace
+
+extern "C" int fdatasync(int fd) {
+  int fail_with = 0;
+  {
+    std::unique_lock lock(gate.mutex);
+    ++gate.begun;
+    gate.changed.notify_all();
+    gate.changed.wait(lock, [] { return !gate.closed; });
+    fail_with = gate.fail_with;
+  }
+  const int result = fail_with == 0 ? static_cast<int>(::syscall(SYS_fdatasync, fd)) : -1;
+  {
+    const std::lock_guard lock(gate.mutex);
+    ++gate.ended;
+  }
+  gate.changed.notify_all();
+  if (fail_with != 0) errno = fail_with;
+  return result;
+}
+
+namespace pyralog::io::posix {
+namespace {
+
+class Sync : public testing::Test {
+ protected:
+  Sync() : runtime_({.shards = 1}) {
+    std::string name = (std::filesystem::temp_directory_path() / "pyralog-sync-XXXXXX").string();
+    directory_ = ::mkdtemp(name.data());
+    const std::lock_guard lock(gate.mutex);
+    gate.begun = gate.ended = gate.fail_with = 0;
+    gate.closed = false;
+    PYRALOG_ASSERT(runtime_.start());
+  }
+  ~Sync() override {
+    runtime_.stop();
+    std::filesystem::remove_all(directory_);
+  }
+  static void set_closed(bool closed) {
+    {
+      const std::lock_guard lock(gate.mutex);
+      gate.closed = closed;
+    }
+    gate.changed.notify_all();
+  }
+  static int begun() {
+    const std::lock_guard lock(gate.mutex);
+    return gate.begun;
+  }
+  static int ended() {
+    const std::lock_guard lock(gate.mutex);
+    return gate.ended;
+  }
+  [[nodiscard]] std::shared_ptr<File> open(const std::string& name) {
+    return runtime_.run([path = directory_ + "/" + name]() -> Task<std::shared_ptr<File>> {
+      co_return (co_await Shard::current().disk().open(path, OpenMode::kCreate)).value();
+    });
+  }
+  void close(std::shared_ptr<File> file) {
+    runtime_.run([&file]() -> Task<void> {
+      file.reset();
+      co_return;
+    });
+  }
+
+  Runtime runtime_;
+  std::string directory_;
+};
+
+TEST_F(Sync, returns_only_after_fdatasync) {
+  auto file = open("a");
+  runtime_.run([&]() -> Task<void> {
+    for (int i = 1; i <= 20; ++i) {
+      EXPECT_TRUE(file->write_at(0, as_bytes("x")));
+      EXPECT_TRUE(co_await file->sync());
+      EXPECT_EQ(ended(), i);
+    }
+  });
+  close(std::move(file));
+}
+
+TEST_F(Sync, a_sync_in_flight_does_not_cover_a_later_write) {
+  auto file = open("a");
+  set_closed(true);
+  runtime_.run([&]() -> Task<void> {
+    std::vector<int> ended_at_return;
+    TaskGroup group;
+    const auto sync = [](File* f, std::vector<int>* ends) -> Task<void> {
+      EXPECT_TRUE(co_await f->sync());
+      ends->push_back(ended());
+    };
+    group.spawn(sync(file.get(), &ended_at_return));
+    while (begun() == 0) co_await sleep_for(std::chrono::milliseconds(1));
+    // The first is in flight: these were written after it began.
+    for (int i = 0; i < 5; ++i) {
+      EXPECT_TRUE(file->write_at(static_cast<std::uint64_t>(i), as_bytes("y")));
+      group.spawn(sync(file.get(), &ended_at_return));
+    }
+    set_closed(false);
+    co_await group.join();
+    EXPECT_EQ(ended_at_return.size(), 6U);
+    EXPECT_EQ(ended_at_return.front(), 1);
+    for (std::size_t i = 1; i < ended_at_return.size(); ++i) EXPECT_EQ(ended_at_return[i], 2);
+    EXPECT_EQ(begun(), 2);  // one more covered all five
+  });
+  close(std::move(file));
+}
+
+TEST_F(Sync, after_a_failure_no_sync_succeeds_and_none_is_tried) {
+  auto file = open("a");
+  gate.fail_with = EIO;
+  runtime_.run([&]() -> Task<void> {
+    EXPECT_TRUE(file->write_at(0, as_bytes("x")));
+    const auto failed = co_await file->sync();
+    EXPECT_FALSE(failed);
+    if (!failed) {
+      EXPECT_EQ(failed.error().code, Code::kIo);
+      EXPECT_EQ(failed.error().sys_errno, EIO);
+      EXPECT_NE(failed.error().message.find(file->path()), std::string::npos);
+    }
+    gate.fail_with = 0;
+    EXPECT_FALSE(co_await file->sync());
+    EXPECT_EQ(begun(), 1);
+  });
+  close(std::move(file));
+}
+
+TEST_F(Sync, a_set_fans_out_and_each_file_has_its_result) {
+  std::vector<std::shared_ptr<File>> files;
+  for (int i = 0; i < 4; ++i) files.push_back(open("f" + std::to_string(i)));
+  set_closed(true);
+  runtime_.run([&]() -> Task<void> {
+    TaskGroup group;
+    const auto sync = [](std::vector<std::shared_ptr<File>> set) -> Task<void> {
+      for (const auto& result : co_await Shard::current().disk().sync(std::move(set))) {
+        EXPECT_TRUE(result);
+      }
+    };
+    group.spawn(sync(files));
+    // All four are in flight at once.
+    while (begun() < 4) co_await sleep_for(std::chrono::milliseconds(1));
+    set_closed(false);
+    co_await group.join();
+    files.clear();
+  });
+}
+
+}  // namespace
+}  // namespace pyralog::io::posix
