@@ -86,7 +86,7 @@ class Journal {
   [[nodiscard]] io::Task<Result<void>> recover(Bytes content, Visitor visit);
   [[nodiscard]] Result<void> write_frame(Output& out, ByteView payload);
   [[nodiscard]] io::Task<Result<void>> sync_now();
-  [[nodiscard]] io::Task<Result<void>> replace(Output next);
+  [[nodiscard]] io::Task<Result<void>> replace();
   [[nodiscard]] std::unexpected<Error> die(const Error& cause);
 
   io::Disk& disk_;
@@ -99,6 +99,7 @@ class Journal {
   std::uint64_t torn_bytes_ = 0;
   std::optional<Error> dead_;
   bool rewriting_ = false;
+  bool renaming_ = false;  ///< the new file may be in place already
   bool syncing_ = false;
   io::WaitList synced_;
   Bytes scratch_;

@@ -33,21 +33,18 @@ class Committer {
   [[nodiscard]] io::Task<Result<void>> lower(SyncedEntry entry);
   /// Notes evidence without waiting; it becomes durable with the next round.
   void note(SyncedEntry entry);
+  /// The newest evidence about a partition in this shard's journal, or null.
+  [[nodiscard]] const SyncedEntry* latest(const PartitionId& id) const;
   /// Waits until no round runs.
   [[nodiscard]] io::Task<void> drain();
   /// Makes the evidence durable now; at a clean shutdown.
   [[nodiscard]] io::Task<Result<void>> flush();
 
  private:
-  struct Ticket {
-    std::shared_ptr<PartitionLog> log;
-    std::uint64_t round = 0;
-  };
   struct Round;
   [[nodiscard]] io::Task<void> run();
   [[nodiscard]] io::Task<void> run_round();
   [[nodiscard]] io::Task<void> sync_journal();
-  void write_evidence(const SyncedEntry& entry);
   [[nodiscard]] io::Task<Result<void>> renew_journal();
 
   ShardLogs& shard_;

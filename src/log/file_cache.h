@@ -32,6 +32,7 @@ class FileCache {
   std::size_t max_files_;
   std::map<std::string, Entry, std::less<>> files_;
   std::list<std::string> order_;  ///< most recently used first
+  std::uint64_t forgotten_ = 0;   ///< an open that was under way meanwhile is not kept
 };
 
 }  // namespace pyralog::log

@@ -115,7 +115,7 @@ class PartitionLog {
       std::int64_t timestamp_ms, Offset upto);
 
   /// Calls `visit` with the header of every batch from the one that holds `from`, in order, until it
-  /// returns false. Reads headers only.
+  /// returns false. Bytes that were not verified in this process yet are, first.
   using HeaderVisitor = std::function<bool(const BatchHeader& header)>;
   [[nodiscard]] io::Task<Result<void>> scan_headers(Offset from, HeaderVisitor visit);
 
@@ -130,29 +130,123 @@ class PartitionLog {
   /// far as its append times tell (within Options::append_time_step).
   [[nodiscard]] io::Task<Result<Offset>> end_offset_at(WallMs wall);
 
+  /// Memory that its indexes take now.
+  [[nodiscard]] std::size_t index_memory_bytes() const;
+
  private:
   friend class ShardLogs;
   friend class Committer;
-  friend struct Recovery;
-  PartitionLog(ShardLogs& shard, PartitionId id, LogConfig config);
+  friend class Recovery;
+  using SegmentRef = std::shared_ptr<Segment>;
 
   /// What a round of the Committer captured before it submitted the syncs.
   struct Capture {
     std::vector<std::shared_ptr<io::File>> files;
-    std::vector<std::pair<Offset, std::uint64_t>> segments;  ///< base, bytes that become durable
+    std::vector<std::pair<SegmentRef, std::uint64_t>> segments;  ///< bytes that become durable
     SyncedEntry entry;
-    std::size_t count = 0;
+    std::uint64_t cuts = 0;
   };
+  /// A batch boundary: the batch that begins there, or the end of the segment.
+  struct Place {
+    std::uint64_t position = 0;
+    Offset base;
+    std::uint64_t end = 0;  ///< where that batch ends
+  };
+  /// Whole batches of one segment.
+  struct Extent {
+    std::uint64_t from = 0;
+    std::uint64_t to = 0;
+    Offset first;
+    Offset next;
+  };
+
+  PartitionLog(ShardLogs& shard, PartitionId id, LogConfig config);
+
+  // partition_log.cc: writing and the group commit's side.
+  [[nodiscard]] std::unexpected<Error> refuse() const;
+  [[nodiscard]] std::unexpected<Error> go_offline(const Error& cause);
+  [[nodiscard]] std::string path_of(Offset base, std::string_view extension) const;
+  [[nodiscard]] bool must_roll(std::uint64_t bytes, WallMs wall) const;
+  [[nodiscard]] io::Task<Result<void>> open_active();
+  [[nodiscard]] io::Task<Result<void>> open_append_times(SegmentRef segment);
+  [[nodiscard]] io::Task<Result<void>> create_segment(WallMs wall);
+  [[nodiscard]] io::Task<Result<void>> write_first_bytes(std::string path, Bytes header);
+  void seal_active();
+  [[nodiscard]] io::Task<void> finish_sealing(SegmentRef segment);
+  [[nodiscard]] io::Task<Result<void>> write_index(SegmentRef segment);
+  [[nodiscard]] Result<void> parse_appended(std::span<const ByteView> batches);
+  void take_appended(std::span<const ByteView> batches);
+  void note_append_time(Offset base, WallMs wall);
+  [[nodiscard]] Result<Appended> append_to_memory(std::span<const ByteView> batches);
+  [[nodiscard]] io::Task<Result<void>> save_epochs();
+  [[nodiscard]] bool dirty() const { return synced_end_ < end_; }
+  [[nodiscard]] Capture capture();
+  void apply(const Capture& captured);
+  [[nodiscard]] SyncedEntry synced_entry(const Segment& segment, Offset end) const;
+
+  // partition_log_read.cc
+  [[nodiscard]] SegmentRef segment_of(Offset offset) const;
+  [[nodiscard]] std::unexpected<Error> corrupt(const Segment& segment, std::uint64_t position,
+                                               std::string_view what);
+  [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> file_of(SegmentRef segment);
+  [[nodiscard]] io::Task<Result<void>> load_index(SegmentRef segment);
+  [[nodiscard]] io::Task<Result<void>> rebuild_index(SegmentRef segment);
+  [[nodiscard]] io::Task<Result<Place>> locate(SegmentRef segment, Offset offset);
+  [[nodiscard]] io::Task<Result<Place>> walk_to(SegmentRef segment, IndexEntry from, Offset offset,
+                                                std::uint64_t position_limit);
+  [[nodiscard]] io::Task<Result<Place>> place(SegmentRef segment, IndexEntry from, Offset offset,
+                                              std::uint64_t position_limit);
+  [[nodiscard]] io::Task<Result<Extent>> extent(SegmentRef segment, Offset from, Offset upto,
+                                                std::uint64_t max_bytes, bool min_one);
+  [[nodiscard]] io::Task<Result<void>> verify(SegmentRef segment, Extent extent);
+  [[nodiscard]] ReadResult read_memory(Offset offset, const ReadLimits& limits) const;
+
+  // partition_log_find.cc
+  /// Checks and then shows the batches of a segment from the one that holds `from`, a window at a
+  /// time, until `visit` returns false; that is the result.
+  using BatchVisitor = std::function<bool(const BatchHeader& header, std::uint64_t position)>;
+  [[nodiscard]] io::Task<Result<bool>> walk(SegmentRef segment, Offset from, BatchVisitor visit);
+  [[nodiscard]] io::Task<Result<std::optional<TimestampHit>>> find_in_segment(SegmentRef segment,
+                                                                              std::int64_t ts,
+                                                                              Offset upto);
+  [[nodiscard]] io::Task<Result<std::optional<TimestampHit>>> find_in_batch(SharedBytes batch,
+                                                                            std::int64_t ts,
+                                                                            Offset upto);
+  [[nodiscard]] io::Task<Result<std::optional<TimestampHit>>> find_in_memory(std::int64_t ts,
+                                                                             Offset upto);
+
+  // partition_log_cut.cc
+  [[nodiscard]] io::Task<Result<void>> cut_disk(Offset end);
+  [[nodiscard]] io::Task<Result<void>> remove_files(Offset base);
+  [[nodiscard]] io::Task<Result<void>> cut_segment(SegmentRef segment, std::uint64_t position,
+                                                   Offset end);
 
   ShardLogs& shard_;
   PartitionId id_;
   std::string dir_;
   LogConfig config_;
+  Offset start_{0};
   Offset end_{0};
-  std::vector<Segment> segments_;
+  Offset synced_end_{0};
+  std::vector<SegmentRef> segments_;
   EpochTable epochs_;
+  std::size_t epochs_saved_ = 0;  ///< entries that the file `epochs` holds
   std::optional<Error> offline_;
   std::unique_ptr<MemoryStore> memory_;
+  io::Turn turn_;                  ///< prepare, roll, truncate, drop
+  bool tail_unknown_ = false;      ///< a failed write left bytes behind the end
+  bool roll_asked_ = false;
+  std::uint64_t cuts_ = 0;         ///< truncations so far
+  std::shared_ptr<io::File> times_file_;  ///< `.appendtime` of the active segment
+  std::uint64_t times_next_ = 0;
+  std::int64_t times_last_ms_ = 0;
+  bool times_dirty_ = false;
+  Instant times_synced_{};
+  std::vector<BatchHeader> parsed_;  ///< of the append under way
+  // Where the last read ended: its successor needs no search.
+  std::uint64_t memo_position_ = 0;
+  Offset memo_offset_{-1};
+  Offset memo_segment_{-1};
 };
 
 }  // namespace pyralog::log

@@ -60,7 +60,6 @@ class SegmentIndex {
   /// Where to begin looking for the first timestamp ≥ `ts`.
   [[nodiscard]] IndexEntry floor_timestamp(std::int64_t ts) const;
   [[nodiscard]] const TimeEntry& max_timestamp() const { return max_; }
-  void truncate(Offset end);
   [[nodiscard]] std::size_t entries() const { return offsets_.size(); }
   [[nodiscard]] std::size_t memory_bytes() const;
 
@@ -93,11 +92,12 @@ struct Segment {
   std::uint32_t chain = 0;   ///< CRC over the header bytes that Kafka's CRC leaves out, to `size`
   TimeEntry max_timestamp;   ///< over the whole segment
   bool sealed = false;
+  bool max_known = true;      ///< `max_timestamp` is
+  bool index_saved = false;   ///< its index files were written for this size
   bool index_loaded = false;  ///< `index` covers the whole segment
-  bool tail_checked = false;  ///< its last batch was seen to end where the next segment begins
   SegmentIndex index;
   Intervals verified;         ///< bytes whose checks passed in this process
-  std::shared_ptr<io::File> file;  ///< null while closed
+  std::shared_ptr<io::File> file;  ///< held while written to; closed ones come from the cache
 };
 
 /// Adds a batch's 17 header bytes that Kafka's CRC does not cover to the chain.

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -78,11 +79,16 @@ class ShardLogs {
  private:
   friend class PartitionLog;
   friend class Committer;
+  friend class Recovery;
   ShardLogs(io::Disk& disk, Options options, std::shared_ptr<const Evidence> evidence);
 
   /// Before the first write: the checkpoints of the last clean shutdown stop being true.
   [[nodiscard]] io::Task<Result<void>> begin_writing();
   [[nodiscard]] io::Task<Result<void>> write_clean_state();
+  void open_clean(PartitionLog& log, const CleanLog& clean) const;
+  /// The checkpoint is true of a log only as long as this process has not had it open.
+  [[nodiscard]] bool first_opening(const PartitionId& id) const { return !opened_.contains(id); }
+  [[nodiscard]] io::Task<Result<void>> close_log(std::shared_ptr<PartitionLog> log);
   /// Runs `task` beside the callers; joined by close and abandon.
   void spawn(io::Task<void> task);
 
@@ -93,6 +99,7 @@ class ShardLogs {
   FileCache files_;
   Committer committer_;
   std::map<PartitionId, std::shared_ptr<PartitionLog>> logs_;
+  std::set<PartitionId> opened_;  ///< since the start
   bool writing_ = false;  ///< checkpoints are gone
   io::Turn begin_turn_;
   io::TaskGroup background_;

@@ -1,0 +1,174 @@
+#include "log/committer.h"
+
+#include <algorithm>
+
+#include "base/plant.h"
+#include "log/partition_log.h"
+#include "log/shard_logs.h"
+
+namespace pyralog::log {
+
+namespace {
+journal::Options journal_options() {
+  journal::Options options;
+  options.kind = kSyncedJournalKind;
+  return options;
+}
+}  // namespace
+
+io::Task<Result<void>> Committer::open() {
+  const auto take = [this](ByteView payload) -> Result<void> {
+    PYRALOG_ASSIGN(const SyncedEntry entry, decode_synced_entry(payload));
+    latest_[entry.partition] = entry;
+    return {};
+  };
+  const std::string path =
+      shard_.options().data_dir + "/" + synced_journal_name(shard_.options().shard);
+  PYRALOG_CO_ASSIGN(journal_,
+                    co_await journal::Journal::open(shard_.disk_, path, journal_options(), take));
+  co_return Result<void>{};
+}
+
+const SyncedEntry* Committer::latest(const PartitionId& id) const {
+  const auto found = latest_.find(id);
+  return found == latest_.end() || found->second.kind != SyncedEntry::Kind::kSynced ? nullptr
+                                                                                  : &found->second;
+}
+
+void Committer::note(SyncedEntry entry) {
+  entry.generation = shard_.evidence_->generation();
+  latest_[entry.partition] = entry;
+  if (journal_ == nullptr || !journal_->append(encode(entry))) {
+    ++shard_.stats_.lost_evidence;
+    evidence_missing_ = true;
+  }
+}
+
+io::Task<Result<void>> Committer::lower(SyncedEntry entry) {
+  if (evidence_missing_) PYRALOG_CO_TRY(co_await renew_journal());
+  note(entry);
+  if (evidence_missing_) co_return co_await renew_journal();
+  co_return co_await journal_->commit(journal_->end());
+}
+
+io::Task<Result<void>> Committer::flush() {
+  if (evidence_missing_) co_return co_await renew_journal();
+  co_return co_await journal_->commit(journal_->end());
+}
+
+/// Writes the journal anew: it is too long, or entries are missing after a failure.
+io::Task<Result<void>> Committer::renew_journal() {
+  if (journal_ == nullptr || journal_->dead()) {
+    journal_.reset();
+    const std::string path =
+        shard_.options().data_dir + "/" + synced_journal_name(shard_.options().shard);
+    PYRALOG_CO_ASSIGN(journal_, co_await journal::Journal::open(
+                                    shard_.disk_, path, journal_options(),
+                                    [](ByteView) -> Result<void> { return {}; }));
+  }
+  evidence_missing_ = false;
+  auto renewed = co_await journal_->rewrite([this] {
+    std::vector<Bytes> frames;
+    frames.reserve(latest_.size());
+    for (const auto& [id, entry] : latest_) frames.push_back(encode(entry));
+    return frames;
+  });
+  if (!renewed) evidence_missing_ = true;
+  co_return renewed;
+}
+
+/// The evidence of earlier rounds, made durable beside the files of this one.
+io::Task<void> Committer::sync_journal() {
+  const bool long_enough =
+      journal_ != nullptr && journal_->size_bytes() > shard_.options().synced_journal_bytes &&
+      journal_->size_bytes() > 4 * 100 * latest_.size();
+  if (evidence_missing_ || journal_ == nullptr || journal_->dead() || long_enough) {
+    if (!co_await renew_journal()) ++shard_.stats_.lost_evidence;
+  } else if (journal_->durable() < journal_->end()) {
+    if (!co_await journal_->commit(journal_->end())) {
+      ++shard_.stats_.lost_evidence;
+      evidence_missing_ = true;
+    }
+  }
+}
+
+struct Committer::Round {
+  std::vector<std::shared_ptr<PartitionLog>> logs;
+  std::vector<PartitionLog::Capture> captures;
+  std::vector<std::shared_ptr<io::File>> files;
+
+  void add(std::shared_ptr<PartitionLog> log, PartitionLog::Capture capture) {
+    files.insert(files.end(), capture.files.begin(), capture.files.end());
+    captures.push_back(std::move(capture));
+    logs.push_back(std::move(log));
+  }
+};
+
+io::Task<void> Committer::run_round() {
+  co_await io::yield();  // whoever appends in this turn of the loop shares the round
+  std::vector<std::shared_ptr<PartitionLog>> waiting = std::move(waiting_);
+  waiting_.clear();
+  ++rounds_begun_;
+  std::sort(waiting.begin(), waiting.end());
+  waiting.erase(std::unique(waiting.begin(), waiting.end()), waiting.end());
+  Round round;
+  for (auto& log : waiting) {
+    if (log->offline_ || !log->dirty()) continue;
+    PartitionLog::Capture captured = log->capture();
+    if (PYRALOG_PLANT("log.evidence_ahead")) note(captured.entry);
+    round.add(std::move(log), std::move(captured));
+  }
+  io::TaskGroup beside;
+  beside.spawn(sync_journal());
+  std::vector<Result<void>> results(round.files.size());
+  if (!PYRALOG_PLANT("log.skip_fsync")) results = co_await shard_.disk_.sync(round.files);
+  ++shard_.stats_.syncs;
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < round.logs.size(); ++i) {
+    PartitionLog& log = *round.logs[i];
+    PartitionLog::Capture& captured = round.captures[i];
+    const std::size_t end = next + captured.files.size();
+    const auto failed = std::find_if(results.begin() + static_cast<std::ptrdiff_t>(next),
+                                     results.begin() + static_cast<std::ptrdiff_t>(end),
+                                     [](const Result<void>& r) { return !r; });
+    next = end;
+    if (failed != results.begin() + static_cast<std::ptrdiff_t>(end)) {
+      ++shard_.stats_.failed_syncs;
+      (void)log.go_offline(failed->error());
+      continue;
+    }
+    if (log.offline_ || captured.cuts != log.cuts_) continue;
+    if (PYRALOG_PLANT("log.late_position")) captured = log.capture();
+    log.apply(captured);
+    note(captured.entry);
+  }
+  rounds_done_ = rounds_begun_;
+  done_.wake_all();
+  co_await beside.join();
+}
+
+io::Task<void> Committer::run() {
+  while (!waiting_.empty()) co_await run_round();
+  running_ = false;
+  done_.wake_all();
+}
+
+io::Task<Result<Offset>> Committer::sync(std::shared_ptr<PartitionLog> log) {
+  if (log->offline_) co_return log->refuse();
+  if (log->memory_ || !log->dirty()) co_return log->synced_end();
+  waiting_.push_back(log);
+  const std::uint64_t mine = rounds_begun_ + 1;
+  if (!running_) {
+    running_ = true;
+    shard_.spawn(run());
+  }
+  while (rounds_done_ < mine) co_await done_.wait(Instant::never());
+  if (log->offline_) co_return log->refuse();
+  co_return log->synced_end();
+}
+
+io::Task<void> Committer::drain() {
+  while (running_) co_await done_.wait(Instant::never());
+}
+
+}  // namespace pyralog::log

@@ -1,0 +1,184 @@
+#include "log/evidence.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/crc32c.h"
+#include "journal/journal.h"
+
+namespace pyralog::log {
+
+namespace {
+
+constexpr std::string_view kCleanMagic = "PYRACLN1";
+constexpr std::uint16_t kCleanVersion = 1;
+constexpr std::size_t kMaxCleanBytes = 1u << 30;
+
+void put_partition(Writer& out, const PartitionId& id) {
+  out.raw(id.topic.uuid.bytes).le(id.partition.value);
+}
+
+PartitionId get_partition(Reader& in) {
+  PartitionId id;
+  const ByteView topic = in.raw(16);
+  std::copy(topic.begin(), topic.end(), id.topic.uuid.bytes.begin());
+  id.partition.value = in.le<std::int32_t>();
+  return id;
+}
+
+CleanLog get_clean_log(Reader& in) {
+  CleanLog log;
+  log.partition = get_partition(in);
+  log.start.value = in.le<std::int64_t>();
+  log.end.value = in.le<std::int64_t>();
+  const auto epochs = in.le<std::uint32_t>();
+  for (std::uint32_t i = 0; i < epochs && in.ok(); ++i) {
+    EpochStart e;
+    e.epoch.value = in.le<std::uint32_t>();
+    e.start.value = in.le<std::int64_t>();
+    log.epochs.push_back(e);
+  }
+  const auto segments = in.le<std::uint32_t>();
+  for (std::uint32_t i = 0; i < segments && in.ok(); ++i) {
+    CleanLog::CleanSegment s;
+    s.base.value = in.le<std::int64_t>();
+    s.next.value = in.le<std::int64_t>();
+    s.size = in.le<std::uint64_t>();
+    s.created_ms = in.le<std::int64_t>();
+    s.epoch.value = in.le<std::uint32_t>();
+    s.chain = in.le<std::uint32_t>();
+    s.max_timestamp.timestamp = in.le<std::int64_t>();
+    s.max_timestamp.relative_offset = in.le<std::uint32_t>();
+    log.segments.push_back(s);
+  }
+  return log;
+}
+
+}  // namespace
+
+Bytes encode(const SyncedEntry& entry) {
+  Writer out;
+  out.le(static_cast<std::uint8_t>(entry.kind));
+  put_partition(out, entry.partition);
+  out.le(entry.generation).le(entry.segment.value).le(entry.end_position);
+  out.le(entry.end_offset.value).le(entry.epoch.value).le(entry.chain);
+  return out.take();
+}
+
+Result<SyncedEntry> decode_synced_entry(ByteView bytes) {
+  Reader in(bytes);
+  SyncedEntry entry;
+  const auto kind = in.le<std::uint8_t>();
+  entry.kind = static_cast<SyncedEntry::Kind>(kind);
+  entry.partition = get_partition(in);
+  entry.generation = in.le<std::uint32_t>();
+  entry.segment.value = in.le<std::int64_t>();
+  entry.end_position = in.le<std::uint64_t>();
+  entry.end_offset.value = in.le<std::int64_t>();
+  entry.epoch.value = in.le<std::uint32_t>();
+  entry.chain = in.le<std::uint32_t>();
+  if (!in.done() || kind > static_cast<std::uint8_t>(SyncedEntry::Kind::kForgotten)) {
+    return fail(Code::kCorrupt, "a `synced` entry does not parse");
+  }
+  return entry;
+}
+
+Bytes encode(const CleanState& state) {
+  Writer out;
+  out.raw(as_bytes(kCleanMagic)).le(kCleanVersion).le(std::uint16_t{0}).le(state.generation);
+  out.le(static_cast<std::uint32_t>(state.logs.size()));
+  for (const CleanLog& log : state.logs) {
+    put_partition(out, log.partition);
+    out.le(log.start.value).le(log.end.value);
+    out.le(static_cast<std::uint32_t>(log.epochs.size()));
+    for (const EpochStart& e : log.epochs) out.le(e.epoch.value).le(e.start.value);
+    out.le(static_cast<std::uint32_t>(log.segments.size()));
+    for (const CleanLog::CleanSegment& s : log.segments) {
+      out.le(s.base.value).le(s.next.value).le(s.size).le(s.created_ms).le(s.epoch.value);
+      out.le(s.chain).le(s.max_timestamp.timestamp).le(s.max_timestamp.relative_offset);
+    }
+  }
+  out.le(crc32c(out.view()));
+  return out.take();
+}
+
+Result<CleanState> decode_clean_state(ByteView bytes, const std::string& path) {
+  const auto damaged = [&] {
+    return fail(Code::kCorrupt, fmt::format("checkpoint {} fails its checks", path));
+  };
+  if (bytes.size() < 24) return damaged();
+  const ByteView body = bytes.first(bytes.size() - 4);
+  Reader in(body);
+  if (as_text(in.raw(kCleanMagic.size())) != kCleanMagic) return damaged();
+  const auto version = in.le<std::uint16_t>();
+  (void)in.le<std::uint16_t>();
+  if (load_le<std::uint32_t>(bytes.data() + body.size()) != crc32c(body)) return damaged();
+  if (version != kCleanVersion) {
+    return fail(Code::kUnsupported,
+                fmt::format("checkpoint {} has format version {}, this program reads version {}; "
+                            "start the version of pyralog that wrote it, or a later one",
+                            path, version, kCleanVersion));
+  }
+  CleanState state;
+  state.generation = in.le<std::uint32_t>();
+  const auto count = in.le<std::uint32_t>();
+  for (std::uint32_t i = 0; i < count && in.ok(); ++i) state.logs.push_back(get_clean_log(in));
+  if (!in.done()) return damaged();
+  return state;
+}
+
+std::string synced_journal_name(unsigned shard) { return fmt::format("shard-{}.synced", shard); }
+std::string checkpoint_name(unsigned shard) { return fmt::format("shard-{}.clean", shard); }
+
+const SyncedEntry* Evidence::synced(const PartitionId& id) const {
+  const auto found = synced_.find(id);
+  return found == synced_.end() || found->second.kind != SyncedEntry::Kind::kSynced ? nullptr
+                                                                                  : &found->second;
+}
+
+const CleanLog* Evidence::clean(const PartitionId& id) const {
+  const auto found = clean_.find(id);
+  return found == clean_.end() ? nullptr : &found->second;
+}
+
+io::Task<Result<std::shared_ptr<const Evidence>>> Evidence::load(io::Disk& disk,
+                                                                 std::string data_dir) {
+  auto evidence = std::make_shared<Evidence>();
+  std::map<PartitionId, std::uint32_t> clean_generation;
+  journal::Options journal_options;
+  journal_options.kind = kSyncedJournalKind;
+  PYRALOG_CO_ASSIGN(const std::vector<io::DirEntry> names, co_await disk.list(data_dir));
+  for (const io::DirEntry& entry : names) {
+    const std::string path = data_dir + "/" + entry.name;
+    if (entry.is_directory || !entry.name.starts_with("shard-")) continue;
+    if (entry.name.ends_with(".synced")) {
+      const auto take = [&](ByteView payload) -> Result<void> {
+        PYRALOG_ASSIGN(const SyncedEntry found, decode_synced_entry(payload));
+        SyncedEntry& kept = evidence->synced_[found.partition];
+        if (found.generation >= kept.generation) kept = found;
+        evidence->generation_ = std::max(evidence->generation_, found.generation + 1);
+        return {};
+      };
+      PYRALOG_CO_TRY(
+          co_await journal::Journal::open(disk, path, journal_options, take));
+    } else if (entry.name.ends_with(".clean")) {
+      evidence->checkpoints_.push_back(path);
+      auto bytes = co_await io::read_file(disk, path, kMaxCleanBytes);
+      if (!bytes) continue;
+      auto state = decode_clean_state(*bytes, path);
+      if (!state && state.error().code == Code::kUnsupported) co_return fail(state.error());
+      if (!state) continue;
+      evidence->generation_ = std::max(evidence->generation_, state->generation + 1);
+      for (CleanLog& log : state->logs) {
+        std::uint32_t& kept = clean_generation[log.partition];
+        if (state->generation < kept) continue;
+        kept = state->generation;
+        evidence->clean_[log.partition] = std::move(log);
+      }
+    }
+  }
+  co_return evidence;
+}
+
+}  // namespace pyralog::log

@@ -1,0 +1,372 @@
+#include "log/partition_log.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/plant.h"
+#include "log/batch_scan.h"
+#include "log/shard_logs.h"
+
+namespace pyralog::log {
+
+namespace {
+constexpr std::uint64_t kMaxSegmentBytes = UINT32_MAX;
+constexpr std::size_t kMaxIndexEntries = 1u << 23;
+constexpr std::int64_t kMaxRelativeOffset = std::int64_t{1} << 31;
+}  // namespace
+
+PartitionLog::PartitionLog(ShardLogs& shard, PartitionId id, LogConfig config)
+    : shard_(shard),
+      id_(id),
+      dir_(shard.options().data_dir + "/" + to_string(id)),
+      config_(config) {}
+
+PartitionLog::~PartitionLog() = default;
+
+void PartitionLog::set_config(const LogConfig& config) {
+  PYRALOG_ASSERT((config.durability == Durability::kMemory) == (memory_ != nullptr));
+  config_ = config;
+  if (memory_) memory_->set_budget(config.memory_bytes);
+}
+
+Offset PartitionLog::start_offset() const { return memory_ ? memory_->start() : start_; }
+
+Offset PartitionLog::synced_end() const { return memory_ ? end_ : synced_end_; }
+
+std::uint64_t PartitionLog::size_bytes() const {
+  if (memory_) return memory_->bytes();
+  std::uint64_t sum = 0;
+  for (const SegmentRef& s : segments_) sum += s->size;
+  return sum;
+}
+
+std::size_t PartitionLog::index_memory_bytes() const {
+  std::size_t sum = 0;
+  for (const SegmentRef& s : segments_) sum += s->index.memory_bytes();
+  return sum;
+}
+
+TimestampHit PartitionLog::max_timestamp() const {
+  TimestampHit best;
+  if (memory_) {
+    for (const MemoryStore::Batch& b : memory_->batches()) {
+      if (b.max_timestamp > best.timestamp) best = {b.base, b.max_timestamp};
+    }
+    return best;
+  }
+  for (const SegmentRef& s : segments_) {
+    const TimeEntry& max = s->max_timestamp;
+    if (max.timestamp > best.timestamp) {
+      best = {Offset(s->base.value + max.relative_offset), max.timestamp};
+    }
+  }
+  return best;
+}
+
+std::unexpected<Error> PartitionLog::refuse() const { return fail(*offline_); }
+
+std::unexpected<Error> PartitionLog::go_offline(const Error& cause) {
+  if (!offline_) {
+    offline_ = Error{cause.code == Code::kCorrupt || cause.code == Code::kNotFound ? cause.code
+                                                                                   : Code::kIo,
+                     fmt::format("partition {} is offline: {}; it must be verified from disk before "
+                                 "it serves again (restart the server)",
+                                 to_string(id_), cause.message),
+                     cause.sys_errno};
+  }
+  return refuse();
+}
+
+std::string PartitionLog::path_of(Offset base, std::string_view extension) const {
+  return dir_ + "/" + segment_file_name(base, extension);
+}
+
+bool PartitionLog::must_roll(std::uint64_t bytes, WallMs wall) const {
+  const Segment& active = *segments_.back();
+  if (active.size == kSegmentHeaderBytes) return false;
+  return roll_asked_ || active.size + bytes > std::min(config_.segment_bytes, kMaxSegmentBytes) ||
+         wall.ms - active.created_ms >= config_.segment_ms ||
+         active.index.entries() >= kMaxIndexEntries ||
+         end_.value - active.base.value >= kMaxRelativeOffset;
+}
+
+bool PartitionLog::ready(std::uint64_t bytes, WallMs wall) const {
+  if (offline_) return false;
+  if (memory_) return true;
+  return !segments_.empty() && !segments_.back()->sealed && segments_.back()->file != nullptr &&
+         times_file_ != nullptr && !tail_unknown_ && !must_roll(bytes, wall);
+}
+
+io::Task<Result<void>> PartitionLog::prepare(std::uint64_t bytes, WallMs wall) {
+  const auto guard = co_await turn_.lock();
+  if (offline_) co_return refuse();
+  if (ready(bytes, wall)) co_return Result<void>{};
+  PYRALOG_CO_TRY(co_await shard_.begin_writing());
+  if (!segments_.empty() && !segments_.back()->sealed) {
+    PYRALOG_CO_TRY(co_await open_active());
+    if (must_roll(bytes, wall)) seal_active();
+  }
+  if (segments_.empty() || segments_.back()->sealed) PYRALOG_CO_TRY(co_await create_segment(wall));
+  if (offline_) co_return refuse();
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> PartitionLog::open_active() {
+  const SegmentRef active = segments_.back();
+  PYRALOG_CO_TRY(co_await load_index(active));
+  if (active->file == nullptr) {
+    const std::string path = path_of(active->base, "log");
+    shard_.files_.forget(path);
+    PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
+                      co_await shard_.disk_.open(path, io::OpenMode::kReadWrite));
+    if (file->size() != active->size) {
+      co_return corrupt(*active, std::min(file->size(), active->size),
+                        fmt::format("the file has {} bytes, {} were written", file->size(),
+                                    active->size));
+    }
+    active->file = std::move(file);
+  }
+  if (tail_unknown_) {
+    if (auto cut = co_await active->file->truncate(active->size); !cut) {
+      co_return go_offline(cut.error());
+    }
+    tail_unknown_ = false;
+  }
+  if (times_file_ == nullptr) PYRALOG_CO_TRY(co_await open_append_times(active));
+  active->index_saved = false;
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> PartitionLog::open_append_times(SegmentRef segment) {
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
+                    co_await shard_.disk_.open(path_of(segment->base, "appendtime"),
+                                               io::OpenMode::kOpenOrCreate));
+  Bytes content(file->size());
+  PYRALOG_CO_ASSIGN(const std::size_t got, co_await file->read_at(0, content));
+  content.resize(got);
+  const AppendTimes times = decode_append_times(content, segment->base, segment->next);
+  times_next_ = times.next_index;
+  times_last_ms_ = times.entries.empty() ? 0 : times.entries.back().append_ms;
+  if (file->size() != times_next_ * kAppendTimeEntryBytes) {
+    PYRALOG_CO_TRY(co_await file->truncate(times_next_ * kAppendTimeEntryBytes));
+  }
+  times_file_ = std::move(file);
+  times_synced_ = io::Shard::current().now();
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> PartitionLog::write_first_bytes(std::string path, Bytes header) {
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
+                    co_await shard_.disk_.open(path, io::OpenMode::kCreate));
+  PYRALOG_CO_TRY(file->write_at(0, header));
+  PYRALOG_CO_TRY(co_await file->sync());
+  if (!PYRALOG_PLANT("log.roll_no_dir_sync")) PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(dir_));
+  segments_.back()->file = std::move(file);
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> PartitionLog::create_segment(WallMs wall) {
+  // What the older segments say about epochs must not need a scan of them.
+  if (!segments_.empty()) PYRALOG_CO_TRY(co_await save_epochs());
+  auto segment = std::make_shared<Segment>();
+  segment->base = segment->next = end_;
+  segment->created_ms = wall.ms;
+  segment->epoch = last_epoch();
+  segment->index = SegmentIndex(end_, config_.index_interval_bytes);
+  segment->index_loaded = true;
+  segment->synced = kSegmentHeaderBytes;
+  segments_.push_back(segment);
+  const std::string path = path_of(end_, "log");
+  auto made = co_await write_first_bytes(
+      path, encode(SegmentHeader{id_, end_, segment->epoch, segment->created_ms}));
+  if (made) made = co_await open_append_times(segment);
+  if (!made) {
+    segments_.pop_back();
+    times_file_.reset();
+    if (made.error().code == Code::kIo) co_return go_offline(made.error());
+    (void)co_await shard_.disk_.remove(path);
+    co_return made;
+  }
+  if (segments_.size() == 1) start_ = end_;
+  co_return Result<void>{};
+}
+
+void PartitionLog::seal_active() {
+  const SegmentRef active = segments_.back();
+  active->sealed = true;
+  roll_asked_ = false;
+  times_file_.reset();
+  ++shard_.stats_.rolls;
+  shard_.spawn(finish_sealing(active));
+}
+
+io::Task<void> PartitionLog::finish_sealing(SegmentRef segment) {
+  const std::shared_ptr<PartitionLog> self = shard_.find(id_);
+  if (self.get() != this) co_return;
+  const std::uint64_t cuts = cuts_;
+  if (!co_await shard_.sync(self) || cuts != cuts_) co_return;
+  // An index that could not be written is rebuilt when it is wanted.
+  const bool written = (co_await write_index(segment)).has_value();
+  if (cuts != cuts_ || !segment->sealed) co_return;
+  segment->index_saved = written;
+  segment->file.reset();
+  segment->index = SegmentIndex(segment->base, config_.index_interval_bytes);
+  segment->index_loaded = false;
+}
+
+io::Task<Result<void>> PartitionLog::write_index(SegmentRef segment) {
+  const Bytes offsets = segment->index.encode_offsets(segment->size);
+  const Bytes times = segment->index.encode_times(segment->size);
+  for (const auto& [extension, bytes] : {std::pair("index", &offsets), {"timeindex", &times}}) {
+    PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
+                      co_await shard_.disk_.open(path_of(segment->base, extension),
+                                                 io::OpenMode::kOpenOrCreate));
+    if (file->size() != 0) PYRALOG_CO_TRY(co_await file->truncate(0));
+    PYRALOG_CO_TRY(file->write_at(0, *bytes));
+  }
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> PartitionLog::save_epochs() {
+  const std::size_t count = epochs_.entries().size();
+  if (epochs_saved_ == count) co_return Result<void>{};
+  PYRALOG_CO_TRY(co_await io::replace_file(shard_.disk_, dir_ + "/epochs", epochs_.encode()));
+  epochs_saved_ = count;
+  co_return Result<void>{};
+}
+
+Result<void> PartitionLog::parse_appended(std::span<const ByteView> batches) {
+  parsed_.clear();
+  Offset expected = end_;
+  Epoch last = last_epoch();
+  for (const ByteView batch : batches) {
+    PYRALOG_ASSIGN(const BatchHeader header, parse_batch_header(batch));
+    std::string fault;
+    if (header.total_bytes() != batch.size()) {
+      fault = fmt::format("it has {} bytes and says {}", batch.size(), header.total_bytes());
+    } else if (header.leader_epoch <= 0 || header.last_offset_delta < 0) {
+      fault = "it has no epoch or a negative length in offsets";
+    } else {
+      fault = order_fault(header, expected, last);
+    }
+    if (!fault.empty()) {
+      return fail(Code::kInvalidArgument, fmt::format("partition {}: a batch cannot be appended: {}",
+                                                      to_string(id_), fault));
+    }
+    expected = Offset(header.next_offset());
+    last = Epoch(static_cast<std::uint32_t>(header.leader_epoch));
+    parsed_.push_back(header);
+  }
+  return {};
+}
+
+Result<Appended> PartitionLog::append(std::span<const ByteView> batches, WallMs wall) {
+  if (offline_) return refuse();
+  PYRALOG_TRY(parse_appended(batches));
+  if (memory_) return append_to_memory(batches);
+  PYRALOG_ASSERT(!segments_.empty() && segments_.back()->file && !tail_unknown_);
+  Segment& active = *segments_.back();
+  if (auto written = active.file->write_at(active.size, batches); !written) {
+    tail_unknown_ = true;
+    if (written.error().code == Code::kExhausted) return fail(std::move(written.error()));
+    return go_offline(written.error());
+  }
+  const Appended done{end_, parsed_.empty() ? end_ : Offset(parsed_.back().next_offset())};
+  take_appended(batches);
+  note_append_time(done.first, wall);
+  return done;
+}
+
+void PartitionLog::take_appended(std::span<const ByteView> batches) {
+  Segment& active = *segments_.back();
+  const std::uint64_t from = active.size;
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    const BatchHeader& header = parsed_[i];
+    active.index.note(header, active.size);
+    active.chain = chain_header(active.chain, batches[i]);
+    active.size += batches[i].size();
+    (void)epochs_.note(Epoch(static_cast<std::uint32_t>(header.leader_epoch)),
+                       Offset(header.base_offset));
+    end_ = Offset(header.next_offset());
+  }
+  active.next = end_;
+  active.max_timestamp = active.index.max_timestamp();
+  active.verified.add(from, active.size);
+  shard_.stats_.appended_bytes += active.size - from;
+}
+
+void PartitionLog::note_append_time(Offset base, WallMs wall) {
+  const auto step = std::chrono::ceil<std::chrono::milliseconds>(
+      shard_.options().append_time_step).count();
+  if (base == end_ || (times_next_ != 0 && wall.ms < times_last_ms_ + step)) return;
+  Bytes entry;
+  encode_append_time(entry, segments_.back()->base, times_next_, {wall.ms, base});
+  // Coarser append times are no reason to refuse the append; the next one tries this place again.
+  if (!times_file_->write_at(times_next_ * kAppendTimeEntryBytes, entry)) return;
+  ++times_next_;
+  times_last_ms_ = wall.ms;
+  times_dirty_ = true;
+}
+
+Result<Appended> PartitionLog::append_to_memory(std::span<const ByteView> batches) {
+  const Offset first = end_;
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    memory_->append(SharedBytes::copy(batches[i]), parsed_[i]);
+    (void)epochs_.note(Epoch(static_cast<std::uint32_t>(parsed_[i].leader_epoch)),
+                       Offset(parsed_[i].base_offset));
+    end_ = Offset(parsed_[i].next_offset());
+    shard_.stats_.appended_bytes += batches[i].size();
+  }
+  epochs_.drop_below(memory_->start());
+  return Appended{first, end_};
+}
+
+io::Task<Result<void>> PartitionLog::roll() {
+  if (offline_) co_return refuse();
+  if (memory_ || segments_.empty()) co_return Result<void>{};
+  roll_asked_ = segments_.back()->sealed || segments_.back()->size > kSegmentHeaderBytes;
+  if (!roll_asked_) co_return Result<void>{};
+  co_return co_await prepare(0, io::Shard::current().wall());
+}
+
+SyncedEntry PartitionLog::synced_entry(const Segment& segment, Offset end) const {
+  SyncedEntry entry;
+  entry.partition = id_;
+  entry.segment = segment.base;
+  entry.end_position = segment.size;
+  entry.end_offset = end;
+  entry.epoch = last_epoch();
+  entry.chain = segment.chain;
+  return entry;
+}
+
+PartitionLog::Capture PartitionLog::capture() {
+  Capture captured;
+  captured.cuts = cuts_;
+  if (segments_.empty()) return captured;
+  for (auto s = segments_.rbegin(); s != segments_.rend(); ++s) {
+    if ((*s)->synced == (*s)->size && s != segments_.rbegin()) break;
+    if ((*s)->file == nullptr) continue;
+    captured.files.push_back((*s)->file);
+    captured.segments.emplace_back(*s, (*s)->size);
+  }
+  captured.entry = synced_entry(*segments_.back(), end_);
+  const Instant now = io::Shard::current().now();
+  if (times_dirty_ && times_file_ && now - times_synced_ >= shard_.options().append_time_sync) {
+    captured.files.push_back(times_file_);
+    times_dirty_ = false;
+    times_synced_ = now;
+  }
+  return captured;
+}
+
+void PartitionLog::apply(const Capture& captured) {
+  if (captured.cuts != cuts_) return;
+  for (const auto& [segment, bytes] : captured.segments) {
+    segment->synced = std::max(segment->synced, bytes);
+  }
+  synced_end_ = std::max(synced_end_, captured.entry.end_offset);
+}
+
+}  // namespace pyralog::log

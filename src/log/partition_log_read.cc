@@ -1,0 +1,267 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/plant.h"
+#include "log/batch_scan.h"
+#include "log/partition_log.h"
+#include "log/segment_check.h"
+#include "log/shard_logs.h"
+
+namespace pyralog::log {
+
+namespace {
+constexpr std::size_t kWalkStepBytes = 4096;
+constexpr std::size_t kMaxIndexFileBytes = 256u << 20;
+}  // namespace
+
+PartitionLog::SegmentRef PartitionLog::segment_of(Offset offset) const {
+  const auto next = std::upper_bound(segments_.begin(), segments_.end(), offset,
+                                     [](Offset o, const SegmentRef& s) { return o < s->base; });
+  return next == segments_.begin() ? nullptr : *std::prev(next);
+}
+
+std::unexpected<Error> PartitionLog::corrupt(const Segment& segment, std::uint64_t position,
+                                             std::string_view what) {
+  ++shard_.stats_.corrupt_ranges;
+  return fail(Code::kCorrupt,
+              fmt::format("partition {}, segment {}, byte {}: {}; run pyralog log verify, and "
+                          "restore the segment from a copy or cut it with pyralog log repair",
+                          to_string(id_), segment_file_name(segment.base, "log"), position, what));
+}
+
+io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::file_of(SegmentRef segment) {
+  if (segment->file) co_return segment->file;
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
+                    co_await shard_.files_.open(path_of(segment->base, "log")));
+  if (segment->file) co_return segment->file;
+  if (file->size() != segment->size) {
+    co_return corrupt(*segment, std::min(file->size(), segment->size),
+                      fmt::format("the file has {} bytes, {} were written", file->size(),
+                                  segment->size));
+  }
+  co_return file;
+}
+
+io::Task<Result<void>> PartitionLog::load_index(SegmentRef segment) {
+  if (segment->index_loaded) co_return Result<void>{};
+  const auto offsets = co_await io::read_file(shard_.disk_, path_of(segment->base, "index"),
+                                              kMaxIndexFileBytes);
+  const auto times = co_await io::read_file(shard_.disk_, path_of(segment->base, "timeindex"),
+                                            kMaxIndexFileBytes);
+  if (segment->index_loaded) co_return Result<void>{};
+  if (offsets && times) {
+    auto index = SegmentIndex::decode(segment->base, config_.index_interval_bytes, segment->size,
+                                      *offsets, *times);
+    if (index) {
+      segment->index = std::move(*index);
+      segment->index_loaded = segment->index_saved = true;
+      if (!segment->max_known) segment->max_timestamp = segment->index.max_timestamp();
+      segment->max_known = true;
+      co_return Result<void>{};
+    }
+  }
+  co_return co_await rebuild_index(segment);
+}
+
+io::Task<Result<void>> PartitionLog::rebuild_index(SegmentRef segment) {
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await file_of(segment));
+  const std::uint64_t cuts = cuts_;
+  const std::uint64_t size = segment->size;
+  CheckOptions check;
+  check.base = segment->base;
+  check.last_epoch = segment->epoch;
+  check.index_interval_bytes = config_.index_interval_bytes;
+  check.step_bytes = shard_.options().verify_step_bytes;
+  check.max_batch_bytes = shard_.options().max_batch_bytes;
+  check.mode = BatchScan::Mode::kHeaders;
+  check.to = size;
+  PYRALOG_CO_ASSIGN(SegmentCheck found, co_await check_segment(file, std::move(check)));
+  if (cuts != cuts_) co_return fail(Code::kUnavailable, "the log was cut meanwhile; try again");
+  if (segment->size != size) co_return Result<void>{};  // appended to: its index was made already
+  if (!found.fault.empty()) co_return corrupt(*segment, found.sound_bytes, found.fault);
+  if (found.next != segment->next) {
+    co_return corrupt(*segment, found.sound_bytes,
+                      fmt::format("its batches end at offset {}, the next segment begins at {}",
+                                  found.next.value, segment->next.value));
+  }
+  segment->index = std::move(found.index);
+  segment->index_loaded = true;
+  segment->index_saved = false;
+  segment->max_timestamp = segment->index.max_timestamp();
+  segment->max_known = true;
+  co_return Result<void>{};
+}
+
+/// The batch that holds `offset`, or the last one that begins at or below `position_limit`.
+io::Task<Result<PartitionLog::Place>> PartitionLog::walk_to(SegmentRef segment, IndexEntry from,
+                                                            Offset offset,
+                                                            std::uint64_t position_limit) {
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await file_of(segment));
+  BatchScan scan(file, from.position, segment->size, BatchScan::Mode::kHeaders, kWalkStepBytes,
+                 shard_.options().max_batch_bytes);
+  Offset expected(segment->base.value + from.relative_offset);
+  for (;;) {
+    const BatchScan::Step step = scan.step();
+    if (step == BatchScan::Step::kNeedData) {
+      PYRALOG_CO_TRY(co_await scan.fill());
+      continue;
+    }
+    if (step == BatchScan::Step::kEnd) co_return Place{segment->size, expected, segment->size};
+    const BatchScan::Batch& batch = scan.batch();
+    if (step == BatchScan::Step::kBad) co_return corrupt(*segment, batch.position, scan.fault());
+    if (const std::string fault = order_fault(batch.header, expected, segment->epoch);
+        !fault.empty() && !PYRALOG_PLANT("log.trust_index")) {
+      co_return corrupt(*segment, batch.position, fault);
+    }
+    if (batch.header.next_offset() > offset.value || batch.end() > position_limit) {
+      co_return Place{batch.position, Offset(batch.header.base_offset), batch.end()};
+    }
+    expected = Offset(batch.header.next_offset());
+  }
+}
+
+/// As walk_to; where the walk fails, the index may be to blame: it is made anew, once.
+io::Task<Result<PartitionLog::Place>> PartitionLog::place(SegmentRef segment, IndexEntry from,
+                                                          Offset offset,
+                                                          std::uint64_t position_limit) {
+  auto found = co_await walk_to(segment, from, offset, position_limit);
+  if (found || found.error().code != Code::kCorrupt || !segment->index_saved) co_return found;
+  PYRALOG_CO_TRY(co_await rebuild_index(segment));
+  const IndexEntry again = position_limit == UINT64_MAX
+                               ? segment->index.floor(offset)
+                               : segment->index.floor_position(position_limit);
+  co_return co_await walk_to(segment, again, offset, position_limit);
+}
+
+io::Task<Result<PartitionLog::Place>> PartitionLog::locate(SegmentRef segment, Offset offset) {
+  if (offset >= segment->next) co_return Place{segment->size, segment->next, segment->size};
+  PYRALOG_CO_TRY(co_await load_index(segment));
+  co_return co_await place(segment, segment->index.floor(offset), offset, UINT64_MAX);
+}
+
+io::Task<Result<PartitionLog::Extent>> PartitionLog::extent(SegmentRef segment, Offset from,
+                                                            Offset upto, std::uint64_t max_bytes,
+                                                            bool min_one) {
+  Extent extent;
+  if (memo_segment_ == segment->base && memo_offset_ == from) {
+    extent.from = memo_position_;
+    extent.first = from;
+  } else {
+    PYRALOG_CO_ASSIGN(const Place first, co_await locate(segment, from));
+    extent.from = first.position;
+    extent.first = first.base;
+  }
+  Place end{segment->size, segment->next, segment->size};
+  if (upto < segment->next) {
+    PYRALOG_CO_ASSIGN(end, co_await locate(segment, upto));
+  }
+  extent.to = end.position;
+  extent.next = end.base;
+  if (extent.to - extent.from <= max_bytes) co_return extent;
+
+  PYRALOG_CO_TRY(co_await load_index(segment));
+  const std::uint64_t limit = extent.from + max_bytes;
+  IndexEntry floor = segment->index.floor_position(limit);
+  if (floor.position < extent.from) {
+    floor = {static_cast<std::uint32_t>(extent.first.value - segment->base.value),
+             static_cast<std::uint32_t>(extent.from)};
+  }
+  PYRALOG_CO_ASSIGN(Place last, co_await place(segment, floor, Offset(INT64_MAX), limit));
+  if (last.position == extent.from && min_one) {
+    PYRALOG_CO_ASSIGN(last, co_await place(segment, floor, Offset(INT64_MAX), last.end));
+  }
+  extent.to = last.position;
+  extent.next = last.base;
+  co_return extent;
+}
+
+io::Task<Result<void>> PartitionLog::verify(SegmentRef segment, Extent extent) {
+  if (segment->verified.covers(extent.from, extent.to)) co_return Result<void>{};
+  if (PYRALOG_PLANT("log.no_cold_verify")) co_return Result<void>{};
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await file_of(segment));
+  const std::uint64_t cuts = cuts_;
+  BatchScan scan(file, extent.from, extent.to, BatchScan::Mode::kChecked,
+                 shard_.options().verify_step_bytes, shard_.options().max_batch_bytes);
+  Offset expected = extent.first;
+  for (;;) {
+    const BatchScan::Step step = scan.step();
+    if (cuts != cuts_) co_return fail(Code::kUnavailable, "the log was cut meanwhile; try again");
+    if (step == BatchScan::Step::kNeedData) {
+      PYRALOG_CO_TRY(co_await scan.fill());
+      co_await io::yield();
+      continue;
+    }
+    if (step == BatchScan::Step::kEnd) break;
+    const BatchScan::Batch& batch = scan.batch();
+    if (step == BatchScan::Step::kBad) co_return corrupt(*segment, batch.position, scan.fault());
+    std::string fault = order_fault(batch.header, expected, segment->epoch);
+    const Epoch epoch = epochs_.at(Offset(batch.header.base_offset));
+    if (fault.empty() && batch.header.leader_epoch != static_cast<std::int64_t>(epoch.value)) {
+      fault = fmt::format("the batch has epoch {}, the epoch there is {}", batch.header.leader_epoch,
+                          epoch.value);
+    }
+    if (!fault.empty()) co_return corrupt(*segment, batch.position, fault);
+    expected = Offset(batch.header.next_offset());
+  }
+  if (expected != extent.next) {
+    co_return corrupt(*segment, extent.to, fmt::format("the batches end at offset {}, not {}",
+                                                       expected.value, extent.next.value));
+  }
+  segment->verified.add(extent.from, extent.to);
+  shard_.stats_.verified_bytes += extent.to - extent.from;
+  co_return Result<void>{};
+}
+
+ReadResult PartitionLog::read_memory(Offset offset, const ReadLimits& limits) const {
+  ReadResult result{{}, 0, offset, offset};
+  const auto& batches = memory_->batches();
+  for (std::size_t i = memory_->find(offset); i < batches.size(); ++i) {
+    const MemoryStore::Batch& batch = batches[i];
+    if (batch.next > limits.upto) break;
+    const bool forced = limits.min_one && result.pieces.empty();
+    if (result.bytes + batch.bytes.size() > limits.max_bytes && !forced) break;
+    if (result.pieces.empty()) result.first = batch.base;
+    result.pieces.emplace_back(batch.bytes);
+    result.bytes += batch.bytes.size();
+    result.next = batch.next;
+  }
+  return result;
+}
+
+io::Task<Result<ReadResult>> PartitionLog::read(Offset offset, ReadLimits limits) {
+  if (offline_) co_return refuse();
+  if (offset < start_offset() || offset > end_) {
+    co_return fail(Code::kOutOfRange,
+                   fmt::format("partition {}: offset {} is outside of {} to {}", to_string(id_),
+                               offset.value, start_offset().value, end_.value));
+  }
+  if (memory_) co_return read_memory(offset, limits);
+  ReadResult result{{}, 0, offset, offset};
+  while (result.next < limits.upto && result.next < end_) {
+    const SegmentRef segment = segment_of(result.next);
+    if (segment == nullptr) {
+      co_return fail(Code::kOutOfRange, fmt::format("partition {}: offset {} is gone",
+                                                    to_string(id_), result.next.value));
+    }
+    PYRALOG_CO_ASSIGN(const Extent extent,
+                      co_await this->extent(segment, result.next, limits.upto,
+                                            limits.max_bytes - std::min(limits.max_bytes, result.bytes),
+                                            limits.min_one && result.pieces.empty()));
+    if (extent.to <= extent.from) break;
+    PYRALOG_CO_TRY(co_await verify(segment, extent));
+    PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await file_of(segment));
+    if (offline_) co_return refuse();
+    if (result.pieces.empty()) result.first = extent.first;
+    result.pieces.emplace_back(io::FileRange{file, extent.from, extent.to - extent.from});
+    result.bytes += extent.to - extent.from;
+    result.next = extent.next;
+    memo_segment_ = segment->base;
+    memo_position_ = extent.to;
+    memo_offset_ = extent.next;
+    if (extent.next < segment->next) break;
+  }
+  co_return result;
+}
+
+}  // namespace pyralog::log

@@ -1,0 +1,244 @@
+#include "log/recovery.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/plant.h"
+#include "log/shard_logs.h"
+
+namespace pyralog::log {
+
+namespace {
+constexpr std::size_t kMaxEpochsBytes = 64u << 20;
+}
+
+Recovery::Recovery(ShardLogs& shard, PartitionLog& log, const SyncedEntry* synced)
+    : shard_(shard), log_(log), synced_(synced) {}
+
+bool Recovery::below_evidence(Offset base, std::uint64_t position) const {
+  if (synced_ == nullptr || PYRALOG_PLANT("log.cut_damage")) return false;
+  return base < synced_->segment || (base == synced_->segment && position < synced_->end_position);
+}
+
+std::unexpected<Error> Recovery::damage(Offset base, std::uint64_t position,
+                                        const std::string& what) const {
+  return fail(Code::kCorrupt,
+              fmt::format("partition {} is damaged: segment {}, byte {}: {}; this had been durable. "
+                          "Restore the segment from a copy, or cut the log there with pyralog log "
+                          "repair --below-synced",
+                          to_string(log_.id_), segment_file_name(base, "log"), position, what));
+}
+
+io::Task<Result<void>> Recovery::list_segments() {
+  auto names = co_await shard_.disk_.list(log_.dir_);
+  if (!names && names.error().code != Code::kNotFound) co_return fail(names.error());
+  if (names) {
+    for (const io::DirEntry& entry : *names) {
+      const auto base = parse_segment_name(entry.name);
+      if (base && !entry.is_directory) found_.push_back({*base, entry.size});
+    }
+  }
+  // Names have 20 digits, so the order of names is that of offsets.
+  co_return Result<void>{};
+}
+
+Result<std::size_t> Recovery::first_to_scan() const {
+  if (synced_ == nullptr) return 0;
+  const auto at = std::find_if(found_.begin(), found_.end(),
+                               [&](const Found& f) { return f.base == synced_->segment; });
+  if (at == found_.end()) {
+    return damage(synced_->segment, 0, "the file is missing");
+  }
+  return has_epochs_ ? static_cast<std::size_t>(at - found_.begin()) : 0;
+}
+
+io::Task<Result<void>> Recovery::read_epochs() {
+  const std::string path = log_.dir_ + "/epochs";
+  auto bytes = co_await io::read_file(shard_.disk_, path, kMaxEpochsBytes);
+  if (!bytes && bytes.error().code != Code::kNotFound) co_return fail(bytes.error());
+  if (!bytes) co_return Result<void>{};
+  auto table = EpochTable::decode(*bytes, path);
+  if (!table && table.error().code == Code::kUnsupported) co_return fail(table.error());
+  // A damaged table is made anew from the batches of all segments.
+  has_epochs_ = table.has_value();
+  if (table) saved_epochs_ = std::move(*table);
+  co_return Result<void>{};
+}
+
+void Recovery::trust(std::size_t index) {
+  auto segment = std::make_shared<Segment>();
+  segment->base = found_[index].base;
+  segment->next = found_[index + 1].base;
+  segment->size = segment->synced = found_[index].bytes;
+  segment->epoch = saved_epochs_.at(segment->base);
+  segment->sealed = true;
+  segment->max_known = false;
+  segment->index = SegmentIndex(segment->base, log_.config_.index_interval_bytes);
+  log_.segments_.push_back(std::move(segment));
+}
+
+/// False if the segment's creation was cut short: it holds nothing.
+io::Task<Result<bool>> Recovery::scan_header(std::shared_ptr<io::File> file, Offset base) {
+  auto header = co_await read_segment_header(file);
+  if (!header) {
+    if (header.error().code != Code::kCorrupt) co_return fail(header.error());
+    // The header was durable before the first batch was written behind it.
+    if (file->size() <= kSegmentHeaderBytes && !below_evidence(base, 0)) co_return false;
+    co_return damage(base, 0, header.error().message);
+  }
+  if (header->partition != log_.id_ || header->base != base) {
+    co_return damage(base, 0, fmt::format("the header is that of partition {}, offset {}",
+                                          to_string(header->partition), header->base.value));
+  }
+  header_ = *header;
+  co_return true;
+}
+
+Result<void> Recovery::compare_evidence(Offset base, const SegmentCheck& check,
+                                        std::uint64_t file_bytes) const {
+  const bool cut_short = check.sound_bytes < file_bytes || !check.fault.empty();
+  if (cut_short && below_evidence(base, check.sound_bytes)) {
+    return damage(base, check.sound_bytes, check.fault);
+  }
+  if (synced_ == nullptr || base != synced_->segment || PYRALOG_PLANT("log.cut_damage")) return {};
+  if (file_bytes < synced_->end_position) {
+    return damage(base, file_bytes, fmt::format("the file ends here, {} bytes were durable",
+                                                synced_->end_position));
+  }
+  if (!check.mark_seen || check.offset_at_mark != synced_->end_offset) {
+    return damage(base, synced_->end_position,
+                  fmt::format("no batch ends here at offset {}", synced_->end_offset.value));
+  }
+  if (check.chain_at_mark != synced_->chain) {
+    return damage(base, kSegmentHeaderBytes,
+                  "an offset or epoch in a batch header differs from what was durable");
+  }
+  return {};
+}
+
+void Recovery::take(Offset base, SegmentCheck check) {
+  auto segment = std::make_shared<Segment>();
+  segment->base = base;
+  segment->next = check.next;
+  segment->size = segment->synced = check.sound_bytes;
+  segment->created_ms = header_.created_ms;
+  segment->epoch = header_.epoch;
+  segment->chain = check.chain;
+  segment->index = std::move(check.index);
+  segment->index_loaded = true;
+  segment->max_timestamp = segment->index.max_timestamp();
+  segment->verified.add(kSegmentHeaderBytes, check.sound_bytes);
+  segment->sealed = true;
+  for (const EpochStart& e : check.epochs) (void)log_.epochs_.note(e.epoch, e.start);
+  shard_.stats_.scanned_bytes += check.sound_bytes;
+  log_.segments_.push_back(std::move(segment));
+}
+
+/// Reads one segment back from the device. False if the log ends with it.
+io::Task<Result<bool>> Recovery::scan(std::size_t index) {
+  const Offset base = found_[index].base;
+  const auto& segments = log_.segments_;
+  if (!segments.empty() && segments.back()->next != base) {
+    const std::string what = fmt::format("the segment before it ends at offset {}",
+                                         segments.back()->next.value);
+    if (below_evidence(base, 0) || (synced_ && base == synced_->segment)) {
+      co_return damage(base, 0, what);
+    }
+    PYRALOG_CO_TRY(co_await set_aside(index));
+    co_return false;
+  }
+  PYRALOG_CO_ASSIGN(file_, co_await shard_.disk_.open(log_.path_of(base, "log"),
+                                                      io::OpenMode::kReadWrite));
+  PYRALOG_CO_TRY(co_await file_->sync());
+  file_->drop_cache();
+  PYRALOG_CO_ASSIGN(const bool begun, co_await scan_header(file_, base));
+  if (!begun) {
+    file_.reset();
+    PYRALOG_CO_TRY(co_await shard_.begin_writing());
+    PYRALOG_CO_TRY(co_await log_.remove_files(base));
+    PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(log_.dir_));
+    PYRALOG_CO_TRY(co_await set_aside(index + 1));
+    co_return false;
+  }
+  CheckOptions check;
+  check.base = base;
+  check.last_epoch = std::max(log_.last_epoch(), header_.epoch);
+  check.index_interval_bytes = log_.config_.index_interval_bytes;
+  check.step_bytes = shard_.options().verify_step_bytes;
+  check.max_batch_bytes = shard_.options().max_batch_bytes;
+  if (synced_ && base == synced_->segment) check.mark = synced_->end_position;
+  PYRALOG_CO_ASSIGN(SegmentCheck done, co_await check_segment(file_, std::move(check)));
+  PYRALOG_CO_TRY(compare_evidence(base, done, file_->size()));
+  const std::uint64_t sound = done.sound_bytes;
+  take(base, std::move(done));
+  if (sound == file_->size()) co_return true;
+  PYRALOG_CO_TRY(co_await cut(index, sound));
+  co_return false;
+}
+
+io::Task<Result<void>> Recovery::cut(std::size_t index, std::uint64_t position) {
+  shard_.stats_.torn_bytes += file_->size() - position;
+  if (PYRALOG_PLANT("log.keep_torn_tail")) {
+    log_.segments_.back()->size = file_->size();
+    co_return Result<void>{};
+  }
+  PYRALOG_CO_TRY(co_await shard_.begin_writing());
+  PYRALOG_CO_TRY(co_await file_->truncate(position));
+  PYRALOG_CO_TRY(co_await file_->sync());
+  co_return co_await set_aside(index + 1);
+}
+
+/// Segments behind the end can hold nothing that was acknowledged, but they are no garbage either.
+io::Task<Result<void>> Recovery::set_aside(std::size_t from) {
+  if (from >= found_.size()) co_return Result<void>{};
+  for (std::size_t i = from; i < found_.size(); ++i) {
+    if (below_evidence(found_[i].base, 0)) {
+      co_return damage(found_[i - 1].base, found_[i - 1].bytes, "the log ends here");
+    }
+  }
+  PYRALOG_CO_TRY(co_await shard_.begin_writing());
+  for (std::size_t i = found_.size(); i-- > from;) {
+    const std::string path = log_.path_of(found_[i].base, "log");
+    shard_.stats_.torn_bytes += found_[i].bytes;
+    PYRALOG_CO_TRY(co_await shard_.disk_.rename(path, path + ".damaged"));
+  }
+  co_return co_await shard_.disk_.sync_dir(log_.dir_);
+}
+
+io::Task<Result<void>> Recovery::run(Offset initial) {
+  PYRALOG_CO_TRY(co_await list_segments());
+  PYRALOG_CO_TRY(co_await read_epochs());
+  PYRALOG_CO_ASSIGN(const std::size_t first, first_to_scan());
+  if (found_.empty()) {
+    PYRALOG_CO_TRY(co_await shard_.disk_.make_dirs(log_.dir_));
+    log_.start_ = log_.end_ = log_.synced_end_ = initial;
+    co_return Result<void>{};
+  }
+  ++shard_.stats_.recovered_logs;
+  // All the epochs that begin before the first scanned batch; the scan finds the rest.
+  for (const EpochStart& e : saved_epochs_.entries()) {
+    if (first > 0 && e.start < found_[first].base) (void)log_.epochs_.note(e.epoch, e.start);
+  }
+  for (std::size_t i = 0; i < first; ++i) trust(i);
+  bool more = true;
+  for (std::size_t i = first; i < found_.size() && more; ++i) {
+    PYRALOG_CO_ASSIGN(more, co_await scan(i));
+  }
+  log_.end_ = log_.synced_end_ = log_.segments_.empty() ? initial : log_.segments_.back()->next;
+  log_.start_ = log_.segments_.empty() ? log_.end_ : log_.segments_.front()->base;
+  log_.epochs_saved_ = SIZE_MAX;  // the file may lack what the scan found
+  if (log_.segments_.empty()) co_return Result<void>{};
+  // Evidence always lies in a scanned segment, so the last one was scanned and may be appended to.
+  log_.segments_.back()->sealed = false;
+  shard_.committer_.note(log_.synced_entry(*log_.segments_.back(), log_.end_));
+  for (std::size_t i = 0; i < first; ++i) {
+    // Damage there is met, and named, when it is read.
+    if (!co_await log_.load_index(log_.segments_[i])) continue;
+    log_.segments_[i]->index = SegmentIndex(found_[i].base, log_.config_.index_interval_bytes);
+    log_.segments_[i]->index_loaded = false;
+  }
+  co_return Result<void>{};
+}
+
+}  // namespace pyralog::log

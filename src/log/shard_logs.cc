@@ -1,0 +1,198 @@
+#include "log/shard_logs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "log/recovery.h"
+
+namespace pyralog::log {
+
+ShardLogs::ShardLogs(io::Disk& disk, Options options, std::shared_ptr<const Evidence> evidence)
+    : disk_(disk),
+      options_(std::move(options)),
+      evidence_(std::move(evidence)),
+      files_(disk, options_.max_open_files),
+      committer_(*this) {}
+
+ShardLogs::~ShardLogs() = default;
+
+void ShardLogs::spawn(io::Task<void> task) { background_.spawn(std::move(task)); }
+
+io::Task<Result<std::unique_ptr<ShardLogs>>> ShardLogs::open(
+    io::Disk& disk, Options options, std::shared_ptr<const Evidence> evidence) {
+  std::unique_ptr<ShardLogs> logs(new ShardLogs(disk, std::move(options), std::move(evidence)));
+  PYRALOG_CO_TRY(co_await logs->committer_.open());
+  co_return logs;
+}
+
+io::Task<Result<void>> ShardLogs::begin_writing() {
+  if (writing_) co_return Result<void>{};
+  const auto guard = co_await begin_turn_.lock();
+  if (writing_) co_return Result<void>{};
+  // The checkpoints of all shards: a partition may have come here from another one.
+  for (const std::string& path : evidence_->checkpoint_files()) {
+    auto removed = co_await disk_.remove(path);
+    if (!removed && removed.error().code != Code::kNotFound) co_return removed;
+  }
+  if (!evidence_->checkpoint_files().empty()) {
+    PYRALOG_CO_TRY(co_await disk_.sync_dir(options_.data_dir));
+  }
+  writing_ = true;
+  co_return Result<void>{};
+}
+
+std::shared_ptr<PartitionLog> ShardLogs::find(const PartitionId& id) const {
+  const auto found = logs_.find(id);
+  return found == logs_.end() ? nullptr : found->second;
+}
+
+void ShardLogs::open_clean(PartitionLog& log, const CleanLog& clean) const {
+  log.start_ = clean.start;
+  log.end_ = log.synced_end_ = clean.end;
+  for (const EpochStart& e : clean.epochs) (void)log.epochs_.note(e.epoch, e.start);
+  log.epochs_saved_ = SIZE_MAX;
+  for (const CleanLog::CleanSegment& s : clean.segments) {
+    auto segment = std::make_shared<Segment>();
+    segment->base = s.base;
+    segment->next = s.next;
+    segment->size = segment->synced = s.size;
+    segment->created_ms = s.created_ms;
+    segment->epoch = s.epoch;
+    segment->chain = s.chain;
+    segment->max_timestamp = s.max_timestamp;
+    segment->sealed = &s != &clean.segments.back();
+    segment->index = SegmentIndex(s.base, log.config_.index_interval_bytes);
+    log.segments_.push_back(std::move(segment));
+  }
+}
+
+io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::open_log(PartitionId id,
+                                                                    LogConfig config,
+                                                                    Offset initial) {
+  if (logs_.contains(id)) {
+    co_return fail(Code::kAlreadyExists, fmt::format("partition {} is open already", to_string(id)));
+  }
+  std::shared_ptr<PartitionLog> log(new PartitionLog(*this, id, config));
+  const CleanLog* clean = first_opening(id) ? evidence_->clean(id) : nullptr;
+  if (config.durability == Durability::kMemory) {
+    const Offset start = clean ? std::max(clean->end, initial) : initial;
+    log->memory_ = std::make_unique<MemoryStore>(start, config.memory_bytes);
+    log->start_ = log->end_ = start;
+  } else if (clean != nullptr) {
+    open_clean(*log, *clean);
+  } else {
+    const SyncedEntry* synced = committer_.latest(id);
+    if (synced == nullptr) synced = evidence_->synced(id);
+    if (const SyncedEntry* older = evidence_->synced(id);
+        older != nullptr && synced->generation < older->generation) {
+      synced = older;
+    }
+    std::optional<SyncedEntry> copy;
+    if (synced != nullptr) copy = *synced;
+    Recovery recovery(*this, *log, copy ? &*copy : nullptr);
+    PYRALOG_CO_TRY(co_await recovery.run(initial));
+  }
+  opened_.insert(id);
+  if (!logs_.emplace(id, log).second) {
+    co_return fail(Code::kAlreadyExists, fmt::format("partition {} is open already", to_string(id)));
+  }
+  co_return log;
+}
+
+io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::reopen(PartitionId id) {
+  const auto found = logs_.find(id);
+  if (found == logs_.end()) {
+    co_return fail(Code::kNotFound, fmt::format("partition {} is not open", to_string(id)));
+  }
+  const std::shared_ptr<PartitionLog> old = found->second;
+  if (old->memory_) co_return old;
+  (void)old->go_offline(Error{Code::kUnavailable, "it is being opened anew", 0});
+  const auto guard = co_await old->turn_.lock();
+  co_await committer_.drain();
+  for (const auto& segment : old->segments_) files_.forget(old->path_of(segment->base, "log"));
+  logs_.erase(id);
+  auto opened = co_await open_log(id, old->config_, old->start_);
+  if (!opened) logs_.emplace(id, old);
+  co_return opened;
+}
+
+io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) {
+  PYRALOG_CO_TRY(co_await begin_writing());
+  std::string dir = options_.data_dir + "/" + to_string(id);
+  const auto found = logs_.find(id);
+  if (found != logs_.end()) {
+    const std::shared_ptr<PartitionLog> log = found->second;
+    (void)log->go_offline(Error{Code::kNotFound, "it is deleted", 0});
+    logs_.erase(found);
+    const auto guard = co_await log->turn_.lock();
+    co_await committer_.drain();
+    for (const auto& segment : log->segments_) files_.forget(log->path_of(segment->base, "log"));
+    if (log->memory_) co_return Result<void>{};
+  }
+  // First the evidence: a directory that is half removed is no damage.
+  SyncedEntry forgotten;
+  forgotten.kind = SyncedEntry::Kind::kForgotten;
+  forgotten.partition = id;
+  PYRALOG_CO_TRY(co_await committer_.lower(forgotten));
+  PYRALOG_CO_TRY(co_await disk_.remove_tree(dir));
+  co_return co_await disk_.sync_dir(options_.data_dir);
+}
+
+io::Task<Result<Offset>> ShardLogs::sync(std::shared_ptr<PartitionLog> log) {
+  return committer_.sync(std::move(log));
+}
+
+io::Task<Result<void>> ShardLogs::close_log(std::shared_ptr<PartitionLog> log) {
+  PYRALOG_CO_TRY(co_await committer_.sync(log));
+  if (log->memory_) co_return Result<void>{};
+  for (const auto& segment : log->segments_) {
+    if (!segment->max_known) PYRALOG_CO_TRY(co_await log->load_index(segment));
+    if (!segment->index_loaded || segment->index_saved) continue;
+    if (!co_await log->write_index(segment)) continue;  // it will be rebuilt
+    segment->index_saved = true;
+  }
+  if (log->times_dirty_ && log->times_file_) PYRALOG_CO_TRY(co_await log->times_file_->sync());
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> ShardLogs::write_clean_state() {
+  CleanState state;
+  state.generation = evidence_->generation();
+  for (const auto& [id, log] : logs_) {
+    if (log->offline_) continue;
+    CleanLog clean{id, log->start_offset(), log->end_, log->epochs(), {}};
+    for (const auto& s : log->segments_) {
+      clean.segments.push_back({s->base, s->next, s->size, s->created_ms, s->epoch, s->chain,
+                                s->max_timestamp});
+    }
+    state.logs.push_back(std::move(clean));
+  }
+  const std::string path = options_.data_dir + "/" + checkpoint_name(options_.shard);
+  co_return co_await io::replace_file(disk_, path, encode(state));
+}
+
+io::Task<Result<void>> ShardLogs::close() {
+  // Both may start more of the other's kind.
+  co_await background_.join();
+  std::vector<std::shared_ptr<PartitionLog>> logs;
+  for (const auto& [id, log] : logs_) logs.push_back(log);
+  Result<void> worst;
+  for (const auto& log : logs) {
+    if (log->offline_) continue;
+    if (auto closed = co_await close_log(log); !closed) {
+      (void)log->go_offline(closed.error());
+      worst = std::move(closed);
+    }
+  }
+  co_await background_.join();
+  if (auto flushed = co_await committer_.flush(); !flushed) co_return flushed;
+  PYRALOG_CO_TRY(co_await write_clean_state());
+  files_.forget_all();
+  co_return worst;
+}
+
+io::Task<void> ShardLogs::abandon() { co_await background_.join(); }
+
+}  // namespace pyralog::log
