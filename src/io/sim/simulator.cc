@@ -145,9 +145,11 @@ void Node::crash_now() {
   {
     const detail::TeardownScope scope;
     sim_.drop_events_of(*this);
+    // Another node's code may be what took this one down.
+    Shard* const running = Shard::has_current() ? &Shard::current() : nullptr;
     Shard::set_current(shards_.front().get());
     roots_.destroy_all();
-    Shard::set_current(nullptr);
+    Shard::set_current(running);
   }
   disk_.process_ended(power);
   for (auto& shard : shards_) old_shards_.push_back(std::move(shard));
