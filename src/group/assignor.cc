@@ -23,7 +23,8 @@ std::vector<const AssignmentMember*> ordered(const std::vector<AssignmentMember>
 
 /// Topic → its subscribers in order; only topics that exist.
 using Subscribers = std::map<std::string, std::vector<const AssignmentMember*>>;
-Subscribers subscribers(const std::vector<AssignmentMember>& members, const PartitionCounts& topics) {
+Subscribers subscribers(const std::vector<AssignmentMember>& members,
+                        const PartitionCounts& topics) {
   Subscribers all;
   for (const AssignmentMember* m : ordered(members)) {
     const std::set<std::string> wanted(m->subscription.topics.begin(),
@@ -66,7 +67,7 @@ Assignments round_robin(const std::vector<AssignmentMember>& members,
 
 /// What members own, after the claims of older generations and contested ones are dropped.
 struct Claims {
-  std::map<TopicPartition, std::string> owner;  ///< undisputed
+  std::map<TopicPartition, std::string> owner;                ///< undisputed
   std::map<TopicPartition, std::set<std::string>> claimants;  ///< of the newest generation
 };
 Claims claims(const std::vector<AssignmentMember>& members, const PartitionCounts& topics) {
@@ -137,9 +138,10 @@ class Sticky {
     return std::any_of(who.begin(), who.end(), [&](const auto* m) { return m->id == id; });
   }
   const std::string& least(const std::vector<const AssignmentMember*>& who) {
-    return (*std::min_element(who.begin(), who.end(), [&](const auto* a, const auto* b) {
-             return count_[a->id] < count_[b->id];
-           }))->id;
+    return (*std::min_element(
+                who.begin(), who.end(),
+                [&](const auto* a, const auto* b) { return count_[a->id] < count_[b->id]; }))
+        ->id;
   }
 
   Subscribers readers_;
@@ -151,17 +153,21 @@ class Sticky {
 
 const char* name(Assignor assignor) {
   switch (assignor) {
-    case Assignor::kRange: return "range";
-    case Assignor::kRoundRobin: return "roundrobin";
-    case Assignor::kSticky: return "sticky";
-    case Assignor::kCooperativeSticky: return "cooperative-sticky";
+    case Assignor::kRange:
+      return "range";
+    case Assignor::kRoundRobin:
+      return "roundrobin";
+    case Assignor::kSticky:
+      return "sticky";
+    case Assignor::kCooperativeSticky:
+      return "cooperative-sticky";
   }
   return "unknown";
 }
 
 std::optional<Assignor> find_assignor(std::string_view wanted) {
-  for (const Assignor a : {Assignor::kRange, Assignor::kRoundRobin, Assignor::kSticky,
-                           Assignor::kCooperativeSticky}) {
+  for (const Assignor a :
+       {Assignor::kRange, Assignor::kRoundRobin, Assignor::kSticky, Assignor::kCooperativeSticky}) {
     if (wanted == name(a)) return a;
   }
   return std::nullopt;
@@ -171,9 +177,15 @@ Assignments assign(Assignor assignor, const std::vector<AssignmentMember>& membe
                    const PartitionCounts& topics) {
   Assignments result;
   switch (assignor) {
-    case Assignor::kRange: result = range(members, topics); break;
-    case Assignor::kRoundRobin: result = round_robin(members, topics); break;
-    case Assignor::kSticky: result = Sticky(members, topics, claims(members, topics)).run(); break;
+    case Assignor::kRange:
+      result = range(members, topics);
+      break;
+    case Assignor::kRoundRobin:
+      result = round_robin(members, topics);
+      break;
+    case Assignor::kSticky:
+      result = Sticky(members, topics, claims(members, topics)).run();
+      break;
     case Assignor::kCooperativeSticky: {
       const Claims owned = claims(members, topics);
       result = Sticky(members, topics, owned).run();

@@ -21,9 +21,9 @@ using TopicPartition = std::pair<std::string, std::int32_t>;
 struct Subscription {
   std::vector<std::string> topics;
   std::optional<Bytes> user_data;
-  std::vector<TopicPartition> owned;      ///< version ≥ 1
-  std::int32_t generation = -1;           ///< version ≥ 2
-  std::optional<std::string> rack;        ///< version ≥ 3
+  std::vector<TopicPartition> owned;  ///< version ≥ 1
+  std::int32_t generation = -1;       ///< version ≥ 2
+  std::optional<std::string> rack;    ///< version ≥ 3
 };
 /// ConsumerProtocolAssignment.
 struct Assignment {
@@ -34,9 +34,9 @@ struct Assignment {
 /// Writes version 3, and 0 for assignments, which every client reads.
 [[nodiscard]] Bytes encode(const Subscription& subscription);
 [[nodiscard]] Bytes encode(const Assignment& assignment);
-/// kCorrupt for bytes that break the schema; versions above 3 are read as 3, as Kafka asks. What the
-/// eager sticky assignor of the Java client says of its partitions in the user data is read into
-/// `owned` and `generation`. No bytes at all are an empty assignment.
+/// kCorrupt for bytes that break the schema; versions above 3 are read as 3, as Kafka asks. What
+/// the eager sticky assignor of the Java client says of its partitions in the user data is read
+/// into `owned` and `generation`. No bytes at all are an empty assignment.
 [[nodiscard]] Result<Subscription> decode_subscription(ByteView bytes);
 [[nodiscard]] Result<Assignment> decode_assignment(ByteView bytes);
 /// The user data in which an eager sticky member says what it had: StickyAssignorUserData 1.

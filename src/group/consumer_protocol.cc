@@ -1,86 +1,86 @@
-// The bytes of Kafka's consumer protocol: what members of a classic group tell its leader, and back.
+// The bytes of Kafka's consumer protocol: what members of a classic group tell its leader, and
+// back.
+
+#include "wire/kafka/gen/consumer_protocol.h"
 
 #include <algorithm>
 #include <map>
+#include <string_view>
+#include <utility>
 
 #include "group/assignor.h"
 
 namespace pyralog::group {
 namespace {
 
+namespace kafka = wire::kafka;
+
 std::unexpected<Error> corrupt(const char* what) {
   return fail(Code::kCorrupt, std::string("consumer protocol: ") + what +
                                   " does not fit its schema; its member runs other software");
 }
 
-void put_text(Writer& out, std::string_view text) {
-  out.be(static_cast<std::int16_t>(text.size())).raw(as_bytes(text));
-}
-void put_nullable(Writer& out, const std::optional<Bytes>& bytes) {
-  out.be(bytes ? static_cast<std::int32_t>(bytes->size()) : std::int32_t{-1});
-  if (bytes) out.raw(*bytes);
-}
-void put_partitions(Writer& out, const std::vector<TopicPartition>& partitions) {
-  std::map<std::string_view, std::vector<std::int32_t>> topics;
-  for (const auto& [topic, partition] : partitions) topics[topic].push_back(partition);
-  out.be(static_cast<std::int32_t>(topics.size()));
-  for (const auto& [topic, numbers] : topics) {
-    put_text(out, topic);
-    out.be(static_cast<std::int32_t>(numbers.size()));
-    for (const std::int32_t number : numbers) out.be(number);
+template <typename Topic>
+std::vector<Topic> by_topic(const std::vector<TopicPartition>& partitions) {
+  std::map<std::string_view, Topic> topics;
+  for (const auto& [topic, partition] : partitions) {
+    Topic& entry = topics[topic];
+    entry.topic = topic;
+    entry.partitions.push_back(partition);
   }
+  std::vector<Topic> all;
+  for (auto& [name, topic] : topics) all.push_back(std::move(topic));
+  return all;
 }
 
-/// Reads with a sticky failure, like base::Reader, and knows Kafka's lengths.
-struct Fields {
-  Reader in;
-  bool sound = true;
+template <typename Topic>
+std::vector<TopicPartition> flat(const std::vector<Topic>& topics) {
+  std::vector<TopicPartition> all;
+  for (const Topic& t : topics) {
+    for (const std::int32_t partition : t.partitions) all.emplace_back(t.topic, partition);
+  }
+  return all;
+}
 
-  std::size_t length(std::int64_t raw, std::size_t least) {
-    if (raw >= 0 && in.ok() && static_cast<std::size_t>(raw) <= in.left() / least) {
-      return static_cast<std::size_t>(raw);
-    }
-    sound = false;
-    return 0;
-  }
-  std::string text() { return std::string(as_text(in.raw(length(in.be<std::int16_t>(), 1)))); }
-  std::optional<std::string> nullable_text() {
-    const auto raw = in.be<std::int16_t>();
-    if (raw == -1) return std::nullopt;
-    return std::string(as_text(in.raw(length(raw, 1))));
-  }
-  std::optional<Bytes> nullable_bytes() {
-    const auto raw = in.be<std::int32_t>();
-    if (raw == -1) return std::nullopt;
-    const ByteView view = in.raw(length(raw, 1));
-    return Bytes(view.begin(), view.end());
-  }
-  std::vector<TopicPartition> partitions() {
-    std::vector<TopicPartition> all;
-    const std::size_t topics = length(in.be<std::int32_t>(), 6);
-    for (std::size_t t = 0; t < topics && sound; ++t) {
-      const std::string topic = text();
-      const std::size_t count = length(in.be<std::int32_t>(), 4);
-      for (std::size_t i = 0; i < count; ++i) all.emplace_back(topic, in.be<std::int32_t>());
-    }
-    return all;
-  }
-  [[nodiscard]] bool ok() const { return sound && in.ok(); }
-};
+/// Version, then message; empty if a string is too long for the encoding.
+template <typename Message>
+Bytes encode_versioned(const Message& message, std::int16_t version) {
+  kafka::Encoder out;
+  out.i16(version);
+  message.encode(out, version);
+  return out.status() ? out.take() : Bytes{};
+}
 
-/// The Java client's sticky assignors put their memory here; anything else is left alone.
+/// A newer version begins like ours, so it is read as ours and what follows is left alone.
+template <typename Message>
+Result<Message> decode_versioned(ByteView bytes) {
+  kafka::Decoder in(bytes);
+  const std::int16_t version = in.i16("version");
+  if (!in.ok()) return fail(in.take_error());
+  return Message::decode(in, std::min(version, Message::kMaxVersion));
+}
+
+/// StickyAssignorUserData 0 and 1 are laid out like an assignment without its user data.
 void read_sticky_user_data(Subscription& subscription) {
   if (!subscription.user_data || !subscription.owned.empty()) return;
-  if (subscription.user_data->size() == 4) {  // cooperative: the generation alone
+  const ByteView data = *subscription.user_data;
+  if (data.size() == 4) {  // cooperative: the generation alone
     if (subscription.generation < 0) {
-      subscription.generation = load_be<std::int32_t>(subscription.user_data->data());
+      subscription.generation = load_be<std::int32_t>(data.data());
     }
     return;
   }
-  Fields f{Reader(*subscription.user_data)};
-  std::vector<TopicPartition> owned = f.partitions();
-  const std::int32_t generation = f.in.left() >= 4 ? f.in.be<std::int32_t>() : -1;
-  if (!f.ok() || !f.in.done()) return;
+  kafka::Decoder in(data);
+  std::vector<TopicPartition> owned;
+  const std::size_t topics = in.array("previous_assignment", false, 6, 64).value_or(0);
+  for (std::size_t t = 0; t < topics && in.ok(); ++t) {
+    const std::string topic = in.string("topic");
+    const std::size_t count = in.array("partitions", false, 4, 40).value_or(0);
+    for (std::size_t i = 0; i < count && in.ok(); ++i)
+      owned.emplace_back(topic, in.i32("partition"));
+  }
+  const std::int32_t generation = in.left() >= 4 ? in.i32("generation") : -1;
+  if (!in.ok() || in.left() > 0) return;  // somebody else's
   subscription.owned = std::move(owned);
   if (subscription.generation < 0) subscription.generation = generation;
 }
@@ -88,61 +88,53 @@ void read_sticky_user_data(Subscription& subscription) {
 }  // namespace
 
 Bytes encode(const Subscription& s) {
-  Writer out;
-  out.be(std::int16_t{3});
-  out.be(static_cast<std::int32_t>(s.topics.size()));
-  for (const std::string& topic : s.topics) put_text(out, topic);
-  put_nullable(out, s.user_data);
-  put_partitions(out, s.owned);
-  out.be(s.generation);
-  if (s.rack) {
-    put_text(out, *s.rack);
-  } else {
-    out.be(std::int16_t{-1});
-  }
-  return out.take();
+  kafka::ConsumerProtocolSubscription wire;
+  wire.topics = s.topics;
+  wire.user_data = s.user_data;
+  wire.owned_partitions = by_topic<kafka::ConsumerProtocolSubscription::OwnedTopic>(s.owned);
+  wire.generation_id = s.generation;
+  wire.rack_id = s.rack;
+  return encode_versioned(wire, 3);
 }
 
 Bytes encode(const Assignment& a) {
-  Writer out;
-  out.be(std::int16_t{0});
-  put_partitions(out, a.partitions);
-  put_nullable(out, a.user_data);
-  return out.take();
+  kafka::ConsumerProtocolAssignment wire;
+  wire.assigned_partitions = by_topic<kafka::ConsumerProtocolAssignment::Topic>(a.partitions);
+  wire.user_data = a.user_data;
+  return encode_versioned(wire, 0);
 }
 
 Bytes encode_sticky_user_data(const std::vector<TopicPartition>& owned, std::int32_t generation) {
-  Writer out;
-  put_partitions(out, owned);
-  out.be(generation);
-  return out.take();
+  kafka::Encoder out;
+  const auto topics = by_topic<kafka::ConsumerProtocolAssignment::Topic>(owned);
+  out.array(topics.size());
+  for (const auto& t : topics) {
+    out.string(t.topic);
+    out.array(t.partitions.size());
+    for (const std::int32_t partition : t.partitions) out.i32(partition);
+  }
+  out.i32(generation);
+  return out.status() ? out.take() : Bytes{};
 }
 
 Result<Subscription> decode_subscription(ByteView bytes) {
-  Fields f{Reader(bytes)};
-  const auto version = f.in.be<std::int16_t>();
-  if (version < 0) return corrupt("a subscription");
+  auto wire = decode_versioned<kafka::ConsumerProtocolSubscription>(bytes);
+  if (!wire) return corrupt("a subscription");
   Subscription s;
-  const std::size_t topics = f.length(f.in.be<std::int32_t>(), 2);
-  for (std::size_t i = 0; i < topics && f.ok(); ++i) s.topics.push_back(f.text());
-  s.user_data = f.nullable_bytes();
-  if (version >= 1) s.owned = f.partitions();
-  if (version >= 2) s.generation = f.in.be<std::int32_t>();
-  if (version >= 3) s.rack = f.nullable_text();
-  if (!f.ok()) return corrupt("a subscription");
+  s.topics = std::move(wire->topics);
+  s.user_data = std::move(wire->user_data);
+  s.owned = flat(wire->owned_partitions);
+  s.generation = wire->generation_id;
+  s.rack = std::move(wire->rack_id);
   read_sticky_user_data(s);
   return s;
 }
 
 Result<Assignment> decode_assignment(ByteView bytes) {
-  Assignment a;
-  if (bytes.empty()) return a;
-  Fields f{Reader(bytes)};
-  if (f.in.be<std::int16_t>() < 0) return corrupt("an assignment");
-  a.partitions = f.partitions();
-  a.user_data = f.nullable_bytes();
-  if (!f.ok()) return corrupt("an assignment");
-  return a;
+  if (bytes.empty()) return Assignment{};
+  auto wire = decode_versioned<kafka::ConsumerProtocolAssignment>(bytes);
+  if (!wire) return corrupt("an assignment");
+  return Assignment{flat(wire->assigned_partitions), std::move(wire->user_data)};
 }
 
 }  // namespace pyralog::group

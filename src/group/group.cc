@@ -8,18 +8,25 @@ namespace pyralog::group {
 
 const char* name(GroupState state) {
   switch (state) {
-    case GroupState::kEmpty: return "Empty";
-    case GroupState::kPreparingRebalance: return "PreparingRebalance";
-    case GroupState::kCompletingRebalance: return "CompletingRebalance";
-    case GroupState::kStable: return "Stable";
-    case GroupState::kDead: return "Dead";
+    case GroupState::kEmpty:
+      return "Empty";
+    case GroupState::kPreparingRebalance:
+      return "PreparingRebalance";
+    case GroupState::kCompletingRebalance:
+      return "CompletingRebalance";
+    case GroupState::kStable:
+      return "Stable";
+    case GroupState::kDead:
+      return "Dead";
   }
   return "Unknown";
 }
 
 namespace {
 
-Duration ms(std::int64_t count) { return std::chrono::milliseconds(count); }
+Duration ms(std::int64_t count) {
+  return std::chrono::milliseconds(count);
+}
 
 /// What a client is told when the record behind its answer could not be stored.
 KafkaError store_error(KafkaError error, bool offsets) {
@@ -37,7 +44,8 @@ KafkaError store_error(KafkaError error, bool offsets) {
     case KafkaError::kRecordListTooLarge:
     case KafkaError::kInvalidFetchSize:
       return offsets ? KafkaError::kInvalidCommitOffsetSize : KafkaError::kUnknownServerError;
-    default: return error;
+    default:
+      return error;
   }
 }
 
@@ -118,10 +126,10 @@ StoredRecord Group::group_record(const std::map<std::string, Bytes>& assignment)
   for (const auto& [id, m] : members_) {
     const Protocol* chosen = protocol_ ? m.protocol(*protocol_) : nullptr;
     const auto assigned = assignment.find(id);
-    value.members.push_back(StoredMember{
-        id, m.instance_id, m.client_id, m.client_host, m.rebalance_timeout_ms,
-        m.session_timeout_ms, chosen != nullptr ? chosen->metadata : Bytes{},
-        assigned != assignment.end() ? assigned->second : Bytes{}});
+    value.members.push_back(
+        StoredMember{id, m.instance_id, m.client_id, m.client_host, m.rebalance_timeout_ms,
+                     m.session_timeout_ms, chosen != nullptr ? chosen->metadata : Bytes{},
+                     assigned != assignment.end() ? assigned->second : Bytes{}});
   }
   return StoredRecord{encode_key(GroupKey{name_}), encode_value(value)};
 }
@@ -150,16 +158,18 @@ void Group::sync(const SyncRequest& in, Context& ctx) {
   Member& member = members_.at(in.member_id);
   switch (state_) {
     case GroupState::kEmpty:
-    case GroupState::kDead: return refuse(KafkaError::kUnknownMemberId);
-    case GroupState::kPreparingRebalance: return refuse(KafkaError::kRebalanceInProgress);
+    case GroupState::kDead:
+      return refuse(KafkaError::kUnknownMemberId);
+    case GroupState::kPreparingRebalance:
+      return refuse(KafkaError::kRebalanceInProgress);
     case GroupState::kStable:
       synced(in.member_id);
       touch(member, ctx.now);
-      ctx.out.replies.push_back(
-          Reply{in.token, SyncResponse{KafkaError::kNone, protocol_type_, protocol_,
-                                       member.assignment}});
+      ctx.out.replies.push_back(Reply{
+          in.token, SyncResponse{KafkaError::kNone, protocol_type_, protocol_, member.assignment}});
       return;
-    case GroupState::kCompletingRebalance: break;
+    case GroupState::kCompletingRebalance:
+      break;
   }
   std::map<std::string, Bytes> assignment;
   if (in.member_id == leader_) {
@@ -199,7 +209,8 @@ void Group::heartbeat(const HeartbeatRequest& in, Context& ctx) {
   if (in.generation != generation_) return answer(KafkaError::kIllegalGeneration);
   switch (state_) {
     case GroupState::kEmpty:
-    case GroupState::kDead: return answer(KafkaError::kUnknownMemberId);
+    case GroupState::kDead:
+      return answer(KafkaError::kUnknownMemberId);
     case GroupState::kPreparingRebalance:
       touch(members_.at(in.member_id), ctx.now);
       return answer(KafkaError::kRebalanceInProgress);

@@ -20,15 +20,15 @@ enum class GroupState : std::uint8_t {
   kPreparingRebalance,   ///< waiting for members to join
   kCompletingRebalance,  ///< waiting for the leader's assignment
   kStable,
-  kDead,                 ///< being deleted
+  kDead,  ///< being deleted
 };
 /// "Empty", "PreparingRebalance", …, as Kafka's tools show them.
 [[nodiscard]] const char* name(GroupState state);
 
 /// One consumer group under Kafka's classic protocol. Pure; lives in the GroupTable of its
-/// coordinator partition, which feeds it one input at a time. Members choose an assignor by vote, the
-/// first to join leads and assigns; the coordinator only carries metadata and assignments, and fences
-/// by generation, member id and instance id (KIP-62, 345, 394, 814).
+/// coordinator partition, which feeds it one input at a time. Members choose an assignor by vote,
+/// the first to join leads and assigns; the coordinator only carries metadata and assignments, and
+/// fences by generation, member id and instance id (KIP-62, 345, 394, 814).
 class Group {
  public:
   /// The inputs' surroundings: what is done goes to `out`, appends are numbered from `next_append`.
@@ -62,6 +62,7 @@ class Group {
   [[nodiscard]] std::int32_t generation() const { return generation_; }
   [[nodiscard]] const std::string& protocol_type() const { return protocol_type_; }
   [[nodiscard]] std::vector<OffsetEntry> offsets(const FetchOffsetsRequest& request) const;
+  void collect_topics(std::set<std::string>& topics) const;
   [[nodiscard]] GroupDescription describe() const;
   /// When the group next wants a tick; never() if not at all.
   [[nodiscard]] Instant deadline() const;

@@ -53,7 +53,8 @@ bool Group::accepts(const JoinRequest& in) const {
   const auto known = members_.find(in.member_id);
   const std::size_t others =
       member_bytes_ - (known != members_.end() ? known->second.bytes() : std::size_t{0});
-  if (bytes > options_->max_member_bytes || bytes > options_->max_group_bytes - others) return false;
+  if (bytes > options_->max_member_bytes || bytes > options_->max_group_bytes - others)
+    return false;
   const std::size_t most = options_->max_group_size;
   switch (state_) {
     case GroupState::kEmpty:
@@ -161,7 +162,8 @@ void Group::join_known(const JoinRequest& in, Context& ctx) {
       ctx.out.replies.push_back(
           Reply{in.token, refusal(KafkaError::kUnknownMemberId, in.member_id)});
       return;
-    case GroupState::kPreparingRebalance: return rejoin(member, in, ctx);
+    case GroupState::kPreparingRebalance:
+      return rejoin(member, in, ctx);
     case GroupState::kCompletingRebalance:
       if (!same) return rejoin(member, in, ctx);
       break;  // it did not hear the answer: say it again

@@ -30,8 +30,8 @@ void Group::commit(const CommitRequest& in, Context& ctx) {
   StoreOffsets pending{in.token, {}, {}};
   const KafkaError error = check_commit(in);
   std::vector<StoredRecord> records;
-  std::size_t room = options_->max_offsets_per_group -
-                     std::min(options_->max_offsets_per_group, offsets_.size());
+  std::size_t room =
+      options_->max_offsets_per_group - std::min(options_->max_offsets_per_group, offsets_.size());
   for (const CommitRequest::Partition& p : in.partitions) {
     KafkaError told = error;
     TopicPartition where{p.topic, p.partition};
@@ -115,6 +115,10 @@ void Group::topics_deleted(const std::vector<std::string>& topics, Context& ctx)
     forget_in_flight(where);
   }
   if (!records.empty()) append(std::move(records), StoreOther{}, ctx);
+}
+
+void Group::collect_topics(std::set<std::string>& topics) const {
+  for (const auto& [where, stored] : offsets_) topics.insert(where.first);
 }
 
 std::vector<OffsetEntry> Group::offsets(const FetchOffsetsRequest& request) const {

@@ -8,7 +8,9 @@
 namespace pyralog::group {
 namespace {
 
-Duration ms(std::int64_t count) { return std::chrono::milliseconds(count); }
+Duration ms(std::int64_t count) {
+  return std::chrono::milliseconds(count);
+}
 
 }  // namespace
 
@@ -19,9 +21,9 @@ std::int32_t Group::rebalance_timeout_ms() const {
 }
 
 std::size_t Group::joined() const {
-  return static_cast<std::size_t>(std::count_if(members_.begin(), members_.end(), [](const auto& m) {
-    return m.second.joining.has_value();
-  }));
+  return static_cast<std::size_t>(
+      std::count_if(members_.begin(), members_.end(),
+                    [](const auto& m) { return m.second.joining.has_value(); }));
 }
 
 /// Every member votes for the first of its protocols that all support; the leader breaks ties.
@@ -53,9 +55,11 @@ void Group::maybe_rebalance(Context& ctx) {
   switch (state_) {
     case GroupState::kEmpty:
     case GroupState::kStable:
-    case GroupState::kCompletingRebalance: return prepare_rebalance(ctx);
+    case GroupState::kCompletingRebalance:
+      return prepare_rebalance(ctx);
     case GroupState::kPreparingRebalance:
-    case GroupState::kDead: return;
+    case GroupState::kDead:
+      return;
   }
 }
 

@@ -40,9 +40,8 @@ bool same_ignoring_case(std::string_view a, std::string_view b) {
   const auto lower = [](char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   };
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [&](char x, char y) {
-           return lower(x) == lower(y);
-         });
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(),
+                                            [&](char x, char y) { return lower(x) == lower(y); });
 }
 
 }  // namespace
@@ -123,7 +122,8 @@ void GroupTable::take(const JoinRequest& in, const Now& now, Effects& out) {
       in.session_timeout_ms > options_->max_session_timeout_ms) {
     return answer(in, KafkaError::kInvalidSessionTimeout, out);
   }
-  if (in.rebalance_timeout_ms < 0 || !storable(in)) return answer(in, KafkaError::kInvalidRequest, out);
+  if (in.rebalance_timeout_ms < 0 || !storable(in))
+    return answer(in, KafkaError::kInvalidRequest, out);
   Group* group = find(in.group);
   if (group == nullptr) {
     if (!in.member_id.empty()) return answer(in, KafkaError::kUnknownMemberId, out);
@@ -208,6 +208,7 @@ void GroupTable::take(const DeleteRequest& in, const Now& now, Effects& out) {
 }
 
 void GroupTable::take(const TopicsDeleted& in, const Now& now, Effects& out) {
+  if (!loaded_) return;  // see topics()
   for (auto at = groups_.begin(); at != groups_.end();) {
     Group& group = *at->second;
     ++at;
@@ -312,6 +313,12 @@ GroupDescription GroupTable::describe(std::string_view name) const {
   description.error = KafkaError::kGroupIdNotFound;
   description.state = group::name(GroupState::kDead);
   return description;
+}
+
+std::set<std::string> GroupTable::topics() const {
+  std::set<std::string> all;
+  for (const auto& [name, group] : groups_) group->collect_topics(all);
+  return all;
 }
 
 ListGroupsResponse GroupTable::list(const std::vector<std::string>& states) const {

@@ -54,6 +54,9 @@ class GroupTable {
   /// `states` empty = all; compared without regard to case.
   [[nodiscard]] ListGroupsResponse list(const std::vector<std::string>& states) const;
   [[nodiscard]] std::size_t size() const { return groups_.size(); }
+  /// All topics that groups have offsets in. After `loaded`, feed TopicsDeleted for those that no
+  /// longer exist: what was deleted while nobody led, or while this was loading, is cleaned up so.
+  [[nodiscard]] std::set<std::string> topics() const;
 
  private:
   void take(const JoinRequest& in, const Now& now, Effects& out);

@@ -41,8 +41,8 @@ struct JoinRequest {
   std::string protocol_type;
   std::vector<Protocol> protocols;  ///< in order of preference
   std::int32_t session_timeout_ms = 0;
-  std::int32_t rebalance_timeout_ms = 0;    ///< version 0 has none: the session timeout
-  bool require_known_member_id = false;     ///< version ≥ 4 (KIP-394)
+  std::int32_t rebalance_timeout_ms = 0;      ///< version 0 has none: the session timeout
+  bool require_known_member_id = false;       ///< version ≥ 4 (KIP-394)
   bool supports_skipping_assignment = false;  ///< version ≥ 9 (KIP-814)
   /// The id to give if the member is new: client id (or instance id) + "-" + a random UUID.
   std::string new_member_id;
@@ -84,7 +84,8 @@ struct LeaveRequest {
 struct CommitRequest {
   Token token = 0;
   std::string group;
-  std::int32_t generation = -1;  ///< −1 with an empty member id: a consumer without group management
+  std::int32_t generation =
+      -1;  ///< −1 with an empty member id: a consumer without group management
   std::string member_id;
   std::optional<std::string> instance_id;
   struct Partition {

@@ -14,12 +14,12 @@ struct Options {
   std::int32_t max_session_timeout_ms = 1'800'000;
   std::int32_t initial_rebalance_delay_ms = 3'000;
   std::int32_t new_member_join_timeout_ms = 300'000;
-  std::size_t max_group_size = 10'000;  ///< members, pending ones included
+  std::size_t max_group_size = 10'000;            ///< members, pending ones included
   std::size_t offset_metadata_max_bytes = 4'096;  ///< at most 32,767
-  std::size_t max_groups = 100'000;             ///< per coordinator partition
+  std::size_t max_groups = 100'000;               ///< per coordinator partition
   std::size_t max_offsets_per_group = 200'000;
-  std::size_t max_member_bytes = 4u << 20;      ///< a member's protocols, and its assignment
-  std::size_t max_group_bytes = 64u << 20;      ///< protocols of all members
+  std::size_t max_member_bytes = 4u << 20;  ///< a member's protocols, and its assignment
+  std::size_t max_group_bytes = 64u << 20;  ///< protocols of all members
 };
 
 }  // namespace pyralog::group

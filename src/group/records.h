@@ -12,8 +12,8 @@
 
 namespace pyralog::group {
 
-/// The records of __consumer_offsets, in Kafka's own schemas: OffsetCommitKey 1, OffsetCommitValue 3,
-/// GroupMetadataKey 2, GroupMetadataValue 3; all older versions are read too.
+/// The records of __consumer_offsets in Kafka's own schemas: OffsetCommitKey 1, OffsetCommitValue
+/// 3, GroupMetadataKey 2, GroupMetadataValue 3; all older versions are read too.
 
 struct OffsetKey {
   std::string group;
@@ -62,7 +62,8 @@ struct GroupValue {
 [[nodiscard]] Bytes encode_value(const OffsetValue& value);
 [[nodiscard]] Bytes encode_value(const GroupValue& value);
 
-/// kUnsupported for a newer version, which a reader skips; kCorrupt for bytes that break the schema.
+/// kUnsupported for a newer version, which a reader skips; kCorrupt for bytes that break the
+/// schema.
 [[nodiscard]] Result<StoredKey> decode_key(ByteView bytes);
 [[nodiscard]] Result<OffsetValue> decode_offset_value(ByteView bytes);
 [[nodiscard]] Result<GroupValue> decode_group_value(ByteView bytes);
