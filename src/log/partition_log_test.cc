@@ -1,0 +1,450 @@
+#include "log/partition_log.h"
+
+#include <random>
+
+#include "log/log_test_util.h"
+
+namespace pyralog::log {
+namespace {
+
+using namespace test;
+using io::sim::Node;
+using io::sim::Simulator;
+
+std::size_t count_files(Node& node, std::string_view ending) {
+  std::size_t n = 0;
+  for (const std::string& path : node.disk().files()) n += path.ends_with(ending) ? 1 : 0;
+  return n;
+}
+
+TEST(PartitionLog, reads_whole_batches_within_limits) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), {})).value();
+    std::vector<Bytes> batches;
+    for (int i = 0; i < 100; ++i) {
+      batches.push_back(batch(i * 3, 1, 3, 1000 + i, 200));
+      const Appended done = (co_await append(*log, batches.back())).value();
+      EXPECT_EQ(done.first, Offset(i * 3));
+      EXPECT_EQ(done.end, Offset(i * 3 + 3));
+    }
+    EXPECT_EQ((co_await read_all(log, Offset(0))).value(), join(batches));
+    EXPECT_EQ((co_await read_all(log, Offset(0), 1)).value(), join(batches));
+    EXPECT_EQ((co_await read_all(log, Offset(100), 2500)).value(), join(batches, 33));
+    ReadResult r = (co_await log->read(Offset(4), {1, Offset(300), true})).value();
+    EXPECT_EQ(r.first, Offset(3));
+    EXPECT_EQ(r.next, Offset(6));
+    EXPECT_EQ(r.bytes, batches[1].size());
+    r = (co_await log->read(Offset(4), {1, Offset(300), false})).value();
+    EXPECT_TRUE(r.pieces.empty());
+    EXPECT_EQ(r.next, Offset(4));
+    r = (co_await log->read(Offset(0), {1u << 20, Offset(30), true})).value();
+    EXPECT_EQ(r.next, Offset(30));
+    r = (co_await log->read(Offset(0), {1u << 20, Offset(31), true})).value();
+    EXPECT_EQ(r.next, Offset(30));
+    r = (co_await log->read(Offset(300), {1u << 20, Offset(300), true})).value();
+    EXPECT_TRUE(r.pieces.empty());
+    EXPECT_EQ((co_await log->read(Offset(301), {1, Offset(400), true})).error().code,
+              Code::kOutOfRange);
+    co_await shard->abandon();
+  });
+}
+
+TEST(PartitionLog, refuses_what_does_not_continue_it) {
+  Simulator sim(2);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), {}, Offset(50))).value();
+    EXPECT_EQ(log->end_offset(), Offset(50));
+    (void)(co_await append(*log, batch(50, 4))).value();
+    for (const Bytes& wrong : {batch(50, 4), batch(52, 4), batch(51, 3), batch(51, 0)}) {
+      EXPECT_EQ((co_await append(*log, wrong)).error().code, Code::kInvalidArgument);
+    }
+    (void)(co_await append(*log, batch(51, 6, 4))).value();
+    EXPECT_EQ(log->epochs(), (std::vector<EpochStart>{{Epoch(4), Offset(50)}, {Epoch(6), Offset(51)}}));
+    EXPECT_EQ(log->epoch_end(Epoch(5)), (EpochStart{Epoch(4), Offset(51)}));
+    EXPECT_EQ(log->epoch_end(Epoch(9)), (EpochStart{Epoch(6), Offset(55)}));
+    EXPECT_EQ(log->epoch_end(Epoch(3)), (EpochStart{Epoch(0), Offset(50)}));
+    co_await shard->abandon();
+  });
+}
+
+
+/// Appends 60 batches, by size, time or hand in several segments; then damages and removes indexes.
+void roll_and_reopen(Node& node, const LogConfig& config, bool by_hand, bool clean) {
+  std::vector<Bytes> batches;
+  const LogConfig c = config;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), c)).value();
+    for (int i = 0; i < 60; ++i) {
+      batches.push_back(batch(i * 2, static_cast<std::uint32_t>(1 + i / 25), 2, 5000 + i * 10, 90));
+      (void)(co_await append(*log, batches.back())).value();
+      if (by_hand && i % 13 == 12) (co_await log->roll()).value();
+      co_await io::sleep_for(10ms);
+    }
+    (void)(co_await shard->sync(log)).value();
+    EXPECT_EQ(log->synced_end(), log->end_offset());
+    if (clean) {
+      (co_await shard->close()).value();
+    } else {
+      co_await shard->abandon();
+    }
+  });
+  EXPECT_GE(count_files(node, ".log"), 3u);
+  restart(node, false);
+  if (!clean) EXPECT_EQ(count_files(node, ".clean"), 0u);
+  for (const bool indexes : {true, false}) {
+    if (!indexes) {
+      node.run([&]() -> io::Task<void> {
+        io::Disk& disk = io::Shard::current().disk();
+        for (const std::string& path : node.disk().files()) {
+          if (path.ends_with("index")) (co_await disk.remove(path)).value();
+        }
+      });
+      EXPECT_EQ(count_files(node, "index"), 0u);
+    }
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), c)).value();
+      EXPECT_EQ(shard->stats().scanned_bytes == 0, clean);
+      EXPECT_EQ(log->end_offset(), Offset(120));
+      EXPECT_EQ(log->epochs().size(), 3u);
+      EXPECT_EQ(log->max_timestamp().timestamp, 5591);
+      for (const int from : {0, 1, 47, 119}) {
+        EXPECT_EQ((co_await read_all(log, Offset(from), 700)).value(),
+                  join(batches, static_cast<std::size_t>(from / 2)));
+      }
+      for (int i = 0; i < 60; ++i) {
+        const auto hit = (co_await log->find_timestamp(5000 + i * 10, Offset(120))).value();
+        EXPECT_TRUE(hit && hit->offset == Offset(i * 2)) << i;
+      }
+      EXPECT_FALSE((co_await log->find_timestamp(5592, Offset(120))).value());
+      co_await shard->abandon();
+    });
+  }
+}
+
+LogConfig small_segments() {
+  LogConfig c;
+  c.segment_bytes = 2000;
+  c.index_interval_bytes = 300;
+  return c;
+}
+
+TEST(PartitionLog, rolls_by_size_and_reads_the_same_without_indexes) {
+  for (const bool clean : {true, false}) {
+    Simulator sim(3);
+    roll_and_reopen(sim.add_node(quiet_disk()), small_segments(), false, clean);
+  }
+}
+
+TEST(PartitionLog, rolls_by_time_and_reads_the_same_without_indexes) {
+  LogConfig c;
+  c.segment_ms = 120;
+  Simulator sim(4);
+  roll_and_reopen(sim.add_node(quiet_disk()), c, false, false);
+}
+
+TEST(PartitionLog, rolls_by_hand_and_reads_the_same_without_indexes) {
+  Simulator sim(5);
+  roll_and_reopen(sim.add_node(quiet_disk()), {}, true, false);
+}
+
+TEST(PartitionLog, finds_timestamps_inside_compressed_batches) {
+  Simulator sim(6);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    for (const Durability durability : {Durability::kFsync, Durability::kMemory}) {
+      LogConfig config = small_segments();
+      config.durability = durability;
+      const PartitionId id = partition(durability == Durability::kMemory ? 2 : 1);
+      auto log = (co_await shard->open_log(id, config)).value();
+      const Codec codecs[] = {Codec::kNone, Codec::kGzip, Codec::kSnappy, Codec::kLz4, Codec::kZstd};
+      for (int i = 0; i < 50; ++i) {
+        // Later batches overlap earlier ones in time.
+        (void)(co_await append(*log, batch(i * 10, 1, 10, 1000 + i * 7, 30, codecs[i % 5]))).value();
+      }
+      for (std::int64_t ts = 990; ts < 1360; ++ts) {
+        std::int64_t want = -1;
+        for (std::int64_t o = 0; o < 500 && want < 0; ++o) {
+          if (1000 + o / 10 * 7 + o % 10 >= ts) want = o;
+        }
+        const auto hit = (co_await log->find_timestamp(ts, log->end_offset())).value();
+        EXPECT_EQ(hit ? hit->offset.value : -1, want) << ts;
+      }
+      EXPECT_FALSE((co_await log->find_timestamp(1009, Offset(3))).value());
+      EXPECT_EQ(log->max_timestamp().timestamp, 1352);
+    }
+    co_await shard->abandon();
+  });
+}
+
+TEST(PartitionLog, a_clean_start_opens_no_file) {
+  Simulator sim(7);
+  Node& node = sim.add_node(quiet_disk());
+  constexpr int kLogs = 50;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    for (int i = 0; i < kLogs; ++i) {
+      auto log = (co_await shard->open_log(partition(static_cast<std::uint8_t>(i)), {})).value();
+      (void)(co_await append(*log, batch(0))).value();
+    }
+    (co_await shard->close()).value();
+  });
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    const std::uint64_t before = node.disk().calls();
+    for (int i = 0; i < kLogs; ++i) {
+      auto log = (co_await shard->open_log(partition(static_cast<std::uint8_t>(i)), {})).value();
+      EXPECT_EQ(log->end_offset(), Offset(1));
+    }
+    EXPECT_EQ(node.disk().calls(), before);
+    auto log = shard->find(partition(3));
+    EXPECT_EQ((co_await read_all(log, Offset(0))).value(), batch(0));
+    EXPECT_EQ(count_files(node, ".clean"), 1u);
+    (void)(co_await append(*log, batch(1))).value();
+    EXPECT_EQ(count_files(node, ".clean"), 0u);
+    EXPECT_EQ((co_await read_all(log, Offset(0))).value(), join({batch(0), batch(1)}));
+    co_await shard->abandon();
+  });
+}
+
+TEST(PartitionLog, truncates_at_batch_boundaries_and_appends_again) {
+  for (const int cut : {0, 2, 30, 58, 60}) {
+    for (const bool crash : {false, true}) {
+      Simulator sim(8);
+      Node& node = sim.add_node(quiet_disk());
+      std::vector<Bytes> batches;
+      node.run([&]() -> io::Task<void> {
+        auto shard = (co_await open_shard()).value();
+        auto log = (co_await shard->open_log(partition(), small_segments())).value();
+        for (int i = 0; i < 30; ++i) {
+          batches.push_back(batch(i * 2, static_cast<std::uint32_t>(1 + i / 10), 2, 5000 - i, 90));
+          (void)(co_await append(*log, batches.back())).value();
+        }
+        (void)(co_await shard->sync(log)).value();
+        EXPECT_EQ((co_await log->truncate_to(Offset(31))).error().code, Code::kInvalidArgument);
+        EXPECT_EQ((co_await log->truncate_to(Offset(61))).error().code, Code::kInvalidArgument);
+        (co_await log->truncate_to(Offset(cut))).value();
+        batches.resize(static_cast<std::size_t>(cut) / 2);
+        EXPECT_EQ(log->end_offset(), Offset(cut));
+        if (crash) {
+          co_await shard->abandon();
+          co_return;
+        }
+        EXPECT_EQ((co_await read_all(log, Offset(0))).value(), join(batches));
+        batches.push_back(batch(cut, 9, 3));
+        (void)(co_await append(*log, batches.back())).value();
+        EXPECT_EQ((co_await read_all(log, Offset(0))).value(), join(batches));
+        (void)(co_await shard->sync(log)).value();
+        co_await shard->abandon();
+      });
+      restart(node, true);
+      node.run([&]() -> io::Task<void> {
+        auto shard = (co_await open_shard()).value();
+        auto opened = co_await shard->open_log(partition(), small_segments());
+        EXPECT_TRUE(opened.has_value()) << cut << " " << opened.error().message;
+        if (opened) EXPECT_EQ((co_await read_all(*opened, Offset(0))).value(), join(batches));
+        co_await shard->abandon();
+      });
+    }
+  }
+}
+
+TEST(PartitionLog, drops_whole_segments_below_an_offset) {
+  Simulator sim(9);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), small_segments())).value();
+    for (int i = 0; i < 60; ++i) (void)(co_await append(*log, batch(i, 1, 1, 7, 200))).value();
+    (co_await log->drop_segments_below(Offset(40))).value();
+    EXPECT_GT(log->start_offset(), Offset(20));
+    EXPECT_LE(log->start_offset(), Offset(40));
+    EXPECT_EQ((co_await log->read(Offset(0), {1, Offset(60), true})).error().code,
+              Code::kOutOfRange);
+    co_await shard->abandon();
+  });
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), small_segments())).value();
+    EXPECT_GT(log->start_offset(), Offset(20));
+    EXPECT_EQ(log->end_offset(), Offset(60));
+    EXPECT_TRUE((co_await read_all(log, log->start_offset())).has_value());
+    co_await shard->abandon();
+  });
+}
+
+TEST(PartitionLog, memory_logs_write_no_files_and_keep_to_their_budget) {
+  Simulator sim(10);
+  Node& node = sim.add_node(quiet_disk());
+  LogConfig config;
+  config.durability = Durability::kMemory;
+  config.memory_bytes = 5000;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), config, Offset(7))).value();
+    std::vector<Bytes> batches;
+    for (int i = 0; i < 100; ++i) {
+      batches.push_back(batch(7 + i, 1, 1, 1000, 200));
+      (void)(co_await append(*log, batches.back())).value();
+      EXPECT_LE(log->size_bytes(), 5000u);
+    }
+    EXPECT_EQ((co_await shard->sync(log)).value(), Offset(107));
+    const Offset start = log->start_offset();
+    EXPECT_GT(start, Offset(80));
+    const std::size_t kept = static_cast<std::size_t>(start.value - 7);
+    EXPECT_EQ((co_await read_all(log, start, 600)).value(), join(batches, kept));
+    (co_await log->truncate_to(Offset(105))).value();
+    EXPECT_EQ(log->end_offset(), Offset(105));
+    EXPECT_EQ(count_files(node, ".log"), 0u);
+    (co_await shard->close()).value();
+  });
+  restart(node, false);
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), config)).value();
+    EXPECT_EQ(log->start_offset(), Offset(105));
+    EXPECT_EQ(log->end_offset(), Offset(105));
+    co_await shard->abandon();
+  });
+}
+
+TEST(PartitionLog, deletes_its_files_and_starts_anew) {
+  Simulator sim(11);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), {})).value();
+    (void)(co_await append(*log, batch(0))).value();
+    (void)(co_await shard->sync(log)).value();
+    (co_await shard->delete_log(partition())).value();
+    EXPECT_FALSE((co_await append(*log, batch(1))).has_value());
+    EXPECT_EQ(count_files(node, ".log"), 0u);
+    co_await shard->abandon();
+  });
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), {})).value();
+    EXPECT_EQ(log->end_offset(), Offset(0));
+    co_await shard->abandon();
+  });
+}
+
+TEST(PartitionLog, knows_its_end_at_a_time_of_the_server) {
+  Simulator sim(12);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), small_segments())).value();
+    std::vector<std::int64_t> at;
+    for (int i = 0; i < 40; ++i) {
+      at.push_back(io::Shard::current().wall().ms);
+      (void)(co_await append(*log, batch(i, 1, 1, 7, 200))).value();
+      co_await io::sleep_for(50ms);
+    }
+    for (int i = 1; i < 40; ++i) {
+      const std::int64_t before = at[static_cast<std::size_t>(i)] - 1;
+      EXPECT_EQ((co_await log->end_offset_at(WallMs{before})).value(), Offset(i));
+    }
+    EXPECT_EQ((co_await log->end_offset_at(WallMs{at[0] - 1})).value(), Offset(0));
+    co_await shard->abandon();
+  });
+}
+
+TEST(PartitionLog, shares_group_commits) {
+  Simulator sim(13);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    std::vector<std::shared_ptr<PartitionLog>> logs;
+    for (int i = 0; i < 10; ++i) {
+      logs.push_back((co_await shard->open_log(partition(static_cast<std::uint8_t>(i)), {})).value());
+      (void)(co_await append(*logs.back(), batch(0))).value();
+    }
+    io::TaskGroup group;
+    for (auto& log : logs) {
+      group.spawn([](ShardLogs& s, std::shared_ptr<PartitionLog> l) -> io::Task<void> {
+        EXPECT_EQ((co_await s.sync(l)).value(), Offset(1));
+      }(*shard, log));
+    }
+    co_await group.join();
+    EXPECT_EQ(shard->stats().syncs, 1u);
+    co_await shard->abandon();
+  });
+}
+
+/// Random appends, reads, rolls, cuts, syncs, stops: the log holds what an array of batches holds.
+void random_life(std::uint64_t seed) {
+  Simulator sim(seed);
+  Node& node = sim.add_node();
+  std::mt19937_64 rng(seed);
+  const auto draw = [&](std::uint64_t n) { return static_cast<int>(rng() % n); };
+  std::vector<Bytes> batches;
+  std::vector<std::int64_t> bases;
+  std::int64_t end = 0;
+  std::uint32_t epoch = 1;
+  LogConfig config = small_segments();
+  config.segment_bytes = 500 + static_cast<std::uint64_t>(draw(4000));
+  for (int life = 0; life < 4; ++life) {
+    const bool clean = draw(2) == 0;
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), config)).value();
+      EXPECT_EQ(log->end_offset(), Offset(end));
+      for (int step = 0; step < 60; ++step) {
+        const int what = draw(12);
+        if (what < 6) {
+          if (draw(10) == 0) ++epoch;
+          const int records = 1 + draw(5);
+          batches.push_back(batch(end, epoch, records, 1000 + draw(1000),
+                                  static_cast<std::size_t>(draw(400))));
+          bases.push_back(end);
+          end += records;
+          (void)(co_await append(*log, batches.back())).value();
+        } else if (what < 9 && end > 0) {
+          const auto i = static_cast<std::size_t>(draw(batches.size()));
+          const auto step_bytes = static_cast<std::uint64_t>(1 + draw(2000));
+          EXPECT_EQ((co_await read_all(log, Offset(bases[i]), step_bytes)).value(),
+                    join(batches, i));
+        } else if (what == 9) {
+          (co_await log->roll()).value();
+        } else if (what == 10) {
+          (void)(co_await shard->sync(log)).value();
+        } else if (!batches.empty() && draw(4) == 0) {
+          const auto i = static_cast<std::size_t>(draw(batches.size()));
+          end = bases[i];
+          batches.resize(i);
+          bases.resize(i);
+          (co_await log->truncate_to(Offset(end))).value();
+        }
+      }
+      EXPECT_EQ((co_await read_all(log, Offset(0))).value(), join(batches));
+      if (clean) {
+        (co_await shard->close()).value();
+      } else {
+        co_await shard->abandon();
+      }
+    });
+    restart(node, clean && draw(2) == 0);
+  }
+}
+
+TEST(PartitionLog, behaves_like_an_array_of_batches) {
+  for (std::uint64_t seed = 1; seed <= 30; ++seed) {
+    SCOPED_TRACE(seed);
+    random_life(seed);
+    if (testing::Test::HasFailure()) break;
+  }
+}
+
+}  // namespace
+}  // namespace pyralog::log
