@@ -75,8 +75,8 @@ class Context:
         self.members.append(member)
         options.setdefault("reset", "earliest")
         options.setdefault("commit", "each")
-        member.call("join", timeout=self.left(), group=group, topics=list(topics),
-                    session_timeout_ms=self.limits["session_timeout_ms"], **options)
+        options.setdefault("session_timeout_ms", self.limits["session_timeout_ms"])
+        member.call("join", timeout=self.left(), group=group, topics=list(topics), **options)
         return member
 
     def produce(self, topic, records, client=None, **options):
@@ -355,18 +355,19 @@ def group_member_killed(ctx, step):
 
 def static_members(ctx, _):
     topic, group = ctx.topic(partitions=4), ctx.named("g")
-    first = ctx.member(group, [topic], instance_id="pharaoh")
-    second = ctx.member(group, [topic], instance_id="scribe")
+    patient = {"session_timeout_ms": 30_000}  # the restart must come before it, on any machine
+    first = ctx.member(group, [topic], instance_id="pharaoh", **patient)
+    second = ctx.member(group, [topic], instance_id="scribe", **patient)
     await_covered(ctx, [first, second], all_of(topic, 4))
     held = second.assignment()
     changes = len([e for e in first.events if e["event"] == "assigned"])
     second.signal(signal.SIGKILL)
-    back = ctx.member(group, [topic], instance_id="scribe")
+    back = ctx.member(group, [topic], instance_id="scribe", **patient)
     back.until(lambda _: back.assignment() == held, "the same partitions after a restart",
                ctx.left())
     expect_equal(len([e for e in first.events if e["event"] == "assigned"]), changes,
                  "rebalances of the other member")
-    usurper = ctx.member(group, [topic], instance_id="scribe")
+    usurper = ctx.member(group, [topic], instance_id="scribe", **patient)
     usurper.until(lambda _: usurper.assignment() == held, "the partitions of the fenced member",
                   ctx.left())
     if "fenced_event" in ctx.lacks:
