@@ -57,6 +57,9 @@ io::Task<void> FakeBroker::run(std::list<std::unique_ptr<io::Stream>>::iterator 
     if (chosen.kind == Fault::Kind::kCutBefore) break;
     auto reply = answer(*request, chosen);
     PYRALOG_ASSERT(reply.has_value());
+    if (const Duration delay = std::exchange(delay_, Duration(0)); delay.count() > 0) {
+      co_await io::sleep_for(delay);
+    }
     if (chosen.kind == Fault::Kind::kSwallow) break;
     if (chosen.kind == Fault::Kind::kSilence || reply->empty()) continue;
     std::vector<io::Piece> pieces;
@@ -225,6 +228,7 @@ Result<Bytes> FakeBroker::fetch(const kafka::RequestFrame& request, std::int16_t
                                        request.body, request.header.request_api_version));
   kafka::FetchResponse response;
   std::list<Bytes> kept;
+  bool nothing = true;
   for (const auto& topic : asked.topics) {
     kafka::FetchResponse::Topic into;
     into.topic = topic.topic;
@@ -247,10 +251,12 @@ Result<Bytes> FakeBroker::fetch(const kafka::RequestFrame& request, std::int16_t
         if (records.size() >= static_cast<std::size_t>(wanted.partition_max_bytes)) break;
       }
       result.records = kafka::Records::of(records);
+      nothing = nothing && records.empty() && result.error_code == 0;
       into.partitions.push_back(std::move(result));
     }
     response.responses.push_back(std::move(into));
   }
+  if (nothing) delay_ = std::chrono::milliseconds(asked.max_wait_ms);
   return finish(request, response);
 }
 

@@ -100,6 +100,7 @@ class FakeBroker {
   std::unique_ptr<io::Listener> listener_;
   std::list<std::unique_ptr<io::Stream>> streams_;
   io::TaskGroup tasks_;
+  Duration delay_{0};  ///< before the answer: a fetch that found nothing waits
   bool stopping_ = false;
 };
 

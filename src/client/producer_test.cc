@@ -4,56 +4,22 @@
 #include <gtest/gtest.h>
 
 #include "base/hash.h"
-#include "client/fake_broker.h"
-#include "io/sim/sim_net.h"
-#include "io/sim/simulator.h"
+#include "client/testing.h"
 
 namespace pyralog::client {
 namespace {
 
-using testing::FakeBroker;
 using testing::Fault;
 using wire::kafka::ApiKey;
 
-/// A broker on one simulated machine, the client on another.
-class ProducerTest : public ::testing::Test {
+class ProducerTest : public testing::ClientTest {
  protected:
-  explicit ProducerTest(std::uint64_t seed = 1) : sim_(seed), broker_("10.0.0.1", 9092) {
-    sim_.add_node();
-    sim_.add_node();
-    broker_.add_topic("t", 3);
-    sim_.node(0).spawn([this]() -> io::Task<void> { co_await broker_.serve(); });
-  }
-  ~ProducerTest() override {
-    sim_.node(0).run([this]() -> io::Task<int> {
-      broker_.stop();
-      co_return 0;
-    });
-    sim_.run_for(1s);
-  }
-  /// Runs `body` on the client's machine with an open cluster.
-  void with_cluster(std::function<io::Task<void>(Cluster&)> body) {
-    const int done = sim_.node(1).run([&]() -> io::Task<int> {
-      ClusterOptions options;
-      options.bootstrap = {{"10.0.0.1", 9092}};
-      options.request_timeout = 5s;
-      Cluster cluster(options);
-      co_await body(cluster);
-      co_await cluster.close();
-      co_return 1;
-    });
-    EXPECT_EQ(done, 1);
-  }
+  explicit ProducerTest(std::uint64_t seed = 1) : ClientTest(seed) {}
   static ProducerRecord record(std::string value, std::optional<std::int32_t> partition = 0) {
     ProducerRecord made;
     made.topic = "t";
     made.partition = partition;
     made.value = Bytes(value.begin(), value.end());
-    return made;
-  }
-  static std::vector<std::string> numbers(int count) {
-    std::vector<std::string> made;
-    for (int i = 0; i < count; ++i) made.push_back(std::to_string(i));
     return made;
   }
   /// Sends 0 … count−1 to partition 0 in small batches; returns the offsets that were told.
@@ -75,8 +41,6 @@ class ProducerTest : public ::testing::Test {
     });
     return offsets;
   }
-  io::sim::Simulator sim_;
-  FakeBroker broker_;
   std::string last_error_;
 };
 

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "client/cluster.h"
+#include "client/membership.h"
+
+namespace pyralog::client {
+
+struct NewTopic {
+  std::string name;
+  std::int32_t partitions = -1;          ///< −1 = the server's default
+  std::int16_t replication_factor = -1;  ///< −1 = the server's default
+  std::vector<std::pair<std::string, std::string>> config;
+};
+
+struct ConfigEntry {
+  std::string name;
+  std::optional<std::string> value;
+  std::int8_t source = -1;  ///< Kafka's number: 1 the topic itself, 4 and 5 defaults
+  bool is_default = true;
+};
+
+struct GroupListing {
+  std::string group;
+  std::string protocol_type;
+  std::string state;
+};
+
+struct GroupMember {
+  std::string member_id;
+  std::optional<std::string> instance_id;
+  std::string client_id;
+  std::string host;
+  std::vector<TopicPartition> assigned;
+};
+struct GroupDescription {
+  std::string group;
+  std::string state;
+  std::string protocol_type;
+  std::string protocol;
+  std::vector<GroupMember> members;
+  Offsets offsets;  ///< committed
+};
+
+/// Administration. Each call goes on trying until `deadline` where an error may pass. One shard.
+class Admin {
+ public:
+  explicit Admin(Cluster& cluster) : cluster_(cluster) {}
+  [[nodiscard]] io::Task<Result<void>> create_topic(NewTopic topic, Instant deadline);
+  /// The first error, after all have been tried.
+  [[nodiscard]] io::Task<Result<void>> delete_topics(std::vector<std::string> names,
+                                                     Instant deadline);
+  [[nodiscard]] io::Task<Result<void>> grow_topic(std::string name, std::int32_t partitions,
+                                                  Instant deadline);
+  [[nodiscard]] io::Task<Result<std::vector<ConfigEntry>>> topic_config(std::string name,
+                                                                        Instant deadline);
+  /// nullopt puts a setting back to its default.
+  [[nodiscard]] io::Task<Result<void>> alter_topic_config(
+      std::string name, std::vector<std::pair<std::string, std::optional<std::string>>> changes,
+      Instant deadline);
+  /// The groups of all servers, by name.
+  [[nodiscard]] io::Task<Result<std::vector<GroupListing>>> list_groups(Instant deadline);
+  /// kNotFound if there is no such group.
+  [[nodiscard]] io::Task<Result<GroupDescription>> describe_group(std::string group,
+                                                                  Instant deadline);
+
+ private:
+  [[nodiscard]] io::Task<Result<Offsets>> group_offsets(std::string group, Instant deadline);
+  Cluster& cluster_;
+};
+
+}  // namespace pyralog::client
