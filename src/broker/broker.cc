@@ -1,0 +1,181 @@
+#include "broker/broker.h"
+
+#include <algorithm>
+
+#include "observe/log.h"
+
+namespace pyralog::broker {
+
+Broker::Broker(io::Shards shards, Options options)
+    : shards_(std::move(shards)), options_(std::move(options)) {
+  for (unsigned s = 0; s < shards_.size(); ++s) {
+    states_.push_back(std::make_unique<ShardState>(options_, s, shards_.size()));
+  }
+}
+
+Broker::~Broker() = default;
+
+CatalogPtr Broker::catalog() const {
+  return states_[io::Shard::current().index()]->partitions.catalog();
+}
+
+std::expected<PartitionId, KafkaError> Broker::resolve(const PartitionRef& target) const {
+  const catalog::TopicPtr topic = catalog()->topic(target.topic);
+  if (topic == nullptr || target.partition < 0 ||
+      static_cast<std::size_t>(target.partition) >= topic->partitions.size()) {
+    return std::unexpected(KafkaError::kUnknownTopicOrPartition);
+  }
+  return PartitionId{topic->id, PartitionIndex(target.partition)};
+}
+
+io::Task<Result<void>> Broker::remove_orphans(const catalog::Catalog& catalog) {
+  io::Disk& disk = io::Shard::current().disk();
+  PYRALOG_CO_ASSIGN(const auto entries, co_await disk.list(options_.data_dir));
+  for (const auto& entry : entries) {
+    if (!entry.is_directory) continue;
+    const auto id = parse_partition_id(entry.name);
+    if (!id || catalog.partition(*id) != nullptr || !catalog.was_deleted(id->topic)) continue;
+    PYRALOG_CO_TRY(co_await disk.remove_tree(options_.data_dir + "/" + entry.name));
+  }
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
+  cluster_ = &cluster;
+  node_ = cluster.node();
+  io::Disk& disk = io::Shard::current().disk();
+  PYRALOG_CO_TRY(co_await remove_orphans(*cluster.catalog()));
+  PYRALOG_CO_ASSIGN(auto evidence, co_await log::Evidence::load(disk, options_.data_dir));
+  std::vector<std::string> skipped;
+  PYRALOG_CO_ASSIGN(auto known, co_await replica::load_producer_snapshots(
+                                    disk, options_.data_dir, skipped));
+  for (const auto& each : skipped) {
+    observe::log_warn("broker.producer_snapshot_skipped", {{"file", each}});
+  }
+  const auto snapshots =
+      std::make_shared<const replica::ProducerSnapshots>(std::move(known));
+  const CatalogPtr recovered = cluster.catalog();
+  std::vector<Result<void>> opened(shards_.size());
+  std::vector<std::vector<cluster::LedPartition>> led(shards_.size());
+  Groups everybody(shards_.size(), {0});
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    ShardState& state = *states_[s];
+    opened[s] = co_await state.partitions.open(recovered, evidence, snapshots,
+                                               cluster.new_os_boot());
+    led[s] = state.partitions.led();
+  });
+  std::vector<cluster::LedPartition> all;
+  for (unsigned s = 0; s < shards_.size(); ++s) {
+    started_ = true;
+    PYRALOG_CO_TRY(opened[s]);
+    std::ranges::move(led[s], std::back_inserter(all));
+  }
+  PYRALOG_CO_ASSIGN(const CatalogPtr active,
+                    co_await cluster.activate(std::move(all), io::Shard::current().wall()));
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    ShardState& state = *states_[s];
+    state.partitions.on_partition(
+        [&state](const PartitionId& id, const catalog::Topic& topic, bool leads) {
+          if (topic.name != "__consumer_offsets") return;
+          if (leads) state.groups.add(id, state.partitions.find(id)->replica);
+        });
+    state.partitions.lead(active);
+    state.background.spawn(snapshot_loop(state));
+    co_return;
+  });
+  cluster.metadata().on_change(
+      [this](CatalogPtr changed) { return distribute(std::move(changed)); });
+  co_return Result<void>{};
+}
+
+io::Task<void> Broker::distribute(CatalogPtr changed) {
+  const Groups everybody(shards_.size(), {0});
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    ShardState& state = *states_[s];
+    // Offsets of topics that are gone go too, and coordinators before their partitions.
+    const CatalogPtr before = state.partitions.catalog();
+    std::vector<std::string> deleted;
+    for (const auto& topic : before->topics()) {
+      if (changed->topic(topic->id) != nullptr) continue;
+      deleted.push_back(topic->name);
+      for (const auto& partition : topic->partitions) {
+        co_await state.groups.remove({topic->id, partition->index});
+      }
+    }
+    co_await state.partitions.apply(changed);
+    if (deleted.empty()) co_return;
+    for (const auto& [id, host] : state.groups.all()) host->tell(group::TopicsDeleted{deleted});
+  });
+}
+
+io::Task<void> Broker::snapshot_loop(ShardState& state) {
+  while (!state.stopping) {
+    const Instant next = io::Shard::current().now() + options_.producer_snapshot_interval;
+    if (co_await state.stop_wanted.wait(next)) break;
+    auto written = co_await state.partitions.write_snapshots();
+    if (!written) {
+      observe::log_warn("broker.producer_snapshot_failed", {{"reason", written.error().message}});
+    }
+  }
+}
+
+io::Task<void> Broker::drain() {
+  const Groups everybody(shards_.size(), {0});
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    states_[s]->draining = true;
+    co_return;
+  });
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    ShardState& state = *states_[s];
+    for (const auto& [id, hosted] : state.partitions.hosted()) {
+      if (hosted.replica != nullptr) hosted.replica->wake_watchers();
+    }
+    co_await state.groups.stop();
+  });
+}
+
+io::Task<Result<void>> Broker::stop() {
+  if (!started_) co_return Result<void>{};
+  started_ = false;
+  if (cluster_ != nullptr) cluster_->metadata().on_change(nullptr);
+  std::vector<Result<void>> closed(shards_.size());
+  const Groups everybody(shards_.size(), {0});
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    ShardState& state = *states_[s];
+    state.stopping = true;
+    state.stop_wanted.wake_all();
+    co_await state.groups.stop();
+    co_await state.background.join();
+    closed[s] = co_await state.partitions.close();
+  });
+  for (auto& each : closed) PYRALOG_CO_TRY(each);
+  co_return Result<void>{};
+}
+
+io::Task<std::vector<PartitionStatus>> Broker::status() {
+  std::vector<std::vector<PartitionStatus>> parts(shards_.size());
+  const Groups everybody(shards_.size(), {0});
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    for (const auto& [id, hosted] : states_[s]->partitions.hosted()) {
+      PartitionStatus out;
+      out.name = hosted.name;
+      if (hosted.failed) out.offline = hosted.failed->message;
+      if (const auto& replica = hosted.replica) {
+        out.epoch = replica->epoch().value;
+        out.log_start = replica->log_start().value;
+        out.high_watermark = replica->high_watermark().value;
+        out.log_end = replica->log_end().value;
+        out.bytes = replica->log().size_bytes();
+        if (replica->offline()) out.offline = replica->offline()->message;
+      }
+      parts[s].push_back(std::move(out));
+    }
+    co_return;
+  });
+  std::vector<PartitionStatus> all;
+  for (auto& part : parts) std::ranges::move(part, std::back_inserter(all));
+  std::ranges::sort(all, {}, &PartitionStatus::name);
+  co_return all;
+}
+
+}  // namespace pyralog::broker

@@ -1,0 +1,228 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "broker/group_host.h"
+#include "broker/options.h"
+#include "broker/shard_broker.h"
+#include "catalog/plan.h"
+#include "cluster/cluster.h"
+#include "io/net.h"
+#include "io/shard.h"
+#include "producer/producer_id_block.h"
+#include "replica/replica.h"
+
+namespace pyralog::broker {
+
+/// A partition that a client names.
+struct PartitionRef {
+  std::string topic;
+  std::int32_t partition = -1;
+};
+
+struct ProduceItem {
+  PartitionRef target;
+  std::shared_ptr<void> owner;  ///< keeps the bytes alive
+  MutableBytes records;         ///< what the client sent: one record batch
+};
+struct ProduceOutcome {
+  KafkaError error = KafkaError::kNone;
+  std::string message;
+  std::int64_t base_offset = -1;
+  std::int64_t append_time_ms = -1;
+  std::int64_t log_start = -1;
+};
+
+struct FetchItem {
+  PartitionRef target;
+  std::int32_t leader_epoch = -1;  ///< that the client believes in; −1 = it does not say
+  std::int64_t offset = 0;
+  std::int32_t last_fetched_epoch = -1;  ///< of the record before `offset`; −1 = it does not say
+  std::int64_t max_bytes = 0;
+};
+struct FetchOutcome {
+  KafkaError error = KafkaError::kNone;
+  std::int64_t high_watermark = -1;
+  std::int64_t last_stable = -1;
+  std::int64_t log_start = -1;
+  std::vector<io::Piece> records;
+  std::uint64_t bytes = 0;
+  /// Where the client's log parts from ours, if it does.
+  std::optional<EpochStart> diverging;
+};
+struct FetchBounds {
+  std::uint64_t min_bytes = 1;
+  std::uint64_t max_bytes = 50u << 20;
+  Instant deadline;
+};
+
+struct OffsetQuery {
+  PartitionRef target;
+  std::int32_t leader_epoch = -1;
+  std::int64_t timestamp = -1;  ///< −1 latest, −2 earliest, −3 greatest timestamp, −4 local earliest
+};
+struct OffsetAnswer {
+  KafkaError error = KafkaError::kNone;
+  std::int64_t timestamp = -1;
+  std::int64_t offset = -1;
+  std::int32_t leader_epoch = -1;
+};
+
+struct EpochQuery {
+  PartitionRef target;
+  std::int32_t current_leader_epoch = -1;
+  std::int32_t leader_epoch = -1;
+};
+struct EpochAnswer {
+  KafkaError error = KafkaError::kNone;
+  std::int32_t leader_epoch = -1;
+  std::int64_t end_offset = -1;
+};
+
+struct AdminOutcome {
+  KafkaError error = KafkaError::kNone;
+  std::string message;
+};
+
+struct PartitionStatus {
+  std::string name;
+  std::uint32_t epoch = 0;
+  std::int64_t log_start = 0;
+  std::int64_t high_watermark = 0;
+  std::int64_t log_end = 0;
+  std::uint64_t bytes = 0;
+  std::string offline;  ///< reason; empty = online
+};
+
+/// One node's API: what every door calls. Callable on any shard; hops to the shards that own the
+/// partitions and comes back to the caller's. One per node.
+class Broker {
+ public:
+  Broker(io::Shards shards, Options options);
+  ~Broker();
+
+  /// Recovers all partitions and leads them in new epochs. Called on shard 0; `cluster` lives there
+  /// and outlives the broker.
+  [[nodiscard]] io::Task<Result<void>> start(cluster::Cluster& cluster);
+  /// Answers at once whoever waits for data or for a group; writes go on. Called on shard 0.
+  [[nodiscard]] io::Task<void> drain();
+  /// Ends everything, makes all of it durable, marks a clean end. Called on shard 0.
+  [[nodiscard]] io::Task<Result<void>> stop();
+
+  /// What exists, as of the last change that has reached this shard.
+  [[nodiscard]] CatalogPtr catalog() const;
+  [[nodiscard]] NodeId node() const { return node_; }
+  [[nodiscard]] const Options& options() const { return options_; }
+
+  /// Appends; outcomes in the order of the items. Dispatched before the first suspension, so calls
+  /// made one after the other on one shard keep their order per partition.
+  [[nodiscard]] io::Task<std::vector<ProduceOutcome>> produce(std::vector<ProduceItem> items,
+                                                              Acks acks, Duration timeout);
+  /// Reads; waits until min_bytes are there or the deadline has come. Nothing is held meanwhile.
+  [[nodiscard]] io::Task<std::vector<FetchOutcome>> fetch(std::vector<FetchItem> items,
+                                                          FetchBounds bounds);
+  [[nodiscard]] io::Task<std::vector<OffsetAnswer>> list_offsets(std::vector<OffsetQuery> queries);
+  [[nodiscard]] io::Task<std::vector<EpochAnswer>> epoch_ends(std::vector<EpochQuery> queries);
+  /// The producers that a partition knows; kUnknownTopicOrPartition.
+  [[nodiscard]] io::Task<std::expected<std::vector<producer::ActiveProducer>, KafkaError>> producers(
+      PartitionRef target);
+
+  [[nodiscard]] io::Task<AdminOutcome> create_topic(catalog::CreateTopic request,
+                                                    bool validate_only);
+  [[nodiscard]] io::Task<AdminOutcome> delete_topic(std::string name);
+  [[nodiscard]] io::Task<AdminOutcome> create_partitions(catalog::CreatePartitions request,
+                                                         bool validate_only);
+  [[nodiscard]] io::Task<AdminOutcome> alter_topic(std::string name,
+                                                   std::vector<catalog::AlterSetting> changes,
+                                                   bool validate_only);
+  [[nodiscard]] io::Task<AdminOutcome> replace_topic_settings(std::string name,
+                                                              catalog::SettingChanges settings,
+                                                              bool validate_only);
+  [[nodiscard]] io::Task<AdminOutcome> alter_defaults(std::vector<catalog::AlterSetting> changes,
+                                                      bool validate_only);
+  /// A producer id that nobody has had.
+  [[nodiscard]] io::Task<Result<std::int64_t>> new_producer_id();
+
+  /// The coordinator of a group: makes __consumer_offsets if need be.
+  [[nodiscard]] io::Task<AdminOutcome> ensure_offsets_topic();
+  /// Runs `call(host)` on the shard that coordinates `group`; kNotCoordinator or
+  /// kCoordinatorNotAvailable if there is none.
+  template <typename F>
+  auto with_group(const std::string& group, F call)
+      -> io::Task<std::expected<typename GroupCallResult<F>::type, KafkaError>> {
+    using R = std::expected<typename GroupCallResult<F>::type, KafkaError>;
+    const auto id = group_partition(group);
+    if (!id) co_return R(std::unexpected(id.error()));
+    const unsigned shard = ShardBroker::shard_of(*id, shards_.size());
+    co_return co_await io::on(*shards_[shard], [this, shard, id = *id, &call]() -> io::Task<R> {
+      const std::shared_ptr<GroupHost> host = states_[shard]->groups.find(id);
+      if (host == nullptr) co_return R(std::unexpected(KafkaError::kNotCoordinator));
+      co_return R(co_await call(*host));
+    });
+  }
+  /// All groups of this node.
+  [[nodiscard]] io::Task<group::ListGroupsResponse> list_groups(std::vector<std::string> states);
+
+  [[nodiscard]] io::Task<std::vector<PartitionStatus>> status();
+
+ private:
+  /// What a shard has of the broker; touched by that shard only.
+  struct ShardState {
+    ShardState(const Options& options, unsigned index, std::size_t shards)
+        : partitions(options, index, shards), groups(options) {}
+    ShardBroker partitions;
+    GroupHosts groups;
+    producer::ProducerIdBlock producer_ids;
+    io::Turn producer_ids_turn;
+    bool draining = false;
+    bool stopping = false;
+    io::WaitList stop_wanted;
+    io::TaskGroup background;
+  };
+  using Groups = std::vector<std::vector<std::size_t>>;  ///< shard → indices of items
+
+  [[nodiscard]] ShardState& local() const { return *states_[io::Shard::current().index()]; }
+  [[nodiscard]] std::expected<PartitionId, KafkaError> resolve(const PartitionRef& target) const;
+  [[nodiscard]] std::expected<PartitionId, KafkaError> group_partition(const std::string& group) const;
+  /// Runs `work(shard index, item indices)` on every shard that has items; waits for all.
+  template <typename Work>
+  io::Task<void> scatter(Groups groups, Work work);
+
+  [[nodiscard]] ProduceOutcome check(const ProduceItem& item, Acks acks, PartitionId& id,
+                                     BatchHeader& header) const;
+  io::Task<ProduceOutcome> produce_one(unsigned shard, PartitionId id, replica::NewBatch batch,
+                                       Acks acks, Instant deadline);
+  io::Task<FetchOutcome> fetch_one(unsigned shard, PartitionId id, const FetchItem& item,
+                                   std::uint64_t max_bytes, bool min_one);
+  io::Task<void> fetch_pass(const std::vector<FetchItem>& items, const FetchBounds& bounds,
+                            std::vector<FetchOutcome>& out);
+  io::Task<OffsetAnswer> offset_one(unsigned shard, PartitionId id, const OffsetQuery& query);
+  io::Task<void> distribute(CatalogPtr catalog);
+  io::Task<Result<void>> remove_orphans(const catalog::Catalog& catalog);
+  io::Task<AdminOutcome> propose(cluster::MetadataLog::Plan plan);
+  io::Task<void> snapshot_loop(ShardState& state);
+
+  io::Shards shards_;
+  Options options_;
+  NodeId node_{1};
+  cluster::Cluster* cluster_ = nullptr;  ///< shard 0
+  std::vector<std::unique_ptr<ShardState>> states_;
+  bool started_ = false;
+};
+
+template <typename Work>
+io::Task<void> Broker::scatter(Groups groups, Work work) {
+  io::TaskGroup running;
+  for (unsigned s = 0; s < groups.size(); ++s) {
+    if (groups[s].empty()) continue;
+    running.spawn(io::on(*shards_[s], [&work, s, &items = groups[s]] { return work(s, items); }));
+  }
+  co_await running.join();
+}
+
+}  // namespace pyralog::broker

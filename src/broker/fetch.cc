@@ -1,0 +1,308 @@
+#include <algorithm>
+#include <atomic>
+
+#include "broker/broker.h"
+#include "observe/log.h"
+
+namespace pyralog::broker {
+
+namespace {
+
+/// Carries "there is more to read" from any shard to the one where a fetch waits; the first word is
+/// enough.
+class FetchWaiter : public replica::DataWatcher, public std::enable_shared_from_this<FetchWaiter> {
+ public:
+  explicit FetchWaiter(io::Shard& home) : home_(home) {}
+  void data_available() override {
+    if (told_.exchange(true)) return;
+    home_.post([self = shared_from_this()] {
+      self->woken_ = true;
+      self->list_.wake_all();
+    });
+  }
+  /// On the home shard; false at the deadline.
+  io::Task<bool> wait(Instant deadline) {
+    while (!woken_) {
+      if (!co_await list_.wait(deadline)) co_return woken_;
+    }
+    co_return true;
+  }
+
+ private:
+  io::Shard& home_;
+  std::atomic<bool> told_ = false;
+  bool woken_ = false;
+  io::WaitList list_;
+};
+
+KafkaError check_epoch(std::int32_t believed, Epoch current) {
+  if (believed < 0) return KafkaError::kNone;
+  const auto ours = static_cast<std::int32_t>(current.value);
+  if (believed < ours) return KafkaError::kFencedLeaderEpoch;
+  if (believed > ours) return KafkaError::kUnknownLeaderEpoch;
+  return KafkaError::kNone;
+}
+
+KafkaError read_error(const Error& error) {
+  switch (error.code) {
+    case Code::kOutOfRange:
+      return KafkaError::kOffsetOutOfRange;
+    case Code::kNotFound:
+      return KafkaError::kUnknownTopicOrPartition;
+    default:
+      return KafkaError::kKafkaStorageError;
+  }
+}
+
+void trim(std::vector<FetchOutcome>& outcomes, std::uint64_t max_bytes) {
+  // Shards read side by side, each as if it were alone; what is over the whole goes. The first
+  // answer with records stays whatever its size (KIP-74).
+  std::uint64_t total = 0;
+  for (FetchOutcome& out : outcomes) {
+    if (out.bytes == 0) continue;
+    if (total > 0 && total + out.bytes > max_bytes) {
+      out.records.clear();
+      out.bytes = 0;
+      continue;
+    }
+    total += out.bytes;
+  }
+}
+
+}  // namespace
+
+io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const FetchItem& item,
+                                         std::uint64_t max_bytes, bool min_one) {
+  FetchOutcome out;
+  const Hosted* hosted = states_[shard]->partitions.find(id);
+  if (hosted == nullptr || hosted->replica == nullptr) {
+    out.error = hosted == nullptr ? KafkaError::kNotLeaderOrFollower
+                                  : KafkaError::kKafkaStorageError;
+    co_return out;
+  }
+  const std::shared_ptr<replica::Replica> replica = hosted->replica;
+  out.error = check_epoch(item.leader_epoch, replica->epoch());
+  if (out.error != KafkaError::kNone) co_return out;
+  out.high_watermark = replica->high_watermark().value;
+  out.last_stable = replica->last_stable_offset().value;
+  out.log_start = replica->log_start().value;
+  if (item.last_fetched_epoch >= 0) {
+    const EpochStart end =
+        replica->log().epoch_end(Epoch(static_cast<std::uint32_t>(item.last_fetched_epoch)));
+    if (static_cast<std::int32_t>(end.epoch.value) < item.last_fetched_epoch ||
+        end.start.value < item.offset) {
+      out.diverging = end;
+      co_return out;
+    }
+  }
+  if (item.offset < out.log_start || item.offset > replica->log_end().value) {
+    out.error = KafkaError::kOffsetOutOfRange;
+    co_return out;
+  }
+  if (item.offset >= out.high_watermark || max_bytes == 0) co_return out;
+  auto read = co_await replica->read(Offset(item.offset), max_bytes, min_one);
+  if (!read) {
+    out.error = read_error(read.error());
+    if (out.error == KafkaError::kKafkaStorageError) {
+      observe::log_error("broker.read_failed", {{"partition", replica->name()},
+                                         {"offset", item.offset},
+                                         {"reason", read.error().message}});
+    }
+    co_return out;
+  }
+  out.records = std::move(read->pieces);
+  out.bytes = read->bytes;
+  co_return out;
+}
+
+io::Task<void> Broker::fetch_pass(const std::vector<FetchItem>& items, const FetchBounds& bounds,
+                                  std::vector<FetchOutcome>& out) {
+  std::vector<PartitionId> ids(items.size());
+  Groups groups(shards_.size());
+  out.assign(items.size(), {});
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const auto id = resolve(items[i].target);
+    if (!id) {
+      out[i].error = id.error();
+      continue;
+    }
+    ids[i] = *id;
+    groups[ShardBroker::shard_of(*id, shards_.size())].push_back(i);
+  }
+  const auto work = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
+    std::uint64_t left = bounds.max_bytes;
+    bool first = true;
+    for (const std::size_t i : mine) {
+      const auto want = static_cast<std::uint64_t>(std::max<std::int64_t>(items[i].max_bytes, 0));
+      out[i] = co_await fetch_one(s, ids[i], items[i], std::min(left, want), first);
+      if (out[i].bytes > 0) first = false;
+      left -= std::min(left, out[i].bytes);
+    }
+  };
+  co_await scatter(std::move(groups), work);
+  trim(out, bounds.max_bytes);
+}
+
+io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
+                                                  FetchBounds bounds) {
+  io::Shard& home = io::Shard::current();
+  std::vector<FetchOutcome> out;
+  while (true) {
+    co_await fetch_pass(items, bounds, out);
+    std::uint64_t bytes = 0;
+    bool answer = items.empty();
+    for (const FetchOutcome& each : out) {
+      bytes += each.bytes;
+      answer = answer || each.error != KafkaError::kNone || each.diverging.has_value();
+    }
+    if (answer || bytes >= bounds.min_bytes || home.now() >= bounds.deadline ||
+        local().draining) {
+      co_return out;
+    }
+
+    const auto waiter = std::make_shared<FetchWaiter>(home);
+    Groups groups(shards_.size());
+    std::vector<PartitionId> ids(items.size());
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      const auto id = resolve(items[i].target);
+      if (!id) continue;  // gone meanwhile: the next pass says so
+      ids[i] = *id;
+      groups[ShardBroker::shard_of(*id, shards_.size())].push_back(i);
+    }
+    const auto watch = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
+      for (const std::size_t i : mine) {
+        const Hosted* hosted = states_[s]->partitions.find(ids[i]);
+        if (hosted == nullptr || hosted->replica == nullptr) {
+          waiter->data_available();
+        } else {
+          hosted->replica->watch(Offset(out[i].high_watermark), waiter);
+        }
+      }
+      co_return;
+    };
+    co_await scatter(std::move(groups), watch);
+    if (!co_await waiter->wait(bounds.deadline)) {
+      // One more pass takes what has come since; the deadline then ends it.
+      bounds.min_bytes = 0;
+    }
+  }
+}
+
+io::Task<OffsetAnswer> Broker::offset_one(unsigned shard, PartitionId id,
+                                          const OffsetQuery& query) {
+  OffsetAnswer out;
+  const Hosted* hosted = states_[shard]->partitions.find(id);
+  if (hosted == nullptr || hosted->replica == nullptr) {
+    out.error = hosted == nullptr ? KafkaError::kNotLeaderOrFollower
+                                  : KafkaError::kKafkaStorageError;
+    co_return out;
+  }
+  const std::shared_ptr<replica::Replica> replica = hosted->replica;
+  out.error = check_epoch(query.leader_epoch, replica->epoch());
+  if (out.error != KafkaError::kNone) co_return out;
+  log::PartitionLog& log = replica->log();
+  const auto epoch_at = [&](std::int64_t offset) {
+    std::int32_t epoch = -1;
+    for (const EpochStart& each : log.epochs()) {
+      if (each.start.value <= offset) epoch = static_cast<std::int32_t>(each.epoch.value);
+    }
+    return epoch;
+  };
+  constexpr std::int64_t kLatest = -1, kEarliest = -2, kMaxTimestamp = -3, kLocalEarliest = -4,
+                         kLatestTiered = -5;
+  if (query.timestamp == kLatest) {
+    out.offset = replica->high_watermark().value;
+    out.leader_epoch = static_cast<std::int32_t>(replica->epoch().value);
+  } else if (query.timestamp == kEarliest || query.timestamp == kLocalEarliest) {
+    out.offset = replica->log_start().value;
+    out.leader_epoch = epoch_at(out.offset);
+  } else if (query.timestamp == kLatestTiered) {
+    out.leader_epoch = -1;
+  } else if (query.timestamp == kMaxTimestamp) {
+    const log::TimestampHit batch = log.max_timestamp();
+    if (batch.timestamp < 0) co_return out;
+    auto exact = co_await log.find_timestamp(batch.timestamp, replica->high_watermark());
+    if (!exact) {
+      out.error = read_error(exact.error());
+    } else if (*exact) {
+      out = {KafkaError::kNone, (*exact)->timestamp, (*exact)->offset.value,
+             epoch_at((*exact)->offset.value)};
+    }
+  } else if (query.timestamp < 0) {
+    out.error = KafkaError::kUnsupportedVersion;
+  } else {
+    auto hit = co_await log.find_timestamp(query.timestamp, replica->high_watermark());
+    if (!hit) {
+      out.error = read_error(hit.error());
+    } else if (*hit) {
+      out = {KafkaError::kNone, (*hit)->timestamp, (*hit)->offset.value,
+             epoch_at((*hit)->offset.value)};
+    }
+  }
+  co_return out;
+}
+
+io::Task<std::vector<OffsetAnswer>> Broker::list_offsets(std::vector<OffsetQuery> queries) {
+  std::vector<OffsetAnswer> out(queries.size());
+  std::vector<PartitionId> ids(queries.size());
+  Groups groups(shards_.size());
+  for (std::size_t i = 0; i < queries.size(); ++i) {
+    const auto id = resolve(queries[i].target);
+    if (!id) {
+      out[i].error = id.error();
+      continue;
+    }
+    ids[i] = *id;
+    groups[ShardBroker::shard_of(*id, shards_.size())].push_back(i);
+  }
+  const auto work = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
+    for (const std::size_t i : mine) out[i] = co_await offset_one(s, ids[i], queries[i]);
+  };
+  co_await scatter(std::move(groups), work);
+  co_return out;
+}
+
+io::Task<std::vector<EpochAnswer>> Broker::epoch_ends(std::vector<EpochQuery> queries) {
+  std::vector<EpochAnswer> out(queries.size());
+  std::vector<PartitionId> ids(queries.size());
+  Groups groups(shards_.size());
+  for (std::size_t i = 0; i < queries.size(); ++i) {
+    const auto id = resolve(queries[i].target);
+    if (!id) {
+      out[i].error = id.error();
+      continue;
+    }
+    ids[i] = *id;
+    groups[ShardBroker::shard_of(*id, shards_.size())].push_back(i);
+  }
+  const auto work = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
+    for (const std::size_t i : mine) {
+      const Hosted* hosted = states_[s]->partitions.find(ids[i]);
+      if (hosted == nullptr || hosted->replica == nullptr) {
+        out[i].error = hosted == nullptr ? KafkaError::kNotLeaderOrFollower
+                                         : KafkaError::kKafkaStorageError;
+        continue;
+      }
+      replica::Replica& replica = *hosted->replica;
+      out[i].error = check_epoch(queries[i].current_leader_epoch, replica.epoch());
+      if (out[i].error != KafkaError::kNone) continue;
+      const std::int32_t asked = queries[i].leader_epoch;
+      const auto ours = static_cast<std::int32_t>(replica.epoch().value);
+      if (asked < 0 || asked > ours) continue;  // unknown to us: −1, −1
+      if (asked == ours) {
+        out[i].leader_epoch = ours;
+        out[i].end_offset = replica.log_end().value;
+        continue;
+      }
+      const EpochStart end = replica.log().epoch_end(Epoch(static_cast<std::uint32_t>(asked)));
+      if (end.epoch.value == 0) continue;
+      out[i].leader_epoch = static_cast<std::int32_t>(end.epoch.value);
+      out[i].end_offset = end.start.value;
+    }
+    co_return;
+  };
+  co_await scatter(std::move(groups), work);
+  co_return out;
+}
+
+}  // namespace pyralog::broker

@@ -1,0 +1,191 @@
+#include "broker/group_host.h"
+
+#include "model/record_batch.h"
+#include "observe/log.h"
+
+namespace pyralog::broker {
+
+namespace {
+constexpr std::uint64_t kReplayBytes = 1u << 20;
+}  // namespace
+
+GroupHost::GroupHost(const Options& options, std::shared_ptr<replica::Replica> replica)
+    : options_(options), replica_(std::move(replica)), table_(options.groups) {}
+
+group::Now GroupHost::now() {
+  const io::Shard& shard = io::Shard::current();
+  return {shard.now(), shard.wall()};
+}
+
+void GroupHost::load() { tasks_.spawn(replay()); }
+
+io::Task<void> GroupHost::replay() {
+  Offset at = replica_->log_start();
+  while (at < replica_->high_watermark() && !stopped_) {
+    auto read = co_await replica_->read(at, kReplayBytes, true);
+    Result<void> replayed;
+    if (read && read->bytes > 0) {
+      replayed = co_await replay_pieces(read->pieces);
+      at = read->next;
+    } else if (!read) {
+      replayed = fail(std::move(read.error()));
+    }
+    if (!replayed) {
+      // Answers stay COORDINATOR_LOAD_IN_PROGRESS: guessing offsets would lose or repeat records.
+      observe::log_error("broker.groups_not_loaded", {{"partition", replica_->name()},
+                                               {"offset", at.value},
+                                               {"reason", replayed.error().message}});
+      co_return;
+    }
+    if (read->bytes == 0) break;
+  }
+  if (!stopped_) carry_out(table_.loaded(now()));
+}
+
+io::Task<Result<void>> GroupHost::replay_pieces(const std::vector<io::Piece>& pieces) {
+  for (const io::Piece& piece : pieces) {
+    Bytes bytes;
+    if (const auto* memory = std::get_if<SharedBytes>(&piece)) {
+      bytes.assign(memory->view().begin(), memory->view().end());
+    } else {
+      const auto& range = std::get<io::FileRange>(piece);
+      bytes.resize(range.count);
+      PYRALOG_CO_ASSIGN(const std::size_t got, co_await range.file->read_at(range.position, bytes));
+      if (got != bytes.size()) co_return fail(Code::kCorrupt, range.file->path() + ": cut short");
+    }
+    PYRALOG_CO_TRY(replay_batches(bytes));
+  }
+  co_return Result<void>{};
+}
+
+Result<void> GroupHost::replay_batches(ByteView bytes) {
+  while (!bytes.empty()) {
+    PYRALOG_ASSIGN(const BatchHeader header, parse_batch_header(bytes));
+    if (header.total_bytes() > bytes.size()) return fail(Code::kCorrupt, "a batch is cut short");
+    const ByteView batch = bytes.first(header.total_bytes());
+    bytes = bytes.subspan(header.total_bytes());
+    if (header.control()) continue;
+    PYRALOG_ASSIGN(RecordReader reader, RecordReader::open(batch, options_.max_inflated_bytes));
+    while (true) {
+      PYRALOG_ASSIGN(const auto record, reader.next());
+      if (!record) break;
+      if (!record->key) continue;
+      auto loaded = table_.load(*record->key, record->value);
+      if (!loaded && loaded.error().code != Code::kUnsupported) {
+        return fail(Code::kCorrupt, "offset " + std::to_string(record->offset) + ": " +
+                                        loaded.error().message);
+      }
+    }
+  }
+  return {};
+}
+
+void GroupHost::feed(const group::Input& input) { carry_out(table_.step(input, now())); }
+
+void GroupHost::tell(group::Input input) {
+  if (!stopped_ && table_.is_loaded()) feed(input);
+}
+
+io::Task<group::Response> GroupHost::ask(group::Input request) {
+  const group::Token token = next_token_++;
+  std::visit(
+      [token](auto& in) {
+        if constexpr (requires { in.token; }) in.token = token;
+      },
+      request);
+  auto waiting = std::make_shared<Waiting>();
+  waiting_.emplace(token, waiting);
+  feed(request);
+  while (!waiting->response) co_await waiting->done.wait(Instant::never());
+  co_return std::move(*waiting->response);
+}
+
+void GroupHost::carry_out(group::Effects effects) {
+  for (auto& each : effects.appends) tasks_.spawn(append(std::move(each)));
+  for (auto& reply : effects.replies) {
+    const auto at = waiting_.find(reply.token);
+    if (at == waiting_.end()) continue;
+    at->second->response = std::move(reply.response);
+    at->second->done.wake_all();
+    waiting_.erase(at);
+  }
+  set_timer(effects.next_timer);
+}
+
+void GroupHost::set_timer(Instant at) {
+  if (at == timer_at_ || stopped_) return;
+  io::Shard& shard = io::Shard::current();
+  if (timer_) shard.cancel_timer(*timer_);
+  timer_.reset();
+  timer_at_ = at;
+  if (at == Instant::never()) return;
+  timer_ = shard.call_at(at, [this] {
+    timer_.reset();
+    timer_at_ = Instant::never();
+    feed(group::Tick{});
+  });
+}
+
+io::Task<KafkaError> GroupHost::append_records(const group::Append& append) {
+  BatchBuilder builder;
+  const WallMs wall = io::Shard::current().wall();
+  for (const auto& record : append.records) {
+    NewRecord out;
+    out.timestamp = wall.ms;
+    out.key = ByteView(record.key);
+    if (record.value) out.value = ByteView(*record.value);
+    builder.add(out);
+  }
+  auto built = builder.build();
+  if (!built) co_return KafkaError::kUnknownServerError;
+  auto owner = std::make_shared<Bytes>(std::move(*built));
+  auto header = parse_batch_header(*owner);
+  PYRALOG_ASSERT(header.has_value());
+  auto outcome = co_await replica_->append({owner, MutableBytes(*owner), *header});
+  if (outcome.error != KafkaError::kNone) co_return outcome.error;
+  co_return co_await replica_->wait_committed(
+      outcome.end, io::Shard::current().now() + options_.commit_timeout);
+}
+
+io::Task<void> GroupHost::append(group::Append append) {
+  group::Appended done;
+  done.append_id = append.append_id;
+  done.error = co_await append_records(append);
+  if (!stopped_) feed(done);
+}
+
+io::Task<void> GroupHost::stop() {
+  if (!stopped_) {
+    carry_out(table_.unload());
+    stopped_ = true;
+    if (timer_) io::Shard::current().cancel_timer(*timer_);
+    timer_.reset();
+  }
+  co_await tasks_.join();
+}
+
+void GroupHosts::add(const PartitionId& id, std::shared_ptr<replica::Replica> replica) {
+  auto host = std::make_shared<GroupHost>(options_, std::move(replica));
+  host->load();
+  hosts_[id] = std::move(host);
+}
+
+io::Task<void> GroupHosts::remove(PartitionId id) {
+  const auto at = hosts_.find(id);
+  if (at == hosts_.end()) co_return;
+  const auto host = std::move(at->second);
+  hosts_.erase(at);
+  co_await host->stop();
+}
+
+std::shared_ptr<GroupHost> GroupHosts::find(const PartitionId& id) const {
+  const auto at = hosts_.find(id);
+  return at == hosts_.end() ? nullptr : at->second;
+}
+
+io::Task<void> GroupHosts::stop() {
+  auto hosts = std::exchange(hosts_, {});
+  for (auto& [id, host] : hosts) co_await host->stop();
+}
+
+}  // namespace pyralog::broker

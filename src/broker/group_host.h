@@ -1,0 +1,91 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <unordered_map>
+#include <utility>
+
+#include "base/result.h"
+#include "broker/options.h"
+#include "group/group_table.h"
+#include "io/net.h"
+#include "io/shard.h"
+#include "replica/replica.h"
+
+namespace pyralog::broker {
+
+/// Coordinates the groups of one partition of __consumer_offsets: feeds the pure GroupTable, appends
+/// its records to the partition, answers when they are committed. Lives on the partition's shard.
+class GroupHost {
+ public:
+  GroupHost(const Options& options, std::shared_ptr<replica::Replica> replica);
+  GroupHost(const GroupHost&) = delete;
+  GroupHost& operator=(const GroupHost&) = delete;
+
+  /// Replays the partition in the background; until it is through everything answers
+  /// COORDINATOR_LOAD_IN_PROGRESS.
+  void load();
+  /// Hands a request to the table and waits for its answer.
+  [[nodiscard]] io::Task<group::Response> ask(group::Input request);
+  /// Inputs that nobody waits for: topics that are gone.
+  void tell(group::Input input);
+  [[nodiscard]] const group::GroupTable& table() const { return table_; }
+  /// Answers everybody who waits and ends; join before destroying.
+  [[nodiscard]] io::Task<void> stop();
+
+ private:
+  struct Waiting {
+    std::optional<group::Response> response;
+    io::WaitList done;
+  };
+  void feed(const group::Input& input);
+  void carry_out(group::Effects effects);
+  io::Task<void> replay();
+  io::Task<Result<void>> replay_pieces(const std::vector<io::Piece>& pieces);
+  [[nodiscard]] Result<void> replay_batches(ByteView bytes);
+  io::Task<void> append(group::Append append);
+  io::Task<KafkaError> append_records(const group::Append& append);
+  void set_timer(Instant at);
+  [[nodiscard]] static group::Now now();
+
+  const Options& options_;
+  std::shared_ptr<replica::Replica> replica_;
+  group::GroupTable table_;
+  group::Token next_token_ = 1;
+  std::map<group::Token, std::shared_ptr<Waiting>> waiting_;
+  std::optional<io::Shard::TimerId> timer_;
+  Instant timer_at_ = Instant::never();
+  bool stopped_ = false;
+  io::TaskGroup tasks_;
+};
+
+/// A shard's coordinators.
+class GroupHosts {
+ public:
+  explicit GroupHosts(const Options& options) : options_(options) {}
+  void add(const PartitionId& id, std::shared_ptr<replica::Replica> replica);
+  [[nodiscard]] io::Task<void> remove(PartitionId id);
+  [[nodiscard]] std::shared_ptr<GroupHost> find(const PartitionId& id) const;
+  [[nodiscard]] const std::unordered_map<PartitionId, std::shared_ptr<GroupHost>>& all() const {
+    return hosts_;
+  }
+  [[nodiscard]] io::Task<void> stop();
+
+ private:
+  const Options& options_;
+  std::unordered_map<PartitionId, std::shared_ptr<GroupHost>> hosts_;
+};
+
+/// What a call on a GroupHost that returns Task<T> yields: T.
+template <typename F>
+struct GroupCallResult {
+  template <typename T>
+  static T value(io::Task<T>*);
+  using type = decltype(value(static_cast<std::invoke_result_t<F, GroupHost&>*>(nullptr)));
+};
+
+}  // namespace pyralog::broker

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/time.h"
+#include "catalog/plan.h"
+#include "group/options.h"
+#include "log/options.h"
+#include "producer/producer_table.h"
+
+namespace pyralog::broker {
+
+struct Options {
+  std::string data_dir = "./data";
+  bool auto_create_topics = true;            ///< auto.create.topics.enable
+  catalog::PlanOptions topics;               ///< num.partitions and bounds
+  std::int16_t default_replication_factor = -1;
+  std::int32_t offsets_partitions = 50;      ///< offsets.topic.num.partitions
+  std::size_t max_inflated_bytes = 100u << 20;  ///< of one compressed batch that must be opened
+  std::size_t open_at_once = 16;             ///< partitions that a shard opens at the same time
+  Duration producer_snapshot_interval = std::chrono::seconds(60);
+  Duration commit_timeout = std::chrono::seconds(5);  ///< of a coordinator's own records
+  std::int32_t producer_id_block = 1000;
+  log::Options log;                          ///< data_dir and shard are filled in
+  producer::Options producers;
+  group::Options groups;
+};
+
+}  // namespace pyralog::broker

@@ -1,0 +1,139 @@
+#include <algorithm>
+
+#include "broker/broker.h"
+
+namespace pyralog::broker {
+
+namespace {
+
+KafkaError kafka_error(BatchFault fault) {
+  switch (fault) {
+    case BatchFault::kTruncated:
+    case BatchFault::kBadCrc:
+      return KafkaError::kCorruptMessage;
+    case BatchFault::kBadTimestamp:
+      return KafkaError::kInvalidTimestamp;
+    case BatchFault::kBadCodec:
+      return KafkaError::kUnsupportedCompressionType;
+    case BatchFault::kTransactional:
+      return KafkaError::kInvalidTxnState;
+    case BatchFault::kTooLarge:
+      return KafkaError::kMessageTooLarge;
+    case BatchFault::kBadMagic:
+    case BatchFault::kBadCount:
+    case BatchFault::kBadProducer:
+    case BatchFault::kControl:
+    case BatchFault::kBadRecord:
+    case BatchFault::kNullKey:
+      return KafkaError::kInvalidRecord;
+  }
+  return KafkaError::kUnknownServerError;
+}
+
+ProduceOutcome refuse(KafkaError error, std::string message) {
+  ProduceOutcome out;
+  out.error = error;
+  out.message = std::move(message);
+  return out;
+}
+
+bool timestamps_allowed(const BatchHeader& header, const catalog::TopicConfig& config, WallMs now) {
+  if (config.log_append_time || header.max_timestamp < 0) return true;
+  if (header.max_timestamp > now.ms && header.max_timestamp - now.ms > config.timestamp_after_max_ms) {
+    return false;
+  }
+  return header.base_timestamp >= now.ms || header.base_timestamp < 0 ||
+         now.ms - header.base_timestamp <= config.timestamp_before_max_ms;
+}
+
+}  // namespace
+
+ProduceOutcome Broker::check(const ProduceItem& item, Acks acks, PartitionId& id,
+                             BatchHeader& header) const {
+  const auto resolved = resolve(item.target);
+  if (!resolved) {
+    return refuse(resolved.error(), "topic " + item.target.topic + " has no partition " +
+                                        std::to_string(item.target.partition));
+  }
+  id = *resolved;
+  const catalog::TopicPtr topic = catalog()->topic(id.topic);
+  const catalog::TopicConfig& config = topic->config;
+  if (acks == Acks::kAll &&
+      static_cast<std::size_t>(config.min_insync_replicas) >
+          topic->partitions[static_cast<std::size_t>(id.partition.value)]->replicas.size()) {
+    return refuse(KafkaError::kNotEnoughReplicas,
+                  "topic " + topic->name + ": fewer replicas than min.insync.replicas");
+  }
+  BatchCheck limits;
+  limits.max_bytes = static_cast<std::size_t>(config.max_message_bytes);
+  limits.require_keys = config.cleanup_compact;
+  limits.open_compressed = config.full_validation;
+  limits.max_inflated_bytes = options_.max_inflated_bytes;
+  if (const auto fault = check_batch(item.records, limits, header)) {
+    return refuse(kafka_error(*fault), "topic " + topic->name + ", partition " +
+                                           std::to_string(id.partition.value) + ": " +
+                                           describe(*fault));
+  }
+  if (!timestamps_allowed(header, config, io::Shard::current().wall())) {
+    return refuse(KafkaError::kInvalidTimestamp,
+                  "topic " + topic->name +
+                      ": a timestamp is further from now than message.timestamp.before.max.ms or "
+                      "message.timestamp.after.max.ms allows");
+  }
+  return {};
+}
+
+io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> items, Acks acks,
+                                                      Duration timeout) {
+  struct Checked {
+    PartitionId id;
+    BatchHeader header;
+    replica::AppendOutcome appended;
+  };
+  std::vector<ProduceOutcome> outcomes(items.size());
+  std::vector<Checked> checked(items.size());
+  Groups groups(shards_.size());
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    outcomes[i] = check(items[i], acks, checked[i].id, checked[i].header);
+    if (outcomes[i].error != KafkaError::kNone) continue;
+    groups[ShardBroker::shard_of(checked[i].id, shards_.size())].push_back(i);
+  }
+  const Instant deadline = io::Shard::current().now() + timeout;
+  const auto work = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
+    std::vector<std::shared_ptr<replica::Replica>> replicas(mine.size());
+    for (std::size_t k = 0; k < mine.size(); ++k) {
+      const std::size_t i = mine[k];
+      const Hosted* hosted = states_[s]->partitions.find(checked[i].id);
+      if (hosted == nullptr || hosted->replica == nullptr) {
+        outcomes[i] = refuse(hosted == nullptr ? KafkaError::kNotLeaderOrFollower
+                                               : KafkaError::kKafkaStorageError,
+                             hosted == nullptr ? "the partition is being made"
+                                               : hosted->failed->message);
+        continue;
+      }
+      replicas[k] = hosted->replica;
+      checked[i].appended = co_await replicas[k]->append(
+          {std::move(items[i].owner), items[i].records, checked[i].header});
+    }
+    for (std::size_t k = 0; k < mine.size(); ++k) {
+      if (replicas[k] == nullptr) continue;
+      const std::size_t i = mine[k];
+      const replica::AppendOutcome& appended = checked[i].appended;
+      ProduceOutcome& out = outcomes[i];
+      out.log_start = replicas[k]->log_start().value;
+      out.error = appended.error;
+      out.message = appended.message;
+      if (out.error != KafkaError::kNone) continue;
+      if (acks == Acks::kAll) {
+        out.error = co_await replicas[k]->wait_committed(appended.end, deadline);
+        if (out.error != KafkaError::kNone) continue;
+      }
+      out.base_offset = appended.base.value;
+      out.append_time_ms = appended.append_time_ms;
+    }
+  };
+  co_await scatter(std::move(groups), work);
+  co_return outcomes;
+}
+
+}  // namespace pyralog::broker

@@ -1,0 +1,233 @@
+#include "broker/shard_broker.h"
+
+#include <algorithm>
+
+#include "base/hash.h"
+#include "observe/log.h"
+
+namespace pyralog::broker {
+
+log::LogConfig log_config(const catalog::TopicConfig& config) {
+  log::LogConfig out;
+  out.durability = config.durability;
+  out.segment_bytes = static_cast<std::uint64_t>(config.segment_bytes);
+  out.segment_ms = config.segment_ms;
+  out.index_interval_bytes = static_cast<std::uint32_t>(config.index_interval_bytes);
+  if (config.retention_bytes > 0) {
+    out.memory_bytes = static_cast<std::uint64_t>(config.retention_bytes);
+  }
+  return out;
+}
+
+unsigned ShardBroker::shard_of(const PartitionId& id, std::size_t shards) {
+  const std::uint64_t h = xxh3_64(id.topic.uuid.bytes);
+  return static_cast<unsigned>((h + static_cast<std::uint64_t>(id.partition.value)) % shards);
+}
+
+replica::Replica::Options ShardBroker::replica_options(const catalog::Topic& topic,
+                                                       PartitionIndex index) const {
+  replica::Replica::Options out;
+  out.name = topic.name + "-" + std::to_string(index.value);
+  out.log = log_config(topic.config);
+  out.log_append_time = topic.config.log_append_time;
+  out.producers = options_.producers;
+  return out;
+}
+
+io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionIndex index,
+                                           std::optional<Bytes> snapshot, bool new_os_boot) {
+  const PartitionId id{topic->id, index};
+  Hosted hosted;
+  auto options = replica_options(*topic, index);
+  hosted.name = options.name;
+  const Durability durability = options.log.durability;
+  const catalog::Partition& known = *catalog_->partition(id);
+  const Offset initial = known.current ? known.current->start : Offset(0);
+  auto opened = co_await replica::Replica::open(*logs_, id, std::move(options), initial,
+                                                std::move(snapshot));
+  if (opened) {
+    hosted.replica = std::move(*opened);
+    // The clean shutdown's checkpoint is what says that nothing is missing.
+    if (durability == Durability::kMemory && known.current) {
+      lost_[id] = "records were kept in memory only";
+    } else if (durability == Durability::kOs && new_os_boot) {
+      lost_[id] = "the operating system stopped before it had written what was acknowledged";
+    }
+  } else {
+    hosted.failed = std::move(opened.error());
+    observe::log_error("broker.partition_offline",
+                       {{"partition", hosted.name}, {"reason", hosted.failed->message}});
+  }
+  hosted_[id] = std::move(hosted);
+}
+
+io::Task<void> ShardBroker::open_all(std::vector<PartitionId> ids,
+                                     const replica::ProducerSnapshots* known, bool new_os_boot) {
+  // A few at a time: enough to keep the disk busy, few enough to bound what is in memory.
+  std::size_t next = 0;
+  io::TaskGroup workers;
+  const auto work = [&]() -> io::Task<void> {
+    while (next < ids.size()) {
+      const PartitionId id = ids[next++];
+      std::optional<Bytes> snapshot;
+      if (known != nullptr) {
+        const auto at = known->find(id);
+        if (at != known->end()) snapshot = at->second.state;
+      }
+      co_await open_partition(catalog_->topic(id.topic), id.partition, std::move(snapshot),
+                              new_os_boot);
+    }
+  };
+  for (std::size_t i = 0; i < std::min(options_.open_at_once, ids.size()); ++i) {
+    workers.spawn(work());
+  }
+  co_await workers.join();
+}
+
+io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
+                                         std::shared_ptr<const log::Evidence> evidence,
+                                         std::shared_ptr<const replica::ProducerSnapshots> known,
+                                         bool new_os_boot) {
+  log::Options log_options = options_.log;
+  log_options.data_dir = options_.data_dir;
+  log_options.shard = index_;
+  io::Disk& disk = io::Shard::current().disk();
+  PYRALOG_CO_ASSIGN(logs_, co_await log::ShardLogs::open(disk, log_options, std::move(evidence)));
+  catalog_ = std::move(catalog);
+  std::vector<PartitionId> ids;
+  for (const auto& topic : catalog_->topics()) {
+    for (const auto& partition : topic->partitions) {
+      const PartitionId id{topic->id, partition->index};
+      if (!mine(id)) continue;
+      ids.push_back(id);
+      const auto at = known->find(id);
+      if (at != known->end()) snapshots_.insert(*at);
+    }
+  }
+  co_await open_all(std::move(ids), known.get(), new_os_boot);
+  co_return Result<void>{};
+}
+
+std::vector<cluster::LedPartition> ShardBroker::led() const {
+  std::vector<cluster::LedPartition> out;
+  for (const auto& [id, hosted] : hosted_) {
+    if (hosted.replica == nullptr) continue;
+    cluster::LedPartition each{id, hosted.replica->log_end(), hosted.replica->log_start(), {}};
+    const auto lost = lost_.find(id);
+    if (lost != lost_.end()) each.lost_reason = lost->second;
+    out.push_back(std::move(each));
+  }
+  return out;
+}
+
+void ShardBroker::lead_one(const PartitionId& id, const catalog::Topic& topic) {
+  const Hosted* hosted = find(id);
+  const catalog::Partition* partition = catalog_->partition(id);
+  if (hosted == nullptr || hosted->replica == nullptr || !partition->current) return;
+  if (partition->current->epoch <= hosted->replica->epoch()) return;
+  hosted->replica->lead(partition->current->epoch);
+  if (on_partition_) on_partition_(id, topic, true);
+}
+
+void ShardBroker::lead(CatalogPtr catalog) {
+  catalog_ = std::move(catalog);
+  for (const auto& topic : catalog_->topics()) {
+    for (const auto& partition : topic->partitions) {
+      const PartitionId id{topic->id, partition->index};
+      if (mine(id)) lead_one(id, *topic);
+    }
+  }
+}
+
+io::Task<void> ShardBroker::remove(PartitionId id) {
+  const auto at = hosted_.find(id);
+  if (at == hosted_.end()) co_return;
+  Hosted gone = std::move(at->second);
+  hosted_.erase(at);
+  snapshots_.erase(id);
+  if (gone.replica != nullptr) {
+    co_await gone.replica->stop(KafkaError::kUnknownTopicOrPartition);
+  }
+  auto deleted = co_await logs_->delete_log(id);
+  if (!deleted) {
+    observe::log_error("broker.partition_not_deleted",
+                       {{"partition", gone.name}, {"reason", deleted.error().message}});
+  }
+}
+
+io::Task<void> ShardBroker::apply(CatalogPtr catalog) {
+  const CatalogPtr before = std::exchange(catalog_, std::move(catalog));
+  std::vector<PartitionId> fresh;
+  for (const auto& topic : catalog_->topics()) {
+    const catalog::TopicPtr old = before->topic(topic->id);
+    if (old == topic) continue;
+    for (const auto& partition : topic->partitions) {
+      const PartitionId id{topic->id, partition->index};
+      if (!mine(id)) continue;
+      const Hosted* hosted = find(id);
+      if (hosted == nullptr) {
+        fresh.push_back(id);
+      } else if (hosted->replica != nullptr && old != nullptr && old->config != topic->config) {
+        hosted->replica->configure(replica_options(*topic, partition->index));
+      }
+    }
+  }
+  std::vector<std::pair<PartitionId, catalog::TopicPtr>> gone;
+  for (const auto& topic : before->topics()) {
+    if (catalog_->topic(topic->id) != nullptr) continue;
+    for (const auto& partition : topic->partitions) {
+      const PartitionId id{topic->id, partition->index};
+      if (mine(id)) gone.emplace_back(id, topic);
+    }
+  }
+  for (const auto& [id, topic] : gone) {
+    if (on_partition_) on_partition_(id, *topic, false);
+    co_await remove(id);
+  }
+  const std::vector<PartitionId> opened = fresh;
+  co_await open_all(std::move(fresh), nullptr, false);
+  for (const PartitionId& id : opened) lead_one(id, *catalog_->topic(id.topic));
+}
+
+const Hosted* ShardBroker::find(const PartitionId& id) const {
+  const auto at = hosted_.find(id);
+  return at == hosted_.end() ? nullptr : &at->second;
+}
+
+io::Task<Result<void>> ShardBroker::write_snapshots() {
+  const WallMs now = io::Shard::current().wall();
+  bool changed = false;
+  for (const auto& [id, hosted] : hosted_) {
+    if (hosted.replica == nullptr) continue;
+    hosted.replica->expire_producers(now);
+    const Offset synced = hosted.replica->log().synced_end();
+    const auto known = snapshots_.find(id);
+    if (known != snapshots_.end() && known->second.covers >= synced) continue;
+    if (known == snapshots_.end() && synced == hosted.replica->log_start()) continue;
+    const Offset upto = std::min(synced, hosted.replica->producers().end());
+    auto state = hosted.replica->producers().snapshot(upto);
+    if (!state) continue;  // the earlier snapshot stands
+    snapshots_[id] = {upto, std::move(*state)};
+    changed = true;
+  }
+  if (!changed) co_return Result<void>{};
+  co_return co_await replica::write_producer_snapshots(io::Shard::current().disk(),
+                                                       options_.data_dir, index_, snapshots_);
+}
+
+io::Task<Result<void>> ShardBroker::close() {
+  for (const auto& [id, hosted] : hosted_) {
+    if (hosted.replica != nullptr) {
+      co_await hosted.replica->stop(KafkaError::kNotLeaderOrFollower);
+    }
+  }
+  if (logs_ == nullptr) co_return Result<void>{};
+  Result<void> closed = co_await logs_->close();
+  Result<void> written = co_await write_snapshots();
+  hosted_.clear();
+  logs_.reset();
+  if (!closed) co_return closed;
+  co_return written;
+}
+
+}  // namespace pyralog::broker

@@ -1,0 +1,98 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "broker/options.h"
+#include "catalog/catalog.h"
+#include "cluster/cluster.h"
+#include "io/shard.h"
+#include "log/shard_logs.h"
+#include "replica/producer_snapshots.h"
+#include "replica/replica.h"
+
+namespace pyralog::broker {
+
+using CatalogPtr = cluster::CatalogPtr;
+
+/// A partition as its shard has it: a replica, or the reason why there is none.
+struct Hosted {
+  std::shared_ptr<replica::Replica> replica;  ///< null = could not be opened
+  std::string name;
+  std::optional<Error> failed;
+};
+
+/// One shard's partitions: opens, configures, closes and deletes their replicas as the catalogue
+/// says. Lives on its shard.
+class ShardBroker {
+ public:
+  /// The shard that a partition lives on, among `shards`.
+  [[nodiscard]] static unsigned shard_of(const PartitionId& id, std::size_t shards);
+
+  ShardBroker(const Options& options, unsigned index, std::size_t shards)
+      : options_(options), index_(index), shards_(shards) {}
+
+  /// Recovers this shard's partitions of `catalog`. What cannot be opened is kept with its reason.
+  [[nodiscard]] io::Task<Result<void>> open(CatalogPtr catalog,
+                                            std::shared_ptr<const log::Evidence> evidence,
+                                            std::shared_ptr<const replica::ProducerSnapshots> known,
+                                            bool new_os_boot);
+  /// Where this shard's partitions end: what the node is about to lead.
+  [[nodiscard]] std::vector<cluster::LedPartition> led() const;
+  /// Begins to lead in the epochs that `catalog` has activated.
+  void lead(CatalogPtr catalog);
+
+  /// Follows a change: opens what is new, removes what is gone, configures what has changed.
+  [[nodiscard]] io::Task<void> apply(CatalogPtr catalog);
+  /// Never null once opened.
+  [[nodiscard]] const CatalogPtr& catalog() const { return catalog_; }
+
+  /// Null if this shard does not have the partition.
+  [[nodiscard]] const Hosted* find(const PartitionId& id) const;
+  [[nodiscard]] const std::unordered_map<PartitionId, Hosted>& hosted() const { return hosted_; }
+  [[nodiscard]] log::ShardLogs* logs() { return logs_.get(); }
+
+  /// Called when a partition that is led appears, and before one that was goes.
+  void on_partition(std::function<void(const PartitionId&, const catalog::Topic&, bool led)> f) {
+    on_partition_ = std::move(f);
+  }
+
+  /// Writes what is known of producers as far as it is synced. Now and then, and at the end.
+  [[nodiscard]] io::Task<Result<void>> write_snapshots();
+  /// Everything durable, and the next start scans nothing.
+  [[nodiscard]] io::Task<Result<void>> close();
+
+ private:
+  [[nodiscard]] bool mine(const PartitionId& id) const {
+    return shard_of(id, shards_) == index_;
+  }
+  [[nodiscard]] replica::Replica::Options replica_options(const catalog::Topic& topic,
+                                                          PartitionIndex index) const;
+  io::Task<void> open_partition(catalog::TopicPtr topic, PartitionIndex index,
+                                std::optional<Bytes> snapshot, bool new_os_boot);
+  io::Task<void> open_all(std::vector<PartitionId> ids, const replica::ProducerSnapshots* known,
+                          bool new_os_boot);
+  io::Task<void> remove(PartitionId id);
+  void lead_one(const PartitionId& id, const catalog::Topic& topic);
+
+  const Options& options_;
+  unsigned index_;
+  std::size_t shards_;
+  CatalogPtr catalog_;
+  std::unique_ptr<log::ShardLogs> logs_;
+  std::unordered_map<PartitionId, Hosted> hosted_;
+  std::unordered_map<PartitionId, std::string> lost_;  ///< why records may be missing
+  replica::ProducerSnapshots snapshots_;  ///< the last written of each partition
+  std::function<void(const PartitionId&, const catalog::Topic&, bool)> on_partition_;
+};
+
+/// What a topic's settings mean for its partitions' logs.
+[[nodiscard]] log::LogConfig log_config(const catalog::TopicConfig& config);
+
+}  // namespace pyralog::broker

@@ -1,0 +1,195 @@
+#include <algorithm>
+
+#include "broker/broker.h"
+
+namespace pyralog::broker {
+
+namespace {
+
+AdminOutcome refusal(const catalog::TopicError& error) { return {error.code, error.message}; }
+
+AdminOutcome refusal(const Error& error) {
+  switch (error.code) {
+    case Code::kAlreadyExists:
+      return {KafkaError::kTopicAlreadyExists, error.message};
+    case Code::kNotFound:
+      return {KafkaError::kUnknownTopicOrPartition, error.message};
+    case Code::kInvalidArgument:
+      return {KafkaError::kInvalidRequest, error.message};
+    case Code::kIo:
+    case Code::kExhausted:
+      return {KafkaError::kKafkaStorageError, error.message};
+    default:
+      return {KafkaError::kUnknownServerError, error.message};
+  }
+}
+
+using Entries = Result<std::vector<catalog::Entry>>;
+
+}  // namespace
+
+io::Task<AdminOutcome> Broker::propose(cluster::MetadataLog::Plan plan) {
+  auto done = co_await io::on(*shards_[0], [&]() -> io::Task<Result<CatalogPtr>> {
+    co_return co_await cluster_->metadata().propose(plan);
+  });
+  if (!done) co_return refusal(done.error());
+  co_return AdminOutcome{};
+}
+
+io::Task<AdminOutcome> Broker::create_topic(catalog::CreateTopic request, bool validate_only) {
+  Uuid id;
+  io::Shard& shard = io::Shard::current();
+  shard.rng().fill(id.bytes);
+  id.bytes[6] = static_cast<std::uint8_t>((id.bytes[6] & 0x0f) | 0x40);
+  id.bytes[8] = static_cast<std::uint8_t>((id.bytes[8] & 0x3f) | 0x80);
+  const WallMs now = shard.wall();
+  if (request.replication_factor == -1) {
+    request.replication_factor = options_.default_replication_factor;
+  }
+  AdminOutcome refused;
+  auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    auto planned = catalog::plan_create_topic(request, state, now, id, options_.topics);
+    if (!planned) {
+      refused = refusal(planned.error());
+      return std::vector<catalog::Entry>{};
+    }
+    if (validate_only) return std::vector<catalog::Entry>{};
+    return cluster_->with_first_epochs(*planned);
+  });
+  co_return refused.error != KafkaError::kNone ? refused : outcome;
+}
+
+io::Task<AdminOutcome> Broker::delete_topic(std::string name) {
+  AdminOutcome refused;
+  auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    auto planned = catalog::plan_delete_topic(name, state);
+    if (planned) return std::vector<catalog::Entry>{*planned};
+    refused = refusal(planned.error());
+    return std::vector<catalog::Entry>{};
+  });
+  co_return refused.error != KafkaError::kNone ? refused : outcome;
+}
+
+io::Task<AdminOutcome> Broker::create_partitions(catalog::CreatePartitions request,
+                                                 bool validate_only) {
+  AdminOutcome refused;
+  auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    auto planned = catalog::plan_create_partitions(request, state, options_.topics);
+    if (!planned) {
+      refused = refusal(planned.error());
+      return std::vector<catalog::Entry>{};
+    }
+    if (validate_only) return std::vector<catalog::Entry>{};
+    return cluster_->with_first_epochs(*planned);
+  });
+  co_return refused.error != KafkaError::kNone ? refused : outcome;
+}
+
+io::Task<AdminOutcome> Broker::alter_topic(std::string name,
+                                           std::vector<catalog::AlterSetting> changes,
+                                           bool validate_only) {
+  AdminOutcome refused;
+  auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    auto planned = catalog::plan_alter_topic(name, changes, state);
+    if (!planned) refused = refusal(planned.error());
+    if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
+    return std::vector<catalog::Entry>{*planned};
+  });
+  co_return refused.error != KafkaError::kNone ? refused : outcome;
+}
+
+io::Task<AdminOutcome> Broker::replace_topic_settings(std::string name,
+                                                      catalog::SettingChanges settings,
+                                                      bool validate_only) {
+  AdminOutcome refused;
+  auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    auto planned = catalog::plan_replace_topic_settings(name, settings, state);
+    if (!planned) refused = refusal(planned.error());
+    if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
+    return std::vector<catalog::Entry>{*planned};
+  });
+  co_return refused.error != KafkaError::kNone ? refused : outcome;
+}
+
+io::Task<AdminOutcome> Broker::alter_defaults(std::vector<catalog::AlterSetting> changes,
+                                              bool validate_only) {
+  AdminOutcome refused;
+  auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    auto planned = catalog::plan_alter_cluster(changes, state);
+    if (!planned) refused = refusal(planned.error());
+    if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
+    return std::vector<catalog::Entry>{*planned};
+  });
+  co_return refused.error != KafkaError::kNone ? refused : outcome;
+}
+
+io::Task<Result<std::int64_t>> Broker::new_producer_id() {
+  ShardState& state = local();
+  const auto guard = co_await state.producer_ids_turn.lock();
+  if (state.producer_ids.left() == 0) {
+    PYRALOG_CO_ASSIGN(const std::int64_t first,
+                      co_await io::on(*shards_[0], [&]() -> io::Task<Result<std::int64_t>> {
+                        co_return co_await cluster_->reserve_producer_ids(
+                            options_.producer_id_block);
+                      }));
+    state.producer_ids = producer::ProducerIdBlock(ProducerId(first), options_.producer_id_block);
+  }
+  co_return state.producer_ids.next()->value;
+}
+
+io::Task<std::expected<std::vector<producer::ActiveProducer>, KafkaError>> Broker::producers(
+    PartitionRef target) {
+  using Answer = std::expected<std::vector<producer::ActiveProducer>, KafkaError>;
+  const auto id = resolve(target);
+  if (!id) co_return Answer(std::unexpected(id.error()));
+  const unsigned shard = ShardBroker::shard_of(*id, shards_.size());
+  co_return co_await io::on(*shards_[shard], [this, shard, id = *id]() -> io::Task<Answer> {
+    const Hosted* hosted = states_[shard]->partitions.find(id);
+    if (hosted == nullptr || hosted->replica == nullptr) {
+      co_return Answer(std::unexpected(hosted == nullptr ? KafkaError::kNotLeaderOrFollower
+                                                         : KafkaError::kKafkaStorageError));
+    }
+    co_return Answer(hosted->replica->producers().list(io::Shard::current().wall()));
+  });
+}
+
+io::Task<AdminOutcome> Broker::ensure_offsets_topic() {
+  constexpr const char* kName = "__consumer_offsets";
+  if (catalog()->topic(kName) != nullptr) co_return AdminOutcome{};
+  catalog::CreateTopic request;
+  request.name = kName;
+  request.partitions = options_.offsets_partitions;
+  request.settings = {{"cleanup.policy", "compact"}, {"segment.bytes", "104857600"}};
+  AdminOutcome made = co_await create_topic(std::move(request), false);
+  if (made.error == KafkaError::kTopicAlreadyExists) made = {};
+  co_return made;
+}
+
+std::expected<PartitionId, KafkaError> Broker::group_partition(const std::string& group) const {
+  const catalog::TopicPtr topic = catalog()->topic("__consumer_offsets");
+  if (topic == nullptr) return std::unexpected(KafkaError::kCoordinatorNotAvailable);
+  const auto partitions = static_cast<std::int32_t>(topic->partitions.size());
+  return PartitionId{topic->id, PartitionIndex(group::partition_for(group, partitions))};
+}
+
+io::Task<group::ListGroupsResponse> Broker::list_groups(std::vector<std::string> states) {
+  std::vector<group::ListGroupsResponse> parts(shards_.size());
+  const Groups everybody(shards_.size(), {0});
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    for (const auto& [id, host] : states_[s]->groups.all()) {
+      auto listed = host->table().list(states);
+      if (listed.error != KafkaError::kNone) parts[s].error = listed.error;
+      std::ranges::move(listed.groups, std::back_inserter(parts[s].groups));
+    }
+    co_return;
+  });
+  group::ListGroupsResponse all;
+  for (auto& part : parts) {
+    if (part.error != KafkaError::kNone) all.error = part.error;
+    std::ranges::move(part.groups, std::back_inserter(all.groups));
+  }
+  std::ranges::sort(all.groups, {}, &group::GroupListing::group);
+  co_return all;
+}
+
+}  // namespace pyralog::broker

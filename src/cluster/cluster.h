@@ -1,0 +1,78 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "cluster/cookie.h"
+#include "cluster/metadata_log.h"
+#include "io/disk.h"
+#include "io/rng.h"
+#include "io/shard.h"
+
+namespace pyralog::cluster {
+
+/// A partition that this node is about to lead, as its log was recovered.
+struct LedPartition {
+  PartitionId id;
+  Offset end;        ///< where the new epoch begins
+  Offset log_start;
+  std::string lost_reason;  ///< not empty: records from `end` on may be missing; recorded
+};
+
+/// A lone node's membership: its data directory, its identity and its metadata log. Lives on shard 0.
+class Cluster {
+ public:
+  struct Options {
+    std::string data_dir = "./data";
+    NodeId node{1};
+    std::string host = "127.0.0.1";  ///< what clients are told
+    std::int32_t port = 9092;
+    MetadataLog::Options metadata;
+  };
+
+  /// Takes the directory: its lock (kAlreadyExists names the directory if another process has it),
+  /// its cookie and its metadata log; then counts this start and registers the node. An empty
+  /// directory becomes a new cluster. Refuses, touching nothing, a directory whose cookie is missing,
+  /// unknown or older than what was registered, and a newer format.
+  [[nodiscard]] static io::Task<Result<std::unique_ptr<Cluster>>> open(io::Disk& disk,
+                                                                       io::Rng& rng,
+                                                                       Options options);
+
+  [[nodiscard]] const CatalogPtr& catalog() const { return metadata_->catalog(); }
+  [[nodiscard]] MetadataLog& metadata() { return *metadata_; }
+  [[nodiscard]] const Cookie& cookie() const { return cookie_; }
+  [[nodiscard]] NodeId node() const { return cookie_.node; }
+  /// True if the operating system has started anew since the last start of this node: what was not
+  /// synced may be gone.
+  [[nodiscard]] bool new_os_boot() const { return new_os_boot_; }
+
+  /// Activates the next epoch of each partition, led by this node. One entry, or a few for very many.
+  [[nodiscard]] io::Task<Result<CatalogPtr>> activate(std::vector<LedPartition> partitions,
+                                                      WallMs now);
+
+  /// `created` together with the first epoch of each of its partitions.
+  [[nodiscard]] std::vector<catalog::Entry> with_first_epochs(
+      const catalog::TopicCreated& created) const;
+  [[nodiscard]] std::vector<catalog::Entry> with_first_epochs(
+      const catalog::PartitionsAdded& added) const;
+
+  /// `count` producer ids that nobody else gets; the first is returned.
+  [[nodiscard]] io::Task<Result<std::int64_t>> reserve_producer_ids(std::int32_t count);
+
+ private:
+  [[nodiscard]] catalog::EpochActivation first_epoch(const TopicId& topic, std::int32_t index,
+                                                     std::size_t replicas) const;
+  [[nodiscard]] io::Task<Result<void>> take_directory(io::Disk& disk, const std::string& dir);
+  [[nodiscard]] io::Task<Result<void>> form_or_rejoin(io::Disk& disk, io::Rng& rng,
+                                                      const Options& options);
+  [[nodiscard]] Result<void> check_cookie(const std::string& data_dir) const;
+
+  std::unique_ptr<io::FileLock> lock_;
+  Cookie cookie_;
+  bool new_os_boot_ = false;
+  std::unique_ptr<MetadataLog> metadata_;
+};
+
+}  // namespace pyralog::cluster

@@ -1,0 +1,86 @@
+#include "cluster/metadata_log.h"
+
+#include <algorithm>
+
+#include "base/plant.h"
+
+namespace pyralog::cluster {
+
+namespace {
+constexpr std::uint32_t kJournalKind = 0x4154454d;  // "META"
+// First byte of a frame.
+constexpr std::uint8_t kSnapshotFrame = 1;
+constexpr std::uint8_t kEntryFrame = 2;
+
+Bytes framed(std::uint8_t kind, ByteView body) {
+  Writer out;
+  out.le(kind).raw(body);
+  return out.take();
+}
+}  // namespace
+
+Result<void> MetadataLog::replay(catalog::Catalog& state, ByteView frame) {
+  if (frame.empty()) return fail(Code::kCorrupt, "metadata log: an empty frame");
+  const ByteView body = frame.subspan(1);
+  if (frame[0] == kSnapshotFrame) {
+    PYRALOG_ASSIGN(state, catalog::Catalog::decode_snapshot(body));
+    return {};
+  }
+  if (frame[0] != kEntryFrame) {
+    return fail(Code::kUnsupported,
+                "metadata log: frames of kind " + std::to_string(frame[0]) +
+                    " are newer than this pyralog; start the version that wrote them");
+  }
+  PYRALOG_ASSIGN(const catalog::Entry entry, catalog::decode_entry(body));
+  return state.apply(entry, state.position() + 1);
+}
+
+io::Task<Result<std::unique_ptr<MetadataLog>>> MetadataLog::open(io::Disk& disk,
+                                                                 std::string data_dir,
+                                                                 Options options) {
+  std::unique_ptr<MetadataLog> self(new MetadataLog(options));
+  catalog::Catalog state;
+  journal::Options journal_options;
+  journal_options.kind = kJournalKind;
+  journal_options.max_frame_bytes = 256u << 20;  // a snapshot of many topics is one frame
+  PYRALOG_CO_ASSIGN(
+      self->journal_,
+      co_await journal::Journal::open(
+          disk, data_dir + "/metadata.log", journal_options,
+          [&](ByteView frame) { return self->replay(state, frame); }));
+  self->catalog_ = std::make_shared<const catalog::Catalog>(std::move(state));
+  co_return self;
+}
+
+io::Task<Result<CatalogPtr>> MetadataLog::propose(Plan plan) {
+  const auto guard = co_await turn_.lock();
+  PYRALOG_CO_ASSIGN(const std::vector<catalog::Entry> entries, plan(*catalog_));
+  if (entries.empty()) co_return catalog_;
+  auto next = std::make_shared<catalog::Catalog>(*catalog_);
+  for (const auto& entry : entries) PYRALOG_CO_TRY(next->apply(entry, next->position() + 1));
+  journal::Position end;
+  for (const auto& entry : entries) {
+    PYRALOG_CO_ASSIGN(end, journal_->append(framed(kEntryFrame, catalog::encode_entry(entry))));
+  }
+  if (!PYRALOG_PLANT("cluster.ack_before_sync")) PYRALOG_CO_TRY(co_await journal_->commit(end));
+  catalog_ = std::move(next);
+  const CatalogPtr committed = catalog_;
+  if (observer_) co_await observer_(committed);
+  PYRALOG_CO_TRY(co_await rewrite_if_large());
+  co_return committed;
+}
+
+io::Task<Result<void>> MetadataLog::rewrite_if_large() {
+  if (journal_->size_bytes() < options_.rewrite_bytes) co_return Result<void>{};
+  const CatalogPtr state = catalog_;
+  auto rewritten = co_await journal_->rewrite([state] {
+    return std::vector<Bytes>{framed(kSnapshotFrame, state->encode_snapshot())};
+  });
+  // The entry itself is durable; a failed rewrite leaves the longer journal, unless it is dead.
+  if (!rewritten && journal_->dead()) co_return fail(std::move(rewritten.error()));
+  // A state that is itself large is not rewritten at every entry, nor is a failure tried at each.
+  options_.rewrite_bytes = std::max(options_.rewrite_bytes, 2 * journal_->size_bytes());
+  co_return Result<void>{};
+}
+
+}  // namespace pyralog::cluster

@@ -1,0 +1,127 @@
+#include "protocol/kafka/connection.h"
+
+#include <algorithm>
+
+namespace pyralog::protocol::kafka {
+
+namespace {
+// An idle connection keeps only this much; requests without record batches fit into it.
+constexpr std::size_t kReadBufferBytes = 2048;
+}  // namespace
+
+Connection::Connection(std::unique_ptr<io::Stream> stream, Handler& handler,
+                       ConnectionLimits limits)
+    : stream_(std::move(stream)),
+      handler_(handler),
+      limits_(limits),
+      cutter_({.max_frame_bytes = limits.max_frame_bytes, .read_buffer_bytes = kReadBufferBytes}) {}
+
+void Connection::drain() {
+  draining_ = true;
+  if (waiting_for_request_ && slots_.empty()) stream_->close();
+  changed_.wake_all();
+}
+
+void Connection::close() {
+  broken_ = true;
+  stream_->close();
+  changed_.wake_all();
+}
+
+io::Task<Result<Bytes>> Connection::next_frame() {
+  const Instant begun = io::Shard::current().now();
+  while (true) {
+    auto frame = cutter_.next();
+    if (!frame) co_return fail(std::move(frame.error()));
+    if (frame->has_value()) co_return std::move(**frame);
+    const bool idle = cutter_.at_boundary();
+    waiting_for_request_ = idle;
+    auto got = co_await stream_->read_some(cutter_.buffer(),
+                                           begun + (idle ? limits_.idle : limits_.frame_time));
+    waiting_for_request_ = false;
+    if (!got) co_return fail(std::move(got.error()));
+    if (*got == 0) {
+      co_return fail(Code::kCancelled, idle ? "the client closed the connection"
+                                            : "the client left in the middle of a request");
+    }
+    cutter_.advance(*got);
+  }
+}
+
+io::Task<void> Connection::admit(bool barrier, std::size_t bytes) {
+  const auto must_wait = [&] {
+    if (slots_.empty()) return false;
+    return barrier || slots_.size() >= limits_.max_pipelined ||
+           slot_bytes_ + bytes > limits_.max_pipelined_bytes;
+  };
+  while (must_wait() && !broken_) co_await changed_.wait(Instant::never());
+}
+
+io::Task<void> Connection::serve(RequestBytes request, std::shared_ptr<Slot> slot) {
+  slot->reply = co_await handler_.handle(std::move(request));
+  slot->ready = true;
+  changed_.wake_all();
+}
+
+io::Task<void> Connection::write_replies() {
+  while (true) {
+    while ((slots_.empty() || !slots_.front()->ready) && !broken_ &&
+           !(reading_done_ && slots_.empty())) {
+      co_await changed_.wait(Instant::never());
+    }
+    if (broken_ || slots_.empty()) break;
+    // What is ready goes out in one piece.
+    std::vector<io::Piece> pieces;
+    bool ending = false;
+    std::size_t taken = 0;
+    for (; taken < slots_.size() && slots_[taken]->ready && !ending; ++taken) {
+      auto& reply = slots_[taken]->reply;
+      std::move(reply.pieces.begin(), reply.pieces.end(), std::back_inserter(pieces));
+      reply.pieces.clear();
+      ending = reply.close;
+    }
+    if (!pieces.empty()) {
+      const Instant deadline = io::Shard::current().now() + limits_.write_time;
+      auto written = co_await stream_->write(std::move(pieces), deadline);
+      if (!written) ending = true;
+    }
+    for (std::size_t i = 0; i < taken; ++i) {
+      slot_bytes_ -= slots_.front()->frame_bytes;
+      slots_.pop_front();
+    }
+    if (ending || (draining_ && waiting_for_request_ && slots_.empty())) {
+      close();
+      break;
+    }
+    changed_.wake_all();
+  }
+}
+
+io::Task<Result<void>> Connection::run() {
+  tasks_.spawn(write_replies());
+  Result<void> end;
+  bool after_barrier = false;
+  while (!broken_ && !draining_) {
+    auto frame = co_await next_frame();
+    if (!frame) {
+      end = fail(std::move(frame.error()));
+      break;
+    }
+    const bool barrier = handler_.is_barrier(*frame);
+    co_await admit(barrier || after_barrier, frame->size());
+    if (broken_) break;
+    after_barrier = barrier;
+    auto slot = std::make_shared<Slot>();
+    slot->frame_bytes = frame->size();
+    slot_bytes_ += frame->size();
+    slots_.push_back(slot);
+    tasks_.spawn(serve(std::make_shared<Bytes>(std::move(*frame)), std::move(slot)));
+  }
+  reading_done_ = true;
+  changed_.wake_all();
+  co_await tasks_.join();
+  stream_->close();
+  co_return end;
+}
+
+}  // namespace pyralog::protocol::kafka

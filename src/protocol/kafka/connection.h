@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "io/net.h"
+#include "io/shard.h"
+#include "wire/kafka/frame_cutter.h"
+
+namespace pyralog::protocol::kafka {
+
+/// One request as it came: the bytes after the length prefix. The receiver owns them and may write
+/// into the record batches that it accepts.
+using RequestBytes = std::shared_ptr<Bytes>;
+
+/// What goes back for one request: complete bytes with their length prefix, or nothing at all
+/// (acks=0). `close` ends the connection once everything before it has been sent.
+struct Reply {
+  std::vector<io::Piece> pieces;
+  bool close = false;
+};
+
+/// Whatever answers requests. Called on the connection's shard.
+class Handler {
+ public:
+  virtual ~Handler() = default;
+  /// Runs at once up to its first suspension, in the order in which the frames came; replies are
+  /// sent in that order too, whichever is ready first.
+  [[nodiscard]] virtual io::Task<Reply> handle(RequestBytes request) = 0;
+  /// True if this request may start only when every earlier one has been answered, and later ones
+  /// only after it.
+  [[nodiscard]] virtual bool is_barrier(ByteView request) const = 0;
+};
+
+struct ConnectionLimits {
+  std::size_t max_frame_bytes = 100u << 20;       ///< a larger request ends the connection
+  std::size_t max_pipelined = 64;                 ///< requests begun and not yet answered
+  std::size_t max_pipelined_bytes = 128u << 20;   ///< and the bytes of their frames
+  Duration idle = std::chrono::minutes(10);       ///< without a request, the connection ends
+  Duration frame_time = std::chrono::seconds(60);  ///< for a request begun to arrive in full
+  Duration write_time = std::chrono::seconds(60);  ///< for a reply to be taken by the client
+};
+
+/// One client connection: cuts frames, lets them be handled, answers in order. A client that sends
+/// faster than it is served stops being read, nothing is dropped. Lives on the stream's shard.
+class Connection {
+ public:
+  Connection(std::unique_ptr<io::Stream> stream, Handler& handler, ConnectionLimits limits);
+
+  /// Serves until the client leaves, misbehaves, or `stop` is called. The reason is in the result:
+  /// success for an orderly end.
+  [[nodiscard]] io::Task<Result<void>> run();
+  /// No new requests; those begun are answered, then the connection ends.
+  void drain();
+  /// Ends at once.
+  void close();
+  [[nodiscard]] const io::Stream& stream() const { return *stream_; }
+
+ private:
+  struct Slot {
+    Reply reply;
+    std::size_t frame_bytes = 0;
+    bool ready = false;
+  };
+
+  io::Task<Result<Bytes>> next_frame();
+  io::Task<void> admit(bool barrier, std::size_t bytes);
+  io::Task<void> serve(RequestBytes request, std::shared_ptr<Slot> slot);
+  io::Task<void> write_replies();
+
+  std::unique_ptr<io::Stream> stream_;
+  Handler& handler_;
+  ConnectionLimits limits_;
+  wire::kafka::FrameCutter cutter_;
+  std::deque<std::shared_ptr<Slot>> slots_;
+  std::size_t slot_bytes_ = 0;
+  io::WaitList changed_;  ///< a slot became ready or was sent, or the connection is ending
+  io::TaskGroup tasks_;
+  bool draining_ = false;
+  bool waiting_for_request_ = false;
+  bool broken_ = false;  ///< the stream is of no more use
+  bool reading_done_ = false;
+};
+
+}  // namespace pyralog::protocol::kafka

@@ -1,0 +1,252 @@
+#include <algorithm>
+
+#include "protocol/kafka/service.h"
+#include "wire/kafka/gen/fetch.h"
+#include "wire/kafka/gen/list_offsets.h"
+#include "wire/kafka/gen/offset_for_leader_epoch.h"
+
+namespace pyralog::protocol::kafka {
+
+namespace {
+
+using Outcomes = std::vector<broker::FetchOutcome>;
+
+std::vector<broker::FetchItem> items_of(const wire::FetchRequest& fetch) {
+  std::vector<broker::FetchItem> items;
+  for (const auto& topic : fetch.topics) {
+    for (const auto& partition : topic.partitions) {
+      broker::FetchItem item;
+      item.target = {topic.topic, partition.partition};
+      item.leader_epoch = partition.current_leader_epoch;
+      item.offset = partition.fetch_offset;
+      item.last_fetched_epoch = partition.last_fetched_epoch;
+      item.max_bytes = partition.partition_max_bytes;
+      items.push_back(std::move(item));
+    }
+  }
+  return items;
+}
+
+broker::FetchBounds bounds_of(const wire::FetchRequest& fetch, const Service::Options& options) {
+  broker::FetchBounds bounds;
+  bounds.min_bytes = static_cast<std::uint64_t>(std::max(fetch.min_bytes, 0));
+  bounds.max_bytes = std::min(static_cast<std::uint64_t>(std::max(fetch.max_bytes, 0)),
+                              static_cast<std::uint64_t>(options.fetch_max_bytes));
+  const Duration wait = std::chrono::milliseconds(std::max(fetch.max_wait_ms, 0));
+  bounds.deadline = io::Shard::current().now() + std::min(wait, options.max_fetch_wait);
+  return bounds;
+}
+
+/// Collects the answers by topic, in the order in which they come.
+class ResponseBuilder {
+ public:
+  void add(const broker::PartitionRef& target, broker::FetchOutcome outcome) {
+    auto& topics = response_.responses;
+    if (topics.empty() || topics.back().topic != target.topic) {
+      topics.push_back({});
+      topics.back().topic = target.topic;
+    }
+    wire::FetchResponse::Partition out;
+    out.partition_index = target.partition;
+    out.error_code = code(outcome.error);
+    out.high_watermark = outcome.high_watermark;
+    out.last_stable_offset = outcome.last_stable;
+    out.log_start_offset = outcome.log_start;
+    if (outcome.diverging) {
+      out.diverging_epoch.epoch = static_cast<std::int32_t>(outcome.diverging->epoch.value);
+      out.diverging_epoch.end_offset = outcome.diverging->start.value;
+    }
+    out.records = wire::Records::external(static_cast<std::uint32_t>(external_.size()),
+                                          outcome.bytes);
+    external_.push_back(std::move(outcome.records));
+    topics.back().partitions.push_back(std::move(out));
+  }
+  [[nodiscard]] Result<Reply> finish(const Request& request, std::int32_t session,
+                                     KafkaError error = KafkaError::kNone) {
+    response_.session_id = session;
+    response_.error_code = code(error);
+    return reply(request, response_, std::move(external_));
+  }
+
+ private:
+  wire::FetchResponse response_;
+  std::vector<std::vector<io::Piece>> external_;
+};
+
+Handled fetch_all(Service& service, Request request, wire::FetchRequest fetch, bool open_session) {
+  std::vector<broker::FetchItem> items = items_of(fetch);
+  const broker::FetchBounds bounds = bounds_of(fetch, service.options());
+  Outcomes outcomes = co_await service.broker().fetch(items, bounds);
+  std::int32_t session = 0;
+  if (open_session && !items.empty()) {
+    io::Shard& shard = io::Shard::current();
+    session = service.sessions().open(items, service.shard_count(), shard.rng().next(), shard.now());
+    if (session != 0) {
+      FetchSessions::Session& opened = *service.sessions().find(session);
+      for (std::size_t i = 0; i < outcomes.size(); ++i) {
+        (void)FetchSessions::is_news(opened.partitions[i], outcomes[i]);
+      }
+    }
+  }
+  ResponseBuilder response;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    response.add(items[i].target, std::move(outcomes[i]));
+  }
+  co_return response.finish(request, session);
+}
+
+struct Turn {
+  KafkaError error = KafkaError::kNone;
+  std::vector<broker::FetchItem> items;
+};
+
+// On the session's shard: takes the request's changes and returns what is to be read.
+Turn begin_turn(Service& owner, const wire::FetchRequest& fetch) {
+  Turn turn;
+  auto session =
+      owner.sessions().use(fetch.session_id, fetch.session_epoch, io::Shard::current().now());
+  if (!session) {
+    turn.error = session.error();
+    return turn;
+  }
+  std::vector<FetchSessions::Key> forgotten;
+  for (const auto& topic : fetch.forgotten_topics_data) {
+    for (const std::int32_t partition : topic.partitions) {
+      forgotten.emplace_back(topic.topic, partition);
+    }
+  }
+  if (!owner.sessions().update(**session, items_of(fetch), forgotten)) {
+    owner.sessions().close(fetch.session_id);
+    turn.error = KafkaError::kFetchSessionIdNotFound;
+    return turn;
+  }
+  for (const auto& partition : (*session)->partitions) turn.items.push_back(partition.item);
+  return turn;
+}
+
+// On the session's shard: which of the outcomes the client is told.
+std::vector<bool> end_turn(Service& owner, std::int32_t id, std::int32_t epoch,
+                           const std::vector<broker::FetchItem>& items, const Outcomes& outcomes) {
+  std::vector<bool> told(items.size(), true);
+  // The session may have been closed or used anew while the fetch waited; then all is told.
+  auto session = owner.sessions().find(id);
+  if (session == nullptr || session->next_epoch != (epoch == INT32_MAX ? 1 : epoch + 1) ||
+      session->partitions.size() != items.size()) {
+    return told;
+  }
+  std::vector<bool> served(items.size());
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    told[i] = FetchSessions::is_news(session->partitions[i], outcomes[i]);
+    served[i] = outcomes[i].bytes > 0;
+  }
+  owner.sessions().rotate(*session, served);
+  return told;
+}
+
+Handled fetch_in_session(Service& service, Request request, wire::FetchRequest fetch) {
+  const unsigned shard = FetchSessions::shard_of(fetch.session_id, service.shard_count());
+  Service* owner = service.peer(shard);
+  Turn turn = co_await io::on(service.shard(shard), [&]() -> io::Task<Turn> {
+    co_return begin_turn(*owner, fetch);
+  });
+  ResponseBuilder response;
+  if (turn.error != KafkaError::kNone) co_return response.finish(request, 0, turn.error);
+  Outcomes outcomes =
+      co_await service.broker().fetch(turn.items, bounds_of(fetch, service.options()));
+  const auto told = co_await io::on(service.shard(shard), [&]() -> io::Task<std::vector<bool>> {
+    co_return end_turn(*owner, fetch.session_id, fetch.session_epoch, turn.items, outcomes);
+  });
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    if (told[i]) response.add(turn.items[i].target, std::move(outcomes[i]));
+  }
+  co_return response.finish(request, fetch.session_id);
+}
+
+}  // namespace
+
+Handled handle_fetch(Service& service, Request request) {
+  PYRALOG_CO_ASSIGN(wire::FetchRequest fetch, decode<wire::FetchRequest>(request));
+  if (request.version() < 4) {
+    // Clients of message format v0 and v1, whose records are not kept.
+    ResponseBuilder response;
+    for (auto& item : items_of(fetch)) {
+      broker::FetchOutcome refused;
+      refused.error = KafkaError::kUnsupportedVersion;
+      response.add(item.target, std::move(refused));
+    }
+    co_return response.finish(request, 0);
+  }
+  constexpr std::int32_t kFinalEpoch = -1;
+  constexpr std::int32_t kInitialEpoch = 0;
+  if (fetch.session_epoch == kFinalEpoch || fetch.session_epoch == kInitialEpoch) {
+    if (fetch.session_id != 0) {
+      const unsigned shard = FetchSessions::shard_of(fetch.session_id, service.shard_count());
+      co_await io::on(service.shard(shard), [&service, shard, id = fetch.session_id]() -> io::Task<void> {
+        service.peer(shard)->sessions().close(id);
+        co_return;
+      });
+    }
+    const bool open = fetch.session_epoch == kInitialEpoch && request.version() >= 7;
+    co_return co_await fetch_all(service, std::move(request), std::move(fetch), open);
+  }
+  co_return co_await fetch_in_session(service, std::move(request), std::move(fetch));
+}
+
+Handled handle_list_offsets(Service& service, Request request) {
+  PYRALOG_CO_ASSIGN(const auto in, decode<wire::ListOffsetsRequest>(request));
+  std::vector<broker::OffsetQuery> queries;
+  for (const auto& topic : in.topics) {
+    for (const auto& partition : topic.partitions) {
+      queries.push_back({{topic.name, partition.partition_index},
+                         partition.current_leader_epoch,
+                         partition.timestamp});
+    }
+  }
+  const auto answers = co_await service.broker().list_offsets(std::move(queries));
+  wire::ListOffsetsResponse out;
+  std::size_t next = 0;
+  for (const auto& topic : in.topics) {
+    auto& to = out.topics.emplace_back();
+    to.name = topic.name;
+    for (const auto& partition : topic.partitions) {
+      const broker::OffsetAnswer& answer = answers[next++];
+      auto& each = to.partitions.emplace_back();
+      each.partition_index = partition.partition_index;
+      each.error_code = code(answer.error);
+      each.timestamp = answer.timestamp;
+      each.offset = answer.offset;
+      each.leader_epoch = answer.leader_epoch;
+    }
+  }
+  co_return reply(request, out);
+}
+
+Handled handle_offset_for_leader_epoch(Service& service, Request request) {
+  PYRALOG_CO_ASSIGN(const auto in, decode<wire::OffsetForLeaderEpochRequest>(request));
+  std::vector<broker::EpochQuery> queries;
+  for (const auto& topic : in.topics) {
+    for (const auto& partition : topic.partitions) {
+      queries.push_back({{topic.topic, partition.partition},
+                         partition.current_leader_epoch,
+                         partition.leader_epoch});
+    }
+  }
+  const auto answers = co_await service.broker().epoch_ends(std::move(queries));
+  wire::OffsetForLeaderEpochResponse out;
+  std::size_t next = 0;
+  for (const auto& topic : in.topics) {
+    auto& to = out.topics.emplace_back();
+    to.topic = topic.topic;
+    for (const auto& partition : topic.partitions) {
+      const broker::EpochAnswer& answer = answers[next++];
+      auto& each = to.partitions.emplace_back();
+      each.error_code = code(answer.error);
+      each.partition = partition.partition;
+      each.leader_epoch = answer.leader_epoch;
+      each.end_offset = answer.end_offset;
+    }
+  }
+  co_return reply(request, out);
+}
+
+}  // namespace pyralog::protocol::kafka

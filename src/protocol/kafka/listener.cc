@@ -1,0 +1,141 @@
+#include "protocol/kafka/listener.h"
+
+#include "observe/log.h"
+
+namespace pyralog::protocol::kafka {
+
+namespace {
+
+/// One connection's requests, on their way to the shard's service.
+class Requests : public Handler {
+ public:
+  Requests(Service& service, std::string client_host)
+      : service_(service), client_host_(std::move(client_host)) {}
+
+  io::Task<Reply> handle(RequestBytes bytes) override {
+    auto frame = wire::parse_request(*bytes);
+    if (!frame) co_return refuse(frame.error());
+    Request request;
+    request.frame = std::move(*frame);
+    request.bytes = std::move(bytes);
+    request.client_host = client_host_;
+    auto reply = co_await service_.handle(std::move(request));
+    if (!reply) co_return refuse(reply.error());
+    co_return std::move(*reply);
+  }
+
+  bool is_barrier(ByteView bytes) const override {
+    // What reads or writes the log is ordered by its partitions; all else waits its turn.
+    const auto key = static_cast<wire::ApiKey>(load_be<std::int16_t>(bytes.data()));
+    return key != wire::ApiKey::kProduce && key != wire::ApiKey::kFetch;
+  }
+
+ private:
+  Reply refuse(const Error& error) const {
+    observe::log_warn("kafka.request_refused",
+                         {{"client", client_host_}, {"reason", error.message}});
+    return {.pieces = {}, .close = true};
+  }
+
+  Service& service_;
+  std::string client_host_;
+};
+
+}  // namespace
+
+Listener::Listener(std::unique_ptr<io::Listener> bound, io::Shards shards,
+                   std::vector<Service*> services, Options options)
+    : bound_(std::move(bound)),
+      shards_(std::move(shards)),
+      services_(std::move(services)),
+      options_(options) {
+  for (std::size_t i = 0; i < shards_.size(); ++i) parts_.push_back(std::make_unique<ShardPart>());
+}
+
+Listener::~Listener() = default;
+
+io::Task<void> Listener::run() {
+  home_ = &io::Shard::current();
+  while (!stopping_) {
+    auto stream = co_await bound_->accept();
+    if (!stream) {
+      if (stopping_ || stream.error().code == Code::kCancelled) break;
+      // Out of descriptors or memory: those who are here may leave; trying at once would spin.
+      observe::log_error("kafka.accept_failed", {{"reason", stream.error().message}});
+      co_await io::sleep_for(100ms);
+      continue;
+    }
+    if (connections_ >= options_.max_connections) {
+      (*stream)->close();
+      observe::log_warn("kafka.connection_refused",
+                           {{"client", (*stream)->peer().host}, {"reason", "max.connections"}});
+      continue;
+    }
+    ++connections_;
+    accepting_.spawn(take(std::move(*stream), next_));
+    next_ = (next_ + 1) % static_cast<unsigned>(shards_.size());
+  }
+}
+
+io::Task<void> Listener::take(std::unique_ptr<io::Stream> stream, unsigned shard) {
+  auto moved = co_await stream->move_to(*shards_[shard]);
+  stream.reset();
+  if (moved) {
+    co_await io::on(*shards_[shard], [this, shard, &moved]() -> io::Task<void> {
+      co_await serve(std::move(*moved), shard);
+    });
+  }
+  --connections_;
+}
+
+io::Task<void> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shard) {
+  ShardPart& part = *parts_[shard];
+  if (part.stopping) {
+    stream->close();
+    co_return;
+  }
+  Requests requests(*services_[shard], stream->peer().host);
+  Connection connection(std::move(stream), requests, options_.connection);
+  part.open.insert(&connection);
+  auto ended = co_await connection.run();
+  part.open.erase(&connection);
+  if (!ended && ended.error().code != Code::kCancelled && ended.error().code != Code::kTimedOut &&
+      ended.error().code != Code::kIo) {
+    observe::log_warn("kafka.connection_ended", {{"client", connection.stream().peer().host},
+                                                    {"reason", ended.error().message}});
+  }
+}
+
+io::Task<void> Listener::drain() {
+  stopping_ = true;
+  bound_->close();
+  for (unsigned s = 0; s < shards_.size(); ++s) {
+    co_await io::on(*shards_[s], [this, s]() -> io::Task<void> {
+      ShardPart& part = *parts_[s];
+      part.stopping = true;
+      // Draining may end a connection and change the set.
+      const std::vector<Connection*> open(part.open.begin(), part.open.end());
+      for (Connection* each : open) {
+        if (part.open.contains(each)) each->drain();
+      }
+      co_return;
+    });
+  }
+}
+
+io::Task<void> Listener::finish(Instant deadline) {
+  io::Shard& shard = io::Shard::current();
+  while (accepting_.running() > 0 && shard.now() < deadline) co_await io::sleep_for(5ms);
+  for (unsigned s = 0; s < shards_.size(); ++s) {
+    co_await io::on(*shards_[s], [this, s]() -> io::Task<void> {
+      const std::vector<Connection*> open(parts_[s]->open.begin(), parts_[s]->open.end());
+      for (Connection* each : open) {
+        if (parts_[s]->open.contains(each)) each->close();
+      }
+      co_return;
+    });
+  }
+  co_await accepting_.join();
+}
+
+}  // namespace pyralog::protocol::kafka

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "io/net.h"
+#include "io/shard.h"
+#include "protocol/kafka/connection.h"
+#include "protocol/kafka/service.h"
+
+namespace pyralog::protocol::kafka {
+
+/// Accepts Kafka clients and spreads them over the shards. Accepts on the shard that calls `run`;
+/// each connection lives on the shard that got it.
+class Listener {
+ public:
+  struct Options {
+    ConnectionLimits connection;
+    std::size_t max_connections = 20'000;  ///< in all; more are closed at once
+  };
+
+  Listener(std::unique_ptr<io::Listener> bound, io::Shards shards, std::vector<Service*> services,
+           Options options);
+  ~Listener();
+
+  [[nodiscard]] const io::Address& local() const { return bound_->local(); }
+  /// Accepts until `stop`.
+  [[nodiscard]] io::Task<void> run();
+  /// Takes no more connections and requests; those begun are answered. On the accepting shard.
+  [[nodiscard]] io::Task<void> drain();
+  /// After drain: waits for the answers until `deadline`, then closes what is left; returns when
+  /// every connection has ended.
+  [[nodiscard]] io::Task<void> finish(Instant deadline);
+  /// Connections now; on the accepting shard, as of the last it has heard.
+  [[nodiscard]] std::size_t connections() const { return connections_; }
+
+ private:
+  struct ShardPart {
+    std::set<Connection*> open;
+    bool stopping = false;
+  };
+  io::Task<void> take(std::unique_ptr<io::Stream> stream, unsigned shard);
+  io::Task<void> serve(std::unique_ptr<io::Stream> stream, unsigned shard);
+
+  std::unique_ptr<io::Listener> bound_;
+  io::Shards shards_;
+  std::vector<Service*> services_;
+  Options options_;
+  std::vector<std::unique_ptr<ShardPart>> parts_;
+  io::Shard* home_ = nullptr;
+  std::size_t connections_ = 0;
+  unsigned next_ = 0;
+  bool stopping_ = false;
+  io::TaskGroup accepting_;
+};
+
+}  // namespace pyralog::protocol::kafka

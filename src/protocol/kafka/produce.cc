@@ -1,0 +1,144 @@
+#include <algorithm>
+
+#include "protocol/kafka/service.h"
+#include "wire/kafka/gen/describe_producers.h"
+#include "wire/kafka/gen/init_producer_id.h"
+#include "wire/kafka/gen/produce.h"
+
+namespace pyralog::protocol::kafka {
+
+namespace {
+
+std::vector<broker::ProduceItem> items_of(const Request& request,
+                                          const wire::ProduceRequest& produce) {
+  std::vector<broker::ProduceItem> items;
+  for (const auto& topic : produce.topic_data) {
+    for (const auto& partition : topic.partition_data) {
+      broker::ProduceItem item;
+      item.target = {topic.name, partition.index};
+      item.owner = request.bytes;
+      // The request is ours alone; its batches get their offsets in place.
+      const ByteView view = partition.records.view;
+      item.records = {request.bytes->data() + (view.data() - request.bytes->data()), view.size()};
+      if (view.empty()) item.records = {};
+      items.push_back(std::move(item));
+    }
+  }
+  return items;
+}
+
+Result<Reply> answer(const Request& request, const wire::ProduceRequest& produce,
+                     const std::vector<broker::ProduceOutcome>& outcomes) {
+  wire::ProduceResponse out;
+  std::size_t next = 0;
+  for (const auto& topic : produce.topic_data) {
+    auto& to = out.responses.emplace_back();
+    to.name = topic.name;
+    for (const auto& partition : topic.partition_data) {
+      const broker::ProduceOutcome& outcome = outcomes[next++];
+      auto& each = to.partition_responses.emplace_back();
+      each.index = partition.index;
+      each.error_code = code(outcome.error);
+      each.base_offset = outcome.base_offset;
+      each.log_append_time_ms = outcome.append_time_ms;
+      each.log_start_offset = outcome.log_start;
+      if (!outcome.message.empty()) each.error_message = outcome.message;
+    }
+  }
+  return reply(request, out);
+}
+
+std::vector<broker::ProduceOutcome> refuse_all(const wire::ProduceRequest& produce,
+                                               KafkaError error, const char* message) {
+  std::size_t count = 0;
+  for (const auto& topic : produce.topic_data) count += topic.partition_data.size();
+  broker::ProduceOutcome refused;
+  refused.error = error;
+  refused.message = message;
+  return std::vector<broker::ProduceOutcome>(count, refused);
+}
+
+}  // namespace
+
+Handled handle_produce(Service& service, Request request) {
+  PYRALOG_CO_ASSIGN(const auto produce, decode<wire::ProduceRequest>(request));
+  if (request.version() < 3) {
+    co_return answer(request, produce,
+                     refuse_all(produce, KafkaError::kUnsupportedVersion,
+                                "record batches before format v2 are not accepted"));
+  }
+  if (produce.transactional_id) {
+    co_return answer(request, produce,
+                     refuse_all(produce, KafkaError::kTransactionalIdAuthorizationFailed,
+                                "transactions are not supported"));
+  }
+  if (produce.acks != 0 && produce.acks != 1 && produce.acks != -1) {
+    co_return answer(request, produce,
+                     refuse_all(produce, KafkaError::kInvalidRequiredAcks, "acks is 0, 1 or -1"));
+  }
+  const auto acks = static_cast<Acks>(produce.acks);
+  const Duration timeout =
+      std::min<Duration>(std::chrono::milliseconds(std::max(produce.timeout_ms, 0)),
+                         service.options().max_request_time);
+  const auto outcomes =
+      co_await service.broker().produce(items_of(request, produce), acks, timeout);
+  if (acks == Acks::kNone) {
+    // No response is due; an error shows as the end of the connection, so that the client refreshes.
+    const bool failed = std::ranges::any_of(
+        outcomes, [](const auto& o) { return o.error != KafkaError::kNone; });
+    co_return Reply{.pieces = {}, .close = failed};
+  }
+  co_return answer(request, produce, outcomes);
+}
+
+Handled handle_init_producer_id(Service& service, Request request) {
+  PYRALOG_CO_ASSIGN(const auto in, decode<wire::InitProducerIdRequest>(request));
+  wire::InitProducerIdResponse out;
+  if (in.transactional_id) {
+    out.error_code = code(in.transactional_id->empty()
+                              ? KafkaError::kInvalidRequest
+                              : KafkaError::kTransactionalIdAuthorizationFailed);
+    out.producer_epoch = -1;
+    co_return reply(request, out);
+  }
+  // An idempotent producer that has lost its place starts anew under another id (KIP-360 keeps the
+  // id only for transactional ones).
+  auto id = co_await service.broker().new_producer_id();
+  if (!id) {
+    out.error_code = code(KafkaError::kCoordinatorNotAvailable);
+    out.producer_epoch = -1;
+  } else {
+    out.producer_id = *id;
+    out.producer_epoch = 0;
+  }
+  co_return reply(request, out);
+}
+
+Handled handle_describe_producers(Service& service, Request request) {
+  PYRALOG_CO_ASSIGN(const auto in, decode<wire::DescribeProducersRequest>(request));
+  wire::DescribeProducersResponse out;
+  for (const auto& topic : in.topics) {
+    auto& to = out.topics.emplace_back();
+    to.name = topic.name;
+    for (const std::int32_t index : topic.partition_indexes) {
+      auto& partition = to.partitions.emplace_back();
+      partition.partition_index = index;
+      const auto producers = co_await service.broker().producers({topic.name, index});
+      if (!producers) {
+        partition.error_code = code(producers.error());
+        continue;
+      }
+      for (const auto& producer : *producers) {
+        auto& each = partition.active_producers.emplace_back();
+        each.producer_id = producer.id.value;
+        each.producer_epoch = producer.epoch;
+        each.last_sequence = producer.last_sequence;
+        each.last_timestamp = producer.last_timestamp;
+        each.coordinator_epoch = -1;
+      }
+    }
+  }
+  co_return reply(request, out);
+}
+
+}  // namespace pyralog::protocol::kafka

@@ -1,0 +1,147 @@
+#include "protocol/kafka/service.h"
+
+#include "wire/kafka/gen/api_versions.h"
+
+namespace pyralog::protocol::kafka {
+
+using wire::ApiKey;
+
+const std::vector<OfferedApi>& offered_apis() {
+  static const std::vector<OfferedApi> kOffered = {
+      {ApiKey::kProduce, 0, 9},
+      {ApiKey::kFetch, 0, 12},
+      {ApiKey::kListOffsets, 1, 7},
+      {ApiKey::kMetadata, 0, 12},
+      {ApiKey::kOffsetCommit, 2, 9},
+      {ApiKey::kOffsetFetch, 1, 9},
+      {ApiKey::kFindCoordinator, 0, 4},
+      {ApiKey::kJoinGroup, 0, 9},
+      {ApiKey::kHeartbeat, 0, 4},
+      {ApiKey::kLeaveGroup, 0, 5},
+      {ApiKey::kSyncGroup, 0, 5},
+      {ApiKey::kDescribeGroups, 0, 5},
+      {ApiKey::kListGroups, 0, 5},
+      {ApiKey::kApiVersions, 0, 4},
+      {ApiKey::kCreateTopics, 2, 7},
+      {ApiKey::kDeleteTopics, 1, 6},
+      {ApiKey::kInitProducerId, 0, 4},
+      {ApiKey::kOffsetForLeaderEpoch, 2, 4},
+      {ApiKey::kDescribeConfigs, 1, 4},
+      {ApiKey::kAlterConfigs, 0, 2},
+      {ApiKey::kCreatePartitions, 0, 3},
+      {ApiKey::kDeleteGroups, 0, 2},
+      {ApiKey::kIncrementalAlterConfigs, 0, 1},
+      {ApiKey::kDescribeCluster, 0, 1},
+      {ApiKey::kDescribeProducers, 0, 0},
+  };
+  return kOffered;
+}
+
+namespace {
+
+const OfferedApi* offered(ApiKey key) {
+  for (const OfferedApi& api : offered_apis()) {
+    if (api.key == key) return &api;
+  }
+  return nullptr;
+}
+
+using Function = Handled (*)(Service&, Request);
+
+Function handler_of(ApiKey key) {
+  switch (key) {
+    case ApiKey::kProduce: return handle_produce;
+    case ApiKey::kFetch: return handle_fetch;
+    case ApiKey::kListOffsets: return handle_list_offsets;
+    case ApiKey::kMetadata: return handle_metadata;
+    case ApiKey::kOffsetCommit: return handle_offset_commit;
+    case ApiKey::kOffsetFetch: return handle_offset_fetch;
+    case ApiKey::kFindCoordinator: return handle_find_coordinator;
+    case ApiKey::kJoinGroup: return handle_join_group;
+    case ApiKey::kHeartbeat: return handle_heartbeat;
+    case ApiKey::kLeaveGroup: return handle_leave_group;
+    case ApiKey::kSyncGroup: return handle_sync_group;
+    case ApiKey::kDescribeGroups: return handle_describe_groups;
+    case ApiKey::kListGroups: return handle_list_groups;
+    case ApiKey::kApiVersions: return handle_api_versions;
+    case ApiKey::kCreateTopics: return handle_create_topics;
+    case ApiKey::kDeleteTopics: return handle_delete_topics;
+    case ApiKey::kInitProducerId: return handle_init_producer_id;
+    case ApiKey::kOffsetForLeaderEpoch: return handle_offset_for_leader_epoch;
+    case ApiKey::kDescribeConfigs: return handle_describe_configs;
+    case ApiKey::kAlterConfigs: return handle_alter_configs;
+    case ApiKey::kCreatePartitions: return handle_create_partitions;
+    case ApiKey::kDeleteGroups: return handle_delete_groups;
+    case ApiKey::kIncrementalAlterConfigs: return handle_incremental_alter_configs;
+    case ApiKey::kDescribeCluster: return handle_describe_cluster;
+    case ApiKey::kDescribeProducers: return handle_describe_producers;
+    case ApiKey::kDeleteRecords:
+    case ApiKey::kDescribeLogDirs:
+    case ApiKey::kOffsetDelete:
+      return nullptr;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Service::Service(broker::Broker& broker, unsigned shard, Options options)
+    : broker_(broker), shard_(shard), options_(options), sessions_(shard, options.sessions) {}
+
+io::Task<Result<Reply>> Service::handle(Request request) {
+  const wire::RequestFrame& frame = request.frame;
+  const OfferedApi* api = offered(frame.api->key);
+  const std::int16_t version = request.version();
+  if (api == nullptr) {
+    co_return fail(Code::kUnsupported, std::string("request ") + frame.api->name +
+                                           " is not offered; ApiVersions lists what is");
+  }
+  if (api->key != ApiKey::kApiVersions &&
+      (version < api->min_version || version > api->max_version || !frame.known_version)) {
+    co_return fail(Code::kUnsupported, std::string("request ") + frame.api->name + " version " +
+                                           std::to_string(version) + " is not offered (" +
+                                           std::to_string(api->min_version) + " to " +
+                                           std::to_string(api->max_version) + " are)");
+  }
+  co_return co_await handler_of(api->key)(*this, std::move(request));
+}
+
+Handled handle_api_versions(Service&, Request request) {
+  wire::ApiVersionsResponse out;
+  const OfferedApi* self = offered(ApiKey::kApiVersions);
+  const bool known = request.frame.known_version && request.version() >= self->min_version &&
+                     request.version() <= self->max_version;
+  if (!known) {
+    // KIP-511: version 0, with our range, so that the client can ask again.
+    out.error_code = code(KafkaError::kUnsupportedVersion);
+    out.api_keys.push_back({static_cast<std::int16_t>(self->key), self->min_version,
+                            self->max_version});
+    PYRALOG_CO_ASSIGN(wire::Frame frame,
+                      wire::encode_response(out, 0, request.frame.header.correlation_id));
+    co_return assemble(std::move(frame), {});
+  }
+  PYRALOG_CO_ASSIGN(const auto in, decode<wire::ApiVersionsRequest>(request));
+  for (const OfferedApi& api : offered_apis()) {
+    out.api_keys.push_back(
+        {static_cast<std::int16_t>(api.key), api.min_version, api.max_version});
+  }
+  co_return reply(request, out);
+}
+
+Reply assemble(wire::Frame frame, std::vector<std::vector<io::Piece>> external) {
+  Reply out;
+  const SharedBytes bytes(std::move(frame.bytes));
+  std::size_t at = 0;
+  for (const wire::Splice& splice : frame.splices) {
+    if (splice.position > at) {
+      out.pieces.emplace_back(bytes.slice(at, splice.position - at));
+      at = splice.position;
+    }
+    auto& payload = external[splice.external_id];
+    std::move(payload.begin(), payload.end(), std::back_inserter(out.pieces));
+  }
+  if (at < bytes.size()) out.pieces.emplace_back(bytes.slice(at, bytes.size() - at));
+  return out;
+}
+
+}  // namespace pyralog::protocol::kafka

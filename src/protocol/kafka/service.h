@@ -1,0 +1,132 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "broker/broker.h"
+#include "io/net.h"
+#include "io/shard.h"
+#include "protocol/kafka/connection.h"
+#include "protocol/kafka/fetch_sessions.h"
+#include "wire/kafka/api.h"
+
+namespace pyralog::protocol::kafka {
+
+namespace wire = pyralog::wire::kafka;
+
+/// One request under way: header, body, and whose it is. Cheap to copy; keeps the bytes alive.
+struct Request {
+  RequestBytes bytes;
+  wire::RequestFrame frame;
+  std::string client_host;
+  [[nodiscard]] std::int16_t version() const { return frame.header.request_api_version; }
+  [[nodiscard]] const std::string& client_id() const {
+    static const std::string kNone;
+    return frame.header.client_id ? *frame.header.client_id : kNone;
+  }
+};
+
+/// Turns Kafka's requests into calls on the broker. One per shard; the services of a node know each
+/// other, because fetch sessions live on one shard each. A request that cannot be decoded is an
+/// error, and the connection ends.
+class Service {
+ public:
+  struct Options {
+    std::size_t fetch_max_bytes = 55u << 20;   ///< of one fetch response (fetch.max.bytes)
+    Duration max_fetch_wait = std::chrono::seconds(60);
+    Duration max_request_time = std::chrono::minutes(5);  ///< bound on what clients ask for
+    FetchSessions::Options sessions;
+  };
+
+  Service(broker::Broker& broker, unsigned shard, Options options);
+  /// Before the first request; all services of the node, by shard.
+  void join(std::vector<Service*> services, io::Shards shards) {
+    services_ = std::move(services);
+    shards_ = std::move(shards);
+  }
+
+  [[nodiscard]] io::Task<Result<Reply>> handle(Request request);
+
+  [[nodiscard]] broker::Broker& broker() { return broker_; }
+  [[nodiscard]] const Options& options() const { return options_; }
+  [[nodiscard]] FetchSessions& sessions() { return sessions_; }
+  [[nodiscard]] Service* peer(unsigned shard) {
+    return shard < services_.size() ? services_[shard] : nullptr;
+  }
+  [[nodiscard]] io::Shard& shard(unsigned index) { return *shards_[index]; }
+  [[nodiscard]] std::size_t shard_count() const { return services_.size(); }
+
+ private:
+  [[nodiscard]] io::Task<Result<Reply>> dispatch(Request request);
+
+  broker::Broker& broker_;
+  unsigned shard_;
+  Options options_;
+  FetchSessions sessions_;
+  std::vector<Service*> services_;
+  io::Shards shards_;
+};
+
+/// The encoded response to `request`, with the payload of external records put in their places.
+template <typename Response>
+[[nodiscard]] Result<Reply> reply(const Request& request, const Response& response,
+                                  std::vector<std::vector<io::Piece>> external = {});
+[[nodiscard]] Reply assemble(wire::Frame frame, std::vector<std::vector<io::Piece>> external);
+
+template <typename Response>
+Result<Reply> reply(const Request& request, const Response& response,
+                    std::vector<std::vector<io::Piece>> external) {
+  PYRALOG_ASSIGN(wire::Frame frame,
+                 wire::encode_response(response, request.version(),
+                                       request.frame.header.correlation_id));
+  return assemble(std::move(frame), std::move(external));
+}
+
+/// Decodes the body as `Message`.
+template <typename Message>
+[[nodiscard]] Result<Message> decode(const Request& request) {
+  return wire::decode_message<Message>(request.frame.body, request.version());
+}
+
+[[nodiscard]] inline std::int16_t code(KafkaError error) { return static_cast<std::int16_t>(error); }
+
+/// The versions that are offered: what ApiVersions lists, and what is served.
+struct OfferedApi {
+  wire::ApiKey key;
+  std::int16_t min_version;
+  std::int16_t max_version;
+};
+[[nodiscard]] const std::vector<OfferedApi>& offered_apis();
+
+// The handlers, by subject.
+using Handled = io::Task<Result<Reply>>;
+Handled handle_api_versions(Service& service, Request request);
+Handled handle_produce(Service& service, Request request);
+Handled handle_init_producer_id(Service& service, Request request);
+Handled handle_describe_producers(Service& service, Request request);
+Handled handle_fetch(Service& service, Request request);
+Handled handle_list_offsets(Service& service, Request request);
+Handled handle_offset_for_leader_epoch(Service& service, Request request);
+Handled handle_metadata(Service& service, Request request);
+Handled handle_describe_cluster(Service& service, Request request);
+Handled handle_find_coordinator(Service& service, Request request);
+Handled handle_create_topics(Service& service, Request request);
+Handled handle_delete_topics(Service& service, Request request);
+Handled handle_create_partitions(Service& service, Request request);
+Handled handle_describe_configs(Service& service, Request request);
+Handled handle_alter_configs(Service& service, Request request);
+Handled handle_incremental_alter_configs(Service& service, Request request);
+Handled handle_join_group(Service& service, Request request);
+Handled handle_sync_group(Service& service, Request request);
+Handled handle_heartbeat(Service& service, Request request);
+Handled handle_leave_group(Service& service, Request request);
+Handled handle_offset_commit(Service& service, Request request);
+Handled handle_offset_fetch(Service& service, Request request);
+Handled handle_describe_groups(Service& service, Request request);
+Handled handle_list_groups(Service& service, Request request);
+Handled handle_delete_groups(Service& service, Request request);
+
+}  // namespace pyralog::protocol::kafka

@@ -1,0 +1,81 @@
+#include "replica/producer_snapshots.h"
+
+#include "base/crc32c.h"
+
+namespace pyralog::replica {
+
+namespace {
+constexpr std::string_view kMagic = "PYRAPROD";
+constexpr std::uint32_t kVersion = 1;
+constexpr std::string_view kPrefix = "producers-";
+constexpr std::string_view kSuffix = ".snapshot";
+constexpr std::size_t kMaxFileBytes = 1u << 30;
+}  // namespace
+
+Bytes encode(const ProducerSnapshots& snapshots) {
+  Writer out;
+  out.raw(as_bytes(kMagic)).le(kVersion).le(static_cast<std::uint32_t>(snapshots.size()));
+  for (const auto& [id, snapshot] : snapshots) {
+    out.raw(id.topic.uuid.bytes).le(id.partition.value).le(snapshot.covers.value);
+    out.sized(snapshot.state);
+  }
+  const std::uint32_t crc = crc32c(out.view());
+  out.le(crc);
+  return out.take();
+}
+
+Result<ProducerSnapshots> decode_producer_snapshots(ByteView bytes) {
+  Reader in(bytes);
+  if (as_text(in.raw(kMagic.size())) != kMagic) return fail(Code::kCorrupt, "not a snapshot");
+  if (in.le<std::uint32_t>() > kVersion) return fail(Code::kUnsupported, "a newer snapshot");
+  if (bytes.size() < 4 ||
+      crc32c(bytes.first(bytes.size() - 4)) != load_le<std::uint32_t>(bytes.data() + bytes.size() - 4)) {
+    return fail(Code::kCorrupt, "checksum");
+  }
+  ProducerSnapshots snapshots;
+  const auto count = in.le<std::uint32_t>();
+  for (std::uint32_t i = 0; i < count && in.ok(); ++i) {
+    PartitionId id;
+    const ByteView raw = in.raw(id.topic.uuid.bytes.size());
+    if (!in.ok()) break;
+    std::copy(raw.begin(), raw.end(), id.topic.uuid.bytes.begin());
+    id.partition = PartitionIndex(in.le<std::int32_t>());
+    ProducerSnapshot snapshot;
+    snapshot.covers = Offset(in.le<std::int64_t>());
+    const ByteView state = in.sized();
+    snapshot.state.assign(state.begin(), state.end());
+    snapshots.emplace(id, std::move(snapshot));
+  }
+  if (!in.ok() || in.left() != 4) return fail(Code::kCorrupt, "length");
+  return snapshots;
+}
+
+io::Task<Result<ProducerSnapshots>> load_producer_snapshots(io::Disk& disk, std::string data_dir,
+                                                            std::vector<std::string>& skipped) {
+  ProducerSnapshots all;
+  PYRALOG_CO_ASSIGN(const auto entries, co_await disk.list(data_dir));
+  for (const auto& entry : entries) {
+    if (!entry.name.starts_with(kPrefix) || !entry.name.ends_with(kSuffix)) continue;
+    auto bytes = co_await io::read_file(disk, data_dir + "/" + entry.name, kMaxFileBytes);
+    Result<ProducerSnapshots> snapshots =
+        bytes ? decode_producer_snapshots(*bytes) : fail(std::move(bytes.error()));
+    if (!snapshots) {
+      skipped.push_back(entry.name + ": " + snapshots.error().message);
+      continue;
+    }
+    for (auto& [id, snapshot] : *snapshots) {
+      auto [at, fresh] = all.try_emplace(id, snapshot);
+      if (!fresh && at->second.covers < snapshot.covers) at->second = std::move(snapshot);
+    }
+  }
+  co_return all;
+}
+
+io::Task<Result<void>> write_producer_snapshots(io::Disk& disk, std::string data_dir,
+                                                unsigned shard, ProducerSnapshots snapshots) {
+  const std::string path =
+      data_dir + "/" + std::string(kPrefix) + std::to_string(shard) + std::string(kSuffix);
+  co_return co_await io::replace_file(disk, path, encode(snapshots));
+}
+
+}  // namespace pyralog::replica

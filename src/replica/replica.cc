@@ -1,0 +1,207 @@
+#include "replica/replica.h"
+
+#include <algorithm>
+
+#include "base/plant.h"
+
+namespace pyralog::replica {
+
+Replica::Replica(log::ShardLogs& logs, PartitionId id, Options options)
+    : logs_(logs), id_(id), options_(std::move(options)), producers_(options_.producers) {}
+
+io::Task<Result<std::unique_ptr<Replica>>> Replica::open(
+    log::ShardLogs& logs, PartitionId id, Options options, Offset initial,
+    std::optional<Bytes> snapshot) {
+  std::unique_ptr<Replica> self(new Replica(logs, id, std::move(options)));
+  PYRALOG_CO_ASSIGN(self->log_, co_await logs.open_log(id, self->options_.log, initial));
+  PYRALOG_CO_TRY(co_await self->rebuild_producers(std::move(snapshot)));
+  // What recovery kept is as durable as its topic asks: recovery syncs before it trusts.
+  self->high_watermark_ = self->log_->end_offset();
+  co_return self;
+}
+
+io::Task<Result<void>> Replica::rebuild_producers(std::optional<Bytes> snapshot) {
+  Offset from = log_->start_offset();
+  if (snapshot) {
+    auto restored = producer::ProducerTable::restore(*snapshot, options_.producers);
+    // A snapshot only spares work: one that does not fit or is damaged is left aside.
+    if (restored && restored->end() <= log_->end_offset() && restored->end() >= from) {
+      producers_ = std::move(*restored);
+      from = producers_.end();
+    }
+  }
+  if (from >= log_->end_offset()) co_return Result<void>{};
+  const WallMs now = io::Shard::current().wall();
+  co_return co_await log_->scan_headers(from, [this, now](const BatchHeader& header) {
+    producers_.apply(header, Offset(header.base_offset), now);
+    return true;
+  });
+}
+
+void Replica::lead(Epoch epoch) {
+  PYRALOG_ASSERT(epoch > epoch_);
+  epoch_ = epoch;
+}
+
+void Replica::configure(Options options) {
+  options_ = std::move(options);
+  log_->set_config(options_.log);
+}
+
+AppendOutcome Replica::refused(KafkaError error, std::string message) const {
+  AppendOutcome out;
+  out.error = error;
+  out.message = "partition " + options_.name + ": " + std::move(message);
+  return out;
+}
+
+AppendOutcome Replica::storage_error(const Error& error) const {
+  return refused(KafkaError::kKafkaStorageError, error.message);
+}
+
+io::Task<AppendOutcome> Replica::append(NewBatch batch) {
+  if (stopped_ != KafkaError::kNone) co_return refused(stopped_, "is being closed");
+  if (epoch_.value == 0) co_return refused(KafkaError::kLeaderNotAvailable, "has no leader yet");
+  const WallMs wall = io::Shard::current().wall();
+  // The usual case awaits nothing; a roll, and whoever comes while one is under way, takes turns.
+  if (queued_appends_ == 0 && log_->ready(batch.bytes.size(), wall)) co_return append_now(batch, wall);
+  ++queued_appends_;
+  const auto guard = co_await append_turn_.lock();
+  Result<void> prepared;
+  if (!log_->ready(batch.bytes.size(), wall)) {
+    prepared = co_await log_->prepare(batch.bytes.size(), wall);
+  }
+  --queued_appends_;
+  if (stopped_ != KafkaError::kNone) co_return refused(stopped_, "is being closed");
+  if (!prepared) co_return storage_error(prepared.error());
+  co_return append_now(batch, wall);
+}
+
+std::optional<AppendOutcome> Replica::judge(const BatchHeader& header, WallMs wall) {
+  const producer::Judgement judgement = producers_.judge(header, wall);
+  switch (judgement.verdict) {
+    case producer::Verdict::kAppend:
+      return std::nullopt;
+    case producer::Verdict::kDuplicate: {
+      AppendOutcome original;
+      original.base = judgement.base_offset;
+      original.end = Offset(judgement.last_offset.value + 1);
+      if (options_.log_append_time) original.append_time_ms = judgement.max_timestamp;
+      return original;
+    }
+    case producer::Verdict::kOutOfOrder:
+    case producer::Verdict::kFenced:
+    case producer::Verdict::kUnknownProducer:
+    case producer::Verdict::kTooManyProducers:
+      break;
+  }
+  return refused(producer::kafka_error(judgement.verdict), producer::describe(judgement, header));
+}
+
+AppendOutcome Replica::append_now(NewBatch& batch, WallMs wall) {
+  if (batch.header.idempotent()) {
+    if (auto answer = judge(batch.header, wall)) return std::move(*answer);
+  }
+  AppendOutcome out;
+  out.base = log_->end_offset();
+  assign_offset_and_epoch(batch.bytes, out.base, epoch_);
+  batch.header.base_offset = out.base.value;
+  batch.header.leader_epoch = static_cast<std::int32_t>(epoch_.value);
+  if (options_.log_append_time) {
+    out.append_time_ms = wall.ms;
+    assign_append_time(batch.bytes, wall.ms);
+    batch.header.max_timestamp = wall.ms;
+  }
+  const ByteView bytes = batch.bytes;
+  auto appended = log_->append(std::span<const ByteView>(&bytes, 1), wall);
+  if (!appended) return storage_error(appended.error());
+  out.end = appended->end;
+  producers_.apply(batch.header, out.base, wall);
+  if (options_.log.durability != Durability::kFsync || PYRALOG_PLANT("replica.ack_before_sync")) {
+    committed_to(out.end);
+  }
+  if (options_.log.durability == Durability::kFsync && !syncing_) {
+    syncing_ = true;
+    tasks_.spawn(sync_loop());
+  }
+  return out;
+}
+
+io::Task<void> Replica::sync_loop() {
+  // Let the appends of this turn of the loop share the round.
+  co_await io::yield();
+  while (high_watermark_ < log_->end_offset() && !log_->offline()) {
+    auto synced = co_await logs_.sync(log_);
+    if (!synced) break;
+    committed_to(*synced);
+  }
+  syncing_ = false;
+  if (log_->offline()) committed_.wake_all();
+}
+
+void Replica::committed_to(Offset end) {
+  if (end <= high_watermark_) return;
+  high_watermark_ = end;
+  committed_.wake_all();
+  if (watches_.empty()) return;
+  std::vector<Watch> due;
+  std::erase_if(watches_, [&](Watch& w) {
+    if (w.from >= end) return false;
+    due.push_back(std::move(w));
+    return true;
+  });
+  for (auto& w : due) {
+    if (const auto watcher = w.watcher.lock()) watcher->data_available();
+  }
+}
+
+io::Task<KafkaError> Replica::wait_committed(Offset end, Instant deadline) {
+  while (high_watermark_ < end) {
+    if (log_->offline()) co_return KafkaError::kKafkaStorageError;
+    if (stopped_ != KafkaError::kNone) co_return stopped_;
+    if (!co_await committed_.wait(deadline) && high_watermark_ < end) {
+      co_return KafkaError::kRequestTimedOut;
+    }
+  }
+  co_return KafkaError::kNone;
+}
+
+io::Task<Result<log::ReadResult>> Replica::read(Offset offset, std::uint64_t max_bytes,
+                                                bool min_one) {
+  log::ReadLimits limits;
+  limits.max_bytes = max_bytes;
+  limits.upto = PYRALOG_PLANT("replica.serve_past_high_watermark") ? log_->end_offset()
+                                                                   : high_watermark_;
+  limits.min_one = min_one;
+  co_return co_await log_->read(offset, limits);
+}
+
+void Replica::watch(Offset from, const std::shared_ptr<DataWatcher>& watcher) {
+  if (high_watermark_ > from || stopped_ != KafkaError::kNone || log_->offline()) {
+    watcher->data_available();
+    return;
+  }
+  // Readers of an idle partition come and go; their traces are cleared as they double.
+  if (watches_.size() >= purge_watches_at_) {
+    std::erase_if(watches_, [](const Watch& w) { return w.watcher.expired(); });
+    purge_watches_at_ = std::max<std::size_t>(16, 2 * watches_.size());
+  }
+  watches_.push_back({from, watcher});
+}
+
+void Replica::wake_watchers() {
+  for (auto& w : std::exchange(watches_, {})) {
+    if (const auto watcher = w.watcher.lock()) watcher->data_available();
+  }
+}
+
+io::Task<void> Replica::stop(KafkaError reason) {
+  stopped_ = reason;
+  committed_.wake_all();
+  wake_watchers();
+  co_await tasks_.join();
+  // Whoever was woken leaves before the lists go.
+  while (queued_appends_ > 0 || !committed_.empty()) co_await io::yield();
+}
+
+}  // namespace pyralog::replica

@@ -1,0 +1,139 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "io/shard.h"
+#include "log/partition_log.h"
+#include "log/shard_logs.h"
+#include "model/fundamental.h"
+#include "model/kafka_error.h"
+#include "model/record_batch.h"
+#include "producer/producer_table.h"
+
+namespace pyralog::replica {
+
+/// A batch that has been checked, in memory that its owner lets us write into.
+struct NewBatch {
+  std::shared_ptr<void> owner;  ///< keeps `bytes` alive
+  MutableBytes bytes;           ///< one whole batch
+  BatchHeader header;           ///< as parsed from them
+};
+
+/// What became of an append. `end` is what to wait for; with an error it means nothing.
+struct AppendOutcome {
+  KafkaError error = KafkaError::kNone;
+  std::string message;  ///< for humans, with an error
+  Offset base{-1};
+  Offset end{-1};
+  std::int64_t append_time_ms = -1;  ///< on log-append-time topics
+};
+
+/// Told when there is more to read: called on the replica's shard, once, then forgotten.
+class DataWatcher {
+ public:
+  virtual ~DataWatcher() = default;
+  virtual void data_available() = 0;
+};
+
+/// One partition's replica where it leads: judges, orders and stores what producers send, and knows
+/// how far it is committed. With one replica in all, the high watermark is this log's stable end: the
+/// end of what is synced for `fsync` topics, the end of the log for the others. Lives on the
+/// partition's shard; nobody else touches it.
+class Replica {
+ public:
+  struct Options {
+    std::string name;  ///< "topic-3", for messages
+    log::LogConfig log;
+    bool log_append_time = false;
+    producer::Options producers;
+  };
+
+  /// Opens the log and rebuilds what is known of producers: from `snapshot` (a ProducerTable's), if
+  /// there is one that fits, and the batches after it. A log with nothing on disk begins at
+  /// `initial`. kCorrupt: the partition is damaged and must stay offline.
+  [[nodiscard]] static io::Task<Result<std::unique_ptr<Replica>>> open(
+      log::ShardLogs& logs, PartitionId id, Options options, Offset initial,
+      std::optional<Bytes> snapshot);
+  Replica(const Replica&) = delete;
+  Replica& operator=(const Replica&) = delete;
+
+  [[nodiscard]] const PartitionId& id() const { return id_; }
+  [[nodiscard]] const std::string& name() const { return options_.name; }
+  /// Begins to lead in `epoch`; the log must end where the epoch starts.
+  void lead(Epoch epoch);
+  [[nodiscard]] Epoch epoch() const { return epoch_; }
+  void configure(Options options);
+
+  /// Judges the producer's sequence, assigns offsets and epoch, writes to the log (page cache). Order
+  /// of calls = order of records. A duplicate of an idempotent batch yields the original's offsets
+  /// and the original's end to wait for.
+  [[nodiscard]] io::Task<AppendOutcome> append(NewBatch batch);
+  /// Waits until everything below `end` is committed: kNone, kRequestTimedOut at the deadline (it may
+  /// still commit), kKafkaStorageError if the log has gone offline.
+  [[nodiscard]] io::Task<KafkaError> wait_committed(Offset end, Instant deadline);
+
+  [[nodiscard]] Offset log_start() const { return log_->start_offset(); }
+  [[nodiscard]] Offset log_end() const { return log_->end_offset(); }
+  /// Nothing at or above it is shown to anybody.
+  [[nodiscard]] Offset high_watermark() const { return high_watermark_; }
+  /// What read_committed consumers may see; without transactions, the high watermark.
+  [[nodiscard]] Offset last_stable_offset() const { return high_watermark_; }
+  [[nodiscard]] const std::optional<Error>& offline() const { return log_->offline(); }
+
+  /// Whole batches from `offset`, below the high watermark. Errors as PartitionLog::read.
+  [[nodiscard]] io::Task<Result<log::ReadResult>> read(Offset offset, std::uint64_t max_bytes,
+                                                       bool min_one);
+  /// Calls `watcher` once there is committed data at or above `from`, or the replica ends. At once
+  /// if there is already.
+  void watch(Offset from, const std::shared_ptr<DataWatcher>& watcher);
+
+  /// Lets everybody who waits for data look again.
+  void wake_watchers();
+
+  [[nodiscard]] log::PartitionLog& log() { return *log_; }
+  [[nodiscard]] const producer::ProducerTable& producers() const { return producers_; }
+  /// Forgets producers that have been silent too long.
+  void expire_producers(WallMs now) { producers_.expire(now); }
+
+  /// Wakes everybody who waits with an error and takes nothing more; join before destroying.
+  [[nodiscard]] io::Task<void> stop(KafkaError reason);
+
+ private:
+  Replica(log::ShardLogs& logs, PartitionId id, Options options);
+  [[nodiscard]] io::Task<Result<void>> rebuild_producers(
+      std::optional<Bytes> snapshot);
+  [[nodiscard]] AppendOutcome append_now(NewBatch& batch, WallMs wall);
+  /// Answers for the producer's sequence, or nullopt: append.
+  [[nodiscard]] std::optional<AppendOutcome> judge(const BatchHeader& header, WallMs wall);
+  [[nodiscard]] AppendOutcome refused(KafkaError error, std::string message) const;
+  [[nodiscard]] AppendOutcome storage_error(const Error& error) const;
+  void committed_to(Offset end);
+  io::Task<void> sync_loop();
+
+  log::ShardLogs& logs_;
+  PartitionId id_;
+  Options options_;
+  std::shared_ptr<log::PartitionLog> log_;
+  producer::ProducerTable producers_;
+  Epoch epoch_;
+  Offset high_watermark_{0};
+  bool syncing_ = false;
+  KafkaError stopped_ = KafkaError::kNone;
+  io::WaitList committed_;
+  struct Watch {
+    Offset from;
+    std::weak_ptr<DataWatcher> watcher;  ///< gone = its reader has stopped waiting
+  };
+  std::vector<Watch> watches_;
+  std::size_t purge_watches_at_ = 16;
+  io::Turn append_turn_;
+  std::size_t queued_appends_ = 0;
+  io::TaskGroup tasks_;
+};
+
+}  // namespace pyralog::replica

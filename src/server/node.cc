@@ -1,0 +1,177 @@
+#include "server/node.h"
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "observe/log.h"
+
+namespace pyralog::server {
+
+namespace {
+template <typename T>
+T narrow(std::int64_t value) {
+  return static_cast<T>(value);
+}
+
+protocol::kafka::Service::Options service_options(const ServerOptions& o) {
+  protocol::kafka::Service::Options out;
+  out.fetch_max_bytes = narrow<std::size_t>(o.fetch_max_bytes);
+  out.sessions.max_sessions = narrow<std::size_t>(o.max_fetch_sessions);
+  return out;
+}
+
+protocol::kafka::Listener::Options listener_options(const ServerOptions& o) {
+  protocol::kafka::Listener::Options out;
+  out.max_connections = narrow<std::size_t>(o.max_connections);
+  out.connection.max_frame_bytes = narrow<std::size_t>(o.max_request_bytes);
+  out.connection.max_pipelined = narrow<std::size_t>(o.connection_max_requests);
+  out.connection.max_pipelined_bytes = narrow<std::size_t>(o.queued_max_request_bytes);
+  out.connection.idle = std::chrono::milliseconds(o.connections_max_idle_ms);
+  return out;
+}
+}  // namespace
+
+broker::Options broker_options(const ServerOptions& o) {
+  broker::Options out;
+  out.data_dir = o.data_dir;
+  out.auto_create_topics = o.auto_create_topics;
+  out.topics.default_partitions = narrow<std::int32_t>(o.num_partitions);
+  out.default_replication_factor = narrow<std::int16_t>(o.default_replication_factor);
+  out.offsets_partitions = narrow<std::int32_t>(o.offsets_partitions);
+  out.producers.expiration_ms = o.producer_id_expiration_ms;
+  out.groups.min_session_timeout_ms = narrow<std::int32_t>(o.group_min_session_timeout_ms);
+  out.groups.max_session_timeout_ms = narrow<std::int32_t>(o.group_max_session_timeout_ms);
+  out.groups.initial_rebalance_delay_ms = narrow<std::int32_t>(o.group_initial_rebalance_delay_ms);
+  out.groups.offset_metadata_max_bytes = narrow<std::size_t>(o.offset_metadata_max_bytes);
+  out.groups.max_group_size = narrow<std::size_t>(o.group_max_size);
+  return out;
+}
+
+Node::Node(io::Shards shards, ServerOptions options)
+    : shards_(std::move(shards)), options_(std::move(options)) {}
+
+Node::~Node() = default;
+
+io::Task<Result<void>> Node::bind(const ListenPlan& plan) {
+  io::Net& net = io::Shard::current().net();
+  if (plan.kafka) {
+    PYRALOG_CO_ASSIGN(kafka_bound_, co_await net.listen(*plan.kafka));
+    kafka_address_ = kafka_bound_->local();
+  }
+  if (plan.http) {
+    PYRALOG_CO_ASSIGN(http_bound_, co_await net.listen(*plan.http));
+    http_address_ = http_bound_->local();
+  }
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Node::open(const ListenPlan& plan) {
+  io::Shard& shard = io::Shard::current();
+  cluster::Cluster::Options options;
+  options.data_dir = options_.data_dir;
+  const io::Address told = plan.advertise.value_or(
+      kafka_address_.value_or(io::Address{"127.0.0.1", 9092}));
+  options.host = told.host;
+  options.port = told.port == 0 && kafka_address_ ? kafka_address_->port : told.port;
+  PYRALOG_CO_ASSIGN(cluster_, co_await cluster::Cluster::open(shard.disk(), shard.rng(), options));
+  broker_ = std::make_unique<broker::Broker>(shards_, broker_options(options_));
+  co_return co_await broker_->start(*cluster_);
+}
+
+io::Task<void> Node::serve_kafka() {
+  std::vector<protocol::kafka::Service*> services;
+  for (unsigned s = 0; s < shards_.size(); ++s) {
+    services_.push_back(std::make_unique<protocol::kafka::Service>(*broker_, s,
+                                                                   service_options(options_)));
+    services.push_back(services_.back().get());
+  }
+  for (auto* service : services) service->join(services, shards_);
+  kafka_ = std::make_unique<protocol::kafka::Listener>(std::move(kafka_bound_), shards_, services,
+                                                       listener_options(options_));
+  running_.spawn(kafka_->run());
+  co_return;
+}
+
+io::Task<std::string> Node::health_json() {
+  nlohmann::json out;
+  std::vector<std::string> offline;
+  if (ready_) {
+    for (const auto& partition : co_await broker_->status()) {
+      if (!partition.offline.empty()) offline.push_back(partition.name + ": " + partition.offline);
+    }
+  }
+  out["status"] = !ready_ ? "starting" : offline.empty() ? "ok" : "degraded";
+  out["offline_partitions"] = offline;
+  co_return out.dump();
+}
+
+io::Task<std::string> Node::status_json() {
+  nlohmann::json out;
+  out["version"] = PYRALOG_VERSION;
+  out["ready"] = ready_;
+  out["data_dir"] = options_.data_dir;
+  out["shards"] = shards_.size();
+  if (kafka_address_) out["kafka"] = io::to_string(*kafka_address_);
+  if (cluster_ != nullptr) {
+    out["cluster_id"] = to_string(cluster_->cookie().cluster);
+    out["node_id"] = cluster_->node().value;
+    out["starts"] = cluster_->cookie().boot_counter;
+    out["topics"] = cluster_->catalog()->topic_count();
+  }
+  if (kafka_ != nullptr) out["connections"] = kafka_->connections();
+  out["partitions"] = nlohmann::json::array();
+  if (ready_) {
+    for (const auto& p : co_await broker_->status()) {
+      nlohmann::json each = {{"name", p.name},           {"epoch", p.epoch},
+                             {"log_start", p.log_start}, {"high_watermark", p.high_watermark},
+                             {"log_end", p.log_end},     {"bytes", p.bytes}};
+      if (!p.offline.empty()) each["offline"] = p.offline;
+      out["partitions"].push_back(std::move(each));
+    }
+  }
+  co_return out.dump();
+}
+
+void Node::serve_http() {
+  protocol::http::HttpOptions options;
+  options.max_connections = narrow<std::size_t>(options_.http_max_connections);
+  protocol::http::HttpHooks hooks;
+  hooks.ready = [this] { return ready_; };
+  hooks.health_json = [this] { return health_json(); };
+  hooks.status_json = [this] { return status_json(); };
+  hooks.metrics_text = []() -> io::Task<std::string> { co_return std::string(); };
+  hooks.version_json = nlohmann::json{{"version", PYRALOG_VERSION}}.dump();
+  http_ = std::make_unique<protocol::http::HttpServer>(options, std::move(hooks));
+  running_.spawn(http_->serve(std::move(http_bound_)));
+}
+
+io::Task<Result<void>> Node::start() {
+  PYRALOG_CO_ASSIGN(const ListenPlan plan, plan_listeners(options_));
+  for (const auto& warning : plan.warnings) {
+    observe::log_warn("server.insecure", {{"what", warning}});
+  }
+  PYRALOG_CO_TRY(co_await bind(plan));
+  // Health is told while recovery runs; clients of the log wait in the backlog meanwhile.
+  if (http_bound_ != nullptr) serve_http();
+  PYRALOG_CO_TRY(co_await open(plan));
+  if (kafka_bound_ != nullptr) co_await serve_kafka();
+  ready_ = true;
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Node::stop() {
+  ready_ = false;
+  const Instant deadline =
+      io::Shard::current().now() + std::chrono::milliseconds(options_.shutdown_timeout_ms);
+  if (kafka_ != nullptr) co_await kafka_->drain();
+  if (broker_ != nullptr) co_await broker_->drain();
+  if (kafka_ != nullptr) co_await kafka_->finish(deadline);
+  Result<void> stopped;
+  if (broker_ != nullptr) stopped = co_await broker_->stop();
+  if (http_ != nullptr) http_->stop();
+  co_await running_.join();
+  co_return stopped;
+}
+
+}  // namespace pyralog::server

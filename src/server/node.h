@@ -1,0 +1,68 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "broker/broker.h"
+#include "cluster/cluster.h"
+#include "io/net.h"
+#include "io/shard.h"
+#include "protocol/http/http.h"
+#include "protocol/kafka/listener.h"
+#include "protocol/kafka/service.h"
+#include "server/settings.h"
+
+namespace pyralog::server {
+
+/// One node, put together: the only place that knows all rooms. The same over the real and the
+/// simulated io. Made, stopped and destroyed on shard 0.
+class Node {
+ public:
+  Node(io::Shards shards, ServerOptions options);
+  ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  /// Binds the listeners, takes the data directory, recovers, leads; when it returns clients are
+  /// accepted. On failure call `stop` and forget the node; the error names the thing and the remedy.
+  [[nodiscard]] io::Task<Result<void>> start();
+  /// No new requests; those in flight finish or fail within `shutdown_timeout_ms`; everything durable
+  /// and marked, so that the next start scans nothing.
+  [[nodiscard]] io::Task<Result<void>> stop();
+
+  /// Where clients are accepted, if that listener is open.
+  [[nodiscard]] const std::optional<io::Address>& kafka() const { return kafka_address_; }
+  [[nodiscard]] const std::optional<io::Address>& http() const { return http_address_; }
+  [[nodiscard]] broker::Broker& broker() { return *broker_; }
+  [[nodiscard]] cluster::Cluster& cluster() { return *cluster_; }
+
+ private:
+  [[nodiscard]] io::Task<Result<void>> bind(const ListenPlan& plan);
+  [[nodiscard]] io::Task<Result<void>> open(const ListenPlan& plan);
+  void serve_http();
+  io::Task<void> serve_kafka();
+  io::Task<std::string> health_json();
+  io::Task<std::string> status_json();
+
+  io::Shards shards_;
+  ServerOptions options_;
+  std::unique_ptr<io::Listener> kafka_bound_;
+  std::unique_ptr<io::Listener> http_bound_;
+  std::optional<io::Address> kafka_address_;
+  std::optional<io::Address> http_address_;
+  std::unique_ptr<cluster::Cluster> cluster_;
+  std::unique_ptr<broker::Broker> broker_;
+  std::vector<std::unique_ptr<protocol::kafka::Service>> services_;
+  std::unique_ptr<protocol::kafka::Listener> kafka_;
+  std::unique_ptr<protocol::http::HttpServer> http_;
+  io::TaskGroup running_;
+  bool ready_ = false;
+};
+
+/// What the settings mean for the broker.
+[[nodiscard]] broker::Options broker_options(const ServerOptions& options);
+
+}  // namespace pyralog::server
