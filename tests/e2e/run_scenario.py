@@ -101,7 +101,7 @@ def main():
     parser.add_argument("--kafka", action="store_true", help="run against Apache Kafka")
     parser.add_argument("--client", action="append", help="only this client (may be repeated)")
     parser.add_argument("--step", action="append", help="only this step (may be repeated)")
-    parser.add_argument("--parallel", type=int, default=2, help="clients at once (default 2)")
+    parser.add_argument("--parallel", type=int, default=2, help="clients, or steps of a lone one, at once (default 2)")
     arguments = parser.parse_args()
 
     here = pathlib.Path(__file__).resolve().parent
@@ -120,9 +120,13 @@ def main():
     with broker_of(arguments) as broker, tempfile.TemporaryFile("w+") as log:
         print(f"broker: {broker.name} at {broker.bootstrap}", flush=True)
         with concurrent.futures.ThreadPoolExecutor(arguments.parallel) as pool:
-            futures = {name: pool.submit(play, name, scenario, chosen, broker.bootstrap, run, log)
-                       for name in clients}
-            results = {name: future.result() for name, future in futures.items()}
+            lanes = max(1, arguments.parallel // len(clients))  # a lone client plays two steps at once
+            futures = [(name, pool.submit(play, name, scenario, chosen[lane::lanes],
+                                          broker.bootstrap, run, log))
+                       for name in clients for lane in range(lanes)]
+            results = {name: {} for name in clients}
+            for name, future in futures:
+                results[name] |= future.result()
         verdicts = [cell[0] for cells in results.values() for cell in cells.values()]
         if "FAIL" in verdicts:
             log.seek(0)

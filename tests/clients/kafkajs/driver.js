@@ -206,7 +206,7 @@ ops.fetch = async (request) => {
   const marks = known.find((found) => found.partition === request.partition)
   const from = { earliest: marks.low, latest: marks.high }[request.from] || String(request.from)
   const group = `kafkajs-fetch-${process.pid}-${serial++}`
-  const consumer = quick.consumer({
+  const consumer = kafka.consumer({
     groupId: group,
     readUncommitted: request.isolation === 'read_uncommitted',
     maxWaitTimeInMs: 100,
