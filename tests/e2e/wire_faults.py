@@ -7,6 +7,7 @@ import argparse
 import pathlib
 import struct
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
@@ -304,7 +305,9 @@ class Faults:
             connection.send(PRODUCE, 7, self.produce_body(batch([b"silent"]), acks=0))
             number = connection.send(API_VERSIONS, 0)
             assert connection.receive()[0] == number
-        assert self.high_watermark() == before + 1
+        deadline = time.monotonic() + 10  # nothing tells when the record is there
+        while self.high_watermark() != before + 1:
+            assert time.monotonic() < deadline, "the record never came"
 
     def check_acks_0_error_closes(self):
         with self.connect() as connection:
