@@ -156,14 +156,14 @@ io::Task<Result<void>> PartitionLog::open_append_times(SegmentRef segment) {
   co_return Result<void>{};
 }
 
-io::Task<Result<void>> PartitionLog::write_first_bytes(std::string path, Bytes header) {
+io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::create_file(std::string path,
+                                                                      Bytes header) {
   PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
                     co_await shard_.disk_.open(path, io::OpenMode::kCreate));
   PYRALOG_CO_TRY(file->write_at(0, header));
   PYRALOG_CO_TRY(co_await file->sync());
   if (!PYRALOG_PLANT("log.roll_no_dir_sync")) PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(dir_));
-  segments_.back()->file = std::move(file);
-  co_return Result<void>{};
+  co_return file;
 }
 
 io::Task<Result<void>> PartitionLog::create_segment(WallMs wall) {
@@ -176,18 +176,25 @@ io::Task<Result<void>> PartitionLog::create_segment(WallMs wall) {
   segment->index = SegmentIndex(end_, config_.index_interval_bytes);
   segment->index_loaded = true;
   segment->synced = kSegmentHeaderBytes;
-  segments_.push_back(segment);
+  segment->header_checked = true;
   const std::string path = path_of(end_, "log");
-  auto made = co_await write_first_bytes(
+  auto file = co_await create_file(
       path, encode(SegmentHeader{id_, end_, segment->epoch, segment->created_ms}));
-  if (made) made = co_await open_append_times(segment);
+  Result<void> made;
+  if (!file) {
+    made = fail(file.error());
+  } else {
+    made = co_await open_append_times(segment);
+  }
   if (!made) {
-    segments_.pop_back();
     times_file_.reset();
     if (made.error().code == Code::kIo) co_return go_offline(made.error());
     (void)co_await shard_.disk_.remove(path);
     co_return made;
   }
+  // Only now: a group commit that runs meanwhile must not take it for durable.
+  segment->file = std::move(*file);
+  segments_.push_back(segment);
   if (segments_.size() == 1) start_ = end_;
   co_return Result<void>{};
 }

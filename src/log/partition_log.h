@@ -170,7 +170,8 @@ class PartitionLog {
   [[nodiscard]] io::Task<Result<void>> open_active();
   [[nodiscard]] io::Task<Result<void>> open_append_times(SegmentRef segment);
   [[nodiscard]] io::Task<Result<void>> create_segment(WallMs wall);
-  [[nodiscard]] io::Task<Result<void>> write_first_bytes(std::string path, Bytes header);
+  [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> create_file(std::string path,
+                                                                      Bytes header);
   void seal_active();
   [[nodiscard]] io::Task<void> finish_sealing(SegmentRef segment);
   [[nodiscard]] io::Task<Result<void>> write_index(SegmentRef segment);

@@ -40,6 +40,16 @@ io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::file_of(SegmentRef seg
                       fmt::format("the file has {} bytes, {} were written", file->size(),
                                   segment->size));
   }
+  if (segment->header_checked) co_return file;
+  const auto header = co_await read_segment_header(file);
+  if (!header) {
+    if (header.error().code != Code::kCorrupt) co_return fail(header.error());
+    co_return corrupt(*segment, 0, header.error().message);
+  }
+  if (header->partition != id_ || header->base != segment->base) {
+    co_return corrupt(*segment, 0, "the header is that of another partition or offset");
+  }
+  segment->header_checked = true;
   co_return file;
 }
 

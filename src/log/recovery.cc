@@ -125,6 +125,7 @@ void Recovery::take(Offset base, SegmentCheck check) {
   segment->created_ms = header_.created_ms;
   segment->epoch = header_.epoch;
   segment->chain = check.chain;
+  segment->header_checked = true;
   segment->index = std::move(check.index);
   segment->index_loaded = true;
   segment->max_timestamp = segment->index.max_timestamp();

@@ -92,6 +92,7 @@ struct Segment {
   std::uint32_t chain = 0;   ///< CRC over the header bytes that Kafka's CRC leaves out, to `size`
   TimeEntry max_timestamp;   ///< over the whole segment
   bool sealed = false;
+  bool header_checked = false;  ///< in this process
   bool max_known = true;      ///< `max_timestamp` is
   bool index_saved = false;   ///< its index files were written for this size
   bool index_loaded = false;  ///< `index` covers the whole segment

@@ -1,0 +1,319 @@
+#include "cli/handlers.h"
+#include "server/settings.h"
+
+namespace pyralog::cli {
+
+namespace {
+
+using enum OptionKind;
+
+OptionSpec value(std::string name, std::string stands_for, std::string help,
+                 std::string default_text = {}) {
+  OptionSpec spec;
+  spec.name = std::move(name);
+  spec.value = std::move(stands_for);
+  spec.help = std::move(help);
+  spec.default_text = std::move(default_text);
+  return spec;
+}
+OptionSpec list(std::string name, std::string stands_for, std::string help) {
+  OptionSpec spec = value(std::move(name), std::move(stands_for), std::move(help));
+  spec.kind = kList;
+  return spec;
+}
+OptionSpec flag(std::string name, std::string help) {
+  OptionSpec spec = value(std::move(name), "", std::move(help));
+  spec.kind = kFlag;
+  return spec;
+}
+OptionSpec choice(std::string name, std::string choices, std::string help,
+                  std::string default_text) {
+  OptionSpec spec = value(std::move(name), "", std::move(help), std::move(default_text));
+  spec.choices = std::move(choices);
+  return spec;
+}
+OptionSpec file(std::string name, std::string help, bool required = false) {
+  OptionSpec spec = value(std::move(name), "FILE", std::move(help));
+  spec.completes = Completes::kFiles;
+  spec.required = required;
+  return spec;
+}
+
+PositionalSpec argument(std::string name, std::string help) {
+  PositionalSpec spec;
+  spec.name = std::move(name);
+  spec.help = std::move(help);
+  return spec;
+}
+
+/// The options of every command that talks to a server, after its own.
+std::vector<OptionSpec> client(std::vector<OptionSpec> own) {
+  own.push_back(value("bootstrap", "HOST:PORT,…", "Servers to begin with.",
+                      "PYRALOG_BOOTSTRAP, or 127.0.0.1:9092"));
+  own.push_back(value("timeout", "DURATION", "How long to keep trying.", "30s"));
+  return own;
+}
+
+/// One option per row of the settings table.
+std::vector<OptionSpec> setting_options() {
+  std::vector<OptionSpec> specs = {file("config", "TOML file of settings.")};
+  const server::ServerOptions defaults;
+  for (const server::Setting& setting : server::settings()) {
+    OptionSpec spec = value(server::flag_of(setting).substr(2), "", std::string(setting.help),
+                            server::value_of(defaults, setting));
+    spec.group = std::string(setting.group);
+    switch (setting.kind) {
+      case server::SettingKind::kBool:
+        spec.kind = kFlag;
+        break;
+      case server::SettingKind::kAddress:
+        spec.value = "HOST:PORT";
+        break;
+      case server::SettingKind::kChoice:
+        spec.choices = std::string(setting.choices);
+        break;
+      case server::SettingKind::kText:
+        spec.value = "TEXT";
+        break;
+      case server::SettingKind::kInteger:
+      case server::SettingKind::kBytes:
+      case server::SettingKind::kMillis:
+      case server::SettingKind::kMinutes:
+        spec.value = "N";
+        break;
+    }
+    if (setting.key == "data_dir") {
+      spec.value = "DIR";
+      spec.completes = Completes::kDirectories;
+    }
+    specs.push_back(std::move(spec));
+  }
+  return specs;
+}
+
+void add_server(std::vector<CommandSpec>& out) {
+  out.push_back(
+      {"serve",
+       "Start a broker.",
+       "Prints one line when all listeners accept clients: `ready kafka=HOST:PORT http=HOST:PORT`. "
+       "Log lines go to standard error. SIGTERM or Ctrl-C ends it in order, a second one at once. "
+       "Every setting can also stand in the TOML file or in the environment; the command line "
+       "wins.",
+       {},
+       setting_options(),
+       {"pyralog serve", "pyralog serve --data-dir /var/lib/pyralog --kafka 127.0.0.1:0"},
+       serve});
+}
+
+void add_topics(std::vector<CommandSpec>& out) {
+  out.push_back({"topic create",
+                 "Create a topic.",
+                 "",
+                 {argument("NAME", "The topic's name.")},
+                 client({value("partitions", "N", "Number of partitions.", "the server's default"),
+                         value("replication-factor", "N", "Replicas of each partition.",
+                               "the server's default"),
+                         list("config", "K=V", "A setting of the topic."),
+                         flag("if-not-exists", "Do not mind if the topic is there already.")}),
+                 {"pyralog topic create orders --partitions 3 --config retention.ms=86400000"},
+                 topic_create});
+  out.push_back({"topic list",
+                 "List topics.",
+                 "",
+                 {},
+                 client({flag("internal", "Also those that the server keeps for itself.")}),
+                 {},
+                 topic_list});
+  out.push_back({"topic describe",
+                 "Show a topic's partitions and settings.",
+                 "",
+                 {argument("NAME", "The topic's name.")},
+                 client({flag("all", "All settings, not only those that were set.")}),
+                 {},
+                 topic_describe});
+  out.push_back({"topic alter",
+                 "Change a topic's settings or add partitions.",
+                 "",
+                 {argument("NAME", "The topic's name.")},
+                 client({value("partitions", "N", "The new number of partitions, above the old."),
+                         list("config", "K=V", "A setting and its new value."),
+                         list("delete-config", "K", "A setting to put back to its default.")}),
+                 {"pyralog topic alter orders --config retention.ms=3600000"},
+                 topic_alter});
+  PositionalSpec names = argument("NAME", "The topics' names.");
+  names.many = true;
+  out.push_back({"topic delete",
+                 "Delete topics and all their records.",
+                 "",
+                 {names},
+                 client({}),
+                 {},
+                 topic_delete});
+}
+
+void add_data(std::vector<CommandSpec>& out) {
+  out.push_back(
+      {"produce",
+       "Append each line of standard input, or of a file, as a record.",
+       "Records are acknowledged by all replicas unless --acks says otherwise, and are written "
+       "once "
+       "even if a response is lost. A line's end is not part of the record.",
+       {argument("TOPIC", "Where to append.")},
+       client(
+           {file("file", "Read this file instead of standard input."),
+            value("key-separator", "TEXT", "What stands between key and value in a line."),
+            value("partition", "N", "Append to this partition only.", "chosen by key"),
+            list("header", "K=V", "A header for every record."),
+            choice("codec", "none|gzip|snappy|lz4|zstd", "How batches are compressed.", "none"),
+            choice("acks", "all|1|0", "Who must have written a record.", "all"),
+            value("null-value", "TEXT", "A value that is written as a tombstone."),
+            value("batch-bytes", "N", "Size at which a batch is sent.", "262144"),
+            value("linger", "DURATION", "How long a batch waits for more records.", "5ms"),
+            flag("progress", "Say rate and count on standard error, also if it is no terminal.")}),
+       {"printf 'a:1\\nb:2\\n' | pyralog produce orders --key-separator :"},
+       produce});
+  out.push_back(
+      {"consume",
+       "Print records as they come.",
+       "--format replaces %t topic, %p partition, %o offset, %T timestamp (ms), %k key, %s value, "
+       "%h headers, %S value's length (-1 for a tombstone), %K key's length, %% percent, \\n line, "
+       "\\t tab. With --group the partitions are shared with the group's other members and offsets "
+       "are committed; --from then counts only where the group has no offset.",
+       {argument("TOPIC", "What to read.")},
+       client(
+           {value("from", "WHERE", "beginning, end, an offset, or @MS for a time in milliseconds.",
+                  "end; with --group, beginning"),
+            value("group", "NAME", "Read as a member of this group."),
+            value("partition", "N", "Read this partition only."),
+            value("count", "N", "Stop after so many records."),
+            flag("until-end", "Stop at the end that each partition has now."),
+            value("format", "TEXT", "How a record is printed.", "%s\\n"),
+            choice("isolation", "committed|uncommitted", "Whether open transactions are hidden.",
+                   "committed")}),
+       {"pyralog consume orders --from beginning --until-end --format '%o %k=%s\\n'"},
+       consume});
+}
+
+void add_groups(std::vector<CommandSpec>& out) {
+  out.push_back({"group list", "List consumer groups.", "", {}, client({}), {}, group_list});
+  out.push_back({"group describe",
+                 "Show a group's members, offsets and lag.",
+                 "",
+                 {argument("GROUP", "The group's name.")},
+                 client({}),
+                 {},
+                 group_describe});
+}
+
+void add_log(std::vector<CommandSpec>& out) {
+  PositionalSpec dir =
+      argument("DIR", "A partition's directory, or a data directory for all of them.");
+  dir.completes = Completes::kDirectories;
+  const std::string closed = "No server may have the data directory open.";
+  out.push_back({"log inspect",
+                 "Show what a partition's files hold.",
+                 closed,
+                 {dir},
+                 {flag("batches", "List every batch.")},
+                 {},
+                 log_inspect});
+  out.push_back({"log verify",
+                 "Check every byte of a partition's files.",
+                 closed + " Fails if it finds a fault.",
+                 {dir},
+                 {},
+                 {},
+                 log_verify});
+  out.push_back({"log repair",
+                 "Cut a partition's log before its first fault.",
+                 closed + " What is cut is kept beside it. Indexes are rebuilt.",
+                 {dir},
+                 {flag("dry-run", "Say what would be cut, and change nothing."),
+                  flag("below-synced", "Also cut records that were acknowledged.")},
+                 {},
+                 log_repair});
+}
+
+void add_ids(std::vector<CommandSpec>& out) {
+  const std::vector<OptionSpec> own = {
+      file("file", "The generator's file; made if it is not there.", true),
+      value("machine", "N", "Machine of a new generator, 0 to 1023.", "0"),
+      flag("counter", "A plain counter instead of Scarab ids."),
+      choice("mode", "strict|lease|relaxed", "How a new counter is kept.", "lease")};
+  out.push_back({"id next",
+                 "Issue one id that no crash repeats.",
+                 "",
+                 {},
+                 own,
+                 {"pyralog id next --file ids"},
+                 id_next});
+  std::vector<OptionSpec> batch = own;
+  batch.push_back(value("count", "N", "How many.", "1"));
+  out.push_back({"id batch",
+                 "Issue many ids.",
+                 "",
+                 {},
+                 batch,
+                 {"pyralog id batch --file ids --count 1000"},
+                 id_batch});
+  PositionalSpec id = argument("ID", "A Scarab id to take apart.");
+  id.required = false;
+  out.push_back({"id inspect",
+                 "Show what a generator's file or an id says.",
+                 "",
+                 {id},
+                 {file("file", "The generator's file.")},
+                 {},
+                 id_inspect});
+}
+
+void add_config(std::vector<CommandSpec>& out) {
+  out.push_back({"config check",
+                 "Check settings as `serve` would read them, without starting.",
+                 "",
+                 {},
+                 setting_options(),
+                 {"pyralog config check --config pyralog.toml"},
+                 config_check});
+  out.push_back({"config reference",
+                 "List all settings.",
+                 "",
+                 {},
+                 {flag("markdown", "As the page docs/configuration.md.")},
+                 {},
+                 config_reference});
+}
+
+void add_rest(std::vector<CommandSpec>& out) {
+  out.push_back({"version", "Say version, build and licence.", "", {}, {}, {}, version});
+  PositionalSpec shell = argument("SHELL", "bash, zsh or fish.");
+  shell.choices = "bash|zsh|fish";
+  out.push_back({"completion",
+                 "Print a shell's completion script.",
+                 "",
+                 {shell},
+                 {},
+                 {"source <(pyralog completion bash)"},
+                 completion});
+  out.push_back({"man", "Print the manual page.", "", {}, {}, {"pyralog man | man -l -"}, man});
+}
+
+}  // namespace
+
+const std::vector<CommandSpec>& commands() {
+  static const std::vector<CommandSpec> kTable = [] {
+    std::vector<CommandSpec> out;
+    add_server(out);
+    add_topics(out);
+    add_data(out);
+    add_groups(out);
+    add_log(out);
+    add_ids(out);
+    add_config(out);
+    add_rest(out);
+    return out;
+  }();
+  return kTable;
+}
+
+}  // namespace pyralog::cli

@@ -1,0 +1,125 @@
+// The commands that need no server and open no data directory.
+#include "base/json.h"
+#include "cli/handlers.h"
+#include "cli/settings_from.h"
+
+namespace pyralog::cli {
+
+namespace {
+
+#ifdef NDEBUG
+constexpr const char* kBuild = "release";
+#else
+constexpr const char* kBuild = "debug";
+#endif
+
+}  // namespace
+
+server::SettingSources sources_from(const Args& args) {
+  server::SettingSources sources;
+  sources.environment = server::process_environment();
+  if (const auto it = sources.environment.find("PYRALOG_CONFIG"); it != sources.environment.end()) {
+    sources.config_file = it->second;
+  }
+  if (args.has("config")) sources.config_file = args.text("config");
+  for (const server::Setting& setting : server::settings()) {
+    const std::string flag = server::flag_of(setting);
+    for (const std::string& value : args.list(flag.substr(2))) {
+      sources.command_line.push_back({std::string(setting.key), value, "option " + flag});
+    }
+  }
+  return sources;
+}
+
+Outcome config_check(const Args& args, Console& console) {
+  const auto loaded = server::load_settings(sources_from(args));
+  if (!loaded) return std::unexpected<Failure>(Failure(loaded.error(), 2));
+  const auto plan = server::plan_listeners(loaded->options);
+  if (!plan) return std::unexpected<Failure>(Failure(plan.error(), 2));
+  const auto origin_of = [&](std::string_view key) {
+    const auto it = loaded->origins.find(key);
+    return it == loaded->origins.end() ? std::string("default") : it->second;
+  };
+  if (args.flag("json")) {
+    JsonWriter json;
+    json.object().field("ok", true).key("settings").object();
+    for (const server::Setting& setting : server::settings()) {
+      json.key(setting.key)
+          .object()
+          .field("value", server::value_of(loaded->options, setting))
+          .field("origin", origin_of(setting.key))
+          .end();
+    }
+    print(console.out, json.end().end().text() + "\n");
+    return {};
+  }
+  for (const server::Setting& setting : server::settings()) {
+    if (!loaded->origins.contains(setting.key)) continue;
+    print(console.out, std::string(setting.key) + " = " +
+                           server::value_of(loaded->options, setting) + "  (" +
+                           origin_of(setting.key) + ")\n");
+  }
+  for (const std::string& warning : plan->warnings)
+    print(console.out, "warning: " + warning + "\n");
+  print(console.out, "the settings are fine\n");
+  return {};
+}
+
+Outcome config_reference(const Args& args, Console& console) {
+  if (args.flag("json")) {
+    print(console.out, server::reference_json() + "\n");
+    return {};
+  }
+  if (args.flag("markdown")) {
+    print(console.out, server::reference_markdown());
+    return {};
+  }
+  const server::ServerOptions defaults;
+  for (const server::Setting& setting : server::settings()) {
+    print(console.out, std::string(setting.key) + " = " + server::value_of(defaults, setting) +
+                           "\n    " + std::string(setting.help) + "\n");
+  }
+  return {};
+}
+
+Outcome version(const Args& args, Console& console) {
+  if (args.flag("json")) {
+    JsonWriter json;
+    json.object()
+        .field("name", "pyralog")
+        .field("version", PYRALOG_VERSION)
+        .field("build", kBuild)
+        .field("compiler", "clang " __clang_version__)
+        .field("licence", "MIT-0")
+        .end();
+    print(console.out, json.text() + "\n");
+    return {};
+  }
+  print(console.out, std::string("pyralog ") + PYRALOG_VERSION + " (" + kBuild + ", clang " +
+                         __clang_version__ + "), licence MIT-0\n");
+  return {};
+}
+
+Outcome completion(const Args& args, Console& console) {
+  auto script = completion_script(args.text("SHELL"));
+  if (!script) return usage(script.error().message);
+  if (args.flag("json")) {
+    JsonWriter json;
+    print(console.out, json.object().field("script", *script).end().text() + "\n");
+    return {};
+  }
+  print(console.out, *script);
+  return {};
+}
+
+Outcome man(const Args& args, Console& console) {
+  if (args.flag("json")) {
+    JsonWriter json;
+    print(console.out, json.object().field("page", man_page()).end().text() + "\n");
+    return {};
+  }
+  print(console.out, man_page());
+  return {};
+}
+
+}  // namespace pyralog::cli

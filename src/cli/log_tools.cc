@@ -1,0 +1,188 @@
+#include "base/json.h"
+#include "cli/handlers.h"
+#include "cli/with_client.h"
+#include "io/disk.h"
+#include "io/shard.h"
+#include "log/tools.h"
+
+namespace pyralog::cli {
+
+namespace {
+
+std::string to_text(const log::LogReport& report, bool headers) {
+  std::string out = "partition " + to_string(report.partition) + "  offsets " +
+                    std::to_string(report.start.value) + " to " + std::to_string(report.end.value);
+  out += report.has_synced ? "  synced to " + std::to_string(report.synced_end.value) + "\n"
+                           : std::string("  nothing known to be synced\n");
+  for (const auto& segment : report.segments) {
+    out += "  " + segment.file + "  " + std::to_string(segment.bytes) + " bytes  offsets " +
+           std::to_string(segment.first.value) + " to " + std::to_string(segment.next.value) +
+           "  " + std::to_string(segment.batches) + " batches  " + std::to_string(segment.records) +
+           " records  epochs " + std::to_string(segment.first_epoch.value) + " to " +
+           std::to_string(segment.last_epoch.value) +
+           (segment.index_sound ? "" : "  index to be rebuilt") + "\n";
+    for (const auto& header : headers ? segment.headers : std::vector<BatchHeader>()) {
+      out += "    batch " + std::to_string(header.base_offset) + " to " +
+             std::to_string(header.last_offset()) + "  " + std::to_string(header.total_bytes()) +
+             " bytes  epoch " + std::to_string(header.leader_epoch) + "  codec " +
+             name(header.codec()) + "  producer " + std::to_string(header.producer_id) + "\n";
+    }
+  }
+  for (const auto& finding : report.findings) {
+    out += "  " + std::string(finding.synced ? "DAMAGE " : "torn tail ") + finding.file +
+           " at byte " + std::to_string(finding.position) + ": " + finding.what + "\n";
+  }
+  if (report.cut_bytes > 0)
+    out += "  " + std::to_string(report.cut_bytes) + " bytes beyond the first fault\n";
+  return out;
+}
+
+void add_json(JsonWriter& json, const log::LogReport& report, bool headers) {
+  json.object()
+      .field("partition", to_string(report.partition))
+      .field("dir", report.dir)
+      .field("start", report.start.value)
+      .field("end", report.end.value)
+      .field("sound", report.sound())
+      .field("cut_bytes", report.cut_bytes);
+  json.key("synced_end");
+  if (report.has_synced)
+    json.value(report.synced_end.value);
+  else
+    json.null();
+  json.key("segments").array();
+  for (const auto& segment : report.segments) {
+    json.object()
+        .field("file", segment.file)
+        .field("bytes", segment.bytes)
+        .field("sound_bytes", segment.sound_bytes)
+        .field("first", segment.first.value)
+        .field("next", segment.next.value)
+        .field("batches", segment.batches)
+        .field("records", segment.records)
+        .field("first_epoch", segment.first_epoch.value)
+        .field("last_epoch", segment.last_epoch.value)
+        .field("index_sound", segment.index_sound);
+    if (headers) {
+      json.key("headers").array();
+      for (const auto& header : segment.headers) {
+        json.object()
+            .field("base_offset", header.base_offset)
+            .field("last_offset", header.last_offset())
+            .field("bytes", header.total_bytes())
+            .field("epoch", header.leader_epoch)
+            .field("codec", name(header.codec()))
+            .field("producer_id", header.producer_id)
+            .end();
+      }
+      json.end();
+    }
+    json.end();
+  }
+  json.end().key("findings").array();
+  for (const auto& finding : report.findings) {
+    json.object()
+        .field("file", finding.file)
+        .field("position", finding.position)
+        .field("what", finding.what)
+        .field("synced", finding.synced)
+        .end();
+  }
+  json.end().end();
+}
+
+/// The partitions' directories that DIR means: itself, or all in a data directory.
+struct Where {
+  std::string data_dir;
+  std::vector<std::string> partitions;
+};
+
+io::Task<Result<Where>> find_partitions(io::Disk& disk, std::string dir) {
+  while (dir.size() > 1 && dir.ends_with('/')) dir.pop_back();
+  Where where;
+  const std::string base = dir.substr(dir.rfind('/') + 1);
+  if (parse_partition_id(base)) {
+    where.data_dir = io::parent_dir(dir);
+    where.partitions.push_back(dir);
+    co_return where;
+  }
+  where.data_dir = dir;
+  PYRALOG_CO_ASSIGN(const auto ids, co_await log::list_logs(disk, dir));
+  for (const auto& id : ids) where.partitions.push_back(dir + "/" + to_string(id));
+  if (where.partitions.empty()) {
+    co_return fail(Code::kNotFound, dir +
+                                        ": is neither a partition's nor a data directory; it "
+                                        "holds no partitions");
+  }
+  co_return where;
+}
+
+using Tool = std::function<io::Task<Result<log::LogReport>>(io::Disk& disk, std::string dir)>;
+
+io::Task<Result<void>> run_tool(std::string dir, Tool tool, bool must_be_sound, bool as_json,
+                                bool headers, Console& console) {
+  io::Disk& disk = io::Shard::current().disk();
+  PYRALOG_CO_ASSIGN(const Where where, co_await find_partitions(disk, std::move(dir)));
+  auto lock = co_await disk.lock(where.data_dir + "/lock");
+  if (!lock) {
+    if (lock.error().code != Code::kAlreadyExists) co_return fail(lock.error());
+    co_return fail(Code::kAlreadyExists,
+                   where.data_dir + ": a server has it open; end it first (or copy the directory)");
+  }
+  JsonWriter json;
+  json.array();
+  std::size_t unsound = 0;
+  for (const std::string& partition : where.partitions) {
+    PYRALOG_CO_ASSIGN(const auto report, co_await tool(disk, partition));
+    if (!report.sound()) ++unsound;
+    if (as_json)
+      add_json(json, report, headers);
+    else
+      print(console.out, to_text(report, headers));
+  }
+  if (as_json) print(console.out, json.end().text() + "\n");
+  if (must_be_sound && unsound > 0) {
+    co_return fail(Code::kCorrupt,
+                   where.data_dir + ": " + std::to_string(unsound) + " of " +
+                       std::to_string(where.partitions.size()) +
+                       " partitions have faults; see above, and `pyralog log repair`");
+  }
+  co_return Result<void>();
+}
+
+}  // namespace
+
+Outcome log_inspect(const Args& args, Console& console) {
+  const log::InspectOptions options{args.flag("batches"), 100'000};
+  return with_runtime([&] {
+    return run_tool(
+        args.text("DIR"),
+        [options](io::Disk& disk, std::string dir) {
+          return log::inspect(disk, std::move(dir), options);
+        },
+        false, args.flag("json"), options.headers, console);
+  });
+}
+
+Outcome log_verify(const Args& args, Console& console) {
+  return with_runtime([&] {
+    return run_tool(
+        args.text("DIR"),
+        [](io::Disk& disk, std::string dir) { return log::verify(disk, std::move(dir)); }, true,
+        args.flag("json"), false, console);
+  });
+}
+
+Outcome log_repair(const Args& args, Console& console) {
+  const log::RepairOptions options{args.flag("below-synced"), args.flag("dry-run")};
+  return with_runtime([&] {
+    return run_tool(
+        args.text("DIR"),
+        [options](io::Disk& disk, std::string dir) {
+          return log::repair(disk, std::move(dir), options);
+        },
+        false, args.flag("json"), false, console);
+  });
+}
+
+}  // namespace pyralog::cli

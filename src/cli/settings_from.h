@@ -1,0 +1,12 @@
+#pragma once
+
+#include "cli/command.h"
+#include "server/settings.h"
+
+namespace pyralog::cli {
+
+/// What `serve` and `config check` were given: the options of the settings table, the environment,
+/// and the file that --config or PYRALOG_CONFIG names.
+[[nodiscard]] server::SettingSources sources_from(const Args& args);
+
+}  // namespace pyralog::cli

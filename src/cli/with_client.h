@@ -1,0 +1,23 @@
+#pragma once
+
+#include <functional>
+
+#include "cli/command.h"
+#include "client/cluster.h"
+#include "io/task.h"
+
+namespace pyralog::cli {
+
+/// What a command does with a cluster; runs on the shard of a runtime that lives as long.
+using ClientBody =
+    std::function<io::Task<Result<void>>(client::Cluster& cluster, Instant deadline)>;
+
+/// Starts a runtime of one shard, opens a client of the servers that --bootstrap (or
+/// PYRALOG_BOOTSTRAP) names, runs `body` with a deadline of --timeout, and ends both.
+[[nodiscard]] Outcome with_client(const Args& args, ClientBody body);
+
+/// The same without servers, for what only needs files.
+using LocalBody = std::function<io::Task<Result<void>>()>;
+[[nodiscard]] Outcome with_runtime(LocalBody body);
+
+}  // namespace pyralog::cli

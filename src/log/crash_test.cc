@@ -1,0 +1,399 @@
+// Crashes, power loss, failing disks and damage: what was acknowledged is there, or refused by name.
+#include <random>
+
+#include "base/crc32c.h"
+#include "log/log_test_util.h"
+
+namespace pyralog::log {
+namespace {
+
+using namespace test;
+using io::sim::DiskFault;
+using io::sim::DiskOp;
+using io::sim::Node;
+using io::sim::Simulator;
+
+LogConfig small_segments() {
+  LogConfig c;
+  c.segment_bytes = 1500;
+  c.index_interval_bytes = 300;
+  return c;
+}
+
+std::string dir_of(std::uint8_t n) { return "/data/" + to_string(partition(n)) + "/"; }
+
+/// What a test knows of one partition, whatever happens to the node.
+struct Known {
+  std::vector<Bytes> batches;     ///< all that were handed to the log, by place
+  std::int64_t end = 0;           ///< offset after the last one
+  std::int64_t acknowledged = 0;  ///< offset below which everything must survive
+};
+
+/// The log is what was written, up to some batch at or behind what was acknowledged.
+io::Task<void> check_survivors(std::shared_ptr<PartitionLog> log, Known* known) {
+  EXPECT_GE(log->end_offset().value, known->acknowledged);
+  const auto bytes = co_await read_all(log, Offset(0), 4000);
+  EXPECT_TRUE(bytes.has_value()) << (bytes ? "" : bytes.error().message);
+  if (!bytes) co_return;
+  Bytes expected;
+  std::size_t kept = 0;
+  while (expected.size() < bytes->size() && kept < known->batches.size()) {
+    const Bytes& next = known->batches[kept++];
+    expected.insert(expected.end(), next.begin(), next.end());
+  }
+  EXPECT_EQ(*bytes, expected);
+  known->batches.resize(kept);
+  known->end = log->end_offset().value;
+}
+
+/// Appends and syncs at random until the steps are done or a log goes offline.
+io::Task<void> write_some(ShardLogs& shard, Known* known, std::uint32_t epoch, int steps,
+                          std::mt19937_64& rng) {
+  const std::shared_ptr<PartitionLog> logs[] = {shard.find(partition(0)), shard.find(partition(1))};
+  for (int i = 0; i < steps; ++i) {
+    const std::size_t p = rng() % 2;
+    Known& k = known[p];
+    const int records = static_cast<int>(1 + rng() % 3);
+    Bytes bytes = batch(k.end, epoch, records, 1000 + i, rng() % 300);
+    k.batches.push_back(bytes);
+    auto done = co_await append(*logs[p], std::move(bytes));
+    if (!done) {
+      if (logs[p]->offline()) co_return;
+      k.batches.pop_back();
+      continue;
+    }
+    k.end = done->end.value;
+    if (rng() % 3 == 0) continue;
+    const auto synced = co_await shard.sync(logs[p]);
+    if (!synced) co_return;
+    k.acknowledged = std::max(k.acknowledged, synced->value);
+  }
+}
+
+/// One life of a server with two partitions: recover, check, write.
+io::Task<void> live(Node& node, Known* known, std::uint32_t epoch, int steps, std::uint64_t seed) {
+  std::mt19937_64 rng(seed);
+  auto opened = co_await open_shard();
+  EXPECT_TRUE(opened.has_value() || !node.up()) << opened.error().message;
+  if (!opened) co_return;
+  ShardLogs& shard = **opened;
+  bool sound = true;
+  for (std::uint8_t p = 0; p < 2 && sound; ++p) {
+    auto log = co_await shard.open_log(partition(p), small_segments());
+    sound = log.has_value();
+    EXPECT_TRUE(sound || !node.up()) << log.error().message;
+    if (sound) co_await check_survivors(*log, &known[p]);
+  }
+  if (sound) co_await write_some(shard, known, epoch, steps, rng);
+  if (sound && rng() % 2 == 0) (void)co_await shard.close();
+  co_await shard.abandon();
+}
+
+TEST(LogCrash, acknowledged_records_survive_a_crash_at_every_call) {
+  std::uint64_t crashes = 0;
+  for (std::uint64_t at = 1; at <= 240; ++at) {
+    SCOPED_TRACE(at);
+    Simulator sim(at * 6151);
+    Node& node = sim.add_node();
+    Known known[2];
+    for (std::uint32_t life = 1; life <= 3; ++life) {
+      std::uint64_t calls = 0;
+      const std::uint64_t when = life == 1 ? at : 1 + (at * life * 31) % 150;
+      node.disk().set_hook([&](DiskOp, const std::string&) {
+        if (++calls != when) return DiskFault::kNone;
+        ++crashes;
+        return (at + life) % 4 == 0 ? DiskFault::kKill : DiskFault::kPowerLoss;
+      });
+      const auto done = node.try_run([&] { return live(node, known, life, 30, at * 10 + life); });
+      node.disk().set_hook({});
+      if (done) node.lose_power();
+      node.restart();
+    }
+    (void)node.try_run([&] { return live(node, known, 9, 0, at); });
+    if (testing::Test::HasFailure()) break;
+  }
+  EXPECT_GT(crashes, 400u);
+}
+
+TEST(LogCrash, a_failed_sync_takes_the_partition_offline_until_it_is_verified) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(1), {})).value();
+    auto other = (co_await shard->open_log(partition(2), {})).value();
+    (void)(co_await append(*log, batch(0))).value();
+    (void)(co_await append(*other, batch(0))).value();
+    (void)(co_await shard->sync(log)).value();
+    (void)(co_await append(*log, batch(1))).value();
+    (void)(co_await append(*log, batch(2))).value();
+    int failures = 0;
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      const bool fails = op == DiskOp::kSync && path.starts_with(dir_of(1));
+      failures += fails ? 1 : 0;
+      return fails ? DiskFault::kError : DiskFault::kNone;
+    });
+    const auto failed = co_await shard->sync(log);
+    EXPECT_EQ(failed.error().code, Code::kIo);
+    EXPECT_NE(failed.error().message.find(to_string(partition(1))), std::string::npos);
+    EXPECT_EQ(failures, 1);
+    node.disk().set_hook({});
+    // Never again by the same log object: the pages count as clean now.
+    EXPECT_FALSE((co_await shard->sync(log)).has_value());
+    EXPECT_FALSE((co_await append(*log, batch(3))).has_value());
+    EXPECT_FALSE((co_await log->read(Offset(0), {1, Offset(1), true})).has_value());
+    EXPECT_EQ((co_await shard->sync(other)).value(), Offset(1));
+    auto again = (co_await shard->reopen(partition(1))).value();
+    EXPECT_EQ(again->end_offset(), Offset(1));
+    EXPECT_EQ((co_await read_all(again, Offset(0))).value(), batch(0));
+    (void)(co_await append(*again, batch(1))).value();
+    EXPECT_EQ((co_await shard->sync(again)).value(), Offset(2));
+    co_await shard->abandon();
+  });
+}
+
+TEST(LogCrash, a_full_disk_fails_the_append_and_nothing_else) {
+  Simulator sim(2);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(1), {})).value();
+    (void)(co_await append(*log, batch(0))).value();
+    bool full = true;
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      return op == DiskOp::kWrite && full && path.ends_with(".log") ? DiskFault::kNoSpace
+                                                                    : DiskFault::kNone;
+    });
+    EXPECT_EQ((co_await append(*log, batch(1, 1, 5))).error().code, Code::kExhausted);
+    EXPECT_FALSE(log->offline());
+    EXPECT_EQ(log->end_offset(), Offset(1));
+    full = false;
+    (void)(co_await append(*log, batch(1))).value();
+    (void)(co_await shard->sync(log)).value();
+    EXPECT_EQ((co_await read_all(log, Offset(0))).value(), join({batch(0), batch(1)}));
+    co_await shard->abandon();
+  });
+}
+
+TEST(LogCrash, lives_with_disks_that_fail_now_and_then) {
+  std::uint64_t offline = 0;
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    SCOPED_TRACE(seed);
+    Simulator sim(seed);
+    Node& node = sim.add_node();
+    Known known[2];
+    for (std::uint32_t life = 1; life <= 4; ++life) {
+      io::sim::DiskOptions faults = node.disk().options();
+      const bool faulty = life % 2 == 1;
+      // Faults come once the logs are open; opening under faults may fail and is tried again.
+      const auto done = node.try_run([&]() -> io::Task<void> {
+        io::TaskGroup group;
+        group.spawn([](Node& n, bool on) -> io::Task<void> {
+          co_await io::sleep_for(5ms);
+          if (!on) co_return;
+          n.disk().options().sync_error = 0.02;
+          n.disk().options().write_error = 0.01;
+        }(node, faulty));
+        co_await live(node, known, life, 40, seed * 10 + life);
+        co_await group.join();
+      });
+      EXPECT_TRUE(done.has_value());
+      offline += sim.stats()["disk.sync_error"];
+      node.disk().options() = faults;
+      seed % 2 == 0 ? node.kill() : node.lose_power();
+      node.restart();
+    }
+    (void)node.try_run([&] { return live(node, known, 9, 0, seed); });
+    if (testing::Test::HasFailure()) break;
+  }
+  (void)offline;
+}
+
+/// A log of which a known part is synced, with evidence on disk.
+struct Torn {
+  Known known;
+  std::vector<std::string> files;
+  std::vector<Bytes> contents;
+  std::string last_log;
+  std::uint64_t synced_position = 0;
+};
+
+Torn make_torn(Node& node, int synced, int unsynced) {
+  Torn torn;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(1), small_segments())).value();
+    const auto add = [&]() -> io::Task<void> {
+      Known& k = torn.known;
+      k.batches.push_back(batch(k.end, 1 + static_cast<std::uint32_t>(k.end / 8), 2, 1000 + k.end, 40));
+      k.end = (co_await append(*log, k.batches.back())).value().end.value;
+    };
+    for (int i = 0; i < synced; ++i) co_await add();
+    (void)(co_await shard->sync(log)).value();
+    torn.known.acknowledged = torn.known.end;
+    for (int i = 0; i < unsynced; ++i) co_await add();
+    co_await shard->abandon();
+  });
+  for (const std::string& path : node.disk().files()) {
+    if (!path.starts_with(dir_of(1)) || !path.ends_with(".log")) continue;
+    torn.files.push_back(path);
+    torn.contents.push_back(node.disk().peek(path).value());
+    torn.last_log = path;
+  }
+  std::uint64_t tail = 0;
+  for (int i = 0; i < unsynced; ++i) tail += torn.known.batches[torn.known.batches.size() - 1 - static_cast<std::size_t>(i)].size();
+  torn.synced_position = torn.contents.back().size() - tail;
+  return torn;
+}
+
+/// Opens and reads everything; the error of either.
+io::Task<Result<Bytes>> open_and_read(Offset* end) {
+  PYRALOG_CO_ASSIGN(auto shard, co_await open_shard());
+  auto log = co_await shard->open_log(partition(1), small_segments());
+  if (!log) {
+    co_await shard->abandon();
+    co_return fail(log.error());
+  }
+  *end = (*log)->end_offset();
+  auto bytes = co_await read_all(*log, Offset(0), 3000);
+  co_await shard->abandon();
+  co_return bytes;
+}
+
+TEST(TornWrite, every_flipped_byte_is_cut_or_refused_by_name) {
+  Simulator sim(3);
+  Node& node = sim.add_node(quiet_disk());
+  const Torn torn = make_torn(node, 22, 3);
+  ASSERT_GE(torn.files.size(), 2u);
+  const Bytes whole = join(torn.known.batches);
+  for (std::size_t f = 0; f < torn.files.size(); ++f) {
+    for (std::uint64_t at = 0; at < torn.contents[f].size(); ++at) {
+      const bool synced = f + 1 < torn.files.size() || at < torn.synced_position;
+      Offset end;
+      const auto read = node.run([&]() -> io::Task<Result<Bytes>> {
+        io::Disk& disk = io::Shard::current().disk();
+        for (std::size_t k = 0; k < torn.files.size(); ++k) {
+          PYRALOG_CO_TRY(co_await io::replace_file(disk, torn.files[k], torn.contents[k]));
+        }
+        PYRALOG_CO_TRY(node.disk().corrupt(torn.files[f], at, 0x40));
+        co_return co_await open_and_read(&end);
+      });
+      if (synced) {
+        // Zero bytes of the header that nothing reads are covered by its checksum too.
+        ASSERT_FALSE(read.has_value()) << torn.files[f] << " byte " << at;
+        ASSERT_EQ(read.error().code, Code::kCorrupt) << read.error().message;
+        ASSERT_NE(read.error().message.find(torn.files[f].substr(torn.files[f].rfind('/') + 1)),
+                  std::string::npos)
+            << read.error().message;
+      } else {
+        ASSERT_TRUE(read.has_value()) << "byte " << at << ": " << read.error().message;
+        ASSERT_GE(end.value, torn.known.acknowledged);
+        ASSERT_LT(end.value, torn.known.end);
+        ASSERT_EQ(*read, Bytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(read->size())));
+      }
+    }
+  }
+}
+
+TEST(TornWrite, every_length_is_cut_or_refused) {
+  Simulator sim(4);
+  Node& node = sim.add_node(quiet_disk());
+  const Torn torn = make_torn(node, 10, 3);
+  const Bytes& last = torn.contents.back();
+  for (std::uint64_t length = 0; length < last.size(); ++length) {
+    Offset end;
+    const auto read = node.run([&]() -> io::Task<Result<Bytes>> {
+      Bytes part(last.begin(), last.begin() + static_cast<std::ptrdiff_t>(length));
+      PYRALOG_CO_TRY(co_await io::replace_file(io::Shard::current().disk(), torn.last_log, part));
+      co_return co_await open_and_read(&end);
+    });
+    ASSERT_EQ(read.has_value(), length >= torn.synced_position) << length;
+    if (read) ASSERT_GE(end.value, torn.known.acknowledged);
+    if (!read) ASSERT_EQ(read.error().code, Code::kCorrupt);
+  }
+}
+
+TEST(TornWrite, after_a_clean_stop_damage_is_found_at_the_first_read) {
+  Simulator sim(5);
+  Node& node = sim.add_node(quiet_disk());
+  Known known;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(1), small_segments())).value();
+    for (int i = 0; i < 25; ++i) {
+      known.batches.push_back(batch(i, 1 + static_cast<std::uint32_t>(i / 10), 1, 5, 100));
+      (void)(co_await append(*log, known.batches.back())).value();
+    }
+    (co_await shard->close()).value();
+  });
+  const Bytes whole = join(known.batches);
+  std::uint64_t refused = 0;
+  for (const std::string& path : node.disk().files()) {
+    if (!path.starts_with(dir_of(1))) continue;
+    const Bytes content = node.disk().peek(path).value();
+    for (std::uint64_t at = 0; at < content.size(); ++at) {
+      ASSERT_TRUE(node.disk().corrupt(path, at, 0x04).has_value());
+      Offset end;
+      const auto read = node.run([&] { return open_and_read(&end); });
+      ASSERT_TRUE(node.disk().corrupt(path, at, 0x04).has_value());
+      if (path.ends_with(".log")) {
+        ASSERT_FALSE(read.has_value()) << path << " byte " << at;
+        ASSERT_EQ(read.error().code, Code::kCorrupt) << read.error().message;
+        ++refused;
+      } else {
+        // Indexes are never evidence, whatever is in them.
+        ASSERT_TRUE(read.has_value()) << path << " byte " << at << read.error().message;
+        ASSERT_EQ(*read, whole) << path << " byte " << at;
+      }
+    }
+  }
+  EXPECT_GT(refused, whole.size() - 1);
+}
+
+TEST(TornWrite, a_missing_segment_or_a_stranger_in_its_place_is_refused) {
+  Simulator sim(6);
+  Node& node = sim.add_node(quiet_disk());
+  const Torn torn = make_torn(node, 30, 0);
+  ASSERT_GE(torn.files.size(), 3u);
+  Offset end;
+  for (std::size_t f = 0; f < torn.files.size(); ++f) {
+    const auto missing = node.run([&]() -> io::Task<Result<Bytes>> {
+      PYRALOG_CO_TRY(co_await io::Shard::current().disk().remove(torn.files[f]));
+      co_return co_await open_and_read(&end);
+    });
+    // Whole segments at the front may have been dropped by retention.
+    if (f == 0) {
+      EXPECT_EQ(missing.error().code, Code::kOutOfRange);
+    } else {
+      EXPECT_EQ(missing.error().code, Code::kCorrupt) << f;
+    }
+    (void)node.run([&] {
+      return io::replace_file(node.disk(), torn.files[f], torn.contents[f]);
+    });
+  }
+  const auto swapped = node.run([&]() -> io::Task<Result<Bytes>> {
+    PYRALOG_CO_TRY(co_await io::replace_file(node.disk(), torn.last_log, torn.contents[0]));
+    co_return co_await open_and_read(&end);
+  });
+  EXPECT_EQ(swapped.error().code, Code::kCorrupt);
+}
+
+TEST(TornWrite, newer_versions_are_refused_by_file_and_version) {
+  Simulator sim(7);
+  Node& node = sim.add_node(quiet_disk());
+  const Torn torn = make_torn(node, 3, 0);
+  Bytes bytes = torn.contents[0];
+  bytes[8] = 2;
+  store_le(&bytes[60], crc32c(ByteView(bytes).first(60)));
+  Offset end;
+  const auto read = node.run([&]() -> io::Task<Result<Bytes>> {
+    PYRALOG_CO_TRY(co_await io::replace_file(node.disk(), torn.files[0], bytes));
+    co_return co_await open_and_read(&end);
+  });
+  EXPECT_EQ(read.error().code, Code::kUnsupported);
+  EXPECT_NE(read.error().message.find(torn.files[0]), std::string::npos);
+  EXPECT_NE(read.error().message.find("version 2"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace pyralog::log
