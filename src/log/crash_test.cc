@@ -2,7 +2,7 @@
 #include <random>
 
 #include "base/crc32c.h"
-#include "log/log_test_util.h"
+#include "log/log_testing.h"
 
 namespace pyralog::log {
 namespace {

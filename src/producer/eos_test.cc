@@ -22,7 +22,7 @@ BatchHeader batch(std::int64_t id, std::int16_t epoch, std::int32_t sequence,
   header.base_sequence = sequence;
   header.count = count;
   header.last_offset_delta = count - 1;
-  header.base_timestamp = header.max_timestamp = 1000 + sequence;
+  header.base_timestamp = header.max_timestamp = std::int64_t{1000} + sequence;
   return header;
 }
 

@@ -45,6 +45,12 @@ def sources(tree):
     return tree.files(".h", ".cc", under=("src",))
 
 
+def is_test_support(name):
+    """What only tests include: testing.h, group_testing.h, fake_broker.cc … go by `testing` or `fake_`."""
+    stem = name.rsplit(".", 1)[0]
+    return stem.endswith("testing") or stem.startswith("fake_")
+
+
 def includes(tree):
     """A room includes only what it names, and base and model; io and observe if it is not pure."""
     found = []
@@ -56,9 +62,13 @@ def includes(tree):
         allowed = {room.name, "base", "model", *room.deps}
         if not is_pure(room.name):
             allowed |= {"io", "observe"}
-        if path.name.endswith("_test.cc") or path.name in room.tests or path.name.startswith("fuzz_"):
+        for_tests = (path.name.endswith("_test.cc") or path.name in room.tests or
+                     path.name.startswith("fuzz_") or is_test_support(path.name))
+        if for_tests:
             allowed |= set(room.test_rooms)
         for included in INCLUDE.findall(read(path)):
+            if not for_tests and is_test_support(included.split("/")[-1]):
+                found.append(f"src/{name}: includes {included}, which is for tests")
             other = tree.room_of(included)
             if other is None:
                 if "/" not in included:
