@@ -299,6 +299,19 @@ class Faults:
             order = [connection.receive()[0] for _ in range(31)]
         assert order == list(range(1, 32)), order
 
+    def check_padded_request(self):
+        """librdkafka leaves bytes behind some requests; like Kafka, nobody minds."""
+        with self.connect() as connection:
+            number = connection.send(METADATA, 1, array([string(self.topic)]) + b"\0\0\0")
+            assert connection.receive()[0] == number
+
+    def check_group_that_is_not(self):
+        """Before version 6 an unknown group is shown as dead, without an error."""
+        with self.connect() as connection:
+            reader = connection.call(15, 0, array([string("nobody-made-this")]))
+        assert reader.i32() == 1
+        assert (reader.i16(), reader.string(), reader.string()) == (0, "nobody-made-this", "Dead")
+
     def check_acks_0_has_no_answer(self):
         before = self.high_watermark()
         with self.connect() as connection:

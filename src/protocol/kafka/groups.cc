@@ -284,7 +284,9 @@ Handled handle_describe_groups(Service& service, Request request) {
       to.error_code = code(answer.error());
       continue;
     }
-    to.error_code = code(answer->error);
+    // Before version 6 a group that does not exist is one in state Dead, and no error.
+    const bool dead = answer->error == KafkaError::kGroupIdNotFound && request.version() < 6;
+    to.error_code = code(dead ? KafkaError::kNone : answer->error);
     to.group_state = answer->state;
     to.protocol_type = answer->protocol_type;
     to.protocol_data = answer->protocol;

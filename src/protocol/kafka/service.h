@@ -88,7 +88,8 @@ Result<Reply> reply(const Request& request, const Response& response,
 /// Decodes the body as `Message`.
 template <typename Message>
 [[nodiscard]] Result<Message> decode(const Request& request) {
-  return wire::decode_message<Message>(request.frame.body, request.version());
+  return wire::decode_message<Message>(request.frame.body, request.version(),
+                                       {.allow_trailing = true});
 }
 
 [[nodiscard]] inline std::int16_t code(KafkaError error) { return static_cast<std::int16_t>(error); }

@@ -311,7 +311,7 @@ void Decoder::skip_tags(const char* field) {
 
 Result<void> Decoder::finish() {
   if (!ok_) return fail(take_error());
-  if (at_ == end_) return {};
+  if (at_ == end_ || allow_trailing_) return {};
   refuse(Code::kCorrupt, nullptr, std::to_string(end_ - at_) + " bytes too many");
   return fail(take_error());
 }

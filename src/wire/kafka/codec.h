@@ -123,6 +123,9 @@ class Encoder {
 struct DecodeLimits {
   /// Memory for array elements, strings and bytes, which may outgrow the frame many times over.
   std::size_t max_memory_bytes = 64u << 20;
+  /// Bytes after the last field are left alone instead of refused. For requests: librdkafka pads
+  /// some (Metadata 12, ListGroups 4 of 2.x), and Kafka does not look.
+  bool allow_trailing = false;
 };
 
 /// Reads one message from bytes that may lie. The first error sticks: later reads yield zero and
@@ -131,7 +134,10 @@ struct DecodeLimits {
 class Decoder {
  public:
   explicit Decoder(ByteView in, DecodeLimits limits = {})
-      : in_(in), end_(in.size()), memory_left_(limits.max_memory_bytes) {}
+      : in_(in),
+        end_(in.size()),
+        memory_left_(limits.max_memory_bytes),
+        allow_trailing_(limits.allow_trailing) {}
 
   /// Every generated decode() begins with this. False for a version that `info` does not have.
   bool begin(const MessageInfo& info, std::int16_t version);
@@ -196,6 +202,7 @@ class Decoder {
   std::size_t at_ = 0;
   std::size_t end_;
   std::size_t memory_left_;
+  bool allow_trailing_ = false;
   const char* message_ = "message";
   std::int16_t version_ = 0;
   bool flexible_ = false;
@@ -203,7 +210,7 @@ class Decoder {
   Error error_;
 };
 
-/// Decodes a `T` that fills `body` to its last byte; kCorrupt names message, version and field,
+/// Decodes a `T` that fills `body` to its last byte (but for `allow_trailing`); kCorrupt names message, version and field,
 /// kUnsupported a version out of range, kTooLarge a limit.
 template <typename T>
 [[nodiscard]] Result<T> decode_message(ByteView body, std::int16_t version,

@@ -200,6 +200,19 @@ TEST(Codec, refuses_a_count_that_cannot_fit_before_it_allocates) {
   EXPECT_THAT(request.error().message, HasSubstr("2147483647 elements"));
 }
 
+TEST(Codec, refuses_bytes_behind_the_last_field_unless_told_to_leave_them) {
+  // Three zeros behind an empty list, as librdkafka 2.12 sends them.
+  EXPECT_FALSE(decode_message<MetadataRequest>(hex("00000000"
+                                                   "000000"),
+                                               1));
+  const auto request = decode_message<MetadataRequest>(hex("00000000"
+                                                           "000000"),
+                                                       1, {.allow_trailing = true});
+  ASSERT_TRUE(request);
+  EXPECT_TRUE(request->topics && request->topics->empty());
+  EXPECT_FALSE(decode_message<MetadataRequest>(hex("000000"), 1, {.allow_trailing = true}));
+}
+
 TEST(Codec, refuses_what_outgrows_the_memory_limit) {
   MetadataRequest request;
   request.topics.emplace(1000);
