@@ -308,6 +308,7 @@ class Faults:
     def check_group_that_is_not(self):
         """Before version 6 an unknown group is shown as dead, without an error."""
         with self.connect() as connection:
+            connection.call(FIND_COORDINATOR, 0, string("nobody-made-this"))
             reader = connection.call(15, 0, array([string("nobody-made-this")]))
         assert reader.i32() == 1
         assert (reader.i16(), reader.string(), reader.string()) == (0, "nobody-made-this", "Dead")
