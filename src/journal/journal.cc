@@ -21,6 +21,44 @@ Error read_error(const std::string& path, std::size_t got, std::size_t want) {
                0};
 }
 
+/// Everything that the device has of `file`, not what an earlier process left in memory only.
+io::Task<Result<Bytes>> read_whole(std::shared_ptr<io::File> file) {
+  file->drop_cache();
+  Bytes content(file->size());
+  PYRALOG_CO_ASSIGN(const std::size_t got, co_await file->read_at(0, content));
+  if (got != content.size()) co_return fail(read_error(file->path(), got, content.size()));
+  co_return content;
+}
+
+/// Checks a journal's content and shows its frames; returns where the sound ones end.
+Result<std::uint64_t> visit_frames(ByteView content, const std::string& path,
+                                   const Options& options, const Journal::Visitor& visit) {
+  PYRALOG_ASSIGN(const FileHeader header, decode_file_header(content, path));
+  if (header.kind != options.kind || header.owner != options.owner) {
+    return fail(Code::kInvalidArgument,
+                fmt::format("journal {} belongs to another owner or holds other things (kind "
+                            "{:#x}, owner {}); check the data directory",
+                            path, header.kind, to_string(header.owner)));
+  }
+  const std::uint32_t seed = crc32c(content.first(kFileHeaderBytes));
+  std::uint64_t at = kFileHeaderBytes;
+  while (at < content.size()) {
+    const auto frame = read_frame(content, at, seed, options.max_frame_bytes);
+    if (!frame) break;
+    PYRALOG_TRY(visit(frame->payload));
+    at += kFrameHeaderBytes + frame->payload.size();
+  }
+  if (at < content.size() && !PYRALOG_PLANT("journal.damage_is_torn")) {
+    if (const auto witness = find_witness(content, at, seed, options.max_frame_bytes)) {
+      return fail(Code::kCorrupt,
+                  fmt::format("journal {} is damaged at byte {}: a later frame, at byte {}, says "
+                              "that this had been durable; restore the file from a copy",
+                              path, at, *witness));
+    }
+  }
+  return at;
+}
+
 }  // namespace
 
 Journal::Journal(io::Disk& disk, std::string path, Options options)
@@ -51,15 +89,20 @@ io::Task<Result<std::unique_ptr<Journal>>> Journal::open(io::Disk& disk, std::st
     co_return journal;
   }
   PYRALOG_CO_ASSIGN(journal->out_.file, co_await disk.open(journal->path_, io::OpenMode::kReadWrite));
-  io::File& file = *journal->out_.file;
-  // What an earlier process wrote and could not sync may be in memory only: read what the device has.
-  PYRALOG_CO_TRY(co_await file.sync());
-  file.drop_cache();
-  Bytes content(file.size());
-  PYRALOG_CO_ASSIGN(const std::size_t got, co_await file.read_at(0, content));
-  if (got != content.size()) co_return fail(read_error(journal->path_, got, content.size()));
-  PYRALOG_CO_TRY(co_await journal->recover(std::move(content), std::move(visit)));
+  // What an earlier process wrote and could not sync may be in memory only.
+  PYRALOG_CO_TRY(co_await journal->out_.file->sync());
+  PYRALOG_CO_ASSIGN(Bytes content, co_await read_whole(journal->out_.file));
+  PYRALOG_CO_TRY(co_await journal->recover(std::move(content), visit));
   co_return journal;
+}
+
+io::Task<Result<void>> Journal::peek(io::Disk& disk, std::string path, Options options,
+                                     Visitor visit) {
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await disk.open(path, io::OpenMode::kRead));
+  PYRALOG_CO_ASSIGN(const Bytes content, co_await read_whole(std::move(file)));
+  PYRALOG_CO_ASSIGN(const std::uint64_t end, visit_frames(content, path, options, visit));
+  (void)end;
+  co_return Result<void>{};
 }
 
 io::Task<Result<Journal::Output>> Journal::create_output(std::string path) {
@@ -85,30 +128,9 @@ io::Task<Result<void>> Journal::create() {
   co_return Result<void>{};
 }
 
-io::Task<Result<void>> Journal::recover(Bytes content, Visitor visit) {
-  PYRALOG_CO_ASSIGN(const FileHeader header, decode_file_header(content, path_));
-  if (header.kind != options_.kind || header.owner != options_.owner) {
-    co_return fail(Code::kInvalidArgument,
-                   fmt::format("journal {} belongs to another owner or holds other things (kind "
-                               "{:#x}, owner {}); check the data directory",
-                               path_, header.kind, to_string(header.owner)));
-  }
+io::Task<Result<void>> Journal::recover(Bytes content, const Visitor& visit) {
+  PYRALOG_CO_ASSIGN(std::uint64_t at, visit_frames(content, path_, options_, visit));
   out_.seed = crc32c(ByteView(content).first(kFileHeaderBytes));
-  std::uint64_t at = kFileHeaderBytes;
-  while (at < content.size()) {
-    const auto frame = read_frame(content, at, out_.seed, options_.max_frame_bytes);
-    if (!frame) break;
-    PYRALOG_CO_TRY(visit(frame->payload));
-    at += kFrameHeaderBytes + frame->payload.size();
-  }
-  if (at < content.size() && !PYRALOG_PLANT("journal.damage_is_torn")) {
-    if (const auto witness = find_witness(content, at, out_.seed, options_.max_frame_bytes)) {
-      co_return fail(Code::kCorrupt,
-                     fmt::format("journal {} is damaged at byte {}: a later frame, at byte {}, says "
-                                 "that this had been durable; restore the file from a copy",
-                                 path_, at, *witness));
-    }
-  }
   torn_bytes_ = content.size() - at;
   if (torn_bytes_ != 0 && !PYRALOG_PLANT("journal.keep_torn_tail")) {
     PYRALOG_CO_TRY(co_await out_.file->truncate(at));

@@ -46,6 +46,10 @@ class Journal {
                                                                        std::string path,
                                                                        Options options,
                                                                        Visitor visit);
+  /// Shows the frames of a journal that stays closed, and changes nothing: a torn tail is left where
+  /// it is. Fails as open does, and with kNotFound.
+  [[nodiscard]] static io::Task<Result<void>> peek(io::Disk& disk, std::string path, Options options,
+                                                   Visitor visit);
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
   ~Journal();
@@ -83,7 +87,7 @@ class Journal {
   Journal(io::Disk& disk, std::string path, Options options);
   [[nodiscard]] io::Task<Result<Output>> create_output(std::string path);
   [[nodiscard]] io::Task<Result<void>> create();
-  [[nodiscard]] io::Task<Result<void>> recover(Bytes content, Visitor visit);
+  [[nodiscard]] io::Task<Result<void>> recover(Bytes content, const Visitor& visit);
   [[nodiscard]] Result<void> write_frame(Output& out, ByteView payload);
   [[nodiscard]] io::Task<Result<void>> sync_now();
   [[nodiscard]] io::Task<Result<void>> replace();

@@ -143,7 +143,8 @@ const CleanLog* Evidence::clean(const PartitionId& id) const {
 }
 
 io::Task<Result<std::shared_ptr<const Evidence>>> Evidence::load(io::Disk& disk,
-                                                                 std::string data_dir) {
+                                                                 std::string data_dir,
+                                                                 EvidenceAccess access) {
   auto evidence = std::make_shared<Evidence>();
   std::map<PartitionId, std::uint32_t> clean_generation;
   journal::Options journal_options;
@@ -160,8 +161,11 @@ io::Task<Result<std::shared_ptr<const Evidence>>> Evidence::load(io::Disk& disk,
         evidence->generation_ = std::max(evidence->generation_, found.generation + 1);
         return {};
       };
-      PYRALOG_CO_TRY(
-          co_await journal::Journal::open(disk, path, journal_options, take));
+      if (access == EvidenceAccess::kMend) {
+        PYRALOG_CO_TRY(co_await journal::Journal::open(disk, path, journal_options, take));
+      } else {
+        PYRALOG_CO_TRY(co_await journal::Journal::peek(disk, path, journal_options, take));
+      }
     } else if (entry.name.ends_with(".clean")) {
       evidence->checkpoints_.push_back(path);
       auto bytes = co_await io::read_file(disk, path, kMaxCleanBytes);

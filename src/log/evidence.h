@@ -63,14 +63,20 @@ struct CleanState {
 [[nodiscard]] Bytes encode(const CleanState& state);
 [[nodiscard]] Result<CleanState> decode_clean_state(ByteView bytes, const std::string& path);
 
+/// What Evidence::load may do to the journals that it reads.
+enum class EvidenceAccess : std::uint8_t {
+  kMend,      ///< cut a torn tail off: for a node, which goes on writing them
+  kReadOnly,  ///< change nothing
+};
+
 /// What earlier runs left about all partitions of a data directory, whatever shard had them then.
 /// Loaded once at a node's start, then shared and immutable.
 class Evidence {
  public:
-  /// Reads every shard's checkpoint and `synced` journal. A torn journal tail is cut; damage below
-  /// is kCorrupt; a newer version is kUnsupported. An unreadable checkpoint counts as none.
-  [[nodiscard]] static io::Task<Result<std::shared_ptr<const Evidence>>> load(io::Disk& disk,
-                                                                              std::string data_dir);
+  /// Reads every shard's checkpoint and `synced` journal. A torn journal tail does not count; damage
+  /// below is kCorrupt; a newer version is kUnsupported. An unreadable checkpoint counts as none.
+  [[nodiscard]] static io::Task<Result<std::shared_ptr<const Evidence>>> load(
+      io::Disk& disk, std::string data_dir, EvidenceAccess access = EvidenceAccess::kMend);
 
   [[nodiscard]] const SyncedEntry* synced(const PartitionId& id) const;
   [[nodiscard]] const CleanLog* clean(const PartitionId& id) const;

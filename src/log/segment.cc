@@ -197,6 +197,11 @@ Result<SegmentIndex> SegmentIndex::decode(Offset base, std::uint32_t interval_by
   return index;
 }
 
+std::optional<std::uint32_t> SegmentIndex::interval_of(ByteView file) {
+  if (file.size() < kIndexHeaderBytes) return std::nullopt;
+  return load_le<std::uint32_t>(file.data() + 24);
+}
+
 std::uint32_t chain_header(std::uint32_t chain, ByteView batch) {
   return crc32c(batch.first(17), chain);
 }

@@ -61,6 +61,8 @@ class SegmentIndex {
   [[nodiscard]] IndexEntry floor_timestamp(std::int64_t ts) const;
   [[nodiscard]] const TimeEntry& max_timestamp() const { return max_; }
   [[nodiscard]] std::size_t entries() const { return offsets_.size(); }
+  [[nodiscard]] const std::vector<IndexEntry>& offset_entries() const { return offsets_; }
+  [[nodiscard]] const std::vector<TimeEntry>& time_entries() const { return times_; }
   [[nodiscard]] std::size_t memory_bytes() const;
 
   [[nodiscard]] Bytes encode_offsets(std::uint64_t segment_bytes) const;
@@ -70,6 +72,8 @@ class SegmentIndex {
   [[nodiscard]] static Result<SegmentIndex> decode(Offset base, std::uint32_t interval_bytes,
                                                    std::uint64_t segment_bytes, ByteView offsets,
                                                    ByteView times);
+  /// The interval that an index file says it was made with; nothing else of it is checked.
+  [[nodiscard]] static std::optional<std::uint32_t> interval_of(ByteView file);
   friend bool operator==(const SegmentIndex&, const SegmentIndex&) = default;
 
  private:
