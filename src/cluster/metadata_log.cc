@@ -10,11 +10,19 @@ namespace {
 constexpr std::uint32_t kJournalKind = 0x4154454d;  // "META"
 // First byte of a frame.
 constexpr std::uint8_t kSnapshotFrame = 1;
-constexpr std::uint8_t kEntryFrame = 2;
+constexpr std::uint8_t kEntriesFrame = 2;
 
 Bytes framed(std::uint8_t kind, ByteView body) {
   Writer out;
   out.le(kind).raw(body);
+  return out.take();
+}
+
+// One frame for a whole proposal: a crash or a full disk leaves all of its entries or none.
+Bytes framed(const std::vector<catalog::Entry>& entries) {
+  Writer out;
+  out.le(kEntriesFrame);
+  for (const auto& entry : entries) out.sized(catalog::encode_entry(entry));
   return out.take();
 }
 }  // namespace
@@ -26,13 +34,19 @@ Result<void> MetadataLog::replay(catalog::Catalog& state, ByteView frame) {
     PYRALOG_ASSIGN(state, catalog::Catalog::decode_snapshot(body));
     return {};
   }
-  if (frame[0] != kEntryFrame) {
+  if (frame[0] != kEntriesFrame) {
     return fail(Code::kUnsupported,
                 "metadata log: frames of kind " + std::to_string(frame[0]) +
                     " are newer than this pyralog; start the version that wrote them");
   }
-  PYRALOG_ASSIGN(const catalog::Entry entry, catalog::decode_entry(body));
-  return state.apply(entry, state.position() + 1);
+  Reader in(body);
+  while (in.left() > 0) {
+    const ByteView bytes = in.sized();
+    if (!in.ok()) return fail(Code::kCorrupt, "metadata log: an entry is cut short");
+    PYRALOG_ASSIGN(const catalog::Entry entry, catalog::decode_entry(bytes));
+    PYRALOG_TRY(state.apply(entry, state.position() + 1));
+  }
+  return {};
 }
 
 io::Task<Result<std::unique_ptr<MetadataLog>>> MetadataLog::open(io::Disk& disk,
@@ -58,10 +72,7 @@ io::Task<Result<CatalogPtr>> MetadataLog::propose(Plan plan) {
   if (entries.empty()) co_return catalog_;
   auto next = std::make_shared<catalog::Catalog>(*catalog_);
   for (const auto& entry : entries) PYRALOG_CO_TRY(next->apply(entry, next->position() + 1));
-  journal::Position end;
-  for (const auto& entry : entries) {
-    PYRALOG_CO_ASSIGN(end, journal_->append(framed(kEntryFrame, catalog::encode_entry(entry))));
-  }
+  PYRALOG_CO_ASSIGN(const journal::Position end, journal_->append(framed(entries)));
   if (!PYRALOG_PLANT("cluster.ack_before_sync")) PYRALOG_CO_TRY(co_await journal_->commit(end));
   catalog_ = std::move(next);
   const CatalogPtr committed = catalog_;

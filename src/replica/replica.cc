@@ -73,7 +73,10 @@ io::Task<AppendOutcome> Replica::append(NewBatch batch) {
   }
   --queued_appends_;
   if (stopped_ != KafkaError::kNone) co_return refused(stopped_, "is being closed");
-  if (!prepared) co_return storage_error(prepared.error());
+  if (!prepared) {
+    tell_if_offline();
+    co_return storage_error(prepared.error());
+  }
   co_return append_now(batch, wall);
 }
 
@@ -114,7 +117,10 @@ AppendOutcome Replica::append_now(NewBatch& batch, WallMs wall) {
   }
   const ByteView bytes = batch.bytes;
   auto appended = log_->append(std::span<const ByteView>(&bytes, 1), wall);
-  if (!appended) return storage_error(appended.error());
+  if (!appended) {
+    tell_if_offline();
+    return storage_error(appended.error());
+  }
   out.end = appended->end;
   producers_.apply(batch.header, out.base, wall);
   if (options_.log.durability != Durability::kFsync || PYRALOG_PLANT("replica.ack_before_sync")) {
@@ -136,7 +142,13 @@ io::Task<void> Replica::sync_loop() {
     committed_to(*synced);
   }
   syncing_ = false;
-  if (log_->offline()) committed_.wake_all();
+  tell_if_offline();
+}
+
+void Replica::tell_if_offline() {
+  if (!log_->offline()) return;
+  committed_.wake_all();
+  wake_watchers();
 }
 
 void Replica::committed_to(Offset end) {
@@ -173,7 +185,10 @@ io::Task<Result<log::ReadResult>> Replica::read(Offset offset, std::uint64_t max
   limits.upto = PYRALOG_PLANT("replica.serve_past_high_watermark") ? log_->end_offset()
                                                                    : high_watermark_;
   limits.min_one = min_one;
-  co_return co_await log_->read(offset, limits);
+  auto result = co_await log_->read(offset, limits);
+  // Damage that a read finds ends the partition for everybody.
+  if (!result) tell_if_offline();
+  co_return result;
 }
 
 void Replica::watch(Offset from, const std::shared_ptr<DataWatcher>& watcher) {

@@ -113,6 +113,8 @@ class Replica {
   [[nodiscard]] AppendOutcome refused(KafkaError error, std::string message) const;
   [[nodiscard]] AppendOutcome storage_error(const Error& error) const;
   void committed_to(Offset end);
+  /// Wakes those who wait for what will not come any more.
+  void tell_if_offline();
   io::Task<void> sync_loop();
 
   log::ShardLogs& logs_;
