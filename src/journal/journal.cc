@@ -89,7 +89,10 @@ io::Task<Result<std::unique_ptr<Journal>>> Journal::open(io::Disk& disk, std::st
     co_return journal;
   }
   PYRALOG_CO_ASSIGN(journal->out_.file, co_await disk.open(journal->path_, io::OpenMode::kReadWrite));
-  // What an earlier process wrote and could not sync may be in memory only.
+  // What an earlier process wrote, created or renamed and could not sync may be in memory only.
+  if (!PYRALOG_PLANT("journal.trust_names")) {
+    PYRALOG_CO_TRY(co_await disk.sync_dir(io::parent_dir(journal->path_)));
+  }
   PYRALOG_CO_TRY(co_await journal->out_.file->sync());
   PYRALOG_CO_ASSIGN(Bytes content, co_await read_whole(journal->out_.file));
   PYRALOG_CO_TRY(co_await journal->recover(std::move(content), visit));

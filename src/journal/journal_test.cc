@@ -168,6 +168,56 @@ TEST(Journal, keeps_what_it_acknowledged_through_a_power_loss_at_every_call) {
   }
 }
 
+TEST(Journal, makes_durable_the_name_that_a_killed_process_left) {
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    SCOPED_TRACE(seed);
+    Simulator sim(seed);
+    Node& node = sim.add_node(quiet());
+    // Half of the runs: killed at the creation, the others: at a rewrite.
+    const bool rewriting = seed % 2 == 0;
+    node.run([&]() -> io::Task<void> {
+      (co_await io::Shard::current().disk().make_dirs("/data")).value();
+      if (!rewriting) co_return;
+      auto journal = (co_await open_at(nullptr)).value();
+      (co_await journal->commit(journal->append(as_bytes(frame_text(0))).value())).value();
+    });
+    (void)node.try_run([&]() -> io::Task<void> {
+      node.disk().set_hook([&](DiskOp op, const std::string& path) {
+        return op == DiskOp::kSyncDir && path == "/data" && node.disk().peek(kPath) &&
+                       !node.disk().peek(std::string(kPath) + ".new")
+                   ? DiskFault::kKill
+                   : DiskFault::kNone;
+      });
+      if (!rewriting) {
+        (void)co_await open_at(nullptr);
+        co_return;
+      }
+      node.disk().set_hook({});
+      auto journal = (co_await open_at(nullptr)).value();
+      node.disk().set_hook([](DiskOp op, const std::string&) {
+        return op == DiskOp::kSyncDir ? DiskFault::kKill : DiskFault::kNone;
+      });
+      (void)co_await journal->rewrite([] {
+        const std::string text = frame_text(0);
+        return std::vector<Bytes>{Bytes(text.begin(), text.end())};
+      });
+    });
+    EXPECT_FALSE(node.up());
+    node.disk().set_hook({});
+    node.restart();
+    node.run([&]() -> io::Task<void> {
+      auto journal = (co_await open_at(nullptr)).value();
+      (co_await journal->commit(journal->append(as_bytes(frame_text(1))).value())).value();
+    });
+    node.lose_power();
+    node.restart();
+    Frames frames;
+    node.run([&]() -> io::Task<void> { (void)(co_await open_at(&frames)).value(); });
+    ASSERT_FALSE(frames.empty());
+    EXPECT_EQ(frames.back(), frame_text(1));
+  }
+}
+
 TEST(Journal, is_dead_after_a_failed_sync_until_it_is_opened_anew) {
   Simulator sim(4);
   Node& node = sim.add_node(quiet());

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/crc32c.h"
+#include "base/plant.h"
 #include "journal/journal.h"
 
 namespace pyralog::log {
@@ -147,6 +148,10 @@ io::Task<Result<std::shared_ptr<const Evidence>>> Evidence::load(io::Disk& disk,
                                                                  EvidenceAccess access) {
   auto evidence = std::make_shared<Evidence>();
   std::map<PartitionId, std::uint32_t> clean_generation;
+  // A checkpoint that a killed process removed must not come back, nor a partition's name go.
+  if (access == EvidenceAccess::kMend && !PYRALOG_PLANT("log.trust_names")) {
+    PYRALOG_CO_TRY(co_await disk.sync_dir(data_dir));
+  }
   journal::Options journal_options;
   journal_options.kind = kSyncedJournalKind;
   PYRALOG_CO_ASSIGN(const std::vector<io::DirEntry> names, co_await disk.list(data_dir));

@@ -31,6 +31,12 @@ std::unexpected<Error> Recovery::damage(Offset base, std::uint64_t position,
 }
 
 io::Task<Result<void>> Recovery::list_segments() {
+  // Names that a killed process made or removed are not durable yet, and the next evidence will
+  // speak of them.
+  if (!PYRALOG_PLANT("log.trust_names")) {
+    auto synced = co_await shard_.disk_.sync_dir(log_.dir_);
+    if (!synced && synced.error().code != Code::kNotFound) co_return synced;
+  }
   auto names = co_await shard_.disk_.list(log_.dir_);
   if (!names && names.error().code != Code::kNotFound) co_return fail(names.error());
   if (names) {

@@ -129,6 +129,10 @@ io::Task<Result<CeilingFile>> CeilingFile::open(io::Disk& disk, std::string path
   if (!there) co_return fail(Code::kNotFound, path + ": no such Obelisk; create it first");
   CeilingFile out;
   PYRALOG_CO_ASSIGN(out.lock_, co_await disk.lock(path + ".lock"));
+  // A process that was killed may have put the file in place without syncing its name.
+  if (!PYRALOG_PLANT("obelisk.trust_name")) {
+    PYRALOG_CO_TRY(co_await disk.sync_dir(io::parent_dir(path)));
+  }
   PYRALOG_CO_ASSIGN(out.file_, co_await disk.open(path, io::OpenMode::kReadWrite));
   PYRALOG_CO_ASSIGN(out.header_, co_await read_header(out.file_));
   PYRALOG_CO_ASSIGN(out.ceiling_, ceiling_of(out.header_, out.file_->size(), path));

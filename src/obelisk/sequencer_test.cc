@@ -42,6 +42,31 @@ Inspection must_inspect(Node& node) {
   return node.run([] { return inspect(disk(), kPath); }).value();
 }
 
+/// Killed after a fresh file was put in place and before its name was durable: the next process must
+/// not count on that name.
+TEST(obelisk_format, a_name_that_a_killed_process_left_is_made_durable) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    Simulator sim(seed);
+    Node& node = sim.add_node();
+    node.disk().set_hook([](DiskOp op, const std::string&) {
+      return op == DiskOp::kSyncDir ? DiskFault::kKill : DiskFault::kNone;
+    });
+    (void)node.try_run([] {
+      return ObeliskSequencer::open_or_create(kPath, header_of(Mode::kStrict), {});
+    });
+    ASSERT_FALSE(node.up());
+    node.disk().set_hook({});
+    node.restart();
+    const std::uint64_t issued = [&] {
+      const auto sequencer = open(node, Mode::kStrict).value();
+      return take(node, *sequencer, 5).value();
+    }();
+    node.lose_power();
+    node.restart();
+    EXPECT_GE(must_inspect(node).ceiling, issued + 5) << seed;
+  }
+}
+
 TEST(obelisk_format, header_bytes_are_golden) {
   Header header = header_of(Mode::kStrict, 0x0102030405060708);
   header.granule = 3;
