@@ -2,6 +2,7 @@
 #include <memory>
 #include <vector>
 
+#include "io/budget.h"
 #include "io/contract.h"
 #include "io/pools.h"
 #include "io/rng.h"
@@ -118,6 +119,37 @@ TEST_P(ShardContract, a_turn_lets_one_in_at_a_time_and_in_order) {
     for (int i = 0; i < 10; ++i) group.spawn(enter(i));
     co_await group.join();
     EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
+  });
+}
+
+TEST_P(ShardContract, a_budget_is_never_exceeded_and_serves_in_order) {
+  run([&]() -> Task<void> {
+    Budget budget(100);
+    TaskGroup tasks;
+    std::vector<int> order;
+    std::size_t most = 0;
+    const auto user = [&](int number, std::size_t bytes) -> Task<void> {
+      const auto hold = co_await budget.take(bytes);
+      order.push_back(number);
+      most = std::max(most, budget.used());
+      co_await sleep_for(1ms);
+    };
+    auto first = budget.try_take(60);
+    EXPECT_TRUE(first);
+    EXPECT_FALSE(budget.try_take(41));
+    tasks.spawn(user(0, 90));    // does not fit beside the first
+    tasks.spawn(user(1, 10));    // would fit, and waits its turn
+    tasks.spawn(user(2, 1000));  // more than there is: gets all of it, alone
+    tasks.spawn(user(3, 50));
+    co_await yield();
+    EXPECT_TRUE(order.empty());
+    EXPECT_FALSE(budget.try_take(1));
+    first.release();
+    co_await tasks.join();
+    EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3}));
+    EXPECT_EQ(most, 100u);
+    EXPECT_EQ(budget.used(), 0u);
+    EXPECT_TRUE(budget.try_take(100));
   });
 }
 

@@ -26,7 +26,9 @@ protocol::kafka::Listener::Options listener_options(const ServerOptions& o) {
   out.max_connections = narrow<std::size_t>(o.max_connections);
   out.connection.max_frame_bytes = narrow<std::size_t>(o.max_request_bytes);
   out.connection.max_pipelined = narrow<std::size_t>(o.connection_max_requests);
-  out.connection.max_pipelined_bytes = narrow<std::size_t>(o.queued_max_request_bytes);
+  out.max_request_memory = narrow<std::size_t>(o.queued_max_request_bytes);
+  out.connection.max_pipelined_bytes =
+      std::max(out.connection.max_frame_bytes, out.max_request_memory / 8);
   out.connection.idle = std::chrono::milliseconds(o.connections_max_idle_ms);
   return out;
 }

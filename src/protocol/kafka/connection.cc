@@ -10,10 +10,11 @@ constexpr std::size_t kReadBufferBytes = 2048;
 }  // namespace
 
 Connection::Connection(std::unique_ptr<io::Stream> stream, Handler& handler,
-                       ConnectionLimits limits)
+                       ConnectionLimits limits, io::Budget& memory)
     : stream_(std::move(stream)),
       handler_(handler),
       limits_(limits),
+      memory_(memory),
       cutter_({.max_frame_bytes = limits.max_frame_bytes, .read_buffer_bytes = kReadBufferBytes}) {}
 
 void Connection::drain() {
@@ -28,12 +29,24 @@ void Connection::close() {
   changed_.wake_all();
 }
 
+io::Task<void> Connection::reserve(std::size_t bytes) {
+  reserved_ = memory_.try_take(bytes);
+  if (!reserved_) reserved_ = co_await memory_.take(bytes);
+}
+
 io::Task<Result<Bytes>> Connection::next_frame() {
-  const Instant begun = io::Shard::current().now();
+  Instant begun = io::Shard::current().now();
   while (true) {
     auto frame = cutter_.next();
     if (!frame) co_return fail(std::move(frame.error()));
-    if (frame->has_value()) co_return std::move(**frame);
+    if (frame->has_value()) {
+      if (!reserved_) co_await reserve((*frame)->size());
+      co_return std::move(**frame);
+    }
+    if (!reserved_ && cutter_.frame_under_way() > 0) {
+      co_await reserve(cutter_.frame_under_way());
+      begun = io::Shard::current().now();  // the wait was ours, not the client's
+    }
     const bool idle = cutter_.at_boundary();
     waiting_for_request_ = idle;
     auto got = co_await stream_->read_some(cutter_.buffer(),
@@ -113,6 +126,7 @@ io::Task<Result<void>> Connection::run() {
     after_barrier = barrier;
     auto slot = std::make_shared<Slot>();
     slot->frame_bytes = frame->size();
+    slot->memory = std::move(reserved_);
     slot_bytes_ += frame->size();
     slots_.push_back(slot);
     tasks_.spawn(serve(std::make_shared<Bytes>(std::move(*frame)), std::move(slot)));

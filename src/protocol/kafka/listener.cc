@@ -1,5 +1,7 @@
 #include "protocol/kafka/listener.h"
 
+#include <algorithm>
+
 #include "observe/log.h"
 
 namespace pyralog::protocol::kafka {
@@ -49,7 +51,12 @@ Listener::Listener(std::unique_ptr<io::Listener> bound, io::Shards shards,
       shards_(std::move(shards)),
       services_(std::move(services)),
       options_(options) {
-  for (std::size_t i = 0; i < shards_.size(); ++i) parts_.push_back(std::make_unique<ShardPart>());
+  // One request of the largest size must fit on every shard.
+  const std::size_t share = std::max(options_.connection.max_frame_bytes,
+                                     options_.max_request_memory / shards_.size());
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    parts_.push_back(std::make_unique<ShardPart>(share));
+  }
 }
 
 Listener::~Listener() = default;
@@ -95,7 +102,7 @@ io::Task<void> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shar
     co_return;
   }
   Requests requests(*services_[shard], stream->peer().host);
-  Connection connection(std::move(stream), requests, options_.connection);
+  Connection connection(std::move(stream), requests, options_.connection, part.memory);
   part.open.insert(&connection);
   auto ended = co_await connection.run();
   part.open.erase(&connection);

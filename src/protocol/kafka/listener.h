@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "io/budget.h"
 #include "io/net.h"
 #include "io/shard.h"
 #include "protocol/kafka/connection.h"
@@ -19,6 +20,7 @@ class Listener {
  public:
   struct Options {
     ConnectionLimits connection;
+    std::size_t max_request_memory = 256u << 20;  ///< of all requests under way, over all shards
     std::size_t max_connections = 20'000;  ///< in all; more are closed at once
   };
 
@@ -39,6 +41,8 @@ class Listener {
 
  private:
   struct ShardPart {
+    explicit ShardPart(std::size_t request_memory) : memory(request_memory) {}
+    io::Budget memory;
     std::set<Connection*> open;
     bool stopping = false;
   };

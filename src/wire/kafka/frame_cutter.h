@@ -29,6 +29,10 @@ class FrameCutter {
   /// negative length, kTooLarge for one over the limit: the stream cannot go on after that.
   [[nodiscard]] Result<std::optional<Bytes>> next();
 
+  /// Bytes of the long frame whose beginning has arrived; 0 if there is none. What it takes can be
+  /// had from a budget before more of it is read.
+  [[nodiscard]] std::size_t frame_under_way() const { return in_frame_ ? frame_bytes_ : 0; }
+
   /// True if no part of a frame has arrived: the peer may close here.
   [[nodiscard]] bool at_boundary() const { return !in_frame_ && begin_ == end_; }
 
