@@ -74,13 +74,12 @@ void trim(std::vector<FetchOutcome>& outcomes, std::uint64_t max_bytes) {
 io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const FetchItem& item,
                                          std::uint64_t max_bytes, bool min_one) {
   FetchOutcome out;
-  const Hosted* hosted = states_[shard]->partitions.find(id);
-  if (hosted == nullptr || hosted->replica == nullptr) {
-    out.error = hosted == nullptr ? KafkaError::kNotLeaderOrFollower
-                                  : KafkaError::kKafkaStorageError;
+  const auto serving = states_[shard]->partitions.serving(id);
+  if (!serving) {
+    out.error = serving.error();
     co_return out;
   }
-  const std::shared_ptr<replica::Replica> replica = hosted->replica;
+  const std::shared_ptr<replica::Replica>& replica = *serving;
   out.error = check_epoch(item.leader_epoch, replica->epoch());
   if (out.error != KafkaError::kNone) co_return out;
   out.high_watermark = replica->high_watermark().value;
@@ -99,7 +98,7 @@ io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const F
     out.error = KafkaError::kOffsetOutOfRange;
     co_return out;
   }
-  if (item.offset >= out.high_watermark || max_bytes == 0) co_return out;
+  if (item.offset >= out.high_watermark || (max_bytes == 0 && !min_one)) co_return out;
   auto read = co_await replica->read(Offset(item.offset), max_bytes, min_one);
   if (!read) {
     out.error = read_error(read.error());
@@ -147,6 +146,8 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
                                                   FetchBounds bounds) {
   io::Shard& home = io::Shard::current();
   std::vector<FetchOutcome> out;
+  // More than may be sent at once never comes.
+  bounds.min_bytes = std::min(bounds.min_bytes, bounds.max_bytes);
   while (true) {
     co_await fetch_pass(items, bounds, out);
     std::uint64_t bytes = 0;
@@ -159,6 +160,8 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
         local().draining) {
       co_return out;
     }
+    // What there is would be held for as long as the wait lasts: it is read again.
+    for (FetchOutcome& each : out) each.records.clear();
 
     const auto waiter = std::make_shared<FetchWaiter>(home);
     Groups groups(shards_.size());
@@ -171,11 +174,12 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
     }
     const auto watch = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
       for (const std::size_t i : mine) {
-        const Hosted* hosted = states_[s]->partitions.find(ids[i]);
-        if (hosted == nullptr || hosted->replica == nullptr) {
+        const auto replica = states_[s]->partitions.serving(ids[i]);
+        // Draining wakes those who watch; whoever comes after that must not begin to.
+        if (!replica || states_[s]->draining) {
           waiter->data_available();
         } else {
-          hosted->replica->watch(Offset(out[i].high_watermark), waiter);
+          (*replica)->watch(Offset(out[i].high_watermark), waiter);
         }
       }
       co_return;
@@ -191,13 +195,12 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
 io::Task<OffsetAnswer> Broker::offset_one(unsigned shard, PartitionId id,
                                           const OffsetQuery& query) {
   OffsetAnswer out;
-  const Hosted* hosted = states_[shard]->partitions.find(id);
-  if (hosted == nullptr || hosted->replica == nullptr) {
-    out.error = hosted == nullptr ? KafkaError::kNotLeaderOrFollower
-                                  : KafkaError::kKafkaStorageError;
+  const auto serving = states_[shard]->partitions.serving(id);
+  if (!serving) {
+    out.error = serving.error();
     co_return out;
   }
-  const std::shared_ptr<replica::Replica> replica = hosted->replica;
+  const std::shared_ptr<replica::Replica>& replica = *serving;
   out.error = check_epoch(query.leader_epoch, replica->epoch());
   if (out.error != KafkaError::kNone) co_return out;
   log::PartitionLog& log = replica->log();
@@ -221,6 +224,10 @@ io::Task<OffsetAnswer> Broker::offset_one(unsigned shard, PartitionId id,
   } else if (query.timestamp == kMaxTimestamp) {
     const log::TimestampHit batch = log.max_timestamp();
     if (batch.timestamp < 0) co_return out;
+    // It may be on its way to the disk; what lies below it is not the greatest.
+    out.error = co_await replica->wait_committed(
+        replica->log_end(), io::Shard::current().now() + options_.commit_timeout);
+    if (out.error != KafkaError::kNone) co_return out;
     auto exact = co_await log.find_timestamp(batch.timestamp, replica->high_watermark());
     if (!exact) {
       out.error = read_error(exact.error());
@@ -277,13 +284,12 @@ io::Task<std::vector<EpochAnswer>> Broker::epoch_ends(std::vector<EpochQuery> qu
   }
   const auto work = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
     for (const std::size_t i : mine) {
-      const Hosted* hosted = states_[s]->partitions.find(ids[i]);
-      if (hosted == nullptr || hosted->replica == nullptr) {
-        out[i].error = hosted == nullptr ? KafkaError::kNotLeaderOrFollower
-                                         : KafkaError::kKafkaStorageError;
+      const auto serving = states_[s]->partitions.serving(ids[i]);
+      if (!serving) {
+        out[i].error = serving.error();
         continue;
       }
-      replica::Replica& replica = *hosted->replica;
+      replica::Replica& replica = **serving;
       out[i].error = check_epoch(queries[i].current_leader_epoch, replica.epoch());
       if (out[i].error != KafkaError::kNone) continue;
       const std::int32_t asked = queries[i].leader_epoch;

@@ -19,6 +19,7 @@ KafkaError kafka_error(BatchFault fault) {
       return KafkaError::kInvalidTxnState;
     case BatchFault::kTooLarge:
       return KafkaError::kMessageTooLarge;
+    case BatchFault::kNotOne:
     case BatchFault::kBadMagic:
     case BatchFault::kBadCount:
     case BatchFault::kBadProducer:
@@ -58,6 +59,10 @@ ProduceOutcome Broker::check(const ProduceItem& item, Acks acks, PartitionId& id
   id = *resolved;
   const catalog::TopicPtr topic = catalog()->topic(id.topic);
   const catalog::TopicConfig& config = topic->config;
+  if (topic->internal()) {
+    return refuse(KafkaError::kInvalidTopicException,
+                  "topic " + topic->name + ": only its coordinators write to it");
+  }
   if (acks == Acks::kAll &&
       static_cast<std::size_t>(config.min_insync_replicas) >
           topic->partitions[static_cast<std::size_t>(id.partition.value)]->replicas.size()) {
@@ -99,8 +104,15 @@ io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> i
     groups[ShardBroker::shard_of(checked[i].id, shards_.size())].push_back(i);
   }
   const Instant deadline = io::Shard::current().now() + timeout;
+  const auto append = [&](replica::Replica& to, std::size_t i) -> io::Task<void> {
+    checked[i].appended =
+        co_await to.append({std::move(items[i].owner), items[i].records, checked[i].header});
+  };
   const auto work = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
     std::vector<std::shared_ptr<replica::Replica>> replicas(mine.size());
+    // All appends begin before the first is waited for: one that needs a new segment must not let
+    // the next request overtake this one in the other partitions.
+    io::TaskGroup appends;
     for (std::size_t k = 0; k < mine.size(); ++k) {
       const std::size_t i = mine[k];
       const Hosted* hosted = states_[s]->partitions.find(checked[i].id);
@@ -112,9 +124,9 @@ io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> i
         continue;
       }
       replicas[k] = hosted->replica;
-      checked[i].appended = co_await replicas[k]->append(
-          {std::move(items[i].owner), items[i].records, checked[i].header});
+      appends.spawn(append(*replicas[k], i));
     }
+    co_await appends.join();
     for (std::size_t k = 0; k < mine.size(); ++k) {
       if (replicas[k] == nullptr) continue;
       const std::size_t i = mine[k];

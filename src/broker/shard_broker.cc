@@ -42,6 +42,7 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
   hosted.name = options.name;
   const Durability durability = options.log.durability;
   const catalog::Partition& known = *catalog_->partition(id);
+  const bool ended_cleanly = evidence_->clean(id) != nullptr;
   const Offset initial = known.current ? known.current->start : Offset(0);
   auto opened = co_await replica::Replica::open(*logs_, id, std::move(options), initial,
                                                 std::move(snapshot));
@@ -50,7 +51,7 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
     // The clean shutdown's checkpoint is what says that nothing is missing.
     if (durability == Durability::kMemory && known.current) {
       lost_[id] = "records were kept in memory only";
-    } else if (durability == Durability::kOs && new_os_boot) {
+    } else if (durability == Durability::kOs && new_os_boot && !ended_cleanly) {
       lost_[id] = "the operating system stopped before it had written what was acknowledged";
     }
   } else {
@@ -92,6 +93,7 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
   log_options.data_dir = options_.data_dir;
   log_options.shard = index_;
   io::Disk& disk = io::Shard::current().disk();
+  evidence_ = evidence;
   PYRALOG_CO_ASSIGN(logs_, co_await log::ShardLogs::open(disk, log_options, std::move(evidence)));
   catalog_ = std::move(catalog);
   std::vector<PartitionId> ids;
@@ -192,6 +194,16 @@ io::Task<void> ShardBroker::apply(CatalogPtr catalog) {
 const Hosted* ShardBroker::find(const PartitionId& id) const {
   const auto at = hosted_.find(id);
   return at == hosted_.end() ? nullptr : &at->second;
+}
+
+std::expected<std::shared_ptr<replica::Replica>, KafkaError> ShardBroker::serving(
+    const PartitionId& id) const {
+  const Hosted* hosted = find(id);
+  if (hosted == nullptr) return std::unexpected(KafkaError::kNotLeaderOrFollower);
+  if (hosted->replica == nullptr || hosted->replica->offline()) {
+    return std::unexpected(KafkaError::kKafkaStorageError);
+  }
+  return hosted->replica;
 }
 
 io::Task<Result<void>> ShardBroker::write_snapshots() {

@@ -55,6 +55,10 @@ class ShardBroker {
 
   /// Null if this shard does not have the partition.
   [[nodiscard]] const Hosted* find(const PartitionId& id) const;
+  /// The replica, if it can be asked; else NOT_LEADER_OR_FOLLOWER, or KAFKA_STORAGE_ERROR for one that
+  /// is offline.
+  [[nodiscard]] std::expected<std::shared_ptr<replica::Replica>, KafkaError> serving(
+      const PartitionId& id) const;
   [[nodiscard]] const std::unordered_map<PartitionId, Hosted>& hosted() const { return hosted_; }
   [[nodiscard]] log::ShardLogs* logs() { return logs_.get(); }
 
@@ -85,6 +89,7 @@ class ShardBroker {
   unsigned index_;
   std::size_t shards_;
   CatalogPtr catalog_;
+  std::shared_ptr<const log::Evidence> evidence_;
   std::unique_ptr<log::ShardLogs> logs_;
   std::unordered_map<PartitionId, Hosted> hosted_;
   std::unordered_map<PartitionId, std::string> lost_;  ///< why records may be missing

@@ -82,6 +82,11 @@ class BrokerTest : public ::testing::Test {
   io::sim::Node& node() { return sim_.node(0); }
   io::sim::SimDisk& disk() { return node().disk(); }
   Broker& broker() { return *broker_; }
+  template <typename F>
+  auto run(F make, unsigned shard = 0) {
+    return node().run(std::move(make), shard);
+  }
+  static Instant in(Duration time) { return io::Shard::current().now() + time; }
 
   /// Starts it; false, with `start_error_`, if it refuses to.
   bool try_start() {
@@ -112,12 +117,6 @@ class BrokerTest : public ::testing::Test {
     crash(power);
     start();
   }
-
-  template <typename F>
-  auto run(F make, unsigned shard = 0) {
-    return node().run(std::move(make), shard);
-  }
-  static Instant in(Duration time) { return io::Shard::current().now() + time; }
 
   KafkaError create(std::string name, std::int32_t partitions = 1,
                     catalog::SettingChanges settings = {}) {
@@ -159,6 +158,10 @@ class BrokerTest : public ::testing::Test {
     wanted[0].max_bytes = max_bytes;
     auto out = co_await broker_->fetch(std::move(wanted), {1, 50u << 20, in(wait)});
     co_return std::move(out.front());
+  }
+  io::Task<void> read_into(FetchOutcome& out, Instant& at, std::int64_t offset, Duration wait) {
+    out = co_await read({"t", 0}, offset, wait);
+    at = io::Shard::current().now();
   }
   FetchOutcome fetch(const std::string& topic, std::int64_t offset, Duration wait = {}) {
     return run([&, this]() -> io::Task<FetchOutcome> {

@@ -43,7 +43,7 @@ io::Task<AdminOutcome> Broker::create_topic(catalog::CreateTopic request, bool v
   id.bytes[6] = static_cast<std::uint8_t>((id.bytes[6] & 0x0f) | 0x40);
   id.bytes[8] = static_cast<std::uint8_t>((id.bytes[8] & 0x3f) | 0x80);
   const WallMs now = shard.wall();
-  if (request.replication_factor == -1) {
+  if (request.replication_factor == -1 && request.assignment.empty()) {
     request.replication_factor = options_.default_replication_factor;
   }
   AdminOutcome refused;
@@ -72,6 +72,12 @@ io::Task<AdminOutcome> Broker::delete_topic(std::string name) {
 
 io::Task<AdminOutcome> Broker::create_partitions(catalog::CreatePartitions request,
                                                  bool validate_only) {
+  if (catalog::Topic::is_internal(request.name)) {
+    co_return AdminOutcome{KafkaError::kInvalidPartitions,
+                           "topic " + request.name +
+                               ": has as many partitions as it was made with; groups would move "
+                               "away from what is stored about them"};
+  }
   AdminOutcome refused;
   auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
     auto planned = catalog::plan_create_partitions(request, state, options_.topics);
@@ -144,12 +150,9 @@ io::Task<std::expected<std::vector<producer::ActiveProducer>, KafkaError>> Broke
   if (!id) co_return Answer(std::unexpected(id.error()));
   const unsigned shard = ShardBroker::shard_of(*id, shards_.size());
   co_return co_await io::on(*shards_[shard], [this, shard, id = *id]() -> io::Task<Answer> {
-    const Hosted* hosted = states_[shard]->partitions.find(id);
-    if (hosted == nullptr || hosted->replica == nullptr) {
-      co_return Answer(std::unexpected(hosted == nullptr ? KafkaError::kNotLeaderOrFollower
-                                                         : KafkaError::kKafkaStorageError));
-    }
-    co_return Answer(hosted->replica->producers().list(io::Shard::current().wall()));
+    const auto replica = states_[shard]->partitions.serving(id);
+    if (!replica) co_return Answer(std::unexpected(replica.error()));
+    co_return Answer((*replica)->producers().list(io::Shard::current().wall()));
   });
 }
 

@@ -146,6 +146,23 @@ TEST(PlanAlterTopic, replacing_drops_what_is_not_named) {
   EXPECT_EQ(c.topic("a")->settings, (Settings{{"segment.ms", "9"}}));
 }
 
+TEST(PlanAlterTopic, a_log_in_memory_stays_one_and_so_does_a_log_on_disk) {
+  Catalog c = cluster();
+  TopicCreated memory = topic(1, "memory");
+  memory.settings = {{"durability", "memory"}};
+  ASSERT_TRUE(apply(c, memory));
+  ASSERT_TRUE(apply(c, topic(2, "disk")));
+  const auto code = [&](const char* name, AlterOp op, std::optional<std::string> value) {
+    const auto planned = plan_alter_topic(name, {{"durability", op, std::move(value)}}, c);
+    return planned ? KafkaError::kNone : planned.error().code;
+  };
+  EXPECT_EQ(code("disk", AlterOp::kSet, "memory"), KafkaError::kInvalidConfig);
+  EXPECT_EQ(code("disk", AlterOp::kSet, "os"), KafkaError::kNone);
+  EXPECT_EQ(code("memory", AlterOp::kSet, "os"), KafkaError::kInvalidConfig);
+  EXPECT_EQ(code("memory", AlterOp::kDelete, std::nullopt), KafkaError::kInvalidConfig);
+  EXPECT_EQ(plan_replace_topic_settings("memory", {}, c).error().code, KafkaError::kInvalidConfig);
+}
+
 TEST(PlanAlterCluster, knows_the_brokers_names) {
   Catalog c = cluster();
   const auto planned = plan_alter_cluster({{"log.retention.ms", AlterOp::kSet, "5"}}, c);

@@ -200,7 +200,9 @@ void assign_append_time(MutableBytes batch, std::int64_t wall_ms) {
 const char* describe(BatchFault fault) {
   switch (fault) {
     case BatchFault::kTruncated:
-      return "its length is not that of its bytes";
+      return "its bytes are fewer than it says";
+    case BatchFault::kNotOne:
+      return "there must be exactly one batch";
     case BatchFault::kBadMagic:
       return "its format is not version 2";
     case BatchFault::kBadCrc:
@@ -229,13 +231,15 @@ const char* describe(BatchFault fault) {
 
 std::optional<BatchFault> check_batch(ByteView bytes, const BatchCheck& check,
                                       BatchHeader& header) {
+  if (bytes.empty()) return BatchFault::kNotOne;
   // All formats keep the magic in one place, and older ones may be shorter than our header.
   if (bytes.size() > kMagicAt && bytes[kMagicAt] != 2) return BatchFault::kBadMagic;
   const auto parsed = parse_batch_header(bytes);
   if (!parsed) return BatchFault::kTruncated;
   header = *parsed;
   if (header.total_bytes() > check.max_bytes) return BatchFault::kTooLarge;
-  if (header.total_bytes() != bytes.size()) return BatchFault::kTruncated;
+  if (header.total_bytes() > bytes.size()) return BatchFault::kTruncated;
+  if (header.total_bytes() < bytes.size()) return BatchFault::kNotOne;
   if (batch_crc(bytes) != header.crc && !PYRALOG_PLANT("model.skip_crc")) {
     return BatchFault::kBadCrc;
   }

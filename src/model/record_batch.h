@@ -62,7 +62,8 @@ void assign_append_time(MutableBytes batch, std::int64_t wall_ms);
 
 /// Why a batch was refused, for the wire's error code.
 enum class BatchFault : std::uint8_t {
-  kTruncated,          ///< fewer bytes than it says, or bytes after it
+  kTruncated,          ///< fewer bytes than it says
+  kNotOne,             ///< no bytes at all, or more after its end
   kBadMagic,           ///< magic other than 2
   kBadCrc,
   kBadCount,           ///< count ≤ 0 or ≠ last offset delta + 1

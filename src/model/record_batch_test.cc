@@ -179,13 +179,13 @@ TEST(RecordFormat, append_time_replaces_every_timestamp) {
 }
 
 TEST(CheckBatch, names_the_fault_of_the_frame) {
-  EXPECT_EQ(judge({}), BatchFault::kTruncated);
-  for (std::size_t size = 0; size < kGolden.size(); ++size) {
+  EXPECT_EQ(judge({}), BatchFault::kNotOne);
+  for (std::size_t size = 1; size < kGolden.size(); ++size) {
     EXPECT_EQ(judge(ByteView(kGolden).first(size)), BatchFault::kTruncated) << size;
   }
   Bytes longer = kGolden;
   longer.push_back(0);
-  EXPECT_EQ(judge(longer), BatchFault::kTruncated);
+  EXPECT_EQ(judge(longer), BatchFault::kNotOne);
   Bytes old = kGolden;
   old[16] = 1;
   EXPECT_EQ(judge(old), BatchFault::kBadMagic);

@@ -1,0 +1,176 @@
+// Coordinators over partitions of __consumer_offsets: committed is durable, loading says so.
+#include "broker/testing.h"
+
+namespace pyralog::broker {
+namespace {
+
+using io::sim::DiskFault;
+using io::sim::DiskOp;
+using testing::batch_of;
+using testing::BrokerTest;
+
+class GroupsTest : public BrokerTest {
+ protected:
+  GroupsTest() { start(); }
+  AdminOutcome ensure() {
+    return run([this]() -> io::Task<AdminOutcome> {
+      co_return co_await broker().ensure_offsets_topic();
+    });
+  }
+  io::Task<KafkaError> commit(std::string group, std::int64_t at) {
+    group::CommitRequest request;
+    request.group = group;
+    request.generation = -1;
+    request.partitions.push_back({"t", 0, at, -1, ""});
+    const auto answer = co_await broker().with_group(
+        group, [&](GroupHost& host) -> io::Task<group::Response> {
+          co_return co_await host.ask(group::Input(request));
+        });
+    if (!answer) co_return answer.error();
+    co_return std::get<group::CommitResponse>(*answer).partitions.front().error;
+  }
+  io::Task<std::expected<std::int64_t, KafkaError>> committed(std::string group) {
+    group::FetchOffsetsRequest request;
+    request.group = group;
+    request.topics.emplace();
+    request.topics->push_back({"t", {0}});
+    const auto answer = co_await broker().with_group(
+        group, [&](GroupHost& host) -> io::Task<group::FetchOffsetsResponse> {
+          co_return host.table().fetch_offsets(request);
+        });
+    if (!answer) co_return std::unexpected(answer.error());
+    if (answer->error != KafkaError::kNone) co_return std::unexpected(answer->error);
+    co_return answer->partitions.front().offset;
+  }
+  KafkaError commit_now(const std::string& group, std::int64_t at) {
+    return run([&, this]() -> io::Task<KafkaError> { co_return co_await commit(group, at); });
+  }
+  std::expected<std::int64_t, KafkaError> committed_now(const std::string& group) {
+    return run([&, this]() -> io::Task<std::expected<std::int64_t, KafkaError>> {
+      co_return co_await committed(group);
+    });
+  }
+};
+
+TEST_F(GroupsTest, there_is_no_coordinator_before_the_offsets_topic) {
+  EXPECT_EQ(commit_now("g", 1), KafkaError::kCoordinatorNotAvailable);
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(ensure().error, KafkaError::kNone) << "making it twice is no error";
+  const auto topic = cluster_->catalog()->topic("__consumer_offsets");
+  ASSERT_NE(topic, nullptr);
+  EXPECT_EQ(topic->partitions.size(), 3u);
+  EXPECT_TRUE(topic->config.cleanup_compact);
+  EXPECT_EQ(commit_now("g", 1), KafkaError::kNone);
+}
+
+TEST_F(GroupsTest, commits_survive_power_loss) {
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  for (std::int64_t life = 1; life <= 3; ++life) {
+    for (const char* group : {"a", "b", "c", "d"}) {
+      EXPECT_EQ(commit_now(group, 10 * life), KafkaError::kNone);
+    }
+    restart_after_crash(true);
+    sim_.run_for(1s);
+    for (const char* group : {"a", "b", "c", "d"}) EXPECT_EQ(committed_now(group), 10 * life);
+  }
+  const auto listed = run([this]() -> io::Task<group::ListGroupsResponse> {
+    co_return co_await broker().list_groups({});
+  });
+  EXPECT_EQ(listed.groups.size(), 4u);
+}
+
+TEST_F(GroupsTest, a_commit_is_answered_only_when_it_is_durable) {
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 1), KafkaError::kNone);
+  disk().options().slow = 1;
+  disk().options().slow_by = 1s;
+  const Instant begun = sim_.now();
+  EXPECT_EQ(commit_now("g", 2), KafkaError::kNone);
+  EXPECT_GE(sim_.now() - begun, 1s);
+}
+
+TEST_F(GroupsTest, while_it_loads_it_says_so) {
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 7), KafkaError::kNone);
+  crash();
+  disk().options().cold_read = 1;
+  start();
+  disk().options().slow = 1;
+  disk().options().slow_by = 2s;
+  EXPECT_EQ(committed_now("g"), std::unexpected(KafkaError::kCoordinatorLoadInProgress));
+  EXPECT_EQ(commit_now("g", 8), KafkaError::kCoordinatorLoadInProgress);
+  sim_.run_for(60s);
+  EXPECT_EQ(committed_now("g"), 7);
+}
+
+TEST_F(GroupsTest, a_commit_that_cannot_be_written_is_refused) {
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 1), KafkaError::kNone);
+  disk().set_hook([](DiskOp op, const std::string& path) {
+    return op == DiskOp::kSync && path.ends_with(".log") ? DiskFault::kError : DiskFault::kNone;
+  });
+  EXPECT_NE(commit_now("g", 2), KafkaError::kNone);
+  disk().set_hook({});
+  EXPECT_EQ(committed_now("g"), 1);
+}
+
+TEST_F(GroupsTest, clients_cannot_write_into_the_offsets_topic) {
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  for (std::int32_t partition = 0; partition < 3; ++partition) {
+    const auto refused = run([&, this]() -> io::Task<ProduceOutcome> {
+      auto all = items("__consumer_offsets", {});
+      auto owner = std::make_shared<Bytes>(batch_of({"poison"}));
+      all.push_back({{"__consumer_offsets", partition}, owner, MutableBytes(*owner)});
+      co_return (co_await broker().produce(std::move(all), Acks::kAll, 10s)).front();
+    });
+    EXPECT_EQ(refused.error, KafkaError::kInvalidTopicException);
+  }
+  restart_after_crash();
+  sim_.run_for(1s);
+  EXPECT_EQ(committed_now("g"), 5) << "one foreign record would keep the coordinator from loading";
+}
+
+TEST_F(GroupsTest, the_offsets_topic_keeps_its_number_of_partitions) {
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  const auto refused = run([this]() -> io::Task<AdminOutcome> {
+    catalog::CreatePartitions more;
+    more.name = "__consumer_offsets";
+    more.count = 7;
+    co_return co_await broker().create_partitions(std::move(more), false);
+  });
+  EXPECT_EQ(refused.error, KafkaError::kInvalidPartitions)
+      << "groups would move to partitions that do not know them";
+  EXPECT_EQ(committed_now("g"), 5);
+}
+
+TEST_F(GroupsTest, offsets_of_a_deleted_topic_go_with_it) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  run([this]() -> io::Task<bool> {
+    EXPECT_EQ((co_await broker().delete_topic("t")).error, KafkaError::kNone);
+    co_return true;
+  });
+  sim_.run_for(1s);
+  EXPECT_EQ(committed_now("g"), -1);
+  restart_after_crash();
+  sim_.run_for(1s);
+  EXPECT_EQ(committed_now("g"), -1);
+}
+
+TEST_F(GroupsTest, deleting_the_offsets_topic_ends_its_coordinators) {
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  run([this]() -> io::Task<bool> {
+    EXPECT_EQ((co_await broker().delete_topic("__consumer_offsets")).error, KafkaError::kNone);
+    co_return true;
+  });
+  EXPECT_EQ(commit_now("g", 6), KafkaError::kCoordinatorNotAvailable);
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(committed_now("g"), -1);
+}
+
+}  // namespace
+}  // namespace pyralog::broker
