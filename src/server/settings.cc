@@ -22,7 +22,6 @@ constexpr std::array kByteUnits = {Unit{"GiB", 1LL << 30}, Unit{"MiB", 1LL << 20
                                    Unit{"KiB", 1LL << 10}, Unit{"B", 1}};
 constexpr std::array kMilliUnits = {Unit{"ms", 1}, Unit{"s", 1'000}, Unit{"m", 60'000},
                                     Unit{"h", 3'600'000}, Unit{"d", 86'400'000}};
-constexpr std::array kMinuteUnits = {Unit{"m", 1}, Unit{"h", 60}, Unit{"d", 1'440}};
 
 std::span<const Unit> units_of(SettingKind kind) {
   switch (kind) {
@@ -30,8 +29,6 @@ std::span<const Unit> units_of(SettingKind kind) {
       return kByteUnits;
     case SettingKind::kMillis:
       return kMilliUnits;
-    case SettingKind::kMinutes:
-      return kMinuteUnits;
     case SettingKind::kText:
     case SettingKind::kAddress:
     case SettingKind::kBool:
@@ -226,8 +223,6 @@ std::string accepts(const Setting& setting) {
       return bounds + " bytes, or a number with KiB, MiB or GiB";
     case SettingKind::kMillis:
       return bounds + " milliseconds, or a number with s, m, h or d";
-    case SettingKind::kMinutes:
-      return bounds + " minutes, or a number with h or d";
     case SettingKind::kChoice:
       break;
   }
@@ -281,6 +276,9 @@ Result<LoadedSettings> load_settings(const SettingSources& sources) {
       if (setting == nullptr) return unknown(assignment);
       PYRALOG_TRY(assign(loaded.options, *setting, assignment.value, assignment.origin));
       loaded.origins[assignment.key] = assignment.origin;
+      if (setting->cluster_wide) {
+        loaded.options.cluster_defaults[assignment.key] = value_of(loaded.options, *setting);
+      }
     }
   }
   PYRALOG_TRY(check_together(loaded));

@@ -104,6 +104,16 @@ TEST_F(SettingsFile, command_line_beats_environment_beats_file_beats_default) {
   EXPECT_EQ(loaded.origins.at("shards"), path_ + ":3");
 }
 
+TEST_F(SettingsFile, defaults_for_topics_are_handed_on_only_if_they_were_named) {
+  EXPECT_TRUE(load("shards = 2\n").options.cluster_defaults.empty());
+  sources_.command_line = {{"durability", "os", "option --durability"}};
+  const auto o = load("log.retention.ms = \"1d\"\ndurability = \"memory\"\n").options;
+  EXPECT_THAT(o.cluster_defaults,
+              ::testing::ElementsAre(
+                  std::pair<const std::string, std::string>("durability", "os"),
+                  std::pair<const std::string, std::string>("log.retention.ms", "86400000")));
+}
+
 TEST_F(SettingsFile, an_unknown_key_is_named_with_file_line_and_the_nearest_key) {
   EXPECT_THAT(refusal("\nnum.partition = 3\n"),
               AllOf(HasSubstr(path_ + ":2"), HasSubstr("\"num.partition\""),
