@@ -111,7 +111,8 @@ int run(const std::vector<std::string>& words, Console& console) {
     return 2;
   }
   if (parsed->command == nullptr || parsed->command->run == nullptr) {
-    print(console.out, help_text(parsed->help_path));
+    print(console.out, parsed->help_as_json ? help_json(parsed->help_path) + "\n"
+                                            : help_text(parsed->help_path));
     return 0;
   }
   const Outcome outcome = parsed->command->run(parsed->args, console);
