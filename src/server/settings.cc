@@ -8,6 +8,8 @@
 #include <charconv>
 #include <limits>
 
+#include "base/plant.h"
+
 extern char** environ;
 
 namespace pyralog::server {
@@ -243,7 +245,8 @@ Result<void> assign(ServerOptions& options, const Setting& setting, std::string_
   }
   if (const auto* number = std::get_if<std::int64_t ServerOptions::*>(&setting.field)) {
     const auto value = parse_number(text, units_of(setting.kind));
-    if (!value || *value < setting.min || *value > setting.max) {
+    const bool within = value && *value >= setting.min && *value <= setting.max;
+    if (!value || (!within && !PYRALOG_PLANT("server.any_number"))) {
       return impossible(setting, text, origin);
     }
     options.*(*number) = *value;
@@ -273,6 +276,7 @@ Result<LoadedSettings> load_settings(const SettingSources& sources) {
   for (const auto& layer : layers) {
     for (const Assignment& assignment : layer) {
       const Setting* setting = find_setting(assignment.key);
+      if (setting == nullptr && PYRALOG_PLANT("server.unknown_key")) continue;
       if (setting == nullptr) return unknown(assignment);
       PYRALOG_TRY(assign(loaded.options, *setting, assignment.value, assignment.origin));
       loaded.origins[assignment.key] = assignment.origin;
@@ -310,7 +314,7 @@ Result<ListenPlan> plan_listeners(const ServerOptions& options) {
   for (const auto& [name, address] : listeners) {
     if (!*address || io::is_loopback(**address)) continue;
     const std::string what = "listener " + std::string(name) + " " + io::to_string(**address);
-    if (!options.allow_insecure) {
+    if (!options.allow_insecure && !PYRALOG_PLANT("server.insecure_listener")) {
       return fail(Code::kInvalidArgument,
                   what +
                       ": has neither encryption nor authentication and is not on the loopback; "

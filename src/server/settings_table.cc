@@ -7,7 +7,8 @@ namespace {
 using Kind = SettingKind;
 using Options = ServerOptions;
 constexpr std::int64_t kMaxInt32 = 2'147'483'647;
-constexpr std::int64_t kMaxMillis = 1'000LL * 86'400'000 * 365;
+/// A hundred years; a thousand are more nanoseconds than Duration holds.
+constexpr std::int64_t kMaxMillis = 100LL * 86'400'000 * 365;
 
 constexpr Setting kSettings[] = {
     {"data_dir", "", "Place and listeners", Kind::kText, &Options::data_dir, 0, 0, "",
@@ -61,8 +62,10 @@ constexpr Setting kSettings[] = {
     {"min.insync.replicas", "", "Topics", Kind::kInteger, &Options::min_insync_replicas, 1, 32'767,
      "", "Replicas that must hold a record before acks=all is answered, if more than a majority.",
      true},
-    {"durability", "", "Topics", Kind::kChoice, &Options::durability, 0, 0, "memory|os|fsync",
-     "What \"written\" means: in memory, given to the operating system, or on the device.", true},
+    {"durability", "", "Topics", Kind::kChoice, &Options::durability, 0, 0, "os|fsync",
+     "What \"written\" means: given to the operating system, or on the device. A topic's own "
+     "setting may also be memory.",
+     true},
     {"message.max.bytes", "", "Topics", Kind::kBytes, &Options::message_max_bytes, 61, kMaxInt32,
      "", "The largest record batch that is accepted.", true},
     {"log.segment.bytes", "", "Topics", Kind::kBytes, &Options::segment_bytes, 65'536, kMaxInt32,
