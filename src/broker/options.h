@@ -17,6 +17,7 @@ struct Options {
   catalog::PlanOptions topics;               ///< num.partitions and bounds
   std::int16_t default_replication_factor = -1;
   std::int32_t offsets_partitions = 50;      ///< offsets.topic.num.partitions
+  std::int16_t offsets_replication_factor = -1;  ///< offsets.topic.replication.factor
   std::size_t max_inflated_bytes = 100u << 20;  ///< of one compressed batch that must be opened
   std::size_t open_at_once = 16;             ///< partitions that a shard opens at the same time
   Duration producer_snapshot_interval = std::chrono::seconds(60);

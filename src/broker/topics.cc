@@ -162,7 +162,10 @@ io::Task<AdminOutcome> Broker::ensure_offsets_topic() {
   catalog::CreateTopic request;
   request.name = kName;
   request.partitions = options_.offsets_partitions;
-  request.settings = {{"cleanup.policy", "compact"}, {"segment.bytes", "104857600"}};
+  request.replication_factor = options_.offsets_replication_factor;
+  // Durable whatever the default for topics is: a committed offset survives what records survive.
+  request.settings = {
+      {"cleanup.policy", "compact"}, {"durability", "fsync"}, {"segment.bytes", "104857600"}};
   AdminOutcome made = co_await create_topic(std::move(request), false);
   if (made.error == KafkaError::kTopicAlreadyExists) made = {};
   co_return made;

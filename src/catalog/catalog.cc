@@ -27,6 +27,17 @@ std::unexpected<Error> unknown_topic(const TopicId& id) {
               "topic id " + to_string(id.uuid) + ": does not exist; ask for the topic list again");
 }
 
+/// What is in memory has no files, and the other way round: a topic stays what it was made.
+Result<void> check_memory(const Topic& topic, const TopicConfig& next) {
+  const bool was = topic.config.durability == Durability::kMemory;
+  if (was == (next.durability == Durability::kMemory) || PYRALOG_PLANT("catalog.to_memory")) {
+    return {};
+  }
+  return fail(Code::kInvalidArgument, "topic " + quoted(topic.name) +
+                                          ": durability cannot change " + (was ? "from" : "to") +
+                                          " memory; create another topic");
+}
+
 /// A topic's own min.insync.replicas may not exceed its smallest replica set.
 Result<void> check_min_insync(std::string_view name, const Settings& settings,
                               const TopicConfig& config, std::size_t fewest_replicas) {
@@ -313,6 +324,7 @@ Result<void> Catalog::take(const TopicSettingsChanged& e) {
   auto next = std::make_shared<Topic>(*old);
   next->settings = changed(std::move(next->settings), e.changes);
   PYRALOG_ASSIGN(next->config, make_topic_config(next->settings, *cluster_settings_));
+  PYRALOG_TRY(check_memory(*old, next->config));
   PYRALOG_TRY(check_min_insync(old->name, next->settings, next->config, fewest(*old)));
   if ((old->config.durability == Durability::kMemory) !=
       (next->config.durability == Durability::kMemory)) {
@@ -327,7 +339,11 @@ Result<void> Catalog::take(const TopicSettingsChanged& e) {
 Result<void> Catalog::take(const ClusterSettingsChanged& e) {
   auto settings = std::make_shared<Settings>(changed(*cluster_settings_, e.changes));
   std::vector<TopicPtr> next;
-  PYRALOG_TRY(make_topic_config({}, *settings));
+  PYRALOG_ASSIGN(const TopicConfig defaults, make_topic_config({}, *settings));
+  if (defaults.durability == Durability::kMemory) {
+    return fail(Code::kInvalidArgument,
+                "setting durability: memory is for single topics; the default is os or fsync");
+  }
   for (const TopicPtr& old : topics()) {
     auto copy = std::make_shared<Topic>(*old);
     PYRALOG_ASSIGN(copy->config, make_topic_config(copy->settings, *settings));

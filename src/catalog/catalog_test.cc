@@ -118,6 +118,26 @@ TEST(Catalog, refuses_min_insync_above_the_replication_factor) {
   EXPECT_EQ(write_quorum(1, 2), 1) << "a cluster-wide default cannot make a topic unwritable";
 }
 
+TEST(Catalog, a_topic_in_memory_stays_there_and_no_other_gets_there) {
+  Catalog c = cluster();
+  const TopicCreated disk = topic(1, "disk");
+  TopicCreated memory = topic(2, "memory");
+  memory.settings = {{"durability", "memory"}};
+  ASSERT_TRUE(apply(c, disk));
+  ASSERT_TRUE(apply(c, memory));
+  EXPECT_EQ(code_of(apply(c, TopicSettingsChanged{disk.id, {{"durability", "memory"}}})),
+            Code::kInvalidArgument);
+  EXPECT_TRUE(apply(c, TopicSettingsChanged{disk.id, {{"durability", "os"}}}));
+  EXPECT_EQ(code_of(apply(c, TopicSettingsChanged{memory.id, {{"durability", "fsync"}}})),
+            Code::kInvalidArgument);
+  EXPECT_EQ(code_of(apply(c, TopicSettingsChanged{memory.id, {{"durability", std::nullopt}}})),
+            Code::kInvalidArgument);
+  EXPECT_EQ(code_of(apply(c, ClusterSettingsChanged{{{"durability", "memory"}}})),
+            Code::kInvalidArgument);
+  EXPECT_TRUE(apply(c, ClusterSettingsChanged{{{"durability", "os"}}}));
+  EXPECT_EQ(c.topic("memory")->config.durability, Durability::kMemory);
+}
+
 TEST(Catalog, cluster_defaults_reach_every_topic_that_has_no_own_value) {
   Catalog c = cluster();
   ASSERT_TRUE(apply(c, topic(1, "a")));

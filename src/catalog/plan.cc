@@ -247,7 +247,7 @@ Planned<TopicCreated> plan_create_topic(const CreateTopic& request, const Catalo
   if (const TopicPtr other = catalog.collision(request.name)) {
     if (other->name == request.name) {
       return refuse(KafkaError::kTopicAlreadyExists,
-                    "topic \"" + request.name + "\": exists already");
+                    "topic \"" + request.name + "\": exists already; choose another name, or alter it");
     }
     return refuse(KafkaError::kInvalidTopicException,
                   "topic \"" + request.name + "\": collides with \"" + other->name +

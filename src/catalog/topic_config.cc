@@ -23,7 +23,7 @@ constexpr TopicSetting kTable[] = {
      "Batches are stored as producers compressed them; no other value is supported."},
     {"delete.retention.ms", kLong, "86400000", 0, kI64, "", "log.cleaner.delete.retention.ms", true,
      "How long a tombstone of a compacted topic stays readable."},
-    {"durability", kString, "fsync", 0, 0, "memory|os|fsync", "", false,
+    {"durability", kString, "fsync", 0, 0, "memory|os|fsync", "durability", false,
      "What 'written' means for acks=all: in memory, given to the operating system, or on the "
      "disk."},
     {"file.delete.delay.ms", kLong, "60000", 0, kI64, "", "log.segment.delete.delay.ms", true,

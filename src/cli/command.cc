@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/plant.h"
+
 namespace pyralog::cli {
 
 namespace {
@@ -35,7 +37,8 @@ Result<std::int64_t> Args::number(const std::string& name, std::int64_t otherwis
   const std::string given = text(name);
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(given.data(), given.data() + given.size(), value);
-  if (error != std::errc() || end != given.data() + given.size() || value < min || value > max) {
+  const bool within = (value >= min && value <= max) || PYRALOG_PLANT("cli.any_number");
+  if (error != std::errc() || end != given.data() + given.size() || !within) {
     return bad_value(name, given,
                      "whole number from " + std::to_string(min) + " to " + std::to_string(max));
   }
@@ -111,7 +114,8 @@ int run(const std::vector<std::string>& words, Console& console) {
     return 2;
   }
   if (parsed->command == nullptr || parsed->command->run == nullptr) {
-    print(console.out, help_text(parsed->help_path));
+    print(console.out, parsed->help_as_json ? help_json(parsed->help_path) + "\n"
+                                            : help_text(parsed->help_path));
     return 0;
   }
   const Outcome outcome = parsed->command->run(parsed->args, console);

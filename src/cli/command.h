@@ -111,6 +111,8 @@ struct CommandSpec {
 [[nodiscard]] std::string welcome();
 /// Help of a command, of a family ("topic") or of all ("").
 [[nodiscard]] std::string help_text(std::string_view path);
+/// The same for programs: [{command, summary, details, arguments, options, examples}].
+[[nodiscard]] std::string help_json(std::string_view path);
 /// The man page in roff.
 [[nodiscard]] std::string man_page();
 /// `shell` is bash, zsh or fish.
@@ -119,6 +121,7 @@ struct CommandSpec {
 struct Parsed {
   const CommandSpec* command = nullptr;  ///< null: print `help_path`'s help
   std::string help_path;
+  bool help_as_json = false;
   Args args;
 };
 /// Reads the words after the program's name. kInvalidArgument says what is wrong with them.

@@ -78,7 +78,6 @@ std::vector<OptionSpec> setting_options() {
       case server::SettingKind::kInteger:
       case server::SettingKind::kBytes:
       case server::SettingKind::kMillis:
-      case server::SettingKind::kMinutes:
         spec.value = "N";
         break;
     }
@@ -180,16 +179,18 @@ void add_data(std::vector<CommandSpec>& out) {
        "\\t tab. With --group the partitions are shared with the group's other members and offsets "
        "are committed; --from then counts only where the group has no offset.",
        {argument("TOPIC", "What to read.")},
-       client(
-           {value("from", "WHERE", "beginning, end, an offset, or @MS for a time in milliseconds.",
-                  "end; with --group, beginning"),
-            value("group", "NAME", "Read as a member of this group."),
-            value("partition", "N", "Read this partition only."),
-            value("count", "N", "Stop after so many records."),
-            flag("until-end", "Stop at the end that each partition has now."),
-            value("format", "TEXT", "How a record is printed.", "%s\\n"),
-            choice("isolation", "committed|uncommitted", "Whether open transactions are hidden.",
-                   "committed")}),
+       client({value("from", "WHERE",
+                     "beginning, end, an offset (or the nearest there is), @MS for a time in "
+                     "milliseconds, "
+                     "or a time such as 2026-01-31T12:00:00Z.",
+                     "end; with --group, beginning"),
+               value("group", "NAME", "Read as a member of this group."),
+               value("partition", "N", "Read this partition only."),
+               value("count", "N", "Stop after so many records."),
+               flag("until-end", "Stop at the end that each partition has now."),
+               value("format", "TEXT", "How a record is printed.", "%s\\n"),
+               choice("isolation", "committed|uncommitted", "Whether open transactions are hidden.",
+                      "committed")}),
        {"pyralog consume orders --from beginning --until-end --format '%o %k=%s\\n'"},
        consume});
 }

@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <memory>
 
@@ -39,7 +40,8 @@ Result<Plan> plan_of(const Args& args) {
     PYRALOG_ASSIGN(const auto count, args.number("count", 0, 0, INT64_MAX));
     plan.count = static_cast<std::uint64_t>(count);
   }
-  PYRALOG_ASSIGN(plan.from, parse_start(args.text("from", "beginning")));
+  PYRALOG_ASSIGN(plan.from,
+                 parse_start(args.text("from", args.has("group") ? "beginning" : "end")));
   PYRALOG_ASSIGN(plan.format, RecordFormat::parse(args.text("format", "%s\\n")));
   plan.until_end = args.flag("until-end");
   plan.as_json = args.flag("json");
@@ -49,9 +51,6 @@ Result<Plan> plan_of(const Args& args) {
     plan.group = args.text("group");
     client::MembershipOptions membership;
     membership.group = *plan.group;
-    if (const auto assignor = group::find_assignor(args.text("assignor"))) {
-      membership.assignors = {*assignor};
-    }
     plan.consumer.membership = std::move(membership);
     if (plan.partition) {
       return fail(Code::kInvalidArgument,
@@ -101,8 +100,12 @@ io::Task<Result<client::Offsets>> start_offsets(client::Cluster& cluster, const 
     case StartPoint::Kind::kOffset:
       break;
   }
-  client::Offsets offsets;
-  for (const auto& partition : partitions) offsets[partition] = plan.from.number;
+  // A partition that does not hold the offset begins where it is nearest to it.
+  PYRALOG_CO_ASSIGN(auto offsets,
+                    co_await at_time(cluster, plan, partitions, client::kEarliestTime, deadline));
+  for (auto& [partition, offset] : offsets) {
+    offset = std::clamp(plan.from.number, offset, std::max(offset, ends[partition]));
+  }
   co_return offsets;
 }
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/json.h"
 #include "cli/command.h"
 
 namespace pyralog::cli {
@@ -124,6 +125,10 @@ std::string all_help() {
 /// Text as roff wants it.
 std::string roff(std::string_view text) {
   std::string out;
+  for (std::size_t at = text.find("…"); at != std::string_view::npos; at = text.find("…")) {
+    out += roff(text.substr(0, at)) + "...";
+    text.remove_prefix(at + std::string_view("…").size());
+  }
   for (const char c : text) {
     if (c == '\\')
       out += "\\e";
@@ -163,6 +168,45 @@ std::string help_text(std::string_view path) {
   if (path.empty()) return all_help();
   const CommandSpec* spec = find_command(path);
   return spec == nullptr ? family_help(path) : command_help(*spec);
+}
+
+std::string help_json(std::string_view path) {
+  JsonWriter json;
+  json.array();
+  for (const CommandSpec& spec : commands()) {
+    const bool below = spec.path.starts_with(std::string(path) + " ");
+    if (!path.empty() && spec.path != path && !below) continue;
+    json.object()
+        .field("command", spec.path)
+        .field("usage", usage_line(spec))
+        .field("summary", spec.summary)
+        .field("details", spec.details)
+        .key("arguments")
+        .array();
+    for (const PositionalSpec& positional : spec.positionals) {
+      json.object()
+          .field("name", positional.name)
+          .field("help", positional.help)
+          .field("required", positional.required)
+          .field("many", positional.many)
+          .end();
+    }
+    json.end().key("options").array();
+    for (const OptionSpec& option : spec.options) {
+      json.object()
+          .field("name", "--" + option.name)
+          .field("value", option.choices.empty() ? option.value : option.choices)
+          .field("help", option.help)
+          .field("default", option.default_text)
+          .field("required", option.required)
+          .field("many", option.kind == OptionKind::kList)
+          .end();
+    }
+    json.end().key("examples").array();
+    for (const std::string& example : spec.examples) json.value(example);
+    json.end().end();
+  }
+  return json.end().take();
 }
 
 std::string man_page() {

@@ -43,7 +43,9 @@ class IdPrinter {
       text_ += first_ ? "[" : ",";
       first_ = false;
     }
-    text_ += std::to_string(id);
+    // In quotes, because many JSON readers round what is beyond 2^53.
+    const std::string quote = as_json_ ? "\"" : "";
+    text_ += quote + std::to_string(id) + quote;
     if (!as_json_) text_ += '\n';
     if (text_.size() > kFlushAt) flush();
   }
@@ -141,7 +143,7 @@ std::string id_text(std::uint64_t id, bool as_json) {
   if (as_json) {
     JsonWriter json;
     json.object()
-        .field("id", id)
+        .field("id", std::to_string(id))
         .field("unix_ms", unix_ms)
         .field("machine", parts.machine)
         .field("sequence", parts.sequence)

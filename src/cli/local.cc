@@ -50,6 +50,8 @@ Outcome config_check(const Args& args, Console& console) {
           .field("origin", origin_of(setting.key))
           .end();
     }
+    json.end().key("warnings").array();
+    for (const std::string& warning : plan->warnings) json.value(warning);
     print(console.out, json.end().end().text() + "\n");
     return {};
   }

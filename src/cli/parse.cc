@@ -125,18 +125,20 @@ std::unexpected<Error> wrong_words(const std::string& path, const CommandSpec* s
   const std::string thing = path.empty() ? "pyralog" : path;
   std::string what = error.what();
   std::ranges::replace(what, '\n', ' ');
-  if (spec != nullptr && dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
-    std::vector<std::string> names;
+  // An option that there is none of comes first: its value may have been taken for an argument.
+  if (spec != nullptr) {
+    std::vector<std::string> names = {"--json", "--help"};
     for (const OptionSpec& option : spec->options) names.push_back("--" + option.name);
-    names.emplace_back("--json");
     for (const std::string& word : words) {
       const std::string name = word.substr(0, word.find('='));
+      if (name == "--") break;
       if (!name.starts_with("--") || std::ranges::find(names, name) != names.end()) continue;
       const std::vector<std::string_view> views(names.begin(), names.end());
       const std::string_view near = server::nearest(name, views);
-      if (near.empty()) break;
       return fail(Code::kInvalidArgument,
-                  thing + ": unknown option " + name + "; did you mean " + std::string(near) + "?");
+                  thing + ": unknown option " + name +
+                      (near.empty() ? "; see `pyralog " + path + " --help`"
+                                    : "; did you mean " + std::string(near) + "?"));
     }
   }
   return fail(Code::kInvalidArgument, thing + ": " + what + "; see `pyralog " +
@@ -155,9 +157,12 @@ Result<Parsed> parse(const std::vector<std::string>& words) {
     return unknown_command(words, path);
   }
   parsed.help_path = path;
+  parsed.help_as_json = std::ranges::find(words, "--json") != words.end();
   Tree tree;
   try {
     std::vector<std::string> reversed(words.rbegin(), words.rend());
+    // Where no command is named, the answer is help, and --json is about that.
+    if (spec == nullptr) std::erase(reversed, "--json");
     tree.root.parse(std::move(reversed));
   } catch (const CLI::CallForHelp&) {
     return parsed;

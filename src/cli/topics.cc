@@ -208,10 +208,16 @@ Outcome topic_alter(const Args& args, Console& console) {
 Outcome topic_delete(const Args& args, Console& console) {
   return with_client(
       args, [&](client::Cluster& cluster, Instant deadline) -> io::Task<Result<void>> {
-        const auto names = args.list("NAME");
-        PYRALOG_CO_TRY(co_await client::Admin(cluster).delete_topics(names, deadline));
-        for (const auto& name : names) say(args, console, "deleted", name);
-        co_return Result<void>();
+        // One by one, so that what is said to be deleted is, whatever becomes of the others.
+        Result<void> first;
+        for (const auto& name : args.list("NAME")) {
+          const auto deleted = co_await client::Admin(cluster).delete_topics({name}, deadline);
+          if (deleted)
+            say(args, console, "deleted", name);
+          else if (first)
+            first = deleted;
+        }
+        co_return first;
       });
 }
 

@@ -197,7 +197,7 @@ io::Task<Result<GroupDescription>> Admin::describe_group(std::string group, Inst
   PYRALOG_CO_ASSIGN(description.offsets, co_await group_offsets(group, deadline));
   const bool unknown = description.state.empty() || description.state == "Dead";
   if (unknown && description.offsets.empty()) {
-    co_return fail(Code::kNotFound, "group \"" + group + "\": there is no such group");
+    co_return fail(Code::kNotFound, "group \"" + group + "\": there is no such group; check the name");
   }
   co_return description;
 }

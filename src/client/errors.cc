@@ -11,8 +11,8 @@ constexpr ErrorTraits kTraits[] = {
     {kNone, "no error", Code::kUnavailable, false, false, false},
     {kOffsetOutOfRange, "the offset is outside of the log", Code::kOutOfRange, false, false, false},
     {kCorruptMessage, "the records were damaged on the way", Code::kCorrupt, true, false, false},
-    {kUnknownTopicOrPartition, "there is no such topic or partition", Code::kNotFound, true, true,
-     false},
+    {kUnknownTopicOrPartition, "there is no such topic or partition; create it, or check the name",
+     Code::kNotFound, true, true, false},
     {kInvalidFetchSize, "the fetch size is impossible", Code::kInvalidArgument, false, false,
      false},
     {kLeaderNotAvailable, "the partition has no leader now", Code::kUnavailable, true, true, false},
@@ -58,7 +58,8 @@ constexpr ErrorTraits kTraits[] = {
      false, false, false},
     {kUnsupportedVersion, "the server does not speak this version", Code::kUnsupported, false,
      false, false},
-    {kTopicAlreadyExists, "the topic exists already", Code::kAlreadyExists, false, false, false},
+    {kTopicAlreadyExists, "exists already; choose another name, or alter it", Code::kAlreadyExists,
+     false, false, false},
     {kInvalidPartitions, "the number of partitions is impossible", Code::kInvalidArgument, false,
      false, false},
     {kInvalidReplicationFactor, "there are not as many servers as replicas", Code::kInvalidArgument,
@@ -86,7 +87,8 @@ constexpr ErrorTraits kTraits[] = {
     {kUnknownProducerId, "the server has forgotten this producer", Code::kFenced, false, false,
      false},
     {kNonEmptyGroup, "the group still has members", Code::kAlreadyExists, false, false, false},
-    {kGroupIdNotFound, "there is no such group", Code::kNotFound, false, false, false},
+    {kGroupIdNotFound, "there is no such group; check the name", Code::kNotFound, false, false,
+     false},
     {kFetchSessionIdNotFound, "the fetch session has ended", Code::kUnavailable, true, false,
      false},
     {kInvalidFetchSessionEpoch, "the fetch session is elsewhere", Code::kUnavailable, true, false,
@@ -125,7 +127,9 @@ const ErrorTraits& traits_of(KafkaError error) {
 Error to_error(std::string_view thing, std::int16_t code, const std::optional<std::string>& said) {
   const ErrorTraits& traits = traits_of(code);
   std::string message = std::string(thing) + ": ";
-  message += said && !said->empty() ? *said : traits.text;
+  std::string_view what = said && !said->empty() ? std::string_view(*said) : traits.text;
+  if (what.starts_with(message)) what.remove_prefix(message.size());
+  message += what;
   return {traits.code, message + " (error " + std::to_string(code) + ")", 0};
 }
 

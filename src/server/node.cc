@@ -1,10 +1,11 @@
 #include "server/node.h"
 
 #include <algorithm>
-
 #include <nlohmann/json.hpp>
 
+#include "catalog/plan.h"
 #include "observe/log.h"
+#include "observe/metrics.h"
 
 namespace pyralog::server {
 
@@ -41,6 +42,7 @@ broker::Options broker_options(const ServerOptions& o) {
   out.topics.default_partitions = narrow<std::int32_t>(o.num_partitions);
   out.default_replication_factor = narrow<std::int16_t>(o.default_replication_factor);
   out.offsets_partitions = narrow<std::int32_t>(o.offsets_partitions);
+  out.offsets_replication_factor = narrow<std::int16_t>(o.offsets_replication_factor);
   out.producers.expiration_ms = o.producer_id_expiration_ms;
   out.groups.min_session_timeout_ms = narrow<std::int32_t>(o.group_min_session_timeout_ms);
   out.groups.max_session_timeout_ms = narrow<std::int32_t>(o.group_max_session_timeout_ms);
@@ -72,20 +74,37 @@ io::Task<Result<void>> Node::open(const ListenPlan& plan) {
   io::Shard& shard = io::Shard::current();
   cluster::Cluster::Options options;
   options.data_dir = options_.data_dir;
-  const io::Address told = plan.advertise.value_or(
-      kafka_address_.value_or(io::Address{"127.0.0.1", 9092}));
+  const io::Address told =
+      plan.advertise.value_or(kafka_address_.value_or(io::Address{"127.0.0.1", 9092}));
   options.host = told.host;
   options.port = told.port == 0 && kafka_address_ ? kafka_address_->port : told.port;
   PYRALOG_CO_ASSIGN(cluster_, co_await cluster::Cluster::open(shard.disk(), shard.rng(), options));
+  PYRALOG_CO_TRY(co_await put_defaults());
   broker_ = std::make_unique<broker::Broker>(shards_, broker_options(options_));
   co_return co_await broker_->start(*cluster_);
+}
+
+io::Task<Result<void>> Node::put_defaults() {
+  if (options_.cluster_defaults.empty()) co_return Result<void>{};
+  std::vector<catalog::AlterSetting> wanted;
+  for (const auto& [name, value] : options_.cluster_defaults) {
+    wanted.push_back({name, catalog::AlterOp::kSet, value});
+  }
+  PYRALOG_CO_TRY(co_await cluster_->metadata().propose(
+      [&wanted](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
+        const auto planned = catalog::plan_alter_cluster(wanted, state);
+        if (!planned) return fail(Code::kInvalidArgument, planned.error().message);
+        if (planned->changes.empty()) return std::vector<catalog::Entry>{};
+        return std::vector<catalog::Entry>{*planned};
+      }));
+  co_return Result<void>{};
 }
 
 io::Task<void> Node::serve_kafka() {
   std::vector<protocol::kafka::Service*> services;
   for (unsigned s = 0; s < shards_.size(); ++s) {
-    services_.push_back(std::make_unique<protocol::kafka::Service>(*broker_, s,
-                                                                   service_options(options_)));
+    services_.push_back(
+        std::make_unique<protocol::kafka::Service>(*broker_, s, service_options(options_)));
     services.push_back(services_.back().get());
   }
   for (auto* service : services) service->join(services, shards_);
@@ -135,6 +154,40 @@ io::Task<std::string> Node::status_json() {
   co_return out.dump();
 }
 
+io::Task<std::string> Node::metrics_text() {
+  observe::Registry metrics(static_cast<unsigned>(shards_.size()));
+  metrics.gauge("pyralog_server_ready_count", "1 once clients are accepted").set(ready_ ? 1 : 0);
+  metrics.gauge("pyralog_server_shards_count", "Event loops")
+      .set(static_cast<std::int64_t>(shards_.size()));
+  if (cluster_ != nullptr) {
+    metrics.gauge("pyralog_cluster_starts_count", "Starts of this node with this data directory")
+        .set(static_cast<std::int64_t>(cluster_->cookie().boot_counter));
+    metrics.gauge("pyralog_cluster_topics_count", "Topics")
+        .set(static_cast<std::int64_t>(cluster_->catalog()->topic_count()));
+  }
+  if (kafka_ != nullptr) {
+    metrics.gauge("pyralog_kafka_connections_count", "Kafka clients connected now")
+        .set(static_cast<std::int64_t>(kafka_->connections()));
+  }
+  if (!ready_) co_return metrics.text();
+  for (const auto& p : co_await broker_->status()) {
+    const observe::Labels labels{{"partition", p.name}};
+    const auto put = [&](const char* name, const char* help, std::int64_t value) {
+      metrics.gauge(name, help, labels).set(value);
+    };
+    put("pyralog_broker_partition_offline_count", "1 if the partition serves nobody",
+        p.offline.empty() ? 0 : 1);
+    put("pyralog_broker_partition_epoch_count", "Leader epoch", p.epoch);
+    put("pyralog_broker_partition_log_start_offset", "First offset that is kept", p.log_start);
+    put("pyralog_broker_partition_high_watermark_offset", "End of what consumers may see",
+        p.high_watermark);
+    put("pyralog_broker_partition_log_end_offset", "Offset of the next record", p.log_end);
+    put("pyralog_broker_partition_log_bytes", "Size of the log",
+        static_cast<std::int64_t>(p.bytes));
+  }
+  co_return metrics.text();
+}
+
 void Node::serve_http() {
   protocol::http::HttpOptions options;
   options.max_connections = narrow<std::size_t>(options_.http_max_connections);
@@ -142,7 +195,7 @@ void Node::serve_http() {
   hooks.ready = [this] { return ready_; };
   hooks.health_json = [this] { return health_json(); };
   hooks.status_json = [this] { return status_json(); };
-  hooks.metrics_text = []() -> io::Task<std::string> { co_return std::string(); };
+  hooks.metrics_text = [this] { return metrics_text(); };
   hooks.version_json = nlohmann::json{{"version", PYRALOG_VERSION}}.dump();
   http_ = std::make_unique<protocol::http::HttpServer>(options, std::move(hooks));
   running_.spawn(http_->serve(std::move(http_bound_)));
@@ -159,10 +212,16 @@ io::Task<Result<void>> Node::start() {
   PYRALOG_CO_TRY(co_await open(plan));
   if (kafka_bound_ != nullptr) co_await serve_kafka();
   ready_ = true;
+  observe::log_info("server.started",
+                    {{"version", PYRALOG_VERSION},
+                     {"data_dir", options_.data_dir},
+                     {"cluster", to_string(cluster_->cookie().cluster)},
+                     {"starts", std::to_string(cluster_->cookie().boot_counter)}});
   co_return Result<void>{};
 }
 
 io::Task<Result<void>> Node::stop() {
+  if (ready_) observe::log_info("server.stopping", {{"data_dir", options_.data_dir}});
   ready_ = false;
   const Instant deadline =
       io::Shard::current().now() + std::chrono::milliseconds(options_.shutdown_timeout_ms);

@@ -27,10 +27,11 @@ class Node {
   Node& operator=(const Node&) = delete;
 
   /// Binds the listeners, takes the data directory, recovers, leads; when it returns clients are
-  /// accepted. On failure call `stop` and forget the node; the error names the thing and the remedy.
+  /// accepted. On failure call `stop` and forget the node; the error names the thing and the
+  /// remedy.
   [[nodiscard]] io::Task<Result<void>> start();
-  /// No new requests; those in flight finish or fail within `shutdown_timeout_ms`; everything durable
-  /// and marked, so that the next start scans nothing.
+  /// No new requests; those in flight finish or fail within `shutdown_timeout_ms`; everything
+  /// durable and marked, so that the next start scans nothing.
   [[nodiscard]] io::Task<Result<void>> stop();
 
   /// Where clients are accepted, if that listener is open.
@@ -42,10 +43,13 @@ class Node {
  private:
   [[nodiscard]] io::Task<Result<void>> bind(const ListenPlan& plan);
   [[nodiscard]] io::Task<Result<void>> open(const ListenPlan& plan);
+  /// Puts the named defaults for topics into the metadata log where they differ from what is there.
+  [[nodiscard]] io::Task<Result<void>> put_defaults();
   void serve_http();
   io::Task<void> serve_kafka();
   io::Task<std::string> health_json();
   io::Task<std::string> status_json();
+  io::Task<std::string> metrics_text();
 
   io::Shards shards_;
   ServerOptions options_;

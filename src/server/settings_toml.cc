@@ -1,3 +1,4 @@
+#include <sys/stat.h>
 #include <toml++/toml.h>
 
 #include <cerrno>
@@ -63,7 +64,13 @@ Result<std::vector<Assignment>> parse_toml(std::string_view text, std::string_vi
 }
 
 Result<std::vector<Assignment>> read_toml_file(const std::string& path) {
+  struct stat found{};
   errno = 0;
+  if (::stat(path.c_str(), &found) == 0 && S_ISDIR(found.st_mode)) {
+    // A stream reads nothing from a directory and says nothing about it.
+    return fail(Code::kInvalidArgument,
+                path + ": cannot be read: is a directory; name a TOML file with --config");
+  }
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   if (file) text << file.rdbuf();

@@ -122,6 +122,7 @@ class Pyralog(Broker):
         began = time.monotonic()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors,
                                         stdin=subprocess.DEVNULL, text=True)
+        errors.close()
         watchdog = threading.Timer(30.0, self.process.kill)
         watchdog.start()
         for line in self.process.stdout:

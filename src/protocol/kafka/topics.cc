@@ -106,7 +106,7 @@ Handled handle_delete_topics(Service& service, Request request) {
       to.topic_id = target.id;
       to.error_code = code(target.name ? KafkaError::kUnknownTopicOrPartition
                                        : KafkaError::kUnknownTopicId);
-      to.error_message = "there is no such topic";
+      to.error_message = "there is no such topic; check the name";
       continue;
     }
     to.name = topic->name;
