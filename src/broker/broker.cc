@@ -55,7 +55,9 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   const auto snapshots =
       std::make_shared<const replica::ProducerSnapshots>(std::move(known));
   const CatalogPtr recovered = cluster.catalog();
+  const Instant began = io::Shard::current().now();
   std::vector<Result<void>> opened(shards_.size());
+  std::vector<log::ShardLogStats> read(shards_.size());
   std::vector<std::vector<cluster::LedPartition>> led(shards_.size());
   Groups everybody(shards_.size(), {0});
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
@@ -63,13 +65,27 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     opened[s] = co_await state.partitions.open(recovered, evidence, snapshots,
                                                cluster.new_os_boot());
     led[s] = state.partitions.led();
+    if (state.partitions.logs() != nullptr) read[s] = state.partitions.logs()->stats();
   });
   std::vector<cluster::LedPartition> all;
   for (unsigned s = 0; s < shards_.size(); ++s) {
     started_ = true;
     PYRALOG_CO_TRY(opened[s]);
     std::ranges::move(led[s], std::back_inserter(all));
+    recovery_.logs += read[s].recovered_logs;
+    recovery_.scanned_bytes += read[s].scanned_bytes;
+    recovery_.replayed_bytes += read[s].verified_bytes;
+    recovery_.torn_bytes += read[s].torn_bytes;
   }
+  recovery_.millis = std::chrono::duration_cast<std::chrono::milliseconds>(
+                         io::Shard::current().now() - began)
+                         .count();
+  observe::log_info("broker.recovered", {{"partitions", all.size()},
+                                         {"scanned_logs", recovery_.logs},
+                                         {"scanned_bytes", recovery_.scanned_bytes},
+                                         {"replayed_bytes", recovery_.replayed_bytes},
+                                         {"torn_bytes", recovery_.torn_bytes},
+                                         {"ms", recovery_.millis}});
   PYRALOG_CO_ASSIGN(const CatalogPtr active,
                     co_await cluster.activate(std::move(all), io::Shard::current().wall()));
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
@@ -160,6 +176,8 @@ io::Task<std::vector<PartitionStatus>> Broker::status() {
       PartitionStatus out;
       out.name = hosted.name;
       if (hosted.failed) out.offline = hosted.failed->message;
+      const catalog::Partition* known = states_[s]->partitions.catalog()->partition(id);
+      if (known != nullptr) out.lost = known->lost;
       if (const auto& replica = hosted.replica) {
         out.epoch = replica->epoch().value;
         out.log_start = replica->log_start().value;

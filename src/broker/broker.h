@@ -97,6 +97,16 @@ struct PartitionStatus {
   std::int64_t log_end = 0;
   std::uint64_t bytes = 0;
   std::string offline;  ///< reason; empty = online
+  std::vector<catalog::LostRecord> lost;  ///< where records may be missing, and why
+};
+
+/// What the last start had to read before it could lead; all 0 after a clean stop.
+struct RecoveryStatus {
+  std::uint64_t logs = 0;            ///< logs that had no checkpoint of a clean stop
+  std::uint64_t scanned_bytes = 0;   ///< read back and checked
+  std::uint64_t replayed_bytes = 0;  ///< read again for what producers had sent
+  std::uint64_t torn_bytes = 0;      ///< cut off behind the last sound batch
+  std::int64_t millis = 0;
 };
 
 /// One node's API: what every door calls. Callable on any shard; hops to the shards that own the
@@ -169,6 +179,8 @@ class Broker {
   [[nodiscard]] io::Task<group::ListGroupsResponse> list_groups(std::vector<std::string> states);
 
   [[nodiscard]] io::Task<std::vector<PartitionStatus>> status();
+  /// Of the last start; valid once `start` has returned. Called on shard 0.
+  [[nodiscard]] const RecoveryStatus& recovery() const { return recovery_; }
 
  private:
   /// What a shard has of the broker; touched by that shard only.
@@ -213,6 +225,7 @@ class Broker {
   cluster::Cluster* cluster_ = nullptr;  ///< shard 0
   std::vector<std::unique_ptr<ShardState>> states_;
   bool started_ = false;
+  RecoveryStatus recovery_;  ///< shard 0
 };
 
 template <typename Work>

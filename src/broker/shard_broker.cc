@@ -48,11 +48,18 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
                                                 std::move(snapshot));
   if (opened) {
     hosted.replica = std::move(*opened);
-    // The clean shutdown's checkpoint is what says that nothing is missing.
+    const Offset end = hosted.replica->log_end();
     if (durability == Durability::kMemory && known.current) {
-      lost_[id] = "records were kept in memory only";
+      // All of it was written since the last start.
+      lost_[id] = {std::min(known.current->start, end), "records were kept in memory only"};
     } else if (durability == Durability::kOs && new_os_boot && !ended_cleanly) {
-      lost_[id] = "the operating system stopped before it had written what was acknowledged";
+      lost_[id] = {end,
+                   "the operating system stopped before it had written what was acknowledged"};
+    }
+    if (const auto lost = lost_.find(id); lost != lost_.end()) {
+      observe::log_warn("broker.records_may_be_missing", {{"partition", hosted.name},
+                                                          {"from", lost->second.from.value},
+                                                          {"reason", lost->second.reason}});
     }
   } else {
     hosted.failed = std::move(opened.error());
@@ -107,16 +114,32 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
     }
   }
   co_await open_all(std::move(ids), known.get(), new_os_boot);
-  co_return Result<void>{};
+  co_return co_await drop_snapshots_beyond_the_logs();
+}
+
+io::Task<Result<void>> ShardBroker::drop_snapshots_beyond_the_logs() {
+  // A log that was cut by hand, or one in memory, grows again with other records: what its snapshot
+  // knows must not fit once the log is as long as it was.
+  const auto dropped = std::erase_if(snapshots_, [this](const auto& each) {
+    const Hosted* hosted = find(each.first);
+    return hosted != nullptr && hosted->replica != nullptr &&
+           each.second.covers > hosted->replica->log_end();
+  });
+  if (dropped == 0) co_return Result<void>{};
+  co_return co_await replica::write_producer_snapshots(io::Shard::current().disk(),
+                                                       options_.data_dir, index_, snapshots_);
 }
 
 std::vector<cluster::LedPartition> ShardBroker::led() const {
   std::vector<cluster::LedPartition> out;
   for (const auto& [id, hosted] : hosted_) {
     if (hosted.replica == nullptr) continue;
-    cluster::LedPartition each{id, hosted.replica->log_end(), hosted.replica->log_start(), {}};
-    const auto lost = lost_.find(id);
-    if (lost != lost_.end()) each.lost_reason = lost->second;
+    const Offset end = hosted.replica->log_end();
+    cluster::LedPartition each{id, end, hosted.replica->log_start(), {}};
+    if (const auto lost = lost_.find(id); lost != lost_.end()) {
+      each.lost_reason = lost->second.reason;
+      each.lost_from = lost->second.from;
+    }
     out.push_back(std::move(each));
   }
   return out;

@@ -82,6 +82,7 @@ class ShardBroker {
                                 std::optional<Bytes> snapshot, bool new_os_boot);
   io::Task<void> open_all(std::vector<PartitionId> ids, const replica::ProducerSnapshots* known,
                           bool new_os_boot);
+  [[nodiscard]] io::Task<Result<void>> drop_snapshots_beyond_the_logs();
   io::Task<void> remove(PartitionId id);
   void lead_one(const PartitionId& id, const catalog::Topic& topic);
 
@@ -92,7 +93,11 @@ class ShardBroker {
   std::shared_ptr<const log::Evidence> evidence_;
   std::unique_ptr<log::ShardLogs> logs_;
   std::unordered_map<PartitionId, Hosted> hosted_;
-  std::unordered_map<PartitionId, std::string> lost_;  ///< why records may be missing
+  struct Lost {
+    Offset from;
+    std::string reason;
+  };
+  std::unordered_map<PartitionId, Lost> lost_;  ///< records that may be missing
   replica::ProducerSnapshots snapshots_;  ///< the last written of each partition
   std::function<void(const PartitionId&, const catalog::Topic&, bool)> on_partition_;
 };

@@ -198,7 +198,7 @@ io::Task<Result<CatalogPtr>> Cluster::activate(std::vector<LedPartition> partiti
           activations.push_back(std::move(a));
           if (!each.lost_reason.empty()) {
             entries.emplace_back(
-                catalog::LostRange{each.id, each.end, each.end, each.lost_reason, now});
+                catalog::LostRange{each.id, each.lost_from.value_or(each.end), each.end, each.lost_reason, now});
           }
         }
         append_activations(entries, std::move(activations));

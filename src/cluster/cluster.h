@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,8 @@ struct LedPartition {
   PartitionId id;
   Offset end;        ///< where the new epoch begins
   Offset log_start;
-  std::string lost_reason;  ///< not empty: records from `end` on may be missing; recorded
+  std::string lost_reason;  ///< not empty: records may be missing; recorded
+  std::optional<Offset> lost_from = std::nullopt;  ///< from here to `end` and on; none = `end`
 };
 
 /// A lone node's membership: its data directory, its identity and its metadata log. Lives on shard 0.

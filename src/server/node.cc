@@ -143,11 +143,23 @@ io::Task<std::string> Node::status_json() {
   if (kafka_ != nullptr) out["connections"] = kafka_->connections();
   out["partitions"] = nlohmann::json::array();
   if (ready_) {
+    const broker::RecoveryStatus& read = broker_->recovery();
+    out["recovery"] = {{"logs", read.logs},
+                       {"scanned_bytes", read.scanned_bytes},
+                       {"replayed_bytes", read.replayed_bytes},
+                       {"torn_bytes", read.torn_bytes},
+                       {"ms", read.millis}};
     for (const auto& p : co_await broker_->status()) {
       nlohmann::json each = {{"name", p.name},           {"epoch", p.epoch},
                              {"log_start", p.log_start}, {"high_watermark", p.high_watermark},
                              {"log_end", p.log_end},     {"bytes", p.bytes}};
       if (!p.offline.empty()) each["offline"] = p.offline;
+      for (const auto& lost : p.lost) {
+        each["lost"].push_back({{"from", lost.from.value},
+                                {"to", lost.to.value},
+                                {"reason", lost.reason},
+                                {"at_ms", lost.at.ms}});
+      }
       out["partitions"].push_back(std::move(each));
     }
   }
