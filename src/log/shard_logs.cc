@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/plant.h"
 #include "log/recovery.h"
 
 namespace pyralog::log {
@@ -136,6 +137,7 @@ io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) {
   forgotten.kind = SyncedEntry::Kind::kForgotten;
   forgotten.partition = id;
   PYRALOG_CO_TRY(co_await committer_.lower(forgotten));
+  if (PYRALOG_PLANT("log.keep_deleted_files")) co_return Result<void>{};
   PYRALOG_CO_TRY(co_await disk_.remove_tree(dir));
   co_return co_await disk_.sync_dir(options_.data_dir);
 }
