@@ -174,6 +174,7 @@ io::Task<std::vector<PartitionStatus>> Broker::status() {
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     for (const auto& [id, hosted] : states_[s]->partitions.hosted()) {
       PartitionStatus out;
+      out.id = id;
       out.name = hosted.name;
       if (hosted.failed) out.offline = hosted.failed->message;
       const catalog::Partition* known = states_[s]->partitions.catalog()->partition(id);

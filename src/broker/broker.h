@@ -90,6 +90,7 @@ struct AdminOutcome {
 };
 
 struct PartitionStatus {
+  PartitionId id;  ///< names its directory
   std::string name;
   std::uint32_t epoch = 0;
   std::int64_t log_start = 0;

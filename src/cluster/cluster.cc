@@ -174,6 +174,20 @@ std::vector<catalog::Entry> Cluster::with_first_epochs(const catalog::Partitions
   return entries;
 }
 
+namespace {
+// What may be missing of a log whose last epoch began at `known`: nothing below that may, unless
+// the log was cut.
+std::optional<catalog::LostRange> lost_range(const LedPartition& led, Offset known, WallMs now) {
+  std::string reason = led.lost_reason;
+  if (led.end < known && reason.empty()) {
+    reason = "the log was found cut below where its last epoch began";
+  }
+  if (reason.empty()) return std::nullopt;
+  return catalog::LostRange{led.id, led.lost_from.value_or(led.end), std::max(led.end, known),
+                            std::move(reason), now};
+}
+}  // namespace
+
 io::Task<Result<CatalogPtr>> Cluster::activate(std::vector<LedPartition> partitions, WallMs now) {
   co_return co_await metadata_->propose(
       [this, now, led = std::move(partitions)](
@@ -183,8 +197,8 @@ io::Task<Result<CatalogPtr>> Cluster::activate(std::vector<LedPartition> partiti
         for (const LedPartition& each : led) {
           const catalog::Partition* partition = state.partition(each.id);
           if (partition == nullptr) continue;  // deleted meanwhile
-          catalog::EpochActivation a = first_epoch(each.id.topic, each.id.partition.value,
-                                                   partition->replicas.size());
+          catalog::EpochActivation a =
+              first_epoch(each.id.topic, each.id.partition.value, partition->replicas.size());
           const std::uint32_t before =
               std::max(partition->highest_proposed.value,
                        partition->current ? partition->current->epoch.value : 0u);
@@ -195,11 +209,11 @@ io::Task<Result<CatalogPtr>> Cluster::activate(std::vector<LedPartition> partiti
           a.epoch = Epoch(before + 1);
           a.start = each.end;
           a.log_start = each.log_start;
+          // Every start recovers what there is: the greatest end of the only replica.
+          const Offset known = partition->current ? partition->current->start : Offset(0);
+          a.unclean = each.end < known;
           activations.push_back(std::move(a));
-          if (!each.lost_reason.empty()) {
-            entries.emplace_back(
-                catalog::LostRange{each.id, each.lost_from.value_or(each.end), each.end, each.lost_reason, now});
-          }
+          if (auto lost = lost_range(each, known, now)) entries.emplace_back(std::move(*lost));
         }
         append_activations(entries, std::move(activations));
         return entries;

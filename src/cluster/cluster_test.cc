@@ -198,6 +198,26 @@ TEST_F(ClusterTest, what_may_be_missing_is_recorded_and_deleted_partitions_are_p
   }), "");
 }
 
+TEST_F(ClusterTest, a_log_that_was_cut_is_led_on_and_what_is_gone_is_recorded) {
+  EXPECT_EQ(life([](Cluster& cluster) -> io::Task<void> {
+    EXPECT_TRUE(co_await create(cluster, "orders"));
+    const PartitionId id{topic("orders").id, PartitionIndex(0)};
+    std::vector<LedPartition> whole{{id, Offset(10), Offset(0), {}}};
+    EXPECT_TRUE(co_await cluster.activate(std::move(whole), WallMs{1}));
+    std::vector<LedPartition> cut{{id, Offset(4), Offset(0), {}}};
+    const auto state = co_await cluster.activate(std::move(cut), WallMs{2});
+    EXPECT_TRUE(state) << "one partition must not keep the node from starting";
+    if (!state) co_return;
+    const auto& partition = *(*state)->partition(id);
+    EXPECT_EQ(partition.current->epoch, Epoch(3));
+    EXPECT_EQ(partition.current->start, Offset(4));
+    EXPECT_EQ(partition.lost.size(), 1u);
+    if (partition.lost.empty()) co_return;
+    EXPECT_EQ(partition.lost[0].from, Offset(4));
+    EXPECT_EQ(partition.lost[0].to, Offset(10));
+  }), "");
+}
+
 TEST_F(ClusterTest, producer_ids_are_never_given_twice) {
   std::int64_t next = 0;
   for (int start = 0; start < 4; ++start) {

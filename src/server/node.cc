@@ -150,7 +150,8 @@ io::Task<std::string> Node::status_json() {
                        {"torn_bytes", read.torn_bytes},
                        {"ms", read.millis}};
     for (const auto& p : co_await broker_->status()) {
-      nlohmann::json each = {{"name", p.name},           {"epoch", p.epoch},
+      nlohmann::json each = {{"name", p.name},           {"directory", to_string(p.id)},
+                             {"epoch", p.epoch},
                              {"log_start", p.log_start}, {"high_watermark", p.high_watermark},
                              {"log_end", p.log_end},     {"bytes", p.bytes}};
       if (!p.offline.empty()) each["offline"] = p.offline;
