@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/plant.h"
+
 namespace pyralog::protocol::kafka {
 
 namespace {
@@ -35,7 +37,8 @@ io::Task<void> Connection::reserve(std::size_t bytes) {
 }
 
 io::Task<Result<Bytes>> Connection::next_frame() {
-  Instant begun = io::Shard::current().now();
+  Instant since = io::Shard::current().now();  // of the silence, or of the frame's first byte
+  bool begun = !cutter_.at_boundary();
   while (true) {
     auto frame = cutter_.next();
     if (!frame) co_return fail(std::move(frame.error()));
@@ -45,13 +48,21 @@ io::Task<Result<Bytes>> Connection::next_frame() {
     }
     if (!reserved_ && cutter_.frame_under_way() > 0) {
       co_await reserve(cutter_.frame_under_way());
-      begun = io::Shard::current().now();  // the wait was ours, not the client's
+      since = io::Shard::current().now();  // the wait was ours, not the client's
     }
     const bool idle = cutter_.at_boundary();
+    if (begun == idle) {
+      begun = !idle;
+      since = io::Shard::current().now();
+    }
     waiting_for_request_ = idle;
     auto got = co_await stream_->read_some(cutter_.buffer(),
-                                           begun + (idle ? limits_.idle : limits_.frame_time));
+                                           since + (idle ? limits_.idle : limits_.frame_time));
     waiting_for_request_ = false;
+    if (!got && got.error().code == Code::kTimedOut && idle && !slots_.empty()) {
+      since = io::Shard::current().now();  // whoever waits for an answer is not idle
+      continue;
+    }
     if (!got) co_return fail(std::move(got.error()));
     if (*got == 0) {
       co_return fail(Code::kCancelled, idle ? "the client closed the connection"
@@ -63,7 +74,7 @@ io::Task<Result<Bytes>> Connection::next_frame() {
 
 io::Task<void> Connection::admit(bool barrier, std::size_t bytes) {
   const auto must_wait = [&] {
-    if (slots_.empty()) return false;
+    if (slots_.empty() || PYRALOG_PLANT("kafka.no_credits")) return false;
     return barrier || slots_.size() >= limits_.max_pipelined ||
            slot_bytes_ + bytes > limits_.max_pipelined_bytes;
   };
