@@ -21,6 +21,7 @@ namespace pyralog::log {
 struct CheckOptions {
   Offset base;
   Epoch last_epoch;  ///< of what lies before the segment
+  Epoch newest = Epoch(UINT32_MAX);  ///< no batch can be of a later one
   std::uint32_t index_interval_bytes = 4096;
   std::size_t step_bytes = 256u << 10;
   std::size_t max_batch_bytes = 128u << 20;
