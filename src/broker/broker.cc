@@ -184,6 +184,7 @@ io::Task<std::vector<PartitionStatus>> Broker::status() {
         out.log_start = replica->log_start().value;
         out.high_watermark = replica->high_watermark().value;
         out.log_end = replica->log_end().value;
+        out.synced_end = replica->log().synced_end().value;
         out.bytes = replica->log().size_bytes();
         if (replica->offline()) out.offline = replica->offline()->message;
       }

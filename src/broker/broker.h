@@ -96,6 +96,7 @@ struct PartitionStatus {
   std::int64_t log_start = 0;
   std::int64_t high_watermark = 0;
   std::int64_t log_end = 0;
+  std::int64_t synced_end = 0;  ///< everything below is on the device
   std::uint64_t bytes = 0;
   std::string offline;  ///< reason; empty = online
   std::vector<catalog::LostRecord> lost;  ///< where records may be missing, and why

@@ -109,7 +109,9 @@ io::Task<void> Committer::run_round() {
   std::vector<std::shared_ptr<PartitionLog>> waiting = std::move(waiting_);
   waiting_.clear();
   ++rounds_begun_;
-  std::sort(waiting.begin(), waiting.end());
+  // By name: an order that depended on addresses could not be replayed.
+  std::sort(waiting.begin(), waiting.end(),
+            [](const auto& a, const auto& b) { return a->id() < b->id(); });
   waiting.erase(std::unique(waiting.begin(), waiting.end()), waiting.end());
   Round round;
   for (auto& log : waiting) {

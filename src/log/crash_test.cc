@@ -206,6 +206,38 @@ TEST(crash_log, a_full_disk_fails_the_append_and_nothing_else) {
   });
 }
 
+TEST(crash_log, an_append_cut_short_by_a_full_disk_is_no_damage_after_a_clean_stop) {
+  for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+    SCOPED_TRACE(seed);
+    Simulator sim(seed);
+    Node& node = sim.add_node(quiet_disk());
+    bool full = false;
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      return op == DiskOp::kWrite && full && path.ends_with(".log") ? DiskFault::kNoSpace
+                                                                    : DiskFault::kNone;
+    });
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(1), {})).value();
+      (void)(co_await append(*log, batch(0))).value();
+      full = true;
+      EXPECT_EQ((co_await append(*log, batch(1, 1, 5))).error().code, Code::kExhausted);
+      full = false;
+      log.reset();
+      EXPECT_TRUE((co_await shard->close()).has_value());
+    });
+    node.lose_power();
+    node.restart();
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(1), {})).value();
+      EXPECT_EQ((co_await read_all(log, Offset(0))).value(), batch(0));
+      (void)(co_await append(*log, batch(1))).value();
+      co_await shard->abandon();
+    });
+  }
+}
+
 TEST(crash_log, lives_with_disks_that_fail_now_and_then) {
   std::uint64_t errors = 0;
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {

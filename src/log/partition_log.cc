@@ -127,12 +127,7 @@ io::Task<Result<void>> PartitionLog::open_active() {
     }
     active->file = std::move(file);
   }
-  if (tail_unknown_) {
-    if (auto cut = co_await active->file->truncate(active->size); !cut) {
-      co_return go_offline(cut.error());
-    }
-    tail_unknown_ = false;
-  }
+  PYRALOG_CO_TRY(co_await cut_unknown_tail());
   if (times_file_ == nullptr) PYRALOG_CO_TRY(co_await open_append_times(active));
   active->index_saved = false;
   co_return Result<void>{};

@@ -218,6 +218,8 @@ class PartitionLog {
 
   // partition_log_cut.cc
   [[nodiscard]] io::Task<Result<void>> cut_disk(Offset end);
+  /// Cuts off what a failed write left behind the end; durable when it returns.
+  [[nodiscard]] io::Task<Result<void>> cut_unknown_tail();
   [[nodiscard]] io::Task<Result<void>> remove_files(Offset base);
   [[nodiscard]] io::Task<Result<void>> cut_segment(SegmentRef segment, std::uint64_t position,
                                                    Offset end);

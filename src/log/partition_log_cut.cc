@@ -8,6 +8,18 @@
 
 namespace pyralog::log {
 
+io::Task<Result<void>> PartitionLog::cut_unknown_tail() {
+  if (!tail_unknown_) co_return Result<void>{};
+  const SegmentRef active = segments_.back();
+  // Durable at once: of a segment that is full nothing more is synced, and what came back with the
+  // power would be taken for damage.
+  auto cut = co_await active->file->truncate(active->size);
+  if (cut) cut = co_await active->file->sync();
+  if (!cut) co_return go_offline(cut.error());
+  tail_unknown_ = false;
+  co_return Result<void>{};
+}
+
 io::Task<Result<void>> PartitionLog::remove_files(Offset base) {
   const std::string log = path_of(base, "log");
   shard_.files_.forget(log);

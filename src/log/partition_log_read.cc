@@ -108,7 +108,9 @@ io::Task<Result<PartitionLog::Place>> PartitionLog::walk_to(SegmentRef segment, 
                                                             Offset offset,
                                                             std::uint64_t position_limit) {
   PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await file_of(segment));
-  BatchScan scan(file, from.position, segment->size, BatchScan::Mode::kHeaders, kWalkStepBytes,
+  // Appends that come while the file is read lie behind this end.
+  const std::uint64_t size = segment->size;
+  BatchScan scan(file, from.position, size, BatchScan::Mode::kHeaders, kWalkStepBytes,
                  shard_.options().max_batch_bytes);
   Offset expected(segment->base.value + from.relative_offset);
   for (;;) {
@@ -117,7 +119,10 @@ io::Task<Result<PartitionLog::Place>> PartitionLog::walk_to(SegmentRef segment, 
       PYRALOG_CO_TRY(co_await scan.fill());
       continue;
     }
-    if (step == BatchScan::Step::kEnd) co_return Place{segment->size, expected, segment->size};
+    if (step == BatchScan::Step::kEnd) {
+      const std::uint64_t end = PYRALOG_PLANT("log.walk_past_end") ? segment->size : size;
+      co_return Place{end, expected, end};
+    }
     const BatchScan::Batch& batch = scan.batch();
     if (step == BatchScan::Step::kBad) co_return corrupt(*segment, batch.position, scan.fault());
     if (const std::string fault = order_fault(batch.header, expected, segment->epoch);

@@ -371,5 +371,31 @@ TEST(PartitionLog, behaves_like_an_array_of_batches) {
   }
 }
 
+TEST(PartitionLog, a_read_never_returns_what_is_appended_behind_its_back) {
+  for (int microseconds = 0; microseconds < 800; microseconds += 10) {
+    SCOPED_TRACE(microseconds);
+    io::sim::NodeOptions cold = quiet_disk();
+    cold.disk.cold_read = 1;
+    cold.disk.latency_min = cold.disk.latency_max = std::chrono::microseconds(100);
+    Simulator sim(1);
+    Node& node = sim.add_node(cold);
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(1), {})).value();
+      (void)(co_await append(*log, batch(0))).value();
+      io::TaskGroup group;
+      group.spawn([](PartitionLog& l) -> io::Task<void> {
+        const auto read = (co_await l.read(Offset(0), {1, Offset(1), true})).value();
+        EXPECT_EQ(read.next, Offset(1));
+        EXPECT_EQ(read.bytes, batch(0).size());
+      }(*log));
+      co_await io::sleep_for(std::chrono::microseconds(microseconds));
+      (void)(co_await append(*log, batch(1))).value();
+      co_await group.join();
+      co_await shard->abandon();
+    });
+  }
+}
+
 }  // namespace
 }  // namespace pyralog::log

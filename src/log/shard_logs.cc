@@ -150,6 +150,11 @@ io::Task<Result<Offset>> ShardLogs::sync(std::shared_ptr<PartitionLog> log) {
 io::Task<Result<void>> ShardLogs::close_log(std::shared_ptr<PartitionLog> log) {
   PYRALOG_CO_TRY(co_await committer_.sync(log));
   if (log->memory_) co_return Result<void>{};
+  {
+    const auto guard = co_await log->turn_.lock();
+    if (log->offline_) co_return log->refuse();
+    PYRALOG_CO_TRY(co_await log->cut_unknown_tail());
+  }
   for (const auto& segment : log->segments_) {
     if (!segment->max_known) PYRALOG_CO_TRY(co_await log->load_index(segment));
     if (!segment->index_loaded || segment->index_saved) continue;

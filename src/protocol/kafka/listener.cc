@@ -103,9 +103,10 @@ io::Task<void> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shar
   }
   Requests requests(*services_[shard], stream->peer().host);
   Connection connection(std::move(stream), requests, options_.connection, part.memory);
-  part.open.insert(&connection);
+  const std::uint64_t number = part.next++;
+  part.open.emplace(number, &connection);
   auto ended = co_await connection.run();
-  part.open.erase(&connection);
+  part.open.erase(number);
   if (!ended && ended.error().code != Code::kCancelled && ended.error().code != Code::kTimedOut &&
       ended.error().code != Code::kIo) {
     observe::log_warn("kafka.connection_ended", {{"client", connection.stream().peer().host},
@@ -120,10 +121,10 @@ io::Task<void> Listener::drain() {
     co_await io::on(*shards_[s], [this, s]() -> io::Task<void> {
       ShardPart& part = *parts_[s];
       part.stopping = true;
-      // Draining may end a connection and change the set.
-      const std::vector<Connection*> open(part.open.begin(), part.open.end());
-      for (Connection* each : open) {
-        if (part.open.contains(each)) each->drain();
+      // Draining may end a connection and take it out.
+      const auto open = part.open;
+      for (const auto& [number, each] : open) {
+        if (part.open.contains(number)) each->drain();
       }
       co_return;
     });
@@ -135,9 +136,9 @@ io::Task<void> Listener::finish(Instant deadline) {
   while (accepting_.running() > 0 && shard.now() < deadline) co_await io::sleep_for(5ms);
   for (unsigned s = 0; s < shards_.size(); ++s) {
     co_await io::on(*shards_[s], [this, s]() -> io::Task<void> {
-      const std::vector<Connection*> open(parts_[s]->open.begin(), parts_[s]->open.end());
-      for (Connection* each : open) {
-        if (parts_[s]->open.contains(each)) each->close();
+      const auto open = parts_[s]->open;
+      for (const auto& [number, each] : open) {
+        if (parts_[s]->open.contains(number)) each->close();
       }
       co_return;
     });

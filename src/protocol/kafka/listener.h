@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -43,7 +43,8 @@ class Listener {
   struct ShardPart {
     explicit ShardPart(std::size_t request_memory) : memory(request_memory) {}
     io::Budget memory;
-    std::set<Connection*> open;
+    std::map<std::uint64_t, Connection*> open;  ///< in the order in which they came
+    std::uint64_t next = 0;
     bool stopping = false;
   };
   io::Task<void> take(std::unique_ptr<io::Stream> stream, unsigned shard);
