@@ -13,8 +13,6 @@ from server import Server
 
 TOPICS, PARTITIONS, WRITERS = {"clean-fsync": "fsync", "clean-os": "os"}, 4, 2
 SEGMENT_BYTES = 60_000
-# What a request may be told that comes while the server goes down; clients try again elsewhere.
-GOING_DOWN = {client.NOT_LEADER, client.LEADER_NOT_AVAILABLE}
 GROUP = "clean-group"
 
 
@@ -67,7 +65,7 @@ def main():
                 check(seconds < 10, f"the stop took {seconds:.1f} s")
                 stops.append(seconds)
                 for topic in TOPICS:
-                    load.finish(writers[topic], acked[topic], GOING_DOWN)
+                    load.finish(writers[topic], acked[topic], load.GOING_DOWN)
         with Server(data) as server:
             server.ready()
             starts.append(server.start_seconds)

@@ -29,9 +29,9 @@ def verify(server, audits, acked, whole=False):
 
 
 def main():
-    rounds = Rounds("crash_log", quick=20, full=200)
+    rounds = Rounds("crash_log", quick=20, full=250)
     acked, audits = {}, [load.Audit(f"{TOPIC}-{p}") for p in range(PARTITIONS)]
-    identity = starts_cut = 0
+    identity = starts_cut = stops = 0
     usual = 0.05
     with tempfile.TemporaryDirectory(prefix="pyralog-crash-") as folder:
         data = folder + "/data"
@@ -49,8 +49,13 @@ def main():
                 writers = load.start(server, TOPIC, PARTITIONS, rng, identity, WRITERS)
                 identity += WRITERS
                 time.sleep(rng.uniform(0.0, 0.25))  # when the blow falls is drawn, not awaited
-                server.kill()
-                load.finish(writers, acked)
+                # A clean stop now and then: what it left for the next start must not outlive that start.
+                if clean := rng.random() < 0.15:
+                    check(server.terminate()[0] == 0, "a clean stop failed")
+                    stops += 1
+                else:
+                    server.kill()
+                load.finish(writers, acked, load.GOING_DOWN if clean else ())
         with Server(data) as server:
             server.ready()
             verify(server, audits, acked)
@@ -58,9 +63,11 @@ def main():
             check(not [p for p in server.partitions().values() if p.get("offline")], "offline partitions")
             code, _ = server.terminate()
             check(code == 0, f"exit code {code}")
+    check(rounds.count < 250 or rounds.count - stops >= 200, "fewer than 200 kills")
     total = sum(len(each) for each in acked.values())
     check(total > 10 * rounds.count, f"only {total} records were acknowledged")
-    rounds.done(f"{rounds.count} kills, {starts_cut} more during a start, {total} records acknowledged, all there once")
+    rounds.done(f"{rounds.count - stops} kills, {starts_cut} more during a start, {stops} clean stops, "
+                f"{total} records acknowledged, all there once")
 
 
 if __name__ == "__main__":

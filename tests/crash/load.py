@@ -9,6 +9,8 @@ from rounds import check
 from wire import batch
 
 WINDOW = 5  # requests in flight on one connection
+# What a request may be told that comes while the server goes down; clients try again elsewhere.
+GOING_DOWN = (client.NOT_LEADER, client.LEADER_NOT_AVAILABLE)
 PADDING = b"the log is the database; " * 64
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -101,8 +102,12 @@ class Server:
         sys.exit("pyralog does not stand still after SIGSTOP")
 
     def get(self, path):
-        with urllib.request.urlopen(f"http://{self.http}{path}", timeout=15) as answer:
-            return json.load(answer)
+        """The JSON of a page; a degraded server answers with 503 and says why."""
+        try:
+            with urllib.request.urlopen(f"http://{self.http}{path}", timeout=15) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as degraded:
+            return json.load(degraded)
 
     def status(self):
         return self.get("/status")
