@@ -110,6 +110,26 @@ TEST(Journal, many_callers_share_a_sync) {
   EXPECT_GE(syncs, 1);
 }
 
+TEST(Journal, counts_nothing_durable_that_was_appended_while_the_sync_ran) {
+  Simulator sim(4);
+  io::sim::NodeOptions slow = quiet();
+  slow.disk.latency_min = slow.disk.latency_max = std::chrono::milliseconds(5);
+  Node& node = sim.add_node(slow);
+  node.run([&]() -> io::Task<void> {
+    auto journal = (co_await open_at(nullptr)).value();
+    const Position early = journal->append(as_bytes("early")).value();
+    io::TaskGroup group;
+    group.spawn([](Journal& j, Position p) -> io::Task<void> {
+      (co_await j.commit(p)).value();
+    }(*journal, early));
+    co_await io::sleep_for(std::chrono::milliseconds(2));
+    const Position late = journal->append(as_bytes("late")).value();
+    co_await group.join();
+    EXPECT_GE(journal->durable(), early);
+    EXPECT_LT(journal->durable(), late);
+  });
+}
+
 /// Appends and commits frame after frame until the node goes down; what was acknowledged counts.
 io::Task<void> write_until_crash(int* acknowledged, int limit) {
   auto opened = co_await open_at(nullptr);

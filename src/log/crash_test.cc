@@ -1,7 +1,7 @@
 // Crashes, power loss, failing disks and damage: what was acknowledged is there, or refused by name.
+#include <functional>
 #include <random>
 
-#include "base/crc32c.h"
 #include "log/log_testing.h"
 
 namespace pyralog::log {
@@ -92,7 +92,7 @@ io::Task<void> live(Node& node, Known* known, std::uint32_t epoch, int steps, st
   co_await shard.abandon();
 }
 
-TEST(LogCrash, acknowledged_records_survive_a_crash_at_every_call) {
+TEST(crash_log, acknowledged_records_survive_a_crash_at_every_call) {
   std::uint64_t crashes = 0;
   for (std::uint64_t at = 1; at <= 240; ++at) {
     SCOPED_TRACE(at);
@@ -118,7 +118,7 @@ TEST(LogCrash, acknowledged_records_survive_a_crash_at_every_call) {
   EXPECT_GT(crashes, 400u);
 }
 
-TEST(LogCrash, names_that_a_killed_process_left_are_made_durable) {
+TEST(crash_log, names_that_a_killed_process_left_are_made_durable) {
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
     SCOPED_TRACE(seed);
     Simulator sim(seed);
@@ -145,7 +145,7 @@ TEST(LogCrash, names_that_a_killed_process_left_are_made_durable) {
   }
 }
 
-TEST(LogCrash, a_failed_sync_takes_the_partition_offline_until_it_is_verified) {
+TEST(crash_log, a_failed_sync_takes_the_partition_offline_until_it_is_verified) {
   Simulator sim(1);
   Node& node = sim.add_node(quiet_disk());
   node.run([&]() -> io::Task<void> {
@@ -182,7 +182,7 @@ TEST(LogCrash, a_failed_sync_takes_the_partition_offline_until_it_is_verified) {
   });
 }
 
-TEST(LogCrash, a_full_disk_fails_the_append_and_nothing_else) {
+TEST(crash_log, a_full_disk_fails_the_append_and_nothing_else) {
   Simulator sim(2);
   Node& node = sim.add_node(quiet_disk());
   node.run([&]() -> io::Task<void> {
@@ -205,7 +205,7 @@ TEST(LogCrash, a_full_disk_fails_the_append_and_nothing_else) {
   });
 }
 
-TEST(LogCrash, lives_with_disks_that_fail_now_and_then) {
+TEST(crash_log, lives_with_disks_that_fail_now_and_then) {
   std::uint64_t errors = 0;
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
     SCOPED_TRACE(seed);
@@ -231,192 +231,6 @@ TEST(LogCrash, lives_with_disks_that_fail_now_and_then) {
     if (testing::Test::HasFailure()) break;
   }
   EXPECT_GT(errors, 60u);
-}
-
-/// A log of which a known part is synced, with evidence on disk.
-struct Torn {
-  Known known;
-  std::vector<std::string> files;
-  std::vector<Bytes> contents;
-  std::string last_log;
-  std::uint64_t synced_position = 0;
-};
-
-Torn make_torn(Node& node, int synced, int unsynced) {
-  Torn torn;
-  node.run([&]() -> io::Task<void> {
-    auto shard = (co_await open_shard()).value();
-    auto log = (co_await shard->open_log(partition(1), small_segments())).value();
-    const auto add = [&]() -> io::Task<void> {
-      Known& k = torn.known;
-      k.batches.push_back(batch(k.end, 1 + static_cast<std::uint32_t>(k.end / 8), 2, 1000 + k.end, 40));
-      k.end = (co_await append(*log, k.batches.back())).value().end.value;
-    };
-    for (int i = 0; i < synced; ++i) co_await add();
-    (void)(co_await shard->sync(log)).value();
-    torn.known.acknowledged = torn.known.end;
-    for (int i = 0; i < unsynced; ++i) co_await add();
-    co_await shard->abandon();
-  });
-  for (const std::string& path : node.disk().files()) {
-    if (!path.starts_with(dir_of(1)) || !path.ends_with(".log")) continue;
-    torn.files.push_back(path);
-    torn.contents.push_back(node.disk().peek(path).value());
-    torn.last_log = path;
-  }
-  std::uint64_t tail = 0;
-  for (int i = 0; i < unsynced; ++i) tail += torn.known.batches[torn.known.batches.size() - 1 - static_cast<std::size_t>(i)].size();
-  torn.synced_position = torn.contents.back().size() - tail;
-  return torn;
-}
-
-/// Opens and reads everything; the error of either.
-io::Task<Result<Bytes>> open_and_read(Offset* end) {
-  PYRALOG_CO_ASSIGN(auto shard, co_await open_shard());
-  auto log = co_await shard->open_log(partition(1), small_segments());
-  if (!log) {
-    co_await shard->abandon();
-    co_return fail(log.error());
-  }
-  *end = (*log)->end_offset();
-  auto bytes = co_await read_all(*log, Offset(0), 3000);
-  co_await shard->abandon();
-  co_return bytes;
-}
-
-TEST(TornWrite, every_flipped_byte_is_cut_or_refused_by_name) {
-  Simulator sim(3);
-  Node& node = sim.add_node(quiet_disk());
-  const Torn torn = make_torn(node, 22, 3);
-  ASSERT_GE(torn.files.size(), 2u);
-  const Bytes whole = join(torn.known.batches);
-  for (std::size_t f = 0; f < torn.files.size(); ++f) {
-    for (std::uint64_t at = 0; at < torn.contents[f].size(); ++at) {
-      const bool synced = f + 1 < torn.files.size() || at < torn.synced_position;
-      Offset end;
-      const auto read = node.run([&]() -> io::Task<Result<Bytes>> {
-        io::Disk& disk = io::Shard::current().disk();
-        for (std::size_t k = 0; k < torn.files.size(); ++k) {
-          PYRALOG_CO_TRY(co_await io::replace_file(disk, torn.files[k], torn.contents[k]));
-        }
-        PYRALOG_CO_TRY(node.disk().corrupt(torn.files[f], at, 0x40));
-        co_return co_await open_and_read(&end);
-      });
-      if (synced) {
-        // Zero bytes of the header that nothing reads are covered by its checksum too.
-        ASSERT_FALSE(read.has_value()) << torn.files[f] << " byte " << at;
-        ASSERT_EQ(read.error().code, Code::kCorrupt) << read.error().message;
-        ASSERT_NE(read.error().message.find(torn.files[f].substr(torn.files[f].rfind('/') + 1)),
-                  std::string::npos)
-            << read.error().message;
-      } else {
-        ASSERT_TRUE(read.has_value()) << "byte " << at << ": " << read.error().message;
-        ASSERT_GE(end.value, torn.known.acknowledged);
-        ASSERT_LT(end.value, torn.known.end);
-        ASSERT_EQ(*read, Bytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(read->size())));
-      }
-    }
-  }
-}
-
-TEST(TornWrite, every_length_is_cut_or_refused) {
-  Simulator sim(4);
-  Node& node = sim.add_node(quiet_disk());
-  const Torn torn = make_torn(node, 10, 3);
-  const Bytes& last = torn.contents.back();
-  for (std::uint64_t length = 0; length < last.size(); ++length) {
-    Offset end;
-    const auto read = node.run([&]() -> io::Task<Result<Bytes>> {
-      Bytes part(last.begin(), last.begin() + static_cast<std::ptrdiff_t>(length));
-      PYRALOG_CO_TRY(co_await io::replace_file(io::Shard::current().disk(), torn.last_log, part));
-      co_return co_await open_and_read(&end);
-    });
-    ASSERT_EQ(read.has_value(), length >= torn.synced_position) << length;
-    if (read) ASSERT_GE(end.value, torn.known.acknowledged);
-    if (!read) ASSERT_EQ(read.error().code, Code::kCorrupt);
-  }
-}
-
-TEST(TornWrite, after_a_clean_stop_damage_is_found_at_the_first_read) {
-  Simulator sim(5);
-  Node& node = sim.add_node(quiet_disk());
-  Known known;
-  node.run([&]() -> io::Task<void> {
-    auto shard = (co_await open_shard()).value();
-    auto log = (co_await shard->open_log(partition(1), small_segments())).value();
-    for (int i = 0; i < 25; ++i) {
-      known.batches.push_back(batch(i, 1 + static_cast<std::uint32_t>(i / 10), 1, 5, 100));
-      (void)(co_await append(*log, known.batches.back())).value();
-    }
-    (co_await shard->close()).value();
-  });
-  const Bytes whole = join(known.batches);
-  std::uint64_t refused = 0;
-  for (const std::string& path : node.disk().files()) {
-    if (!path.starts_with(dir_of(1))) continue;
-    const Bytes content = node.disk().peek(path).value();
-    for (std::uint64_t at = 0; at < content.size(); ++at) {
-      ASSERT_TRUE(node.disk().corrupt(path, at, 0x04).has_value());
-      Offset end;
-      const auto read = node.run([&] { return open_and_read(&end); });
-      ASSERT_TRUE(node.disk().corrupt(path, at, 0x04).has_value());
-      if (path.ends_with(".log")) {
-        ASSERT_FALSE(read.has_value()) << path << " byte " << at;
-        ASSERT_EQ(read.error().code, Code::kCorrupt) << read.error().message;
-        ++refused;
-      } else {
-        // Indexes are never evidence, whatever is in them.
-        ASSERT_TRUE(read.has_value()) << path << " byte " << at << read.error().message;
-        ASSERT_EQ(*read, whole) << path << " byte " << at;
-      }
-    }
-  }
-  EXPECT_GT(refused, whole.size() - 1);
-}
-
-TEST(TornWrite, a_missing_segment_or_a_stranger_in_its_place_is_refused) {
-  Simulator sim(6);
-  Node& node = sim.add_node(quiet_disk());
-  const Torn torn = make_torn(node, 30, 0);
-  ASSERT_GE(torn.files.size(), 3u);
-  Offset end;
-  for (std::size_t f = 0; f < torn.files.size(); ++f) {
-    const auto missing = node.run([&]() -> io::Task<Result<Bytes>> {
-      PYRALOG_CO_TRY(co_await io::Shard::current().disk().remove(torn.files[f]));
-      co_return co_await open_and_read(&end);
-    });
-    // Whole segments at the front may have been dropped by retention.
-    if (f == 0) {
-      EXPECT_EQ(missing.error().code, Code::kOutOfRange);
-    } else {
-      EXPECT_EQ(missing.error().code, Code::kCorrupt) << f;
-    }
-    (void)node.run([&] {
-      return io::replace_file(node.disk(), torn.files[f], torn.contents[f]);
-    });
-  }
-  const auto swapped = node.run([&]() -> io::Task<Result<Bytes>> {
-    PYRALOG_CO_TRY(co_await io::replace_file(node.disk(), torn.last_log, torn.contents[0]));
-    co_return co_await open_and_read(&end);
-  });
-  EXPECT_EQ(swapped.error().code, Code::kCorrupt);
-}
-
-TEST(TornWrite, newer_versions_are_refused_by_file_and_version) {
-  Simulator sim(7);
-  Node& node = sim.add_node(quiet_disk());
-  const Torn torn = make_torn(node, 3, 0);
-  Bytes bytes = torn.contents[0];
-  bytes[8] = 2;
-  store_le(&bytes[60], crc32c(ByteView(bytes).first(60)));
-  Offset end;
-  const auto read = node.run([&]() -> io::Task<Result<Bytes>> {
-    PYRALOG_CO_TRY(co_await io::replace_file(node.disk(), torn.files[0], bytes));
-    co_return co_await open_and_read(&end);
-  });
-  EXPECT_EQ(read.error().code, Code::kUnsupported);
-  EXPECT_NE(read.error().message.find(torn.files[0]), std::string::npos);
-  EXPECT_NE(read.error().message.find("version 2"), std::string::npos);
 }
 
 }  // namespace

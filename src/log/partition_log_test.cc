@@ -72,86 +72,11 @@ TEST(PartitionLog, refuses_what_does_not_continue_it) {
   });
 }
 
-
-/// Appends 60 batches, by size, time or hand in several segments; then damages and removes indexes.
-void roll_and_reopen(Node& node, const LogConfig& config, bool by_hand, bool clean) {
-  std::vector<Bytes> batches;
-  const LogConfig c = config;
-  node.run([&]() -> io::Task<void> {
-    auto shard = (co_await open_shard()).value();
-    auto log = (co_await shard->open_log(partition(), c)).value();
-    for (int i = 0; i < 60; ++i) {
-      batches.push_back(batch(i * 2, static_cast<std::uint32_t>(1 + i / 25), 2, 5000 + i * 10, 90));
-      (void)(co_await append(*log, batches.back())).value();
-      if (by_hand && i % 13 == 12) (co_await log->roll()).value();
-      co_await io::sleep_for(10ms);
-    }
-    (void)(co_await shard->sync(log)).value();
-    EXPECT_EQ(log->synced_end(), log->end_offset());
-    if (clean) {
-      (co_await shard->close()).value();
-    } else {
-      co_await shard->abandon();
-    }
-  });
-  EXPECT_GE(count_files(node, ".log"), 3u);
-  restart(node, false);
-  if (!clean) EXPECT_EQ(count_files(node, ".clean"), 0u);
-  for (const bool indexes : {true, false}) {
-    if (!indexes) {
-      node.run([&]() -> io::Task<void> {
-        io::Disk& disk = io::Shard::current().disk();
-        for (const std::string& path : node.disk().files()) {
-          if (path.ends_with("index")) (co_await disk.remove(path)).value();
-        }
-      });
-      EXPECT_EQ(count_files(node, "index"), 0u);
-    }
-    node.run([&]() -> io::Task<void> {
-      auto shard = (co_await open_shard()).value();
-      auto log = (co_await shard->open_log(partition(), c)).value();
-      EXPECT_EQ(shard->stats().scanned_bytes == 0, clean);
-      EXPECT_EQ(log->end_offset(), Offset(120));
-      EXPECT_EQ(log->epochs().size(), 3u);
-      EXPECT_EQ(log->max_timestamp().timestamp, 5591);
-      for (const int from : {0, 1, 47, 119}) {
-        EXPECT_EQ((co_await read_all(log, Offset(from), 700)).value(),
-                  join(batches, static_cast<std::size_t>(from / 2)));
-      }
-      for (int i = 0; i < 60; ++i) {
-        const auto hit = (co_await log->find_timestamp(5000 + i * 10, Offset(120))).value();
-        EXPECT_TRUE(hit && hit->offset == Offset(i * 2)) << i;
-      }
-      EXPECT_FALSE((co_await log->find_timestamp(5592, Offset(120))).value());
-      co_await shard->abandon();
-    });
-  }
-}
-
 LogConfig small_segments() {
   LogConfig c;
   c.segment_bytes = 2000;
   c.index_interval_bytes = 300;
   return c;
-}
-
-TEST(PartitionLog, rolls_by_size_and_reads_the_same_without_indexes) {
-  for (const bool clean : {true, false}) {
-    Simulator sim(3);
-    roll_and_reopen(sim.add_node(quiet_disk()), small_segments(), false, clean);
-  }
-}
-
-TEST(PartitionLog, rolls_by_time_and_reads_the_same_without_indexes) {
-  LogConfig c;
-  c.segment_ms = 120;
-  Simulator sim(4);
-  roll_and_reopen(sim.add_node(quiet_disk()), c, false, false);
-}
-
-TEST(PartitionLog, rolls_by_hand_and_reads_the_same_without_indexes) {
-  Simulator sim(5);
-  roll_and_reopen(sim.add_node(quiet_disk()), {}, true, false);
 }
 
 TEST(PartitionLog, finds_timestamps_inside_compressed_batches) {
@@ -277,6 +202,7 @@ TEST(PartitionLog, drops_whole_segments_below_an_offset) {
     auto log = (co_await shard->open_log(partition(), small_segments())).value();
     EXPECT_GT(log->start_offset(), Offset(20));
     EXPECT_EQ(log->end_offset(), Offset(60));
+    EXPECT_EQ(log->epochs(), (std::vector<EpochStart>{{Epoch(1), log->start_offset()}}));
     EXPECT_TRUE((co_await read_all(log, log->start_offset())).has_value());
     co_await shard->abandon();
   });

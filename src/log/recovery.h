@@ -18,8 +18,8 @@ namespace pyralog::log {
 /// cut; one below it is damage (kCorrupt, by name). Lives as long as one open_log.
 class Recovery {
  public:
-  /// `synced` may be null. Fills `log`.
-  Recovery(ShardLogs& shard, PartitionLog& log, const SyncedEntry* synced);
+  /// `synced` may be null. Fills `log`. No batch can be of an epoch after `newest`.
+  Recovery(ShardLogs& shard, PartitionLog& log, const SyncedEntry* synced, Epoch newest);
   [[nodiscard]] io::Task<Result<void>> run(Offset initial);
 
  private:
@@ -46,6 +46,7 @@ class Recovery {
   ShardLogs& shard_;
   PartitionLog& log_;
   const SyncedEntry* synced_;
+  Epoch newest_;
   std::vector<Found> found_;
   EpochTable saved_epochs_;
   bool has_epochs_ = false;

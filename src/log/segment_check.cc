@@ -1,5 +1,7 @@
 #include "log/segment_check.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "io/shard.h"
@@ -10,7 +12,7 @@ namespace {
 
 void take(SegmentCheck& check, const BatchScan::Batch& batch, std::uint64_t mark) {
   const Epoch epoch(static_cast<std::uint32_t>(batch.header.leader_epoch));
-  if (epoch != check.last_epoch) {
+  if (check.batches == 0 || epoch != check.last_epoch) {
     check.epochs.push_back({epoch, Offset(batch.header.base_offset)});
     check.last_epoch = epoch;
   }
@@ -45,6 +47,11 @@ io::Task<Result<SegmentCheck>> check_segment(std::shared_ptr<io::File> file, Che
     switch (scan.step()) {
       case BatchScan::Step::kBatch:
         check.fault = order_fault(scan.batch().header, check.next, check.last_epoch);
+        if (check.fault.empty() &&
+            scan.batch().header.leader_epoch > static_cast<std::int64_t>(options.newest.value)) {
+          check.fault = fmt::format("the batch has epoch {}, none after {} was ever given out",
+                                    scan.batch().header.leader_epoch, options.newest.value);
+        }
         if (!check.fault.empty()) co_return check;
         take(check, scan.batch(), options.mark);
         if (options.visit) options.visit(scan.batch());

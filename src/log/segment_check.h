@@ -21,6 +21,7 @@ namespace pyralog::log {
 struct CheckOptions {
   Offset base;
   Epoch last_epoch;  ///< of what lies before the segment
+  Epoch newest = Epoch(UINT32_MAX);  ///< no batch can be of a later one
   std::uint32_t index_interval_bytes = 4096;
   std::size_t step_bytes = 256u << 10;
   std::size_t max_batch_bytes = 128u << 20;
@@ -37,7 +38,7 @@ struct SegmentCheck {
   Epoch last_epoch;
   std::uint32_t chain = 0;
   SegmentIndex index;
-  std::vector<EpochStart> epochs;  ///< batches whose epoch differs from the one before
+  std::vector<EpochStart> epochs;  ///< the first batch, and those of another epoch than before
   std::uint64_t batches = 0;
   std::uint64_t records = 0;
   std::string fault;               ///< empty = all batches are sound

@@ -52,10 +52,13 @@ class IndexJudge {
 /// Sorts the entries of an `.appendtime` into those that name a batch and the rest.
 class TimesJudge {
  public:
-  explicit TimesJudge(AppendTimes read) : read_(std::move(read)) { kept_.bad_entries = read_.bad_entries; }
+  explicit TimesJudge(AppendTimes read) : read_(std::move(read)) {
+    kept_.bad_entries = read_.bad_entries;
+  }
   void see(const BatchScan::Batch& batch) {
     skip_below(Offset(batch.header.base_offset));
-    if (next_ == read_.entries.size() || read_.entries[next_].base.value != batch.header.base_offset)
+    if (next_ == read_.entries.size() ||
+        read_.entries[next_].base.value != batch.header.base_offset)
       return;
     kept_.entries.push_back(read_.entries[next_++]);
   }
@@ -81,8 +84,8 @@ class TimesJudge {
 struct Vouched {
   std::uint64_t position = 0;
   Offset end;
-  std::uint32_t chain = 0;
-  bool whole_file = false;  ///< the segment was closed at that size
+  std::optional<std::uint32_t> chain;  ///< a segment that was not read since a crash has none
+  bool whole_file = false;             ///< the segment was closed at that size
 };
 
 class Surveyor {
@@ -146,7 +149,10 @@ bool Surveyor::below_evidence(Offset base, std::uint64_t position) const {
 std::optional<Vouched> Surveyor::vouched(Offset base) const {
   if (clean_ != nullptr) {
     for (const CleanLog::CleanSegment& s : clean_->segments) {
-      if (s.base == base) return Vouched{s.size, s.next, s.chain, true};
+      if (s.base != base) continue;
+      Vouched known{s.size, s.next, std::nullopt, true};
+      if (&s == &clean_->segments.back()) known.chain = s.chain;
+      return known;
     }
   }
   if (synced_ == nullptr || base != synced_->segment) return std::nullopt;
@@ -166,8 +172,9 @@ io::Task<Result<void>> Surveyor::read_evidence() {
   const auto id = parse_partition_id(slash == std::string::npos ? dir_ : dir_.substr(slash + 1));
   if (!id) {
     co_return fail(Code::kInvalidArgument,
-                   dir_ + ": a partition's directory is named TOPICID-PARTITION; name one, or the "
-                          "data directory that holds them");
+                   dir_ +
+                       ": a partition's directory is named TOPICID-PARTITION; name one, or the "
+                       "data directory that holds them");
   }
   LogReport& report = result_.report;
   report.dir = dir_;
@@ -309,7 +316,7 @@ io::Task<Result<void>> Surveyor::walk(std::shared_ptr<io::File> file, std::size_
   Walk walk{IndexJudge(std::move(saved.first)), TimesJudge(std::move(times)), -1, std::nullopt};
   CheckOptions check;
   check.base = report.first;
-  check.last_epoch = result_.epochs.last();
+  check.last_epoch = std::max(result_.epochs.last(), report.first_epoch);
   check.index_interval_bytes = saved.second;
   check.mode = mode_;
   if (const auto known = vouched(report.first)) check.mark = known->position;
@@ -322,7 +329,8 @@ io::Task<Result<void>> Surveyor::walk(std::shared_ptr<io::File> file, std::size_
   report.max_timestamp = walk.max_timestamp;
   report.batches = found.batches;
   report.records = found.records;
-  report.index_sound = walk.index.sound() || (found.batches == 0 && report.bytes == kSegmentHeaderBytes);
+  report.index_sound =
+      walk.index.sound() || (found.batches == 0 && report.bytes == kSegmentHeaderBytes);
   segment.append_times = walk.times.finish(found.next);
   report.append_times = segment.append_times.entries.size();
   report.bad_append_times = segment.append_times.bad_entries;
@@ -343,18 +351,20 @@ void Surveyor::judge(const Walk& walk, const SegmentCheck& check, std::size_t at
   const auto known = vouched(base);
   const bool whole = check.fault.empty() && check.sound_bytes == report.bytes;
   const bool as_vouched = known && check.mark_seen && check.offset_at_mark == known->end &&
-                          check.chain_at_mark == known->chain;
+                          check.chain_at_mark == known->chain.value_or(check.chain_at_mark);
   if (walk.stray_position && as_vouched && *walk.stray_position < known->position) {
     result_.epochs_file_sound = false;
-    result_.report.findings.push_back({"epochs", 0, "it contradicts batches that are sound", false});
+    result_.report.findings.push_back(
+        {"epochs", 0, "it contradicts batches that are sound", false});
   } else if (walk.stray_position) {
     fault(at, base, *walk.stray_position, walk.stray_offset, walk.stray);
   }
   if (known && check.sound_bytes >= known->position && !as_vouched && !walk.stray_position) {
     fault(at, base, kSegmentHeaderBytes, base,
           !check.mark_seen || check.offset_at_mark != known->end
-              ? fmt::format("no batch ends at byte {} and offset {}, as one did when this was durable",
-                            known->position, known->end.value)
+              ? fmt::format(
+                    "no batch ends at byte {} and offset {}, as one did when this was durable",
+                    known->position, known->end.value)
               : "an offset or epoch in a batch header differs from what was durable");
   }
   if (!whole) {
@@ -370,11 +380,10 @@ void Surveyor::judge(const Walk& walk, const SegmentCheck& check, std::size_t at
 void Surveyor::judge_times(std::size_t at) {
   const SegmentReport& report = result_.report.segments[at];
   if (report.bad_append_times == 0) return;
-  result_.report.findings.push_back(
-      {segment_file_name(report.first, "appendtime"), 0,
-       fmt::format("{} entries fail their checks, {} are sound", report.bad_append_times,
-                   report.append_times),
-       false});
+  result_.report.findings.push_back({segment_file_name(report.first, "appendtime"), 0,
+                                     fmt::format("{} entries fail their checks, {} are sound",
+                                                 report.bad_append_times, report.append_times),
+                                     false});
 }
 
 io::Task<Result<void>> Surveyor::look(std::size_t at) {
@@ -384,9 +393,9 @@ io::Task<Result<void>> Surveyor::look(std::size_t at) {
     const Offset end = result_.report.segments[at - 1].next;
     fault(at, base, 0, end, fmt::format("the segment before it ends at offset {}", end.value));
   }
-  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
-                    co_await disk_.open(dir_ + "/" + segment_file_name(base, "log"),
-                                        io::OpenMode::kRead));
+  PYRALOG_CO_ASSIGN(
+      std::shared_ptr<io::File> file,
+      co_await disk_.open(dir_ + "/" + segment_file_name(base, "log"), io::OpenMode::kRead));
   if (mode_ == BatchScan::Mode::kChecked) file->drop_cache();
   PYRALOG_CO_ASSIGN(const bool begun, co_await look_at_header(file, at));
   if (!begun) co_return Result<void>{};
@@ -395,11 +404,11 @@ io::Task<Result<void>> Surveyor::look(std::size_t at) {
 
 void Surveyor::finish() {
   LogReport& report = result_.report;
-  if (clean_ != nullptr && !report.segments.empty() && report.segments.front().first > clean_->start) {
-    report.findings.push_back({segment_file_name(clean_->start, "log"), 0,
-                               fmt::format("the log began at offset {} when it was closed",
-                                           clean_->start.value),
-                               true});
+  if (clean_ != nullptr && !report.segments.empty() &&
+      report.segments.front().first > clean_->start) {
+    report.findings.push_back(
+        {segment_file_name(clean_->start, "log"), 0,
+         fmt::format("the log began at offset {} when it was closed", clean_->start.value), true});
   }
   if (!report.segments.empty()) {
     report.start = report.segments.front().first;

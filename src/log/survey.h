@@ -23,18 +23,18 @@ namespace pyralog::log {
 /// What a survey found of one segment beyond its report.
 struct SurveyedSegment {
   Offset base;
-  std::uint64_t bytes = 0;   ///< of the file
-  SegmentIndex index;        ///< made anew from the sound batches
-  AppendTimes append_times;  ///< the sound entries below `SegmentReport::next`
+  std::uint64_t bytes = 0;         ///< of the file
+  SegmentIndex index;              ///< made anew from the sound batches
+  AppendTimes append_times;        ///< the sound entries below `SegmentReport::next`
   bool append_times_whole = true;  ///< the file holds these and nothing else
 };
 
 /// Where a log must end so that all of it is sound: before `position` of segment `segment`.
 struct CutPoint {
-  std::size_t segment = 0;     ///< index; one past the last if a whole segment is missing at the end
+  std::size_t segment = 0;  ///< index; one past the last if a whole segment is missing at the end
   std::uint64_t position = 0;  ///< at most kSegmentHeaderBytes: nothing of the segment stays
   Offset end;
-  bool synced = false;         ///< below the evidence: records go that were durable
+  bool synced = false;  ///< below the evidence: records go that were durable
 };
 
 /// A partition's directory, read and compared with the evidence beside it; nothing is changed.
@@ -47,9 +47,9 @@ struct Survey {
   std::optional<CutPoint> cut;    ///< none = no fault in the segments
 };
 
-/// Reads the directory `dir` of a partition: headers only, or every byte. `inspect` says which batch
-/// headers to list. Used by the tools; kInvalidArgument if `dir` is not named as a partition.
-[[nodiscard]] io::Task<Result<Survey>> survey(io::Disk& disk, std::string dir,
-                                              BatchScan::Mode mode, InspectOptions inspect);
+/// Reads the directory `dir` of a partition: headers only, or every byte. `inspect` says which
+/// batch headers to list. Used by the tools; kInvalidArgument if `dir` is not named as a partition.
+[[nodiscard]] io::Task<Result<Survey>> survey(io::Disk& disk, std::string dir, BatchScan::Mode mode,
+                                              InspectOptions inspect);
 
 }  // namespace pyralog::log

@@ -76,7 +76,8 @@ io::Task<Result<SyncedEntry>> Repair::entry_at_cut() {
   check.base = last.base;
   check.mode = BatchScan::Mode::kHeaders;
   check.to = kept() - 1 == found_.cut->segment ? found_.cut->position : last.bytes;
-  PYRALOG_CO_ASSIGN(const SegmentCheck sound, co_await check_segment(std::move(file), std::move(check)));
+  PYRALOG_CO_ASSIGN(const SegmentCheck sound,
+                    co_await check_segment(std::move(file), std::move(check)));
   if (!sound.fault.empty() || sound.next != found_.cut->end) {
     co_return fail(Code::kIo, dir_ + ": it changed while it was being repaired");
   }
@@ -90,10 +91,10 @@ io::Task<Result<void>> Repair::lower_evidence(SyncedEntry entry) {
   journal::Options options;
   options.kind = kSyncedJournalKind;
   // Entries count by their generation, in whichever shard's journal they are.
-  PYRALOG_CO_ASSIGN(const auto journal,
-                    co_await journal::Journal::open(
-                        disk_, io::parent_dir(dir_) + "/" + synced_journal_name(0), options,
-                        [](ByteView) -> Result<void> { return {}; }));
+  PYRALOG_CO_ASSIGN(
+      const auto journal,
+      co_await journal::Journal::open(disk_, io::parent_dir(dir_) + "/" + synced_journal_name(0),
+                                      options, [](ByteView) -> Result<void> { return {}; }));
   PYRALOG_CO_ASSIGN(const journal::Position written, journal->append(encode(entry)));
   co_return co_await journal->commit(written);
 }
@@ -157,8 +158,7 @@ io::Task<Result<void>> Repair::cut() {
     PYRALOG_CO_ASSIGN(file, co_await disk_.open(path_of(base, "log"), io::OpenMode::kReadWrite));
     if (file->size() > cut.position && !PYRALOG_PLANT("log.repair_keeps_nothing")) {
       PYRALOG_CO_TRY(co_await keep_copy(
-          file, cut.position,
-          path_of(base, "log") + fmt::format(".from-{}", cut.position)));
+          file, cut.position, path_of(base, "log") + fmt::format(".from-{}", cut.position)));
     }
     PYRALOG_CO_TRY(co_await disk_.sync_dir(dir_));
   }
@@ -228,7 +228,8 @@ io::Task<Result<LogReport>> repair(io::Disk& disk, std::string dir, RepairOption
   }
   PYRALOG_CO_ASSIGN(Survey after, co_await survey(disk, dir, BatchScan::Mode::kHeaders, {}));
   if (after.cut) {
-    co_return fail(Code::kIo, dir + ": it still has faults after it was cut; the device may be bad");
+    co_return fail(Code::kIo,
+                   dir + ": it still has faults after it was cut; the device may be bad");
   }
   Repair work(disk, dir, after);
   PYRALOG_CO_TRY(co_await work.mend_side_files());

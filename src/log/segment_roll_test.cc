@@ -1,0 +1,152 @@
+// Segments end by size, by age and by hand; what is read never depends on the index files.
+#include "log/log_testing.h"
+
+namespace pyralog::log {
+namespace {
+
+using namespace test;
+using io::sim::Node;
+using io::sim::Simulator;
+
+std::size_t count_files(Node& node, std::string_view ending) {
+  std::size_t n = 0;
+  for (const std::string& path : node.disk().files()) n += path.ends_with(ending) ? 1 : 0;
+  return n;
+}
+
+/// Appends 60 batches, by size, time or hand in several segments; then removes all indexes.
+void roll_and_reopen(Node& node, const LogConfig& config, bool by_hand, bool clean) {
+  std::vector<Bytes> batches;
+  const LogConfig c = config;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), c)).value();
+    for (int i = 0; i < 60; ++i) {
+      batches.push_back(batch(i * 2, static_cast<std::uint32_t>(1 + i / 25), 2, 5000 + i * 10, 90));
+      (void)(co_await append(*log, batches.back())).value();
+      if (by_hand && i % 13 == 12) (co_await log->roll()).value();
+      co_await io::sleep_for(10ms);
+    }
+    (void)(co_await shard->sync(log)).value();
+    EXPECT_EQ(log->synced_end(), log->end_offset());
+    if (clean) {
+      (co_await shard->close()).value();
+    } else {
+      co_await shard->abandon();
+    }
+  });
+  EXPECT_GE(count_files(node, ".log"), 3u);
+  restart(node, false);
+  if (!clean) EXPECT_EQ(count_files(node, ".clean"), 0u);
+  for (const bool indexes : {true, false}) {
+    if (!indexes) {
+      node.run([&]() -> io::Task<void> {
+        io::Disk& disk = io::Shard::current().disk();
+        for (const std::string& path : node.disk().files()) {
+          if (path.ends_with("index")) (co_await disk.remove(path)).value();
+        }
+      });
+      EXPECT_EQ(count_files(node, "index"), 0u);
+    }
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), c)).value();
+      EXPECT_EQ(shard->stats().scanned_bytes == 0, clean);
+      EXPECT_EQ(log->end_offset(), Offset(120));
+      EXPECT_EQ(log->epochs().size(), 3u);
+      EXPECT_EQ(log->max_timestamp().timestamp, 5591);
+      for (const int from : {0, 1, 47, 119}) {
+        EXPECT_EQ((co_await read_all(log, Offset(from), 700)).value(),
+                  join(batches, static_cast<std::size_t>(from / 2)));
+      }
+      for (int i = 0; i < 60; ++i) {
+        const auto hit = (co_await log->find_timestamp(5000 + i * 10, Offset(120))).value();
+        EXPECT_TRUE(hit && hit->offset == Offset(i * 2)) << i;
+      }
+      EXPECT_FALSE((co_await log->find_timestamp(5592, Offset(120))).value());
+      co_await shard->abandon();
+    });
+  }
+}
+
+LogConfig small_segments() {
+  LogConfig c;
+  c.segment_bytes = 2000;
+  c.index_interval_bytes = 300;
+  return c;
+}
+
+TEST(segment_roll, by_size_reads_the_same_without_indexes) {
+  for (const bool clean : {true, false}) {
+    Simulator sim(3);
+    roll_and_reopen(sim.add_node(quiet_disk()), small_segments(), false, clean);
+  }
+}
+
+TEST(segment_roll, by_time_reads_the_same_without_indexes) {
+  LogConfig c;
+  c.segment_ms = 120;
+  for (const bool clean : {true, false}) {
+    Simulator sim(4);
+    roll_and_reopen(sim.add_node(quiet_disk()), c, false, clean);
+  }
+}
+
+TEST(segment_roll, by_hand_reads_the_same_without_indexes) {
+  for (const bool clean : {true, false}) {
+    Simulator sim(5);
+    roll_and_reopen(sim.add_node(quiet_disk()), {}, true, clean);
+  }
+}
+
+/// Reads from every batch on, and finds every timestamp.
+io::Task<void> expect_all(std::shared_ptr<PartitionLog> log, std::vector<Bytes> batches,
+                          std::string what) {
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    const auto offset = static_cast<std::int64_t>(i);
+    const auto bytes = co_await read_all(log, Offset(offset), 400);
+    EXPECT_TRUE(bytes.has_value()) << what << ": " << bytes.error().message;
+    if (bytes) EXPECT_EQ(*bytes, join(batches, i)) << what << ", from " << offset;
+    const auto hit = co_await log->find_timestamp(1000 + offset, log->end_offset());
+    EXPECT_TRUE(hit && *hit && (*hit)->offset == Offset(offset)) << what << ", time of " << offset;
+  }
+}
+
+TEST(segment_roll, a_damaged_index_changes_no_read) {
+  Simulator sim(6);
+  Node& node = sim.add_node(quiet_disk());
+  std::vector<Bytes> batches;
+  LogConfig config;
+  config.segment_bytes = 800;
+  config.index_interval_bytes = 100;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), config)).value();
+    for (int i = 0; i < 12; ++i) {
+      batches.push_back(batch(i, 1, 1, 1000 + i, 60));
+      (void)(co_await append(*log, batches.back())).value();
+    }
+    (co_await shard->close()).value();
+  });
+  std::size_t damaged = 0;
+  for (const std::string& path : node.disk().files()) {
+    if (!path.ends_with("index")) continue;
+    const Bytes content = node.disk().peek(path).value();
+    for (std::uint64_t at = 0; at < content.size(); ++at) {
+      ASSERT_TRUE(node.disk().corrupt(path, at, 0x02).has_value());
+      node.run([&]() -> io::Task<void> {
+        auto shard = (co_await open_shard()).value();
+        auto log = (co_await shard->open_log(partition(), config)).value();
+        co_await expect_all(log, batches, path + " byte " + std::to_string(at));
+        co_await shard->abandon();
+      });
+      ASSERT_TRUE(node.disk().corrupt(path, at, 0x02).has_value());
+      ++damaged;
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+  EXPECT_GT(damaged, 150u);
+}
+
+}  // namespace
+}  // namespace pyralog::log
