@@ -49,9 +49,11 @@ inline Torn make_torn(io::sim::Node& node, std::size_t synced, std::size_t unsyn
   node.run([&]() -> io::Task<void> {
     auto shard = (co_await open_shard()).value();
     auto log = (co_await shard->open_log(partition(1), small_segments())).value();
+    std::uint32_t epoch = 1;
     const auto add = [&]() -> io::Task<void> {
       const std::int64_t base = torn.bases.back();
-      const auto epoch = static_cast<std::uint32_t>(1 + base / 8);
+      // A node writes one epoch between two starts.
+      if (torn.synced == 0) epoch = static_cast<std::uint32_t>(1 + base / 8);
       Bytes bytes = batch(base, epoch, static_cast<int>(1 + draw(2)), 1000 + base, 5 + draw(60));
       torn.batches.push_back(bytes);
       torn.bases.push_back((co_await append(*log, std::move(bytes))).value().end.value);
