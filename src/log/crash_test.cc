@@ -2,7 +2,6 @@
 #include <functional>
 #include <random>
 
-#include "base/crc32c.h"
 #include "log/log_testing.h"
 
 namespace pyralog::log {

@@ -202,6 +202,7 @@ TEST(PartitionLog, drops_whole_segments_below_an_offset) {
     auto log = (co_await shard->open_log(partition(), small_segments())).value();
     EXPECT_GT(log->start_offset(), Offset(20));
     EXPECT_EQ(log->end_offset(), Offset(60));
+    EXPECT_EQ(log->epochs(), (std::vector<EpochStart>{{Epoch(1), log->start_offset()}}));
     EXPECT_TRUE((co_await read_all(log, log->start_offset())).has_value());
     co_await shard->abandon();
   });

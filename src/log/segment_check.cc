@@ -12,7 +12,7 @@ namespace {
 
 void take(SegmentCheck& check, const BatchScan::Batch& batch, std::uint64_t mark) {
   const Epoch epoch(static_cast<std::uint32_t>(batch.header.leader_epoch));
-  if (epoch != check.last_epoch) {
+  if (check.batches == 0 || epoch != check.last_epoch) {
     check.epochs.push_back({epoch, Offset(batch.header.base_offset)});
     check.last_epoch = epoch;
   }

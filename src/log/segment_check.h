@@ -38,7 +38,7 @@ struct SegmentCheck {
   Epoch last_epoch;
   std::uint32_t chain = 0;
   SegmentIndex index;
-  std::vector<EpochStart> epochs;  ///< batches whose epoch differs from the one before
+  std::vector<EpochStart> epochs;  ///< the first batch, and those of another epoch than before
   std::uint64_t batches = 0;
   std::uint64_t records = 0;
   std::string fault;               ///< empty = all batches are sound

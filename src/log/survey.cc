@@ -316,7 +316,7 @@ io::Task<Result<void>> Surveyor::walk(std::shared_ptr<io::File> file, std::size_
   Walk walk{IndexJudge(std::move(saved.first)), TimesJudge(std::move(times)), -1, std::nullopt};
   CheckOptions check;
   check.base = report.first;
-  check.last_epoch = result_.epochs.last();
+  check.last_epoch = std::max(result_.epochs.last(), report.first_epoch);
   check.index_interval_bytes = saved.second;
   check.mode = mode_;
   if (const auto known = vouched(report.first)) check.mark = known->position;

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <map>
 
-#include "log/torn_log_util.h"
+#include "log/torn_log_testing.h"
 
 namespace pyralog::log {
 namespace {

@@ -3,7 +3,7 @@
 #include <random>
 
 #include "base/crc32c.h"
-#include "log/torn_log_util.h"
+#include "log/torn_log_testing.h"
 
 namespace pyralog::log {
 namespace {

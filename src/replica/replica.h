@@ -49,6 +49,7 @@ class Replica {
   struct Options {
     std::string name;  ///< "topic-3", for messages
     log::LogConfig log;
+    Epoch newest_epoch{};  ///< greatest epoch that was ever activated; 0 = not known
     bool log_append_time = false;
     producer::Options producers;
   };
