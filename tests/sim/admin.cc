@@ -93,7 +93,8 @@ class Admin {
       co_return;
     }
     if (error == KafkaError::kUnknownTopicOrPartition) {
-      world_.oracle.violate(fmt::format("{}: is gone though its creation was acknowledged", topic_));
+      world_.oracle.violate(
+          fmt::format("{}: is gone though its creation was acknowledged", topic_));
     }
     doubt("deletion");
   }
@@ -127,7 +128,8 @@ class Admin {
     topic.name = topic_;
     auto& partition = topic.partition_data.emplace_back();
     BatchBuilder builder;
-    builder.add({.timestamp = io::Shard::current().wall().ms, .key = {}, .value = {}, .headers = {}});
+    builder.add(
+        {.timestamp = io::Shard::current().wall().ms, .key = {}, .value = {}, .headers = {}});
     const Bytes batch = builder.build().value();
     partition.records = wire::Records::of(batch);
     if (!co_await link_.call<wire::ProduceResponse>(std::move(request), 9, kPatience)) {
@@ -135,10 +137,11 @@ class Admin {
     }
     wire::OffsetCommitRequest commit;
     commit.group_id = group_;
-    commit.topics.push_back({topic_, {{.partition_index = 0,
-                                       .committed_offset = 1,
-                                       .committed_leader_epoch = -1,
-                                       .committed_metadata = std::nullopt}}});
+    commit.topics.push_back({topic_,
+                             {{.partition_index = 0,
+                               .committed_offset = 1,
+                               .committed_leader_epoch = -1,
+                               .committed_metadata = std::nullopt}}});
     if (!co_await link_.call<wire::OffsetCommitResponse>(std::move(commit), 8, kPatience)) {
       doubt("a commit");
     }
@@ -146,8 +149,8 @@ class Admin {
 
   io::Task<bool> check_empty() {
     wire::ListOffsetsRequest request;
-    request.topics.push_back({topic_, {{.partition_index = 0, .current_leader_epoch = -1,
-                                        .timestamp = -1}}});
+    request.topics.push_back(
+        {topic_, {{.partition_index = 0, .current_leader_epoch = -1, .timestamp = -1}}});
     auto answer = co_await link_.call<wire::ListOffsetsResponse>(std::move(request), 7, kPatience);
     if (!answer) co_return false;
     const auto& end = answer->message.topics.at(0).partitions.at(0);
@@ -162,8 +165,8 @@ class Admin {
     if (found->message.error_code != 0) co_return true;
     const auto& offset = found->message.topics.at(0).partitions.at(0);
     if (offset.error_code == 0 && offset.committed_offset >= 0) {
-      world_.oracle.violate(fmt::format(
-          "{}: was just made and has a committed offset of its predecessor", topic_));
+      world_.oracle.violate(
+          fmt::format("{}: was just made and has a committed offset of its predecessor", topic_));
     }
     world_.count("client.fresh_topic_checked");
     co_return true;

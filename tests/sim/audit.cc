@@ -17,11 +17,11 @@ namespace {
 io::Task<Result<std::int64_t>> offset_of(Link& link, const Oracle::Partition& partition,
                                          std::int64_t timestamp) {
   wire::ListOffsetsRequest request;
-  request.topics.push_back({partition.topic, {{.partition_index = partition.index,
-                                               .current_leader_epoch = -1,
-                                               .timestamp = timestamp}}});
-  PYRALOG_CO_ASSIGN(const auto answer, co_await link.call<wire::ListOffsetsResponse>(
-                                           std::move(request), 7, 10s));
+  request.topics.push_back(
+      {partition.topic,
+       {{.partition_index = partition.index, .current_leader_epoch = -1, .timestamp = timestamp}}});
+  PYRALOG_CO_ASSIGN(const auto answer,
+                    co_await link.call<wire::ListOffsetsResponse>(std::move(request), 7, 10s));
   const auto& found = answer.message.topics.at(0).partitions.at(0);
   if (found.error_code != 0) {
     co_return fail(Code::kUnavailable, fmt::format("error {}", found.error_code));
@@ -60,11 +60,12 @@ io::Task<bool> World::audit_partition(Link& link, std::uint32_t p, std::int32_t 
   for (std::int64_t at = *start; at < *end;) {
     auto answer = co_await read_from(link, partition, at);
     const std::string why =
-        !answer ? answer.error().message
-                : fmt::format("error {}", answer->message.responses.at(0).partitions.at(0).error_code);
+        !answer
+            ? answer.error().message
+            : fmt::format("error {}", answer->message.responses.at(0).partitions.at(0).error_code);
     if (!answer || answer->message.responses.at(0).partitions.at(0).error_code != 0) {
-      oracle.violate(fmt::format("{}: cannot be read at {} after a restart: {}", partition.name(),
-                                 at, why));
+      oracle.violate(
+          fmt::format("{}: cannot be read at {} after a restart: {}", partition.name(), at, why));
       co_return false;
     }
     const auto& data = answer->message.responses.at(0).partitions.at(0);
@@ -73,7 +74,8 @@ io::Task<bool> World::audit_partition(Link& link, std::uint32_t p, std::int32_t 
     while (rest.size() >= kBatchHeaderBytes) {
       const auto header = parse_batch_header(rest);
       if (!header || header->total_bytes() > rest.size()) break;
-      kept.emplace_back(rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(header->total_bytes()));
+      kept.emplace_back(rest.begin(),
+                        rest.begin() + static_cast<std::ptrdiff_t>(header->total_bytes()));
       at = header->next_offset();
       rest = rest.subspan(header->total_bytes());
     }

@@ -72,8 +72,8 @@ class Committer {
     const std::int32_t joined = answer->message.generation_id;
     world_.trace.add("{} joined in generation {}", group_, joined);
     if (joined <= settled_generation_) {
-      world_.oracle.violate(fmt::format("{}: generation {} after {}", group_, joined,
-                                        settled_generation_));
+      world_.oracle.violate(
+          fmt::format("{}: generation {} after {}", group_, joined, settled_generation_));
     }
     wire::SyncGroupRequest sync;
     sync.group_id = group_;
@@ -113,9 +113,9 @@ class Committer {
     in_doubt_.emplace(offset, world_.life());
     auto answer = co_await link_.call<wire::OffsetCommitResponse>(std::move(request), 8, kPatience);
     world_.trace.add("{} commits {}: {}", group_, offset,
-                     answer ? std::to_string(
-                                  answer->message.topics.at(0).partitions.at(0).error_code)
-                            : "no answer");
+                     answer
+                         ? std::to_string(answer->message.topics.at(0).partitions.at(0).error_code)
+                         : "no answer");
     if (!answer) co_return;
     const auto error =
         static_cast<KafkaError>(answer->message.topics.at(0).partitions.at(0).error_code);
@@ -123,9 +123,8 @@ class Committer {
       world_.count("client.committed");
       acknowledged_ = offset;
       // What was in doubt in this life may still come late, over a connection that was given up.
-      std::erase_if(in_doubt_, [&](const auto& d) {
-        return d.first == offset || d.second != world_.life();
-      });
+      std::erase_if(in_doubt_,
+                    [&](const auto& d) { return d.first == offset || d.second != world_.life(); });
       co_return;
     }
     count_error("commit", error);
@@ -143,8 +142,8 @@ class Committer {
       case KafkaError::kKafkaStorageError:
         return;
       default:
-        world_.oracle.violate(fmt::format("{}: {} failed with error {}", group_, what,
-                                          static_cast<int>(error)));
+        world_.oracle.violate(
+            fmt::format("{}: {} failed with error {}", group_, what, static_cast<int>(error)));
     }
   }
 

@@ -36,9 +36,9 @@ class Consumer {
  private:
   struct Place {
     std::int64_t offset = 0;
-    std::int32_t epoch = -1;     ///< of the record before
-    std::uint64_t losses = 0;    ///< the partition's, when the place was taken
-    std::int64_t floor = 0;      ///< high watermark seen before the request
+    std::int32_t epoch = -1;   ///< of the record before
+    std::uint64_t losses = 0;  ///< the partition's, when the place was taken
+    std::int64_t floor = 0;    ///< high watermark seen before the request
     std::uint64_t floor_losses = 0;
   };
 
@@ -85,8 +85,8 @@ class Consumer {
     const auto error = static_cast<KafkaError>(data.error_code);
     if (error == KafkaError::kOffsetOutOfRange || data.diverging_epoch.epoch >= 0) {
       // A memory topic goes on where it ended before an orderly restart, without its records.
-      const bool behind = partition.durability == Durability::kMemory &&
-                          place.offset < data.log_start_offset;
+      const bool behind =
+          partition.durability == Durability::kMemory && place.offset < data.log_start_offset;
       if (!changed && !behind) {
         world_.oracle.violate(fmt::format(
             "{}: a consumer at {} is told that its place is gone (error {}, diverging at {}/{})",
@@ -94,7 +94,8 @@ class Consumer {
             data.diverging_epoch.end_offset));
       }
       world_.count(data.error_code != 0 ? "client.offset_out_of_range" : "client.diverging_epoch");
-      place = {.offset = std::max<std::int64_t>(data.log_start_offset, 0), .epoch = -1,
+      place = {.offset = std::max<std::int64_t>(data.log_start_offset, 0),
+               .epoch = -1,
                .losses = partition.losses};
       return;
     }
@@ -161,9 +162,10 @@ io::Task<void> run_searcher(World& world, std::uint64_t seed) {
     const std::uint32_t p = topic.partitions[index];
     const std::int64_t wall = io::Shard::current().wall().ms;
     const std::int64_t asked =
-        rng.chance(0.4)   ? -1
-        : rng.chance(0.1) ? -3
-                          : wall - static_cast<std::int64_t>(rng.below(rng.chance(0.5) ? 100 : 2000));
+        rng.chance(0.4) ? -1
+        : rng.chance(0.1)
+            ? -3
+            : wall - static_cast<std::int64_t>(rng.below(rng.chance(0.5) ? 100 : 2000));
     ListOffsetsRequest request;
     auto& from = request.topics.emplace_back();
     from.name = topic.name;

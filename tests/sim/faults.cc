@@ -44,7 +44,9 @@ void World::later(Duration delay, io::Shard::Job job) {
 }
 
 void World::plan_network_fault(Duration at, Duration span) {
-  const auto ms = [this](std::uint64_t bound) { return std::chrono::milliseconds(1 + rng_.below(bound)); };
+  const auto ms = [this](std::uint64_t bound) {
+    return std::chrono::milliseconds(1 + rng_.below(bound));
+  };
   switch (rng_.below(4)) {
     case 0:
       later(at, [this] {
@@ -90,12 +92,18 @@ void World::plan_disk_fault(Duration at, Duration span) {
     later(at, [this, op, part, what] { shots_.push_back({op, part, what}); });
   };
   switch (rng_.below(9)) {
-    case 0: return fail_once(DiskOp::kSync, ".log", "fault.log_sync_failed");
-    case 1: return fail_once(DiskOp::kSync, "metadata.log", "fault.metadata_sync_failed");
-    case 2: return fail_once(DiskOp::kSync, ".synced", "fault.synced_journal_sync_failed");
-    case 3: return fail_once(DiskOp::kWrite, ".log", "fault.log_write_failed");
-    case 4: return fail_once(DiskOp::kOpen, ".log", "fault.open_failed");
-    case 5: return fail_once(DiskOp::kSyncDir, "", "fault.sync_dir_failed");
+    case 0:
+      return fail_once(DiskOp::kSync, ".log", "fault.log_sync_failed");
+    case 1:
+      return fail_once(DiskOp::kSync, "metadata.log", "fault.metadata_sync_failed");
+    case 2:
+      return fail_once(DiskOp::kSync, ".synced", "fault.synced_journal_sync_failed");
+    case 3:
+      return fail_once(DiskOp::kWrite, ".log", "fault.log_write_failed");
+    case 4:
+      return fail_once(DiskOp::kOpen, ".log", "fault.open_failed");
+    case 5:
+      return fail_once(DiskOp::kSyncDir, "", "fault.sync_dir_failed");
     case 6:
       later(at, [this] {
         trace.add("FAULT disk full");
@@ -104,7 +112,8 @@ void World::plan_disk_fault(Duration at, Duration span) {
       later(at + span / 3, [this] { disk_full_ = false; });
       return;
     case 7: {
-      const auto by = std::chrono::milliseconds(1 + rng_.below(120));
+      // Sometimes so slow that the server itself gives up waiting.
+      const auto by = std::chrono::milliseconds(1 + rng_.below(rng_.chance(0.4) ? 600 : 120));
       later(at, [this, by] {
         trace.add("FAULT slow disk");
         count("fault.slow_disk");
@@ -125,8 +134,10 @@ void World::plan_disk_fault(Duration at, Duration span) {
 }
 
 void World::plan_faults(Duration span) {
-  const auto some_time = [&] { return Duration(static_cast<std::int64_t>(
-      rng_.below(static_cast<std::uint64_t>(span.count())))); };
+  const auto some_time = [&] {
+    return Duration(
+        static_cast<std::int64_t>(rng_.below(static_cast<std::uint64_t>(span.count()))));
+  };
   for (std::uint64_t n = rng_.below(3); n > 0; --n) plan_network_fault(some_time(), span);
   if (rng_.chance(0.4)) plan_disk_fault(some_time(), span);
   if (rng_.chance(0.3)) {

@@ -5,7 +5,8 @@ namespace pyralog::simtest {
 io::Task<Result<void>> Link::connect(io::Address address, Duration within) {
   close();
   io::Shard& shard = io::Shard::current();
-  PYRALOG_CO_ASSIGN(stream_, co_await shard.net().connect(std::move(address), shard.now() + within));
+  PYRALOG_CO_ASSIGN(stream_,
+                    co_await shard.net().connect(std::move(address), shard.now() + within));
   cutter_.emplace(wire::FrameCutter::Options{});
   next_id_ = awaited_ = 1;
   co_return Result<void>{};

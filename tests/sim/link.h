@@ -22,8 +22,8 @@ struct Answer {
   T message;
 };
 
-/// One Kafka client connection over the simulated network. After an error it is closed; whoever uses
-/// it connects anew. Lives on the client's shard.
+/// One Kafka client connection over the simulated network. After an error it is closed; whoever
+/// uses it connects anew. Lives on the client's shard.
 class Link {
  public:
   explicit Link(std::string client_id) : client_id_(std::move(client_id)) {}
@@ -70,7 +70,8 @@ io::Task<Result<Answer<Response>>> Link::receive(std::int16_t version, Duration 
   Answer<Response> answer{std::move(*frame), {}};
   PYRALOG_CO_ASSIGN(const auto parsed,
                     wire::parse_response(answer.frame, Response::kApiKey, version));
-  if (parsed.correlation_id != awaited_++) co_return fail(Code::kCorrupt, "another request's answer");
+  if (parsed.correlation_id != awaited_++)
+    co_return fail(Code::kCorrupt, "another request's answer");
   PYRALOG_CO_ASSIGN(answer.message, wire::decode_message<Response>(parsed.body, version));
   co_return answer;
 }

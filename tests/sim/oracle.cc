@@ -13,9 +13,12 @@ constexpr std::size_t kInflateBound = 1u << 20;
 /// What a record below the high watermark survives.
 Strength promise_of(Durability durability) {
   switch (durability) {
-    case Durability::kMemory: return Strength::kNothing;
-    case Durability::kOs: return Strength::kProcess;
-    case Durability::kFsync: return Strength::kPower;
+    case Durability::kMemory:
+      return Strength::kNothing;
+    case Durability::kOs:
+      return Strength::kProcess;
+    case Durability::kFsync:
+      return Strength::kPower;
   }
   return Strength::kPower;
 }
@@ -23,9 +26,12 @@ Strength promise_of(Durability durability) {
 
 const char* name(Strength strength) {
   switch (strength) {
-    case Strength::kNothing: return "nothing";
-    case Strength::kProcess: return "process end";
-    case Strength::kPower: return "power loss";
+    case Strength::kNothing:
+      return "nothing";
+    case Strength::kProcess:
+      return "process end";
+    case Strength::kPower:
+      return "power loss";
   }
   return "?";
 }
@@ -273,14 +279,14 @@ void Oracle::recovered(std::uint32_t p, const std::vector<Bytes>& batches, std::
     log.push_back(std::move(*batch));
   }
   if (epoch <= partition.epoch) {
-    violate(fmt::format("{}: epoch {} after a restart, as high as before", partition.name(),
-                        epoch));
+    violate(
+        fmt::format("{}: epoch {} after a restart, as high as before", partition.name(), epoch));
   }
   partition.epoch = std::max(partition.epoch, epoch);
   const bool memory = partition.durability == Durability::kMemory;
   if (start != 0 && !memory) {
-    violate(fmt::format("{}: begins at {} though nothing was ever removed", partition.name(),
-                        start));
+    violate(
+        fmt::format("{}: begins at {} though nothing was ever removed", partition.name(), start));
   }
   std::uint64_t lost = 0;
   for (auto offset = static_cast<std::size_t>(memory ? 0 : end); offset < partition.known.size();
@@ -289,9 +295,10 @@ void Oracle::recovered(std::uint32_t p, const std::vector<Bytes>& batches, std::
     if (known.record == 0) continue;
     ++lost;
     if (known.strength >= survives) {
-      violate(fmt::format("{} offset {}: record {} was promised to survive {} and is gone (the log "
-                          "ends at {})",
-                          partition.name(), offset, known.record, name(known.strength), end));
+      violate(
+          fmt::format("{} offset {}: record {} was promised to survive {} and is gone (the log "
+                      "ends at {})",
+                      partition.name(), offset, known.record, name(known.strength), end));
     }
   }
   const Strength shown = promise_of(partition.durability);
@@ -306,8 +313,8 @@ void Oracle::recovered(std::uint32_t p, const std::vector<Bytes>& batches, std::
     partition.high_watermark = memory ? 0 : std::min(partition.high_watermark, end);
     stats_.add(memory ? "rare.memory_topic_emptied" : "rare.unpromised_records_lost");
   }
-  partition.known.resize(memory ? 0 : std::min<std::size_t>(partition.known.size(),
-                                                            static_cast<std::size_t>(end)));
+  partition.known.resize(
+      memory ? 0 : std::min<std::size_t>(partition.known.size(), static_cast<std::size_t>(end)));
   // Whatever recovery keeps it has synced.
   std::uint64_t unseen = 0;
   for (const SeenBatch& batch : log) {

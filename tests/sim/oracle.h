@@ -27,7 +27,7 @@ enum class Strength : std::uint8_t {
 struct SentRecord {
   std::uint32_t partition = 0;  ///< index of the oracle's partition
   std::uint32_t producer = 0;
-  std::uint32_t attempts = 0;   ///< times that a frame with it has been sent
+  std::uint32_t attempts = 0;  ///< times that a frame with it has been sent
   bool idempotent = false;
   std::int64_t timestamp = 0;
 };
@@ -52,10 +52,10 @@ class Oracle {
       std::int32_t epoch = -1;
       Strength strength = Strength::kNothing;
     };
-    std::vector<Known> known;        ///< by offset
-    std::int64_t high_watermark = 0; ///< the highest seen
-    std::int32_t epoch = 0;          ///< the highest seen
-    std::uint64_t losses = 0;        ///< how often known records have gone, as they may
+    std::vector<Known> known;         ///< by offset
+    std::int64_t high_watermark = 0;  ///< the highest seen
+    std::int32_t epoch = 0;           ///< the highest seen
+    std::uint64_t losses = 0;         ///< how often known records have gone, as they may
     std::map<std::uint32_t, std::int64_t> last_ack;  ///< producer → greatest acknowledged offset
     [[nodiscard]] std::string name() const { return topic + "-" + std::to_string(index); }
   };

@@ -64,8 +64,8 @@ class Producer {
   }
 
   void make_batch() {
-    const Codec codecs[] = {Codec::kNone, Codec::kNone, Codec::kNone, Codec::kGzip,
-                            Codec::kSnappy, Codec::kLz4, Codec::kZstd};
+    const Codec codecs[] = {Codec::kNone,   Codec::kNone, Codec::kNone, Codec::kGzip,
+                            Codec::kSnappy, Codec::kLz4,  Codec::kZstd};
     BatchBuilder builder(codecs[rng_.below(std::size(codecs))]);
     Batch batch;
     const std::uint64_t count = rng_.chance(0.1) ? 1 + rng_.below(20) : 1 + rng_.below(3);

@@ -7,8 +7,8 @@ SimServer::SimServer(io::Shards shards, Options options)
 
 io::Task<Result<void>> SimServer::start() {
   io::Shard& shard = io::Shard::current();
-  PYRALOG_CO_ASSIGN(cluster_, co_await cluster::Cluster::open(shard.disk(), shard.rng(),
-                                                              options_.cluster));
+  PYRALOG_CO_ASSIGN(cluster_,
+                    co_await cluster::Cluster::open(shard.disk(), shard.rng(), options_.cluster));
   broker_ = std::make_unique<broker::Broker>(shards_, options_.broker);
   PYRALOG_CO_TRY(co_await broker_->start(*cluster_));
   PYRALOG_CO_ASSIGN(auto bound, co_await shard.net().listen({"0.0.0.0", kKafkaPort}));
@@ -19,8 +19,8 @@ io::Task<Result<void>> SimServer::start() {
     services.push_back(services_.back().get());
   }
   for (auto* service : services) service->join(services, shards_);
-  listener_ = std::make_unique<protocol::kafka::Listener>(
-      std::move(bound), shards_, services, protocol::kafka::Listener::Options{});
+  listener_ = std::make_unique<protocol::kafka::Listener>(std::move(bound), shards_, services,
+                                                          protocol::kafka::Listener::Options{});
   running_.spawn(listener_->run());
   co_return Result<void>{};
 }

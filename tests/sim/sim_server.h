@@ -46,7 +46,7 @@ using Inspection = std::function<io::Task<void>(SimServer& server)>;
 
 /// What the world outside shares with the root coroutine of one life.
 struct Life {
-  Inspection inspect;           ///< called every few milliseconds while it runs
+  Inspection inspect;  ///< called every few milliseconds while it runs
   bool started = false;
   bool stop_wanted = false;
   bool stopped = false;

@@ -69,8 +69,8 @@ void World::plan_topics() {
 }
 
 io::Task<World::Busy> World::enter(io::Rng& rng, Duration think) {
-  co_await io::sleep_for(Duration(static_cast<std::int64_t>(
-      rng.below(static_cast<std::uint64_t>(think.count())))));
+  co_await io::sleep_for(
+      Duration(static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(think.count())))));
   while (!open_ && !over_) (void)co_await gate_.wait(Instant::never());
   co_return Busy(over_ ? nullptr : this);
 }
@@ -133,9 +133,8 @@ io::Task<void> World::inspect(SimServer& server) {
       oracle.violate(fmt::format("{} is offline after a start: {}", status.name, status.offline));
     }
     if (!status.offline.empty()) count("rare.partition_offline");
-    const auto topic = std::ranges::find_if(topics_, [&](const DataTopic& t) {
-      return status.name.starts_with(t.name + "-");
-    });
+    const auto topic = std::ranges::find_if(
+        topics_, [&](const DataTopic& t) { return status.name.starts_with(t.name + "-"); });
     if (topic == topics_.end()) continue;
     auto& before = inspected_[status.name];
     if (status.high_watermark < before || status.high_watermark > status.log_end) {
@@ -166,8 +165,8 @@ bool World::create_topics() {
     if (!made) co_return false;
     for (const auto& topic : made->message.topics) {
       if (topic.error_code == 0) continue;
-      oracle.violate(fmt::format("{} was not made: {}", topic.name,
-                                 topic.error_message.value_or("")));
+      oracle.violate(
+          fmt::format("{} was not made: {}", topic.name, topic.error_message.value_or("")));
     }
     co_return true;
   });
@@ -187,7 +186,9 @@ void World::start_clients() {
         plan.partition = topic.partitions[i];
         plan.idempotent = rng_.chance(0.6);
         const std::uint64_t acks = rng_.below(10);
-        plan.acks = acks < 6 ? Acks::kAll : acks < 9 || plan.idempotent ? Acks::kLeader : Acks::kNone;
+        plan.acks = acks < 6                      ? Acks::kAll
+                    : acks < 9 || plan.idempotent ? Acks::kLeader
+                                                  : Acks::kNone;
         plan.window = plan.idempotent ? 1 + rng_.below(5) : 1;
         plan.think = std::chrono::milliseconds(2 + rng_.below(40));
         clients_->spawn([this, plan, seed = ++next] { return run_producer(*this, plan, seed); });

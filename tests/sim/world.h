@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "io/sim/simulator.h"
 #include "io/sim/sim_net.h"
+#include "io/sim/simulator.h"
 #include "link.h"
 #include "oracle.h"
 #include "sim_server.h"
@@ -108,7 +108,7 @@ class World {
   std::uint64_t life_number_ = 0;
   bool open_ = false;
   bool over_ = false;
-  Strength survives_ = Strength::kProcess;  ///< what the ends since the last audit may cost
+  Strength survives_ = Strength::kProcess;         ///< what the ends since the last audit may cost
   std::map<std::string, std::int64_t> inspected_;  ///< high watermarks of this life
   bool first_look_ = false;
 
@@ -119,11 +119,11 @@ class World {
     const char* what;
   };
   std::uint64_t fault_round_ = 0;
-  std::vector<Shot> shots_;      ///< calls that fail once
+  std::vector<Shot> shots_;  ///< calls that fail once
   bool disk_full_ = false;
-  bool disk_failed_ = false;     ///< some call has failed in this life
-  bool sync_failed_ = false;     ///< a sync has: what was only written may be gone
-  std::uint64_t crash_in_ = 0;   ///< calls until the crash; 0 = none
+  bool disk_failed_ = false;    ///< some call has failed in this life
+  bool sync_failed_ = false;    ///< a sync has: what was only written may be gone
+  std::uint64_t crash_in_ = 0;  ///< calls until the crash; 0 = none
   bool crash_is_power_ = false;
   std::size_t busy_ = 0;
   io::WaitList gate_;
