@@ -89,6 +89,12 @@ struct AdminOutcome {
   std::string message;
 };
 
+/// What a topic has got, or would get.
+struct CreateOutcome : AdminOutcome {
+  std::int32_t partitions = -1;
+  std::int16_t replication_factor = -1;
+};
+
 struct PartitionStatus {
   PartitionId id;  ///< names its directory
   std::string name;
@@ -144,9 +150,10 @@ class Broker {
   [[nodiscard]] io::Task<std::expected<std::vector<producer::ActiveProducer>, KafkaError>> producers(
       PartitionRef target);
 
-  [[nodiscard]] io::Task<AdminOutcome> create_topic(catalog::CreateTopic request,
-                                                    bool validate_only);
+  [[nodiscard]] io::Task<CreateOutcome> create_topic(catalog::CreateTopic request,
+                                                     bool validate_only);
   [[nodiscard]] io::Task<AdminOutcome> delete_topic(std::string name);
+  [[nodiscard]] io::Task<AdminOutcome> delete_topic(TopicId id);
   [[nodiscard]] io::Task<AdminOutcome> create_partitions(catalog::CreatePartitions request,
                                                          bool validate_only);
   [[nodiscard]] io::Task<AdminOutcome> alter_topic(std::string name,
@@ -157,6 +164,9 @@ class Broker {
                                                               bool validate_only);
   [[nodiscard]] io::Task<AdminOutcome> alter_defaults(std::vector<catalog::AlterSetting> changes,
                                                       bool validate_only);
+  /// `settings` become all the defaults that are set.
+  [[nodiscard]] io::Task<AdminOutcome> replace_defaults(catalog::SettingChanges settings,
+                                                        bool validate_only);
   /// A producer id that nobody has had.
   [[nodiscard]] io::Task<Result<std::int64_t>> new_producer_id();
 

@@ -36,7 +36,7 @@ io::Task<AdminOutcome> Broker::propose(cluster::MetadataLog::Plan plan) {
   co_return AdminOutcome{};
 }
 
-io::Task<AdminOutcome> Broker::create_topic(catalog::CreateTopic request, bool validate_only) {
+io::Task<CreateOutcome> Broker::create_topic(catalog::CreateTopic request, bool validate_only) {
   Uuid id;
   io::Shard& shard = io::Shard::current();
   shard.rng().fill(id.bytes);
@@ -47,14 +47,31 @@ io::Task<AdminOutcome> Broker::create_topic(catalog::CreateTopic request, bool v
     request.replication_factor = options_.default_replication_factor;
   }
   AdminOutcome refused;
+  CreateOutcome made;
   auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
     auto planned = catalog::plan_create_topic(request, state, now, id, options_.topics);
     if (!planned) {
       refused = refusal(planned.error());
       return std::vector<catalog::Entry>{};
     }
+    made.partitions = static_cast<std::int32_t>(planned->partitions.size());
+    made.replication_factor = static_cast<std::int16_t>(planned->partitions.front().size());
     if (validate_only) return std::vector<catalog::Entry>{};
     return cluster_->with_first_epochs(*planned);
+  });
+  if (refused.error != KafkaError::kNone) outcome = std::move(refused);
+  made.error = outcome.error;
+  made.message = std::move(outcome.message);
+  co_return made;
+}
+
+io::Task<AdminOutcome> Broker::delete_topic(TopicId id) {
+  AdminOutcome refused;
+  auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    auto planned = catalog::plan_delete_topic(id, state);
+    if (planned) return std::vector<catalog::Entry>{*planned};
+    refused = refusal(planned.error());
+    return std::vector<catalog::Entry>{};
   });
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
@@ -121,6 +138,27 @@ io::Task<AdminOutcome> Broker::alter_defaults(std::vector<catalog::AlterSetting>
                                               bool validate_only) {
   AdminOutcome refused;
   auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    auto planned = catalog::plan_alter_cluster(changes, state);
+    if (!planned) refused = refusal(planned.error());
+    if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
+    return std::vector<catalog::Entry>{*planned};
+  });
+  co_return refused.error != KafkaError::kNone ? refused : outcome;
+}
+
+io::Task<AdminOutcome> Broker::replace_defaults(catalog::SettingChanges settings,
+                                                bool validate_only) {
+  AdminOutcome refused;
+  auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    std::vector<catalog::AlterSetting> changes;
+    for (const auto& [name, value] : settings) {
+      changes.push_back({name, catalog::AlterOp::kSet, value});
+    }
+    for (const auto& [name, value] : state.cluster_settings()) {
+      if (!settings.contains(name)) {
+        changes.push_back({name, catalog::AlterOp::kDelete, std::nullopt});
+      }
+    }
     auto planned = catalog::plan_alter_cluster(changes, state);
     if (!planned) refused = refusal(planned.error());
     if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "protocol/kafka/service.h"
 #include "wire/kafka/gen/alter_configs.h"
@@ -104,6 +106,19 @@ bool is_this_broker(Service& service, const std::string& name) {
   return name.empty() || name == std::to_string(service.broker().node().value);
 }
 
+using ResourceName = std::pair<std::int8_t, std::string>;
+
+template <typename Resource>
+std::set<ResourceName> named_twice(const std::vector<Resource>& all) {
+  std::set<ResourceName> seen;
+  std::set<ResourceName> twice;
+  for (const Resource& each : all) {
+    ResourceName name(each.resource_type, each.resource_name);
+    if (!seen.insert(name).second) twice.insert(std::move(name));
+  }
+  return twice;
+}
+
 broker::AdminOutcome unknown_resource(std::int8_t type, const std::string& name) {
   if (type == kBrokerResource) {
     return {KafkaError::kInvalidRequest, "there is no broker " + name};
@@ -148,18 +163,21 @@ Handled handle_describe_configs(Service& service, Request request) {
 Handled handle_alter_configs(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::AlterConfigsRequest>(request));
   wire::AlterConfigsResponse out;
+  const auto twice = named_twice(in.resources);
   for (const auto& resource : in.resources) {
     broker::AdminOutcome outcome;
-    if (resource.resource_type == kTopicResource) {
-      catalog::SettingChanges settings;
-      for (const auto& config : resource.configs) settings[config.name] = config.value;
+    catalog::SettingChanges settings;
+    for (const auto& config : resource.configs) settings[config.name] = config.value;
+    if (twice.contains({resource.resource_type, resource.resource_name})) {
+      outcome = {KafkaError::kInvalidRequest, "the resource is named more than once"};
+    } else if (resource.resource_type == kTopicResource) {
       outcome = co_await service.broker().replace_topic_settings(
           resource.resource_name, std::move(settings), in.validate_only);
+    } else if (resource.resource_type == kBrokerResource &&
+               is_this_broker(service, resource.resource_name)) {
+      outcome = co_await service.broker().replace_defaults(std::move(settings), in.validate_only);
     } else {
       outcome = unknown_resource(resource.resource_type, resource.resource_name);
-      if (resource.resource_type == kBrokerResource) {
-        outcome.message = "change the broker's settings by IncrementalAlterConfigs";
-      }
     }
     auto& to = out.responses.emplace_back();
     to.error_code = code(outcome.error);
@@ -173,6 +191,7 @@ Handled handle_alter_configs(Service& service, Request request) {
 Handled handle_incremental_alter_configs(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::IncrementalAlterConfigsRequest>(request));
   wire::IncrementalAlterConfigsResponse out;
+  const auto twice = named_twice(in.resources);
   for (const auto& resource : in.resources) {
     std::vector<catalog::AlterSetting> changes;
     bool known_operations = true;
@@ -183,7 +202,9 @@ Handled handle_incremental_alter_configs(Service& service, Request request) {
                          config.value});
     }
     broker::AdminOutcome outcome;
-    if (!known_operations) {
+    if (twice.contains({resource.resource_type, resource.resource_name})) {
+      outcome = {KafkaError::kInvalidRequest, "the resource is named more than once"};
+    } else if (!known_operations) {
       outcome = {KafkaError::kInvalidRequest, "an operation is 0 set, 1 delete, 2 append or 3 subtract"};
     } else if (resource.resource_type == kTopicResource) {
       outcome = co_await service.broker().alter_topic(resource.resource_name, std::move(changes),

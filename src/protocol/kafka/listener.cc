@@ -28,6 +28,7 @@ class Requests : public Handler {
 
   bool is_barrier(ByteView bytes) const override {
     // What reads or writes the log is ordered by its partitions; all else waits its turn.
+    if (bytes.size() < 2) return true;  // it will be refused, in its turn
     const auto key = static_cast<wire::ApiKey>(load_be<std::int16_t>(bytes.data()));
     return key != wire::ApiKey::kProduce && key != wire::ApiKey::kFetch;
   }

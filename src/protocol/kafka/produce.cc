@@ -19,8 +19,9 @@ std::vector<broker::ProduceItem> items_of(const Request& request,
       item.owner = request.bytes;
       // The request is ours alone; its batches get their offsets in place.
       const ByteView view = partition.records.view;
-      item.records = {request.bytes->data() + (view.data() - request.bytes->data()), view.size()};
-      if (view.empty()) item.records = {};
+      if (!view.empty()) {
+        item.records = {request.bytes->data() + (view.data() - request.bytes->data()), view.size()};
+      }
       items.push_back(std::move(item));
     }
   }
@@ -29,6 +30,12 @@ std::vector<broker::ProduceItem> items_of(const Request& request,
 
 Result<Reply> answer(const Request& request, const wire::ProduceRequest& produce,
                      const std::vector<broker::ProduceOutcome>& outcomes) {
+  if (produce.acks == 0) {
+    // No response is due; an error shows as the end of the connection, so that the client refreshes.
+    const bool failed = std::ranges::any_of(
+        outcomes, [](const auto& o) { return o.error != KafkaError::kNone; });
+    return Reply{.pieces = {}, .close = failed};
+  }
   wire::ProduceResponse out;
   std::size_t next = 0;
   for (const auto& topic : produce.topic_data) {
@@ -48,9 +55,21 @@ Result<Reply> answer(const Request& request, const wire::ProduceRequest& produce
   return reply(request, out);
 }
 
+// KIP-110: zstd came with this version; whoever sends an older one is confused about its batches.
+constexpr std::int16_t kFirstZstdVersion = 7;
+bool any_zstd(const wire::ProduceRequest& produce) {
+  for (const auto& topic : produce.topic_data) {
+    for (const auto& partition : topic.partition_data) {
+      const auto header = parse_batch_header(partition.records.view);
+      if (header && header->codec() == Codec::kZstd) return true;
+    }
+  }
+  return false;
+}
+
 std::vector<broker::ProduceOutcome> refuse_all(const wire::ProduceRequest& produce,
                                                KafkaError error, const char* message) {
-  std::size_t count = 0;
+  std::size_t count = produce.topic_data.empty() ? 1 : 0;  // a refusal shows even without partitions
   for (const auto& topic : produce.topic_data) count += topic.partition_data.size();
   broker::ProduceOutcome refused;
   refused.error = error;
@@ -80,14 +99,13 @@ Handled handle_produce(Service& service, Request request) {
   const Duration timeout =
       std::min<Duration>(std::chrono::milliseconds(std::max(produce.timeout_ms, 0)),
                          service.options().max_request_time);
+  if (request.version() < kFirstZstdVersion && any_zstd(produce)) {
+    co_return answer(request, produce,
+                     refuse_all(produce, KafkaError::kUnsupportedCompressionType,
+                                "zstd needs version 7 of the request"));
+  }
   const auto outcomes =
       co_await service.broker().produce(items_of(request, produce), acks, timeout);
-  if (acks == Acks::kNone) {
-    // No response is due; an error shows as the end of the connection, so that the client refreshes.
-    const bool failed = std::ranges::any_of(
-        outcomes, [](const auto& o) { return o.error != KafkaError::kNone; });
-    co_return Reply{.pieces = {}, .close = failed};
-  }
   co_return answer(request, produce, outcomes);
 }
 

@@ -86,7 +86,7 @@ Function handler_of(ApiKey key) {
 }  // namespace
 
 Service::Service(broker::Broker& broker, unsigned shard, Options options)
-    : broker_(broker), shard_(shard), options_(options), sessions_(shard, options.sessions) {}
+    : broker_(broker), options_(options), sessions_(shard, options.sessions) {}
 
 io::Task<Result<Reply>> Service::handle(Request request) {
   const wire::RequestFrame& frame = request.frame;

@@ -60,10 +60,7 @@ class Service {
   [[nodiscard]] std::size_t shard_count() const { return services_.size(); }
 
  private:
-  [[nodiscard]] io::Task<Result<Reply>> dispatch(Request request);
-
   broker::Broker& broker_;
-  unsigned shard_;
   Options options_;
   FetchSessions sessions_;
   std::vector<Service*> services_;

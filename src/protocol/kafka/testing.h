@@ -144,13 +144,18 @@ class KafkaTest : public ::testing::Test {
     sim_.run_until([this] { return broker_ != nullptr; }, 60s);
     ASSERT_NE(broker_, nullptr);
   }
-  void stop() {
-    EXPECT_TRUE(node().run([this]() -> io::Task<bool> {
+  /// Begins to stop; the test then waits until broker_ is null.
+  void ask_to_stop() {
+    node().spawn([this]() -> io::Task<void> {
       stopping_ = true;
       stop_->wake_all();
-      co_return true;
-    }));
+      co_return;
+    });
+  }
+  void stop() {
+    ask_to_stop();
     sim_.run_until([this] { return broker_ == nullptr; });
+    EXPECT_EQ(broker_, nullptr);
     stopping_ = false;
   }
   void crash(bool power = false) {
@@ -162,7 +167,7 @@ class KafkaTest : public ::testing::Test {
   using Body = std::function<io::Task<void>(RawClient&)>;
   /// Runs `body` on the client's machine with a new connection.
   void with_client(Body body) {
-    EXPECT_TRUE(sim_.node(1).run([&, this]() -> io::Task<bool> {
+    EXPECT_TRUE(sim_.node(1).run([&]() -> io::Task<bool> {
       const auto client = co_await connect();
       if (client == nullptr) co_return false;
       co_await body(*client);
@@ -206,7 +211,7 @@ class KafkaTest : public ::testing::Test {
     }
     return request;
   }
-  static io::Task<wire::ProduceResponse::PartitionResponse> send(RawClient& client,
+  static io::Task<wire::ProduceResponse::Partition> send(RawClient& client,
                                                                  std::string topic, Bytes batch,
                                                                  std::int16_t acks = -1,
                                                                  std::int16_t version = 9) {
@@ -214,7 +219,7 @@ class KafkaTest : public ::testing::Test {
     one.push_back(std::move(batch));
     const auto answer =
         co_await client.call<wire::ProduceResponse>(produce(std::move(topic), one, acks), version);
-    if (answer->responses.empty()) co_return wire::ProduceResponse::PartitionResponse{};
+    if (answer->responses.empty()) co_return wire::ProduceResponse::Partition{};
     co_return answer->responses[0].partition_responses[0];
   }
   static std::int16_t code(KafkaError error) { return kafka::code(error); }
@@ -224,6 +229,7 @@ class KafkaTest : public ::testing::Test {
   Service::Options service_;
   Listener::Options listener_;
   broker::Broker* broker_ = nullptr;
+  bool stopping_ = false;
 
  private:
   // Everything lives in this frame, so that a crash takes it along.
@@ -261,7 +267,6 @@ class KafkaTest : public ::testing::Test {
     broker_ = nullptr;
   }
 
-  bool stopping_ = false;
   io::WaitList* stop_ = nullptr;
 };
 

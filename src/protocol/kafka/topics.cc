@@ -28,14 +28,10 @@ catalog::CreateTopic plan_of(const wire::CreateTopicsRequest::Topic& topic) {
   return create;
 }
 
-void describe_created(const catalog::Topic& topic, const catalog::Settings& defaults,
-                      wire::CreateTopicsResponse::Topic& out) {
-  out.topic_id = topic.id.uuid;
-  out.num_partitions = static_cast<std::int32_t>(topic.partitions.size());
-  out.replication_factor = static_cast<std::int16_t>(topic.partitions.front()->replicas.size());
+void describe_settings(const catalog::Settings& settings, const catalog::Settings& defaults,
+                       wire::CreateTopicsResponse::Topic& out) {
   out.configs.emplace();
-  for (const auto& setting :
-       catalog::describe_topic_settings(topic.settings, defaults, std::nullopt)) {
+  for (const auto& setting : catalog::describe_topic_settings(settings, defaults, std::nullopt)) {
     auto& each = out.configs->emplace_back();
     each.name = std::string(setting.setting->name);
     each.value = setting.value;
@@ -75,13 +71,13 @@ Handled handle_create_topics(Service& service, Request request) {
     to.error_message = message_of(outcome);
     if (outcome.error != KafkaError::kNone) continue;
     const auto state = service.broker().catalog();
-    if (const auto made = state->topic(topic.name)) {
-      describe_created(*made, state->cluster_settings(), to);
-    } else {
-      to.num_partitions = topic.num_partitions;
-      to.replication_factor = topic.replication_factor;
-      to.configs.emplace();
-    }
+    to.num_partitions = outcome.partitions;
+    to.replication_factor = outcome.replication_factor;
+    catalog::Settings settings;
+    for (const auto& config : topic.configs) settings[config.name] = config.value.value_or("");
+    describe_settings(settings, state->cluster_settings(), to);
+    const auto made = state->topic(topic.name);
+    if (made != nullptr && !in.validate_only) to.topic_id = made->id.uuid;
   }
   co_return reply(request, out);
 }
@@ -96,8 +92,20 @@ Handled handle_delete_topics(Service& service, Request request) {
   std::vector<Target> targets;
   for (const auto& name : in.topic_names) targets.push_back({name, {}});
   for (const auto& topic : in.topics) targets.push_back({topic.name, topic.topic_id});
+  const auto text_of = [](const Target& t) { return t.name ? "n" + *t.name : "i" + to_string(t.id); };
+  const auto twice = repeated(targets, text_of);
   for (Target& target : targets) {
     auto& to = out.responses.emplace_back();
+    // With both or neither it is not clear which one is meant.
+    const bool clear = target.name.has_value() == target.id.is_nil();
+    if (!clear || twice.contains(text_of(target))) {
+      to.name = target.name;
+      to.topic_id = target.id;
+      to.error_code = code(KafkaError::kInvalidRequest);
+      to.error_message = clear ? "the topic is named more than once"
+                               : "a topic is named either by name or by id";
+      continue;
+    }
     const auto state = service.broker().catalog();
     const auto topic =
         target.name ? state->topic(*target.name) : state->topic(TopicId{target.id});
@@ -111,7 +119,7 @@ Handled handle_delete_topics(Service& service, Request request) {
     }
     to.name = topic->name;
     to.topic_id = topic->id.uuid;
-    const auto outcome = co_await service.broker().delete_topic(topic->name);
+    const auto outcome = co_await service.broker().delete_topic(topic->id);
     to.error_code = code(outcome.error);
     to.error_message = message_of(outcome);
   }

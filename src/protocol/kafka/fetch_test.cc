@@ -1,0 +1,221 @@
+// Fetch, its sessions, and ListOffsets on the wire.
+#include "protocol/kafka/testing.h"
+#include "wire/kafka/gen/fetch.h"
+#include "wire/kafka/gen/list_offsets.h"
+#include "wire/kafka/gen/offset_for_leader_epoch.h"
+
+namespace pyralog::protocol::kafka {
+namespace {
+
+using testing::batch_of;
+using testing::KafkaTest;
+using testing::RawClient;
+using testing::Received;
+using testing::values_of;
+using Strings = std::vector<std::string>;
+
+class FetchTest : public KafkaTest {
+ protected:
+  FetchTest() {
+    start();
+    with_client([](RawClient& client) -> io::Task<void> {
+      EXPECT_EQ(co_await create(client, "t", 3), 0);
+    });
+  }
+  static wire::FetchRequest request(std::vector<std::pair<std::int32_t, std::int64_t>> from,
+                                    std::int32_t session = 0, std::int32_t epoch = -1) {
+    wire::FetchRequest made;
+    made.max_wait_ms = 0;
+    made.session_id = session;
+    made.session_epoch = epoch;
+    if (from.empty()) return made;
+    auto& topic = made.topics.emplace_back();
+    topic.topic = "t";
+    for (const auto& [partition, offset] : from) {
+      auto& each = topic.partitions.emplace_back();
+      each.partition = partition;
+      each.fetch_offset = offset;
+      each.partition_max_bytes = 1 << 20;
+    }
+    return made;
+  }
+  /// "0:a,b 2:" — partitions that were answered, with their values or "!" and an error.
+  static std::string told(const Received<wire::FetchResponse>& answer) {
+    std::string all;
+    for (const auto& topic : answer->responses) {
+      for (const auto& partition : topic.partitions) {
+        all += (all.empty() ? "" : " ") + std::to_string(partition.partition_index) + ":";
+        if (partition.error_code != 0) all += "!" + std::to_string(partition.error_code);
+        bool first = true;
+        for (const auto& value : values_of(partition.records.view)) {
+          all += (first ? "" : ",") + value;
+          first = false;
+        }
+      }
+    }
+    return all;
+  }
+  static io::Task<void> write(RawClient& client, std::int32_t partition, std::string value) {
+    const std::vector<Bytes> batches{batch_of({std::move(value)})};
+    auto made = produce("t", batches);
+    made.topic_data[0].partition_data[0].index = partition;
+    const auto answer = co_await client.call<wire::ProduceResponse>(made, 9);
+    EXPECT_EQ(answer->responses[0].partition_responses[0].error_code, 0);
+  }
+};
+
+TEST_F(FetchTest, every_served_version_reads_and_the_older_ones_say_35) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    co_await write(client, 0, "a");
+    for (std::int16_t version = 0; version <= 12; ++version) {
+      const auto answer = co_await client.call<wire::FetchResponse>(request({{0, 0}}), version);
+      EXPECT_EQ(told(answer), version < 4 ? "0:!35" : "0:a") << version;
+      if (version < 4 || answer->responses.empty()) continue;
+      EXPECT_EQ(answer->responses[0].partitions[0].high_watermark, 1);
+      EXPECT_EQ(answer->responses[0].partitions[0].last_stable_offset, 1);
+    }
+  });
+}
+
+TEST_F(FetchTest, read_committed_is_served) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    co_await write(client, 0, "a");
+    auto committed = request({{0, 0}});
+    committed.isolation_level = 1;
+    EXPECT_EQ(told(co_await client.call<wire::FetchResponse>(committed, 11)), "0:a");
+  });
+}
+
+TEST_F(FetchTest, errors_stand_where_they_belong) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    auto mixed = request({{0, 5}, {1, 0}, {9, 0}});
+    mixed.topics[0].partitions[1].current_leader_epoch = 4;
+    EXPECT_EQ(told(co_await client.call<wire::FetchResponse>(mixed, 12)), "0:!1 1:!75 9:!3");
+    mixed.topics[0].partitions[1].current_leader_epoch = 0;
+    EXPECT_EQ(told(co_await client.call<wire::FetchResponse>(mixed, 12)), "0:!1 1:!74 9:!3");
+  });
+}
+
+TEST_F(FetchTest, a_session_is_told_only_what_is_new) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    co_await write(client, 0, "a");
+    auto answer = co_await client.call<wire::FetchResponse>(
+        request({{0, 0}, {1, 0}, {2, 0}}, 0, 0), 12);
+    const std::int32_t id = answer->session_id;
+    EXPECT_NE(id, 0);
+    EXPECT_EQ(told(answer), "0:a 1: 2:");
+    answer = co_await client.call<wire::FetchResponse>(request({{0, 1}}, id, 1), 12);
+    EXPECT_EQ(told(answer), "");
+    EXPECT_EQ(answer->session_id, id);
+    co_await write(client, 2, "c");
+    answer = co_await client.call<wire::FetchResponse>(request({}, id, 2), 12);
+    EXPECT_EQ(told(answer), "2:c");
+    answer = co_await client.call<wire::FetchResponse>(request({{2, 1}}, id, 3), 12);
+    EXPECT_EQ(told(answer), "");
+    auto forget = request({}, id, 4);
+    forget.forgotten_topics_data.push_back({"t", {1}});
+    co_await write(client, 1, "b");
+    answer = co_await client.call<wire::FetchResponse>(forget, 12);
+    EXPECT_EQ(told(answer), "");
+    answer = co_await client.call<wire::FetchResponse>(request({{1, 0}}, id, 5), 12);
+    EXPECT_EQ(told(answer), "1:b");
+  });
+}
+
+TEST_F(FetchTest, a_session_serves_any_connection_of_any_shard) {
+  std::int32_t id = 0;
+  with_client([&](RawClient& client) -> io::Task<void> {
+    id = (co_await client.call<wire::FetchResponse>(request({{0, 0}}, 0, 0), 12))->session_id;
+    co_await write(client, 0, "a");
+  });
+  for (std::int32_t epoch = 1; epoch <= 4; ++epoch) {
+    with_client([&](RawClient& client) -> io::Task<void> {
+      const auto answer = co_await client.call<wire::FetchResponse>(request({}, id, epoch), 12);
+      EXPECT_EQ(answer->error_code, 0) << epoch;
+      EXPECT_EQ(told(answer), "0:a");
+    });
+  }
+}
+
+TEST_F(FetchTest, session_epochs_are_checked_and_sessions_end) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    const auto opened = co_await client.call<wire::FetchResponse>(request({{0, 0}}, 0, 0), 12);
+    const std::int32_t id = opened->session_id;
+    const auto error = [&](std::int32_t session, std::int32_t epoch) -> io::Task<std::int16_t> {
+      const auto answer =
+          co_await client.call<wire::FetchResponse>(request({}, session, epoch), 12);
+      EXPECT_TRUE(answer->responses.empty());
+      co_return answer->error_code;
+    };
+    EXPECT_EQ(co_await error(id, 2), 71);
+    EXPECT_EQ(co_await error(id, 1), 0);
+    EXPECT_EQ(co_await error(id, 1), 71) << "sent again, or by somebody else";
+    EXPECT_EQ(co_await error(id + 2, 1), 70);
+    EXPECT_EQ(co_await error(-5, 1), 70);
+    EXPECT_EQ(co_await error(0, 7), 70);
+    // Epoch 0 with an id ends that session and opens another; −1 only ends.
+    const auto renewed = co_await client.call<wire::FetchResponse>(request({{0, 0}}, id, 0), 12);
+    EXPECT_NE(renewed->session_id, id);
+    EXPECT_EQ(co_await error(id, 2), 70);
+    const std::int32_t next = renewed->session_id;
+    EXPECT_EQ((co_await client.call<wire::FetchResponse>(request({}, next, -1), 12))->session_id, 0);
+    EXPECT_EQ(co_await error(next, 1), 70);
+  });
+}
+
+TEST_F(FetchTest, an_error_in_a_session_is_told_until_it_is_gone) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    auto answer = co_await client.call<wire::FetchResponse>(request({{0, 3}}, 0, 0), 12);
+    EXPECT_EQ(told(answer), "0:!1");
+    const std::int32_t id = answer->session_id;
+    answer = co_await client.call<wire::FetchResponse>(request({}, id, 1), 12);
+    EXPECT_EQ(told(answer), "0:!1");
+    answer = co_await client.call<wire::FetchResponse>(request({{0, 0}}, id, 2), 12);
+    EXPECT_EQ(told(answer), "0:") << "the client must hear that it is well again";
+    answer = co_await client.call<wire::FetchResponse>(request({}, id, 3), 12);
+    EXPECT_EQ(told(answer), "");
+  });
+}
+
+TEST_F(FetchTest, list_offsets_and_epochs) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    EXPECT_EQ((co_await send(client, "t", batch_of({"a", "b", "c"}, {.timestamp = 5'000}))).error_code,
+              0);
+    const auto list = [&](std::int64_t timestamp, std::int16_t version,
+                          std::int32_t epoch = -1) -> io::Task<std::string> {
+      wire::ListOffsetsRequest asked;
+      asked.replica_id = -1;
+      auto& topic = asked.topics.emplace_back();
+      topic.name = "t";
+      auto& partition = topic.partitions.emplace_back();
+      partition.timestamp = timestamp;
+      partition.current_leader_epoch = epoch;
+      const auto answer = co_await client.call<wire::ListOffsetsResponse>(asked, version);
+      const auto& out = answer->topics.at(0).partitions.at(0);
+      co_return std::to_string(out.error_code) + "/" + std::to_string(out.offset) + "@" +
+          std::to_string(out.timestamp);
+    };
+    for (std::int16_t version = 1; version <= 7; ++version) {
+      EXPECT_EQ(co_await list(-1, version), "0/3@-1");
+      EXPECT_EQ(co_await list(-2, version), "0/0@-1");
+      EXPECT_EQ(co_await list(5'001, version), "0/1@5001");
+      EXPECT_EQ(co_await list(6'000, version), "0/-1@-1");
+    }
+    EXPECT_EQ(co_await list(-3, 7), "0/2@5002");
+    EXPECT_EQ(co_await list(-1, 7, 9), "75/-1@-1");
+    EXPECT_EQ(co_await list(-1, 7, 0), "74/-1@-1");
+    wire::OffsetForLeaderEpochRequest ends;
+    auto& topic = ends.topics.emplace_back();
+    topic.topic = "t";
+    auto& partition = topic.partitions.emplace_back();
+    partition.leader_epoch = 1;
+    for (std::int16_t version = 2; version <= 4; ++version) {
+      const auto answer = co_await client.call<wire::OffsetForLeaderEpochResponse>(ends, version);
+      EXPECT_EQ(answer->topics.at(0).partitions.at(0).end_offset, 3);
+      EXPECT_EQ(answer->topics.at(0).partitions.at(0).leader_epoch, 1);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace pyralog::protocol::kafka
