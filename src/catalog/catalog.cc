@@ -326,12 +326,6 @@ Result<void> Catalog::take(const TopicSettingsChanged& e) {
   PYRALOG_ASSIGN(next->config, make_topic_config(next->settings, *cluster_settings_));
   PYRALOG_TRY(check_memory(*old, next->config));
   PYRALOG_TRY(check_min_insync(old->name, next->settings, next->config, fewest(*old)));
-  if ((old->config.durability == Durability::kMemory) !=
-      (next->config.durability == Durability::kMemory)) {
-    return fail(Code::kInvalidArgument,
-                "topic " + quoted(old->name) + ": durability cannot change between memory and a "
-                                               "log on disk; make another topic and copy");
-  }
   put(std::move(next));
   return {};
 }

@@ -38,6 +38,17 @@ TEST(Address, knows_what_is_loopback) {
   }
 }
 
+TEST(Address, knows_a_wildcard_however_it_is_written) {
+  for (const char* host : {"0.0.0.0", "0", "0.0", "0x0", "00.0.0.0", "::", "0:0:0:0:0:0:0:0", "::0",
+                           "::0.0.0.0", "::ffff:0.0.0.0", ""}) {
+    EXPECT_TRUE(is_wildcard({host, 1})) << host;
+    EXPECT_FALSE(is_loopback({host, 1})) << host;
+  }
+  for (const char* host : {"127.0.0.1", "0.0.0.1", "1", "::1", "::ffff:1.2.3.4", "localhost", "o"}) {
+    EXPECT_FALSE(is_wildcard({host, 1})) << host;
+  }
+}
+
 TEST(ParentDir, is_the_part_before_the_last_name) {
   EXPECT_EQ(parent_dir("/a/b"), "/a");
   EXPECT_EQ(parent_dir("/a/b/"), "/a");

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 namespace pyralog::io {
@@ -67,6 +68,17 @@ bool is_loopback(const Address& address) {
     return IN6_IS_ADDR_LOOPBACK(&v6);
   }
   return false;
+}
+
+bool is_wildcard(const Address& address) {
+  in_addr v4{};
+  // As the resolver does, which takes "0" and "0x0.0" for 0.0.0.0.
+  if (inet_aton(address.host.c_str(), &v4) != 0) return v4.s_addr == INADDR_ANY;
+  in6_addr v6{};
+  if (inet_pton(AF_INET6, address.host.c_str(), &v6) != 1) return address.host.empty();
+  if (IN6_IS_ADDR_V4MAPPED(&v6))
+    return std::all_of(&v6.s6_addr[12], &v6.s6_addr[16], [](auto byte) { return byte == 0; });
+  return IN6_IS_ADDR_UNSPECIFIED(&v6);
 }
 
 }  // namespace pyralog::io

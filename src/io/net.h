@@ -24,6 +24,8 @@ struct Address {
 [[nodiscard]] Result<Address> parse_address(std::string_view text);
 [[nodiscard]] std::string to_string(const Address& address);
 [[nodiscard]] bool is_loopback(const Address& address);
+/// True for 0.0.0.0 and :: in any way of writing them: good to listen on, no place to connect to.
+[[nodiscard]] bool is_wildcard(const Address& address);
 
 /// Bytes to send: owned memory or part of a file, which goes out without passing user space.
 using Piece = std::variant<SharedBytes, FileRange>;

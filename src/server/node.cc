@@ -15,8 +15,10 @@ T narrow(std::int64_t value) {
   return static_cast<T>(value);
 }
 
-protocol::kafka::Service::Options service_options(const ServerOptions& o) {
+protocol::kafka::Service::Options service_options(const ServerOptions& o,
+                                                  observe::Registry& metrics) {
   protocol::kafka::Service::Options out;
+  out.metrics = &metrics;
   out.fetch_max_bytes = narrow<std::size_t>(o.fetch_max_bytes);
   out.sessions.max_sessions = narrow<std::size_t>(o.max_fetch_sessions);
   return out;
@@ -53,7 +55,9 @@ broker::Options broker_options(const ServerOptions& o) {
 }
 
 Node::Node(io::Shards shards, ServerOptions options)
-    : shards_(std::move(shards)), options_(std::move(options)) {}
+    : shards_(std::move(shards)),
+      options_(std::move(options)),
+      metrics_(static_cast<unsigned>(shards_.size())) {}
 
 Node::~Node() = default;
 
@@ -103,8 +107,8 @@ io::Task<Result<void>> Node::put_defaults() {
 io::Task<void> Node::serve_kafka() {
   std::vector<protocol::kafka::Service*> services;
   for (unsigned s = 0; s < shards_.size(); ++s) {
-    services_.push_back(
-        std::make_unique<protocol::kafka::Service>(*broker_, s, service_options(options_)));
+    services_.push_back(std::make_unique<protocol::kafka::Service>(
+        *broker_, s, service_options(options_, metrics_)));
     services.push_back(services_.back().get());
   }
   for (auto* service : services) service->join(services, shards_);
@@ -168,6 +172,7 @@ io::Task<std::string> Node::status_json() {
 }
 
 io::Task<std::string> Node::metrics_text() {
+  // What is asked for at each scrape, so that partitions that are gone leave no series behind.
   observe::Registry metrics(static_cast<unsigned>(shards_.size()));
   metrics.gauge("pyralog_server_ready_count", "1 once clients are accepted").set(ready_ ? 1 : 0);
   metrics.gauge("pyralog_server_shards_count", "Event loops")
@@ -182,7 +187,7 @@ io::Task<std::string> Node::metrics_text() {
     metrics.gauge("pyralog_kafka_connections_count", "Kafka clients connected now")
         .set(static_cast<std::int64_t>(kafka_->connections()));
   }
-  if (!ready_) co_return metrics.text();
+  if (!ready_) co_return metrics_.text() + metrics.text();
   for (const auto& p : co_await broker_->status()) {
     const observe::Labels labels{{"partition", p.name}};
     const auto put = [&](const char* name, const char* help, std::int64_t value) {
@@ -198,7 +203,7 @@ io::Task<std::string> Node::metrics_text() {
     put("pyralog_broker_partition_log_bytes", "Size of the log",
         static_cast<std::int64_t>(p.bytes));
   }
-  co_return metrics.text();
+  co_return metrics_.text() + metrics.text();
 }
 
 void Node::serve_http() {

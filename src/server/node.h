@@ -10,6 +10,7 @@
 #include "cluster/cluster.h"
 #include "io/net.h"
 #include "io/shard.h"
+#include "observe/metrics.h"
 #include "protocol/http/http.h"
 #include "protocol/kafka/listener.h"
 #include "protocol/kafka/service.h"
@@ -53,6 +54,7 @@ class Node {
 
   io::Shards shards_;
   ServerOptions options_;
+  observe::Registry metrics_;
   std::unique_ptr<io::Listener> kafka_bound_;
   std::unique_ptr<io::Listener> http_bound_;
   std::optional<io::Address> kafka_address_;

@@ -169,10 +169,6 @@ Result<void> check_together(const LoadedSettings& loaded) {
   return {};
 }
 
-bool is_wildcard(const io::Address& address) {
-  return address.host == "0.0.0.0" || address.host == "::" || address.host.empty();
-}
-
 Result<std::optional<io::Address>> address_of(const std::string& text, std::string_view key) {
   if (text.empty()) return std::nullopt;
   auto address = io::parse_address(text);
@@ -322,12 +318,13 @@ Result<ListenPlan> plan_listeners(const ServerOptions& options) {
     }
     plan.warnings.push_back(what + " is open to its network without encryption and authentication");
   }
-  if (plan.kafka && is_wildcard(*plan.kafka) && !plan.advertise) {
+  if (plan.kafka && io::is_wildcard(*plan.kafka) && !plan.advertise &&
+      !PYRALOG_PLANT("server.wildcard_told")) {
     return fail(Code::kInvalidArgument,
                 "listener kafka " + io::to_string(*plan.kafka) +
                     ": is an address that no client can connect to; give --advertise HOST:PORT");
   }
-  if (plan.advertise && is_wildcard(*plan.advertise)) {
+  if (plan.advertise && io::is_wildcard(*plan.advertise)) {
     return fail(Code::kInvalidArgument, "advertise " + io::to_string(*plan.advertise) +
                                             ": no client can connect to it; name the host");
   }

@@ -219,6 +219,10 @@ TEST(Listeners, a_wildcard_needs_an_advertised_address) {
   const auto refused = plan_listeners(options);
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message, HasSubstr("--advertise"));
+  for (const char* host : {"[::]", "0", "[::ffff:0.0.0.0]"}) {
+    options.kafka_listener = std::string(host) + ":9092";
+    EXPECT_FALSE(plan_listeners(options)) << host;
+  }
   options.advertise = "0.0.0.0:9092";
   EXPECT_FALSE(plan_listeners(options));
   options.advertise = "broker.example:9092";

@@ -66,6 +66,7 @@ class Listeners(CommandTest):
                 self.assertEqual(answer.status, 200, path)
                 body = answer.read().decode()
         self.assertIn('pyralog_broker_partition_high_watermark_offset{partition="t-0"} 0', body)
+        self.assertIn('pyralog_kafka_request_seconds_count{api="CreateTopics"} 1', body)
         self.assertEqual(serve.end(15, signal.SIGTERM)[0], 0)
         self.assertEqual(serve.process.stdout.read(), "", "only the ready line is on standard output")
         self.assertIn("server.started", serve.said())

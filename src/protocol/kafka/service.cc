@@ -86,7 +86,18 @@ Function handler_of(ApiKey key) {
 }  // namespace
 
 Service::Service(broker::Broker& broker, unsigned shard, Options options)
-    : broker_(broker), options_(options), sessions_(shard, options.sessions) {}
+    : broker_(broker), options_(options), sessions_(shard, options.sessions) {
+  if (options_.metrics == nullptr) return;
+  request_bytes_ = &options_.metrics->counter("pyralog_kafka_request_bytes_total",
+                                              "Bytes of the requests that were served");
+  for (const OfferedApi& api : offered_apis()) {
+    const wire::ApiInfo* info = wire::find_api(static_cast<std::int16_t>(api.key));
+    request_times_.push_back(&options_.metrics->histogram(
+        "pyralog_kafka_request_seconds",
+        "From a request's dispatch until its answer is ready; a Fetch may wait for records",
+        observe::Unit::kSeconds, {{"api", std::string(info->name)}}));
+  }
+}
 
 io::Task<Result<Reply>> Service::handle(Request request) {
   const wire::RequestFrame& frame = request.frame;
@@ -103,7 +114,15 @@ io::Task<Result<Reply>> Service::handle(Request request) {
                                            std::to_string(api->min_version) + " to " +
                                            std::to_string(api->max_version) + " are)");
   }
-  co_return co_await handler_of(api->key)(*this, std::move(request));
+  if (options_.metrics == nullptr) {
+    co_return co_await handler_of(api->key)(*this, std::move(request));
+  }
+  const Instant began = io::Shard::current().now();
+  request_bytes_->add(request.bytes->size());
+  auto reply = co_await handler_of(api->key)(*this, std::move(request));
+  const auto index = static_cast<std::size_t>(api - offered_apis().data());
+  request_times_[index]->record(io::Shard::current().now() - began);
+  co_return reply;
 }
 
 Handled handle_api_versions(Service&, Request request) {

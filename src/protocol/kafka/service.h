@@ -9,6 +9,7 @@
 #include "broker/broker.h"
 #include "io/net.h"
 #include "io/shard.h"
+#include "observe/metrics.h"
 #include "protocol/kafka/connection.h"
 #include "protocol/kafka/fetch_sessions.h"
 #include "wire/kafka/api.h"
@@ -39,6 +40,7 @@ class Service {
     Duration max_fetch_wait = std::chrono::seconds(60);
     Duration max_request_time = std::chrono::minutes(5);  ///< bound on what clients ask for
     FetchSessions::Options sessions;
+    observe::Registry* metrics = nullptr;  ///< outlives the service; nullptr = nothing is counted
   };
 
   Service(broker::Broker& broker, unsigned shard, Options options);
@@ -63,6 +65,8 @@ class Service {
   broker::Broker& broker_;
   Options options_;
   FetchSessions sessions_;
+  std::vector<observe::Histogram*> request_times_;  ///< as offered_apis(); empty = not counted
+  observe::Counter* request_bytes_ = nullptr;
   std::vector<Service*> services_;
   io::Shards shards_;
 };
