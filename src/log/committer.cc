@@ -124,6 +124,10 @@ io::Task<void> Committer::run_round() {
   beside.spawn(sync_journal());
   std::vector<Result<void>> results(round.files.size());
   if (!PYRALOG_PLANT("log.skip_fsync")) results = co_await shard_.disk_.sync(round.files);
+  for (std::size_t i = 0; PYRALOG_PLANT("log.sync_each_record") && i < round.logs.size(); ++i) {
+    const auto records = round.captures[i].entry.end_offset.value - round.logs[i]->synced_end_.value;
+    co_await io::sleep_for(records * 1ms);
+  }
   ++shard_.stats_.syncs;
   std::size_t next = 0;
   for (std::size_t i = 0; i < round.logs.size(); ++i) {

@@ -34,6 +34,7 @@ io::Task<Result<void>> ShardLogs::begin_writing() {
   if (writing_) co_return Result<void>{};
   // The checkpoints of all shards: a partition may have come here from another one.
   for (const std::string& path : evidence_->checkpoint_files()) {
+    if (PYRALOG_PLANT("log.keep_checkpoint")) break;
     auto removed = co_await disk_.remove(path);
     if (!removed && removed.error().code != Code::kNotFound) co_return removed;
   }
@@ -196,7 +197,7 @@ io::Task<Result<void>> ShardLogs::close() {
   }
   co_await background_.join();
   if (auto flushed = co_await committer_.flush(); !flushed) co_return flushed;
-  PYRALOG_CO_TRY(co_await write_clean_state());
+  if (!PYRALOG_PLANT("log.no_checkpoint")) PYRALOG_CO_TRY(co_await write_clean_state());
   files_.forget_all();
   co_return worst;
 }

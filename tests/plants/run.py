@@ -21,6 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TABLE = ROOT / "tests" / "plants.md"
 BUILD = ROOT / "build" / "plants"
 SECONDS = 300
+SKIPPED = 77  # a test that says so needs what is not here; with CI=true it fails instead
 
 
 def rows():
@@ -99,12 +100,16 @@ def main():
         subprocess.run(["scripts/build.sh", "plants"], cwd=ROOT, check=True)
     path = binaries()
 
-    passed, failed, green = 0, len(problems), {}
+    passed, failed, skipped, green = 0, len(problems), 0, {}
     print("\n".join(problems))
     for plant, test, command in table:
         if command not in green:
             green[command] = run(command, None, path)
         code, output, _ = green[command]
+        if code == SKIPPED:
+            print(f"skip {plant}: {test}: {output.strip().splitlines()[-1]}")
+            skipped += 1
+            continue
         if code != 0 or ran_nothing(output):
             failed += 1
             print(f"FAIL {plant}: {test} must be green without the plant (exit {code}): {command}")
@@ -119,7 +124,7 @@ def main():
             passed += 1
             print(f"ok   {plant}: {test} is red ({seconds:.1f} s)")
         sys.stdout.flush()
-    print(f"{passed} passed, {failed} failed")
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed or not table else 0
 
 
