@@ -144,6 +144,8 @@ class Broker {
   /// Reads; waits until min_bytes are there or the deadline has come. Nothing is held meanwhile.
   [[nodiscard]] io::Task<std::vector<FetchOutcome>> fetch(std::vector<FetchItem> items,
                                                           FetchBounds bounds);
+  /// The end, and what is found by time, count everything that was written when the question came:
+  /// waits for its commit, at most commit_timeout, then answers from what is committed.
   [[nodiscard]] io::Task<std::vector<OffsetAnswer>> list_offsets(std::vector<OffsetQuery> queries);
   [[nodiscard]] io::Task<std::vector<EpochAnswer>> epoch_ends(std::vector<EpochQuery> queries);
   /// The producers that a partition knows; kUnknownTopicOrPartition.

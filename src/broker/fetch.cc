@@ -213,6 +213,18 @@ io::Task<OffsetAnswer> Broker::offset_one(unsigned shard, PartitionId id,
   };
   constexpr std::int64_t kLatest = -1, kEarliest = -2, kMaxTimestamp = -3, kLocalEarliest = -4,
                          kLatestTiered = -5;
+  if (query.timestamp >= 0 || query.timestamp == kLatest || query.timestamp == kMaxTimestamp) {
+    // What was answered to acks=1 may still be on its way to the disk: a producer that then asks for
+    // the end means the end after its own records.
+    const KafkaError waited = co_await replica->wait_committed(
+        replica->log_end(), io::Shard::current().now() + options_.commit_timeout);
+    // Too slow: the end of what is committed is an answer, but the greatest timestamp may lie above.
+    if (waited != KafkaError::kNone &&
+        (waited != KafkaError::kRequestTimedOut || query.timestamp == kMaxTimestamp)) {
+      out.error = waited;
+      co_return out;
+    }
+  }
   if (query.timestamp == kLatest) {
     out.offset = replica->high_watermark().value;
     out.leader_epoch = static_cast<std::int32_t>(replica->epoch().value);
@@ -224,10 +236,6 @@ io::Task<OffsetAnswer> Broker::offset_one(unsigned shard, PartitionId id,
   } else if (query.timestamp == kMaxTimestamp) {
     const log::TimestampHit batch = log.max_timestamp();
     if (batch.timestamp < 0) co_return out;
-    // It may be on its way to the disk; what lies below it is not the greatest.
-    out.error = co_await replica->wait_committed(
-        replica->log_end(), io::Shard::current().now() + options_.commit_timeout);
-    if (out.error != KafkaError::kNone) co_return out;
     auto exact = co_await log.find_timestamp(batch.timestamp, replica->high_watermark());
     if (!exact) {
       out.error = read_error(exact.error());

@@ -74,6 +74,30 @@ TEST_F(OffsetsTest, the_greatest_timestamp_of_what_is_being_committed_is_waited_
   EXPECT_EQ(greatest.timestamp, 200);
 }
 
+TEST_F(OffsetsTest, the_end_lies_behind_what_the_leader_has_acknowledged) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  disk().options().slow = 1;
+  disk().options().slow_by = 500ms;
+  EXPECT_EQ(produce("t", batch_of({"a", "b"}, {.timestamp = 100}), Acks::kLeader).error,
+            KafkaError::kNone);
+  EXPECT_EQ(offset("t", -1).offset, 2) << "who seeks there now must not be sent its own records";
+  EXPECT_EQ(produce("t", batch_of({"c"}, {.timestamp = 200}), Acks::kLeader).error,
+            KafkaError::kNone);
+  EXPECT_EQ(offset("t", 150).offset, 2);
+}
+
+TEST_F(OffsetsTest, a_disk_that_does_not_come_back_does_not_hold_the_end_for_ever) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(produce("t", batch_of({"a"})).error, KafkaError::kNone);
+  disk().options().slow = 1;
+  disk().options().slow_by = 10min;
+  EXPECT_EQ(produce("t", batch_of({"b"}), Acks::kLeader).error, KafkaError::kNone);
+  const OffsetAnswer end = offset("t", -1);
+  EXPECT_EQ(end.error, KafkaError::kNone);
+  EXPECT_EQ(end.offset, 1) << "the end of what is committed";
+  disk().options().slow = 0;
+}
+
 TEST_F(OffsetsTest, leader_epochs_are_checked) {
   EXPECT_EQ(create("t"), KafkaError::kNone);
   stop();
