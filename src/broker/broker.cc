@@ -93,7 +93,8 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     state.partitions.on_partition(
         [&state](const PartitionId& id, const catalog::Topic& topic, bool leads) {
           if (topic.name != "__consumer_offsets") return;
-          if (leads) state.groups.add(id, state.partitions.find(id)->replica);
+          if (!leads) return;
+          state.groups.add(id, state.partitions.find(id)->replica, state.partitions.catalog());
         });
     state.partitions.lead(active);
     state.background.spawn(snapshot_loop(state));

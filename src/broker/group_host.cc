@@ -18,9 +18,11 @@ group::Now GroupHost::now() {
   return {shard.now(), shard.wall()};
 }
 
-void GroupHost::load() { tasks_.spawn(replay()); }
+void GroupHost::load(std::shared_ptr<const catalog::Catalog> existing) {
+  tasks_.spawn(replay(std::move(existing)));
+}
 
-io::Task<void> GroupHost::replay() {
+io::Task<void> GroupHost::replay(std::shared_ptr<const catalog::Catalog> existing) {
   Offset at = replica_->log_start();
   while (at < replica_->high_watermark() && !stopped_) {
     auto read = co_await replica_->read(at, kReplayBytes, true);
@@ -40,7 +42,17 @@ io::Task<void> GroupHost::replay() {
     }
     if (read->bytes == 0) break;
   }
-  if (!stopped_) carry_out(table_.loaded(now()));
+  if (stopped_) co_return;
+  carry_out(table_.loaded(now()));
+  // Nobody can have committed meanwhile: what is there of a topic that did not exist when this began
+  // belongs to one of the past, also if it has been made again since.
+  std::vector<std::string> gone;
+  for (const std::string& topic : table_.topics()) {
+    if (existing->topic(topic) == nullptr) gone.push_back(topic);
+  }
+  if (!gone.empty() && !PYRALOG_PLANT("broker.keep_orphaned_offsets")) {
+    feed(group::TopicsDeleted{std::move(gone)});
+  }
 }
 
 io::Task<Result<void>> GroupHost::replay_pieces(const std::vector<io::Piece>& pieces) {
@@ -166,9 +178,10 @@ io::Task<void> GroupHost::stop() {
   co_await tasks_.join();
 }
 
-void GroupHosts::add(const PartitionId& id, std::shared_ptr<replica::Replica> replica) {
+void GroupHosts::add(const PartitionId& id, std::shared_ptr<replica::Replica> replica,
+                     std::shared_ptr<const catalog::Catalog> existing) {
   auto host = std::make_shared<GroupHost>(options_, std::move(replica));
-  host->load();
+  host->load(std::move(existing));
   hosts_[id] = std::move(host);
 }
 

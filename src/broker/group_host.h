@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "broker/options.h"
+#include "catalog/catalog.h"
 #include "group/group_table.h"
 #include "io/net.h"
 #include "io/shard.h"
@@ -28,7 +29,9 @@ class GroupHost {
 
   /// Replays the partition in the background; until it is through everything answers
   /// COORDINATOR_LOAD_IN_PROGRESS.
-  void load();
+  /// `existing` is what exists now: offsets of other topics are of such as were deleted before their
+  /// offsets were, and go.
+  void load(std::shared_ptr<const catalog::Catalog> existing);
   /// Hands a request to the table and waits for its answer.
   [[nodiscard]] io::Task<group::Response> ask(group::Input request);
   /// Inputs that nobody waits for: topics that are gone.
@@ -44,7 +47,7 @@ class GroupHost {
   };
   void feed(const group::Input& input);
   void carry_out(group::Effects effects);
-  io::Task<void> replay();
+  io::Task<void> replay(std::shared_ptr<const catalog::Catalog> existing);
   io::Task<Result<void>> replay_pieces(const std::vector<io::Piece>& pieces);
   [[nodiscard]] Result<void> replay_batches(ByteView bytes);
   io::Task<void> append(group::Append append);
@@ -67,7 +70,8 @@ class GroupHost {
 class GroupHosts {
  public:
   explicit GroupHosts(const Options& options) : options_(options) {}
-  void add(const PartitionId& id, std::shared_ptr<replica::Replica> replica);
+  void add(const PartitionId& id, std::shared_ptr<replica::Replica> replica,
+           std::shared_ptr<const catalog::Catalog> existing);
   [[nodiscard]] io::Task<void> remove(PartitionId id);
   [[nodiscard]] std::shared_ptr<GroupHost> find(const PartitionId& id) const;
   [[nodiscard]] const std::unordered_map<PartitionId, std::shared_ptr<GroupHost>>& all() const {
