@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/hash.h"
+#include "base/plant.h"
 #include "observe/log.h"
 
 namespace pyralog::broker {
@@ -126,7 +127,7 @@ io::Task<Result<void>> ShardBroker::drop_snapshots_beyond_the_logs() {
     return hosted != nullptr && hosted->replica != nullptr &&
            each.second.covers > hosted->replica->log_end();
   });
-  if (dropped == 0) co_return Result<void>{};
+  if (dropped == 0 || PYRALOG_PLANT("broker.keep_long_snapshot")) co_return Result<void>{};
   co_return co_await replica::write_producer_snapshots(io::Shard::current().disk(),
                                                        options_.data_dir, index_, snapshots_);
 }

@@ -1,0 +1,91 @@
+// What a start makes of what earlier lives have left.
+#include <gmock/gmock.h>
+
+#include "broker/testing.h"
+
+namespace pyralog::broker {
+namespace {
+
+using testing::batch_of;
+using testing::BrokerTest;
+using Strings = std::vector<std::string>;
+
+class RestartTest : public BrokerTest {
+ protected:
+  RestartTest() : BrokerTest(1) { start(); }
+  std::string segment() {
+    for (const std::string& path : disk().files()) {
+      if (path.ends_with("/00000000000000000000.log")) return path;
+    }
+    ADD_FAILURE() << "no segment";
+    return {};
+  }
+  /// Cuts the only segment by hand, and what vouched for its end.
+  void cut(std::uint64_t bytes) {
+    const std::string path = segment();
+    EXPECT_TRUE(run([path, bytes, this]() -> io::Task<bool> {
+      io::Disk& files = io::Shard::current().disk();
+      for (const std::string& each : disk().files()) {
+        if (each.starts_with("/data/shard-")) EXPECT_TRUE(co_await files.remove(each));
+      }
+      auto file = (co_await files.open(path, io::OpenMode::kReadWrite)).value();
+      EXPECT_TRUE(co_await file->truncate(bytes));
+      EXPECT_TRUE(co_await file->sync());
+      co_return (co_await files.sync_dir("/data")).has_value();
+    }));
+  }
+};
+
+TEST_F(RestartTest, a_log_that_was_cut_does_not_keep_the_node_from_starting) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(produce("t", batch_of({"a"})).base_offset, 0);
+  const std::uint64_t first = disk().peek(segment()).value().size();
+  EXPECT_EQ(produce("t", batch_of({"b", "c"})).base_offset, 1);
+  stop();
+  start();
+  stop();
+  cut(first);
+  start();
+  EXPECT_EQ(values("t"), Strings{"a"});
+  EXPECT_EQ(produce("t", batch_of({"d"})).base_offset, 1);
+  const auto status = run([this]() -> io::Task<PartitionStatus> {
+    co_return (co_await broker().status()).front();
+  });
+  ASSERT_EQ(status.lost.size(), 1u);
+  EXPECT_EQ(status.lost[0].from, Offset(1));
+  EXPECT_EQ(status.lost[0].to, Offset(3));
+}
+
+TEST_F(RestartTest, a_snapshot_of_producers_that_knows_more_than_the_log_never_fits_again) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(produce("t", batch_of({"a"}, {.producer = 7, .epoch = 0, .sequence = 0})).base_offset, 0);
+  const std::uint64_t first = disk().peek(segment()).value().size();
+  EXPECT_EQ(produce("t", batch_of({"b"}, {.producer = 7, .epoch = 0, .sequence = 1})).base_offset, 1);
+  stop();  // writes the snapshot
+  cut(first);
+  start();
+  EXPECT_EQ(produce("t", batch_of({"other"})).base_offset, 1);
+  EXPECT_EQ(produce("t", batch_of({"more"})).base_offset, 2);
+  restart_after_crash();
+  const auto again = produce("t", batch_of({"b"}, {.producer = 7, .epoch = 0, .sequence = 1}));
+  EXPECT_EQ(again.error, KafkaError::kNone) << again.message;
+  EXPECT_EQ(again.base_offset, 3) << "swallowed as a duplicate of a record that is gone";
+  EXPECT_EQ(values("t"), (Strings{"a", "other", "more", "b"}));
+}
+
+TEST_F(RestartTest, after_a_clean_stop_nothing_is_read_and_after_a_crash_it_is_told) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(produce("t", batch_of({"a"}, {.producer = 7, .epoch = 0, .sequence = 0})).base_offset, 0);
+  stop();
+  start();
+  EXPECT_EQ(broker().recovery().logs, 0u);
+  EXPECT_EQ(broker().recovery().scanned_bytes, 0u);
+  EXPECT_EQ(broker().recovery().replayed_bytes, 0u);
+  EXPECT_EQ(produce("t", batch_of({"b"})).base_offset, 1);
+  restart_after_crash();
+  EXPECT_EQ(broker().recovery().logs, 1u);
+  EXPECT_EQ(broker().recovery().scanned_bytes, disk().peek(segment()).value().size());
+}
+
+}  // namespace
+}  // namespace pyralog::broker
