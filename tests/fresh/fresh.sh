@@ -26,6 +26,13 @@ for tool in debootstrap unshare chroot git ip; do
   PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || needs "$tool (scripts/setup.sh test)"
 done
 PATH=$PATH:/usr/sbin:/sbin
+# The first screen needs the network for packages, so it shares this machine's ports.
+for port in 9092 9094; do
+  if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+    say "port $port of 127.0.0.1 is in use; end who listens there and call again" >&2
+    exit 1
+  fi
+done
 
 # The address of Debian's packages as this machine's apt knows it.
 mirror() {
