@@ -318,6 +318,10 @@ TEST_F(AdminTest, the_broker_describes_itself) {
     EXPECT_TRUE(configs.at(0).read_only);
     EXPECT_EQ(configs.at(0).config_source, 4);
     EXPECT_FALSE(configs.at(1).read_only);
+    const auto told = co_await describe(client, kBroker, "1", {"advertised.listeners"});
+    const auto address = (co_await metadata(client, std::nullopt))->brokers.at(0);
+    EXPECT_EQ(told->results.at(0).configs.at(0).value,
+              "PLAINTEXT://" + address.host + ":" + std::to_string(address.port));
     EXPECT_EQ((co_await describe(client, kBroker, "2", {}))->results.at(0).error_code, 42);
     EXPECT_EQ((co_await describe(client, kTopic, "nowhere", {}))->results.at(0).error_code, 3);
     for (std::int16_t version = 0; version <= 1; ++version) {

@@ -45,13 +45,19 @@ struct BrokerSetting {
 std::vector<BrokerSetting> broker_settings(Service& service) {
   using catalog::SettingType;
   const broker::Options& o = service.broker().options();
+  const broker::CatalogPtr state = service.broker().catalog();
+  const catalog::Node* node = state->node(service.broker().node());
+  const std::string told =
+      node == nullptr ? "" : "PLAINTEXT://" + node->host + ":" + std::to_string(node->port);
   return {
+      {"advertised.listeners", told, SettingType::kString, "Where clients are told to connect."},
       {"auto.create.topics.enable", o.auto_create_topics ? "true" : "false", SettingType::kBoolean,
        "Make a topic when a client first asks for it."},
       {"broker.id", std::to_string(service.broker().node().value), SettingType::kInt,
        "The node's number."},
       {"default.replication.factor", std::to_string(o.default_replication_factor),
        SettingType::kInt, "Replicas of a topic that does not say; -1 is min(3, nodes)."},
+      {"delete.topic.enable", "true", SettingType::kBoolean, "Topics may be deleted."},
       {"fetch.max.bytes", std::to_string(service.options().fetch_max_bytes), SettingType::kInt,
        "Bytes of one fetch response at most."},
       {"group.initial.rebalance.delay.ms", std::to_string(o.groups.initial_rebalance_delay_ms),
