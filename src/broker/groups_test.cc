@@ -65,6 +65,7 @@ TEST_F(GroupsTest, there_is_no_coordinator_before_the_offsets_topic) {
 
 TEST_F(GroupsTest, commits_survive_power_loss) {
   EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(create("t"), KafkaError::kNone);
   for (std::int64_t life = 1; life <= 3; ++life) {
     for (const char* group : {"a", "b", "c", "d"}) {
       EXPECT_EQ(commit_now(group, 10 * life), KafkaError::kNone);
@@ -90,6 +91,7 @@ TEST_F(GroupsTest, a_commit_is_answered_only_when_it_is_durable) {
 }
 
 TEST_F(GroupsTest, while_it_loads_it_says_so) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
   EXPECT_EQ(ensure().error, KafkaError::kNone);
   EXPECT_EQ(commit_now("g", 7), KafkaError::kNone);
   crash();
@@ -115,6 +117,7 @@ TEST_F(GroupsTest, a_commit_that_cannot_be_written_is_refused) {
 }
 
 TEST_F(GroupsTest, clients_cannot_write_into_the_offsets_topic) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
   EXPECT_EQ(ensure().error, KafkaError::kNone);
   EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
   for (std::int32_t partition = 0; partition < 3; ++partition) {

@@ -53,19 +53,23 @@ struct ObeliskSequencer::State : std::enable_shared_from_this<State> {
       const std::uint64_t end = limit.load(std::memory_order_acquire);
       if (first > end || count > end - first) return std::nullopt;
       if (next.compare_exchange_weak(first, first + count, std::memory_order_acq_rel)) {
-        if (options.renew_early && end - first - count < options.lease / 2) request_renewal();
+        if (options.renew_early && end - first - count < options.lease / 2) request_renewal(end);
         return first;
       }
     }
   }
 
-  void request_renewal() {
+  /// `seen` is the limit that is too close. Who was held up between seeing it and asking must not have
+  /// a lease made that nobody needs: a crash would skip that one, too.
+  void request_renewal(std::uint64_t seen) {
     if (renewing.load(std::memory_order_relaxed) || renewing.exchange(true)) return;
-    io::spawn_on(owner, [self = shared_from_this()] { return run_renewal(self); });
+    io::spawn_on(owner, [self = shared_from_this(), seen] { return run_renewal(self, seen); });
   }
 
-  static io::Task<void> run_renewal(std::shared_ptr<State> self) {
-    if (!self->stopped && self->file) {
+  static io::Task<void> run_renewal(std::shared_ptr<State> self, std::uint64_t seen) {
+    const std::uint64_t limit = self->limit.load();
+    const bool needed = self->strict || limit == seen || self->wanted > limit;
+    if (needed && !self->stopped && self->file) {
       const auto done = co_await (self->strict ? commit(self) : extend(self));
       if (!done) self->stopped = done.error();
     }
@@ -128,8 +132,9 @@ Result<std::uint64_t> ObeliskSequencer::try_take(std::uint64_t count) {
   if (state_->strict) {
     return fail(Code::kUnavailable, "a strict Obelisk issues after a sync only; wait for it");
   }
+  const std::uint64_t seen = state_->limit.load();
   if (const auto first = state_->grab(count)) return *first;
-  state_->request_renewal();
+  state_->request_renewal(seen);
   return fail(Code::kUnavailable, "the lease is used up; the next one is being made durable");
 }
 
@@ -141,7 +146,7 @@ io::Task<Result<std::uint64_t>> ObeliskSequencer::take(std::uint64_t count) {
     if (state->stopped) co_return state->refusal();
     const std::uint64_t first = state->next.fetch_add(count);
     while (state->limit.load() < first + count) {
-      state->request_renewal();
+      state->request_renewal(state->limit.load());
       const bool woken = co_await state->changed.wait(deadline);
       if (state->limit.load() >= first + count) break;
       if (!woken || state->stopped) co_return state->refusal();
@@ -152,7 +157,7 @@ io::Task<Result<std::uint64_t>> ObeliskSequencer::take(std::uint64_t count) {
     if (const auto first = state->grab(count)) co_return *first;
     if (state->stopped) co_return state->refusal();
     state->wanted = std::max(state->wanted, state->next.load() + count);
-    state->request_renewal();
+    state->request_renewal(state->limit.load());
     if (!co_await state->changed.wait(deadline)) co_return state->refusal();
   }
 }

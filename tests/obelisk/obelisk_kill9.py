@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Kills a process that issues ids, again and again: no id twice, and at most two leases skipped."""
+"""Kills a process that issues ids, again and again: no id twice, and no more skipped than the rest of
+a lease and the next one, which is made when half of the first is left."""
 
 import os
 import sys
@@ -30,8 +31,8 @@ def main():
                 if not fresh:
                     sys.exit(f"{mode}: round {number} issued nothing")
                 skipped = min(fresh)[0] - before
-                if mode != "scarab" and before and skipped > 2 * LEASE + IN_HAND:
-                    sys.exit(f"{mode}: round {number} skipped {skipped} ids, more than two leases")
+                if mode != "scarab" and before and skipped > LEASE * 3 // 2 + IN_HAND:
+                    sys.exit(f"{mode}: round {number} skipped {skipped} ids, more than a lease and a half")
                 ranges += fresh
             again = worker.overlaps(ranges)
             if again:
