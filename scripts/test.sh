@@ -80,8 +80,8 @@ step_docs() {
 }
 step_e2e() {
   build release || return 1
-  # One after the other: each test starts servers and clients of its own.
-  TEST_JOBS=${E2E_JOBS:-1} run_ctest e2e build/release -L '^e2e$'
+  # Each test starts servers and clients of its own and mostly waits for timeouts.
+  TEST_JOBS=${E2E_JOBS:-3} run_ctest e2e build/release -L '^e2e$'
 }
 step_asan() { build asan; }
 step_unit() {
