@@ -33,6 +33,7 @@ struct ProduceItem {
 struct ProduceOutcome {
   KafkaError error = KafkaError::kNone;
   std::string message;
+  std::vector<std::int32_t> bad_records;  ///< numbers within the batch of those that made it refused
   std::int64_t base_offset = -1;
   std::int64_t append_time_ms = -1;
   std::int64_t log_start = -1;

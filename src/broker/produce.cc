@@ -74,10 +74,13 @@ ProduceOutcome Broker::check(const ProduceItem& item, Acks acks, PartitionId& id
   limits.require_keys = config.cleanup_compact;
   limits.open_compressed = config.full_validation;
   limits.max_inflated_bytes = options_.max_inflated_bytes;
-  if (const auto fault = check_batch(item.records, limits, header)) {
-    return refuse(kafka_error(*fault), "topic " + topic->name + ", partition " +
-                                           std::to_string(id.partition.value) + ": " +
-                                           describe(*fault));
+  std::vector<std::int32_t> keyless;
+  if (const auto fault = check_batch(item.records, limits, header, &keyless)) {
+    ProduceOutcome out = refuse(kafka_error(*fault), "topic " + topic->name + ", partition " +
+                                                         std::to_string(id.partition.value) + ": " +
+                                                         describe(*fault));
+    if (*fault == BatchFault::kNullKey) out.bad_records = std::move(keyless);
+    return out;
   }
   if (!timestamps_allowed(header, config, io::Shard::current().wall())) {
     return refuse(KafkaError::kInvalidTimestamp,

@@ -90,10 +90,11 @@ bool take_record(ByteView& in, RawRecord& out) {
 }
 
 std::optional<BatchFault> check_records(ByteView records, const BatchHeader& header,
-                                        bool require_keys) {
+                                        bool require_keys, std::vector<std::int32_t>* keyless) {
   if (static_cast<std::size_t>(header.count) > records.size() / kMinRecordBytes) {
     return BatchFault::kBadRecord;
   }
+  bool null_key = false;
   for (std::int32_t i = 0; i < header.count; ++i) {
     RawRecord record;
     if (!take_record(records, record) || record.offset_delta != i) return BatchFault::kBadRecord;
@@ -101,9 +102,15 @@ std::optional<BatchFault> check_records(ByteView records, const BatchHeader& hea
     if (__builtin_add_overflow(header.base_timestamp, record.timestamp_delta, &timestamp)) {
       return BatchFault::kBadRecord;
     }
-    if (require_keys && !record.key) return BatchFault::kNullKey;
+    if (!require_keys || record.key) continue;
+    null_key = true;
+    if (keyless != nullptr &&
+        (keyless->size() < kMaxNamedRecords || PYRALOG_PLANT("model.name_all_records"))) {
+      keyless->push_back(i);
+    }
   }
-  return records.empty() ? std::nullopt : std::optional(BatchFault::kBadRecord);
+  if (!records.empty()) return BatchFault::kBadRecord;
+  return null_key ? std::optional(BatchFault::kNullKey) : std::nullopt;
 }
 
 /// Everything that the header alone can show, once its bytes are all there and the CRC holds.
@@ -230,7 +237,7 @@ const char* describe(BatchFault fault) {
 }
 
 std::optional<BatchFault> check_batch(ByteView bytes, const BatchCheck& check,
-                                      BatchHeader& header) {
+                                      BatchHeader& header, std::vector<std::int32_t>* keyless) {
   if (bytes.empty()) return BatchFault::kNotOne;
   // All formats keep the magic in one place, and older ones may be shorter than our header.
   if (bytes.size() > kMagicAt && bytes[kMagicAt] != 2) return BatchFault::kBadMagic;
@@ -247,7 +254,7 @@ std::optional<BatchFault> check_batch(ByteView bytes, const BatchCheck& check,
   const ByteView payload = bytes.subspan(kBatchHeaderBytes);
   if (header.codec() == Codec::kNone) {
     if (PYRALOG_PLANT("model.skip_records")) return std::nullopt;
-    return check_records(payload, header, check.require_keys);
+    return check_records(payload, header, check.require_keys, keyless);
   }
   if (!check.open_compressed && !check.require_keys) return std::nullopt;
   const auto inflated = base::decompress(header.codec(), payload, check.max_inflated_bytes);
@@ -255,7 +262,7 @@ std::optional<BatchFault> check_batch(ByteView bytes, const BatchCheck& check,
     return inflated.error().code == Code::kTooLarge ? BatchFault::kTooLarge
                                                     : BatchFault::kBadRecord;
   }
-  return check_records(*inflated, header, check.require_keys);
+  return check_records(*inflated, header, check.require_keys, keyless);
 }
 
 Result<RecordReader> RecordReader::open(ByteView batch, std::size_t max_inflated_bytes) {

@@ -87,9 +87,12 @@ struct BatchCheck {
 
 /// Judges one batch that a client sent: `bytes` must be exactly one batch. Header, CRC and, where
 /// they are not compressed (or must be opened), every record. nullopt = sound; `header` is filled in
-/// whenever it could be read. Pure.
+/// whenever it could be read, `keyless` with kNullKey: which records of the batch, from 0, the first
+/// kMaxNamedRecords of them. Pure.
+inline constexpr std::size_t kMaxNamedRecords = 1024;
 [[nodiscard]] std::optional<BatchFault> check_batch(ByteView bytes, const BatchCheck& check,
-                                                    BatchHeader& header);
+                                                    BatchHeader& header,
+                                                    std::vector<std::int32_t>* keyless = nullptr);
 
 struct HeaderView {
   std::string_view name;

@@ -304,6 +304,14 @@ TEST(CheckBatch, a_compacted_topic_needs_keys_also_in_compressed_batches) {
     builder.add({1, std::nullopt, as_bytes("v"), {}});
     EXPECT_EQ(judge(must_build(builder), keys), BatchFault::kNullKey);
     EXPECT_EQ(judge(must_build(builder)), std::nullopt);
+    builder.add({1, as_bytes("k"), std::nullopt, {}});
+    for (int i = 0; i < 2000; ++i) builder.add({1, std::nullopt, as_bytes("v"), {}});
+    BatchHeader header;
+    std::vector<std::int32_t> keyless;
+    EXPECT_EQ(check_batch(must_build(builder), keys, header, &keyless), BatchFault::kNullKey);
+    EXPECT_EQ(keyless.size(), kMaxNamedRecords) << "they are named up to a bound";
+    EXPECT_EQ(keyless.at(0), 1);
+    EXPECT_EQ(keyless.at(1), 3);
   }
 }
 

@@ -50,6 +50,10 @@ Result<Reply> answer(const Request& request, const wire::ProduceRequest& produce
       each.log_append_time_ms = outcome.append_time_ms;
       each.log_start_offset = outcome.log_start;
       if (!outcome.message.empty()) each.error_message = outcome.message;
+      // KIP-467: clients keep to these and tell the rest of the batch apart.
+      for (const std::int32_t record : outcome.bad_records) {
+        each.record_errors.push_back({record, outcome.message});
+      }
     }
   }
   return reply(request, out);

@@ -44,6 +44,30 @@ TEST_F(ProduceTest, every_served_version_writes_and_the_older_ones_say_35) {
   });
 }
 
+TEST_F(ProduceTest, records_without_key_on_a_compacted_topic_are_named) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    EXPECT_EQ(co_await create(client, "c", 1, {{"cleanup.policy", "compact"}}), 0);
+    for (const Codec codec : {Codec::kNone, Codec::kZstd}) {
+      BatchBuilder builder(codec);
+      for (const bool key : {true, false, true, false}) {
+        NewRecord record;
+        record.timestamp = 1;
+        if (key) record.key = as_bytes("k");
+        record.value = as_bytes("v");
+        builder.add(record);
+      }
+      const auto out = co_await send(client, "c", builder.build().value());
+      EXPECT_EQ(out.error_code, 87);
+      EXPECT_EQ(out.record_errors.size(), 2u) << "so that a client knows which ones to blame";
+      if (out.record_errors.size() != 2) co_return;
+      EXPECT_EQ(out.record_errors[0].batch_index, 1);
+      EXPECT_EQ(out.record_errors[1].batch_index, 3);
+      EXPECT_TRUE(out.record_errors[1].batch_index_error_message);
+    }
+    EXPECT_TRUE((co_await send(client, "t", {})).record_errors.empty());
+  });
+}
+
 TEST_F(ProduceTest, refusals_carry_kafkas_codes) {
   with_client([](RawClient& client) -> io::Task<void> {
     EXPECT_EQ((co_await send(client, "nowhere", batch_of({"a"}))).error_code, 3);
