@@ -119,16 +119,17 @@ def main():
         return 0
 
     passed = failed = 0
-    built = set()
+    built = set()  # (preset, target …)
     for name in args.parts or list(every):
         part, kept = every[name], state(name)
         if not args.again and kept.get("result") == "green" and kept.get("commit") == here and "+" not in here:
             print(f"soak: {name}: green at {here} already")
             passed += 1
             continue
-        if not args.no_build and part.get("build") not in built | {None}:
-            subprocess.run(["scripts/build.sh", part["build"]], cwd=ROOT, check=True)
-            built.add(part["build"])
+        wanted = (part.get("build"), *part.get("targets", []))
+        if not args.no_build and wanted[0] and wanted not in built:
+            subprocess.run(["scripts/build.sh", *wanted], cwd=ROOT, check=True)
+            built.add(wanted)
         print(f"soak: {name}: {part.get('what', '')}", flush=True)
         good = run(name, part, here)
         passed, failed = passed + good, failed + (not good)
