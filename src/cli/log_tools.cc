@@ -132,15 +132,32 @@ io::Task<Result<void>> run_tool(std::string dir, Tool tool, bool must_be_sound, 
   JsonWriter json;
   json.array();
   std::size_t unsound = 0;
+  std::vector<Error> refused;  // damage in one partition is no reason to leave the others alone
   for (const std::string& partition : where.partitions) {
-    PYRALOG_CO_ASSIGN(const auto report, co_await tool(disk, partition));
-    if (!report.sound()) ++unsound;
+    const auto report = co_await tool(disk, partition);
+    if (!report) {
+      refused.push_back(report.error());
+      if (as_json) {
+        json.object().field("dir", partition).field("error", report.error().message).end();
+      } else if (where.partitions.size() > 1) {
+        print(console.out, partition + ": " + report.error().message + "\n");
+      }
+      continue;
+    }
+    if (!report->sound()) ++unsound;
     if (as_json)
-      add_json(json, report, headers);
+      add_json(json, *report, headers);
     else
-      print(console.out, to_text(report, headers));
+      print(console.out, to_text(*report, headers));
   }
   if (as_json) print(console.out, json.end().text() + "\n");
+  if (refused.size() == 1) co_return fail(std::move(refused.front()));
+  if (!refused.empty()) {
+    co_return fail(refused.front().code,
+                   where.data_dir + ": " + std::to_string(refused.size()) + " of " +
+                       std::to_string(where.partitions.size()) +
+                       " partitions were left as they are; see above");
+  }
   if (must_be_sound && unsound > 0) {
     co_return fail(Code::kCorrupt,
                    where.data_dir + ": " + std::to_string(unsound) + " of " +

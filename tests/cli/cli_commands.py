@@ -217,6 +217,31 @@ class Commands(CommandTest):
         self.refused("log", "inspect", self.folder, says=[str(self.folder), "no partitions"])
         self.refused("log", "inspect", self.folder / "absent", says=["absent"])
 
+    def test_repair_of_many(self):
+        """A partition that is left as it is keeps no other from being looked at."""
+        broker = self.server(folder=self.folder / "many")
+        where = ("--bootstrap", broker.bootstrap)
+        self.good("topic", "create", "t", "--partitions", 3, *where)
+        for key in range(30):
+            self.good("produce", "t", "--key-separator", ":", *where, given=f"{key}:v\n".encode())
+        data = self.folder / "many" / "data"
+        broker.process.send_signal(signal.SIGTERM)
+        self.assertEqual(broker.process.wait(15), 0)
+        damaged = sorted(path for path in data.iterdir() if path.is_dir())[:2]
+        for partition in damaged:
+            segment = next(partition.glob("*.log"))
+            whole = segment.read_bytes()
+            segment.write_bytes(whole[:70] + bytes([whole[70] ^ 1]) + whole[71:])
+        (reports,) = self.refused("log", "repair", data, "--json",
+                                  says=["2 of 3 partitions were left"]).documents()
+        self.assertEqual([("error" in r, r.get("sound")) for r in reports],
+                         [(True, None), (True, None), (False, True)])
+        shown = self.refused("log", "repair", data, says=["2 of 3 partitions were left"]).out
+        for partition in damaged:
+            self.assertIn(partition.name, shown)
+        self.good("log", "repair", data, "--below-synced")
+        self.good("log", "verify", data)
+
     def test_ids(self):
         ids = self.folder / "ids"
         first = int(self.good("id", "next", "--file", ids).out)
