@@ -284,10 +284,10 @@ class Bench:
         self.half_load(both)
         self.row("ProducerPerformance, 100 B", both, java_performance(100, 600_000))
         self.row("ProducerPerformance, 1 KiB", both, java_performance(1024, 200_000))
-        self.row("librdkafka, 100 B", both, librdkafka(100, 800_000))
-        self.row("librdkafka, 1 KiB", both, librdkafka(1024, 300_000))
-        self.mock(both[0], 100, 800_000)
-        self.mock(both[0], 1024, 300_000)
+        self.row("librdkafka, 100 B", both, librdkafka(100, 4_000_000))
+        self.row("librdkafka, 1 KiB", both, librdkafka(1024, 1_000_000))
+        self.mock(both[0], 100, 4_000_000)
+        self.mock(both[0], 1024, 1_000_000)
 
     def report(self, began):
         model = next((line.split(":", 1)[1].strip() for line in

@@ -4,9 +4,11 @@
 
 namespace pyralog::base {
 
-std::optional<std::uint64_t> decode_uvarint64(ByteView& in) {
+namespace detail {
+
+std::optional<std::uint64_t> decode_long_uvarint(ByteView& in, unsigned max_bytes) {
   std::uint64_t value = 0;
-  for (unsigned i = 0; i < 10; ++i) {
+  for (unsigned i = 0; i < max_bytes; ++i) {
     if (i >= in.size()) return std::nullopt;
     const std::uint8_t byte = in[i];
     if (i == 9 && byte > 1) return std::nullopt;
@@ -19,25 +21,7 @@ std::optional<std::uint64_t> decode_uvarint64(ByteView& in) {
   return std::nullopt;
 }
 
-std::optional<std::uint32_t> decode_uvarint32(ByteView& in) {
-  ByteView rest = in;
-  const auto value = decode_uvarint64(rest);
-  if (!value || *value > UINT32_MAX || in.size() - rest.size() > 5) return std::nullopt;
-  in = rest;
-  return static_cast<std::uint32_t>(*value);
-}
-
-std::optional<std::int64_t> decode_varint64(ByteView& in) {
-  const auto raw = decode_uvarint64(in);
-  if (!raw) return std::nullopt;
-  return unzigzag(*raw);
-}
-
-std::optional<std::int32_t> decode_varint32(ByteView& in) {
-  const auto raw = decode_uvarint32(in);
-  if (!raw) return std::nullopt;
-  return static_cast<std::int32_t>(unzigzag(*raw));
-}
+}  // namespace detail
 
 void encode_uvarint(Bytes& out, std::uint64_t value) {
   while (value >= 0x80) {

@@ -108,11 +108,13 @@ io::Task<void> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shar
   part.open.emplace(number, &connection);
   auto ended = co_await connection.run();
   part.open.erase(number);
-  if (!ended && ended.error().code != Code::kCancelled && ended.error().code != Code::kTimedOut &&
-      ended.error().code != Code::kIo) {
-    observe::log_warn("kafka.connection_ended", {{"client", connection.stream().peer().host},
-                                                    {"reason", ended.error().message}});
-  }
+  if (ended) co_return;
+  // Clients come and go, many by a reset; only what they sent is worth a warning.
+  const Code why = ended.error().code;
+  const bool sent_rubbish = why == Code::kCorrupt || why == Code::kTooLarge;
+  observe::log(sent_rubbish ? observe::Level::kWarn : observe::Level::kDebug,
+               "kafka.connection_ended",
+               {{"client", connection.stream().peer().host}, {"reason", ended.error().message}});
 }
 
 io::Task<void> Listener::drain() {
