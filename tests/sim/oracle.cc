@@ -92,7 +92,11 @@ void Oracle::acknowledged(std::uint32_t p, std::int64_t base,
   Strength strength = promise_of(partition.durability);
   if (acks != Acks::kAll) strength = std::min(strength, Strength::kProcess);
   for (std::size_t i = 0; i < records.size(); ++i) {
-    note(partition, base + static_cast<std::int64_t>(i), records[i], -1, strength, "acknowledged");
+    const std::int64_t offset = base + static_cast<std::int64_t>(i);
+    // A repeated batch gets its old answer, also when a restart has since emptied its topic.
+    if (offset >= partition.start) {
+      note(partition, offset, records[i], -1, strength, "acknowledged");
+    }
   }
   const std::uint32_t producer = sent(records.front()).producer;
   auto [last, fresh] = partition.last_ack.try_emplace(producer, base);
@@ -283,6 +287,7 @@ void Oracle::recovered(std::uint32_t p, const std::vector<Bytes>& batches, std::
         fmt::format("{}: epoch {} after a restart, as high as before", partition.name(), epoch));
   }
   partition.epoch = std::max(partition.epoch, epoch);
+  partition.start = start;
   const bool memory = partition.durability == Durability::kMemory;
   if (start != 0 && !memory) {
     violate(

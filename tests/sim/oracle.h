@@ -53,6 +53,7 @@ class Oracle {
       Strength strength = Strength::kNothing;
     };
     std::vector<Known> known;         ///< by offset
+    std::int64_t start = 0;           ///< of the log, as the last restart showed it
     std::int64_t high_watermark = 0;  ///< the highest seen
     std::int32_t epoch = 0;           ///< the highest seen
     std::uint64_t losses = 0;         ///< how often known records have gone, as they may
