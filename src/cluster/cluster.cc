@@ -24,6 +24,23 @@ bool is_harmless(const io::DirEntry& entry) {
 
 }  // namespace
 
+namespace {
+/// A first start that was killed may have made the directory, or one above it, without making its name
+/// durable: a power loss would take it away with everything that was written since.
+io::Task<Result<void>> sync_names(io::Disk& disk, std::string dir) {
+  bool nearest = true;
+  while (true) {
+    const std::string above = io::parent_dir(dir);
+    auto synced = co_await disk.sync_dir(above);
+    // Further up we may not be allowed to look, and nothing there was made by us.
+    if (!synced && nearest) co_return synced;
+    if (above == dir || above == "." || above == "/") co_return Result<void>{};
+    nearest = false;
+    dir = above;
+  }
+}
+}  // namespace
+
 io::Task<Result<void>> Cluster::take_directory(io::Disk& disk, const std::string& dir) {
   PYRALOG_CO_TRY(co_await disk.make_dirs(dir));
   auto lock = co_await disk.lock(dir + "/lock");
@@ -79,6 +96,7 @@ io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
                                         " but no cookie; choose an empty directory, or put the "
                                         "cookie back");
     }
+    if (!PYRALOG_PLANT("cluster.unsynced_directory")) PYRALOG_CO_TRY(co_await sync_names(disk, dir));
     cookie_ = Cookie{random_uuid(rng), options.node, random_uuid(rng), 0, disk.boot_id()};
     PYRALOG_CO_TRY(co_await write_cookie(disk, dir, cookie_));
   } else {

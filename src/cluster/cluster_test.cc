@@ -38,6 +38,45 @@ TEST_F(ClusterTest, an_empty_directory_becomes_a_cluster_and_counts_its_starts) 
   }), "");
 }
 
+/// A machine for each seed: what a power loss takes is a matter of chance.
+struct Machine : ClusterTest {
+  explicit Machine(std::uint64_t seed) : ClusterTest(seed) { options_.data_dir = "/srv/log/data"; }
+  void TestBody() override {}
+  /// A first start that is killed when it syncs a directory for the `count`-th time; a second one; a
+  /// power loss. Whether the third finds what the second had.
+  bool keeps_its_directory(int count) {
+    int calls = 0;
+    disk().set_hook([&](io::sim::DiskOp op, const std::string&) {
+      return op == io::sim::DiskOp::kSyncDir && ++calls == count ? io::sim::DiskFault::kKill
+                                                                 : io::sim::DiskFault::kNone;
+    });
+    EXPECT_EQ(life(), "crashed");
+    disk().set_hook({});
+    node().restart();
+    Cookie second;
+    EXPECT_EQ(life([&](Cluster& cluster) -> io::Task<void> {
+      second = cluster.cookie();
+      co_return;
+    }), "");
+    restart(true);
+    bool same = false;
+    EXPECT_EQ(life([&](Cluster& cluster) -> io::Task<void> {
+      same = cluster.cookie().cluster == second.cluster &&
+             cluster.cookie().boot_counter > second.boot_counter;
+      co_return;
+    }), "");
+    return same;
+  }
+};
+
+TEST(ClusterDirectory, outlives_a_power_loss_though_a_start_was_killed_while_it_was_made) {
+  for (std::uint64_t seed = 1; seed <= 12; ++seed) {
+    for (int count = 1; count <= 5; ++count) {
+      EXPECT_TRUE(Machine(seed).keeps_its_directory(count)) << "seed " << seed << ", sync " << count;
+    }
+  }
+}
+
 TEST_F(ClusterTest, what_clients_are_told_may_change_with_a_start) {
   EXPECT_EQ(life(), "");
   options_.host = "logs.example";
