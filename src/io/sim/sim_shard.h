@@ -46,8 +46,10 @@ class SimShard final : public Shard {
   SeededRng rng_;
   SimPools pools_;
   std::unique_ptr<Net> net_;
-  // When the last job of each sender arrives; nullptr stands for all that are no shard.
-  std::map<const Shard*, Instant> last_from_;
+  std::uint64_t serial_;  ///< from 1; no other shard of the simulation has or had it
+  // When the last job of each sender arrives, by its serial number; 0 stands for all that are no
+  // shard. Addresses would not do: a shard that a restart makes may lie where a dead one lay.
+  std::map<std::uint64_t, Instant> last_from_;
 };
 
 }  // namespace pyralog::io::sim

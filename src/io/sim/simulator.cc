@@ -172,14 +172,16 @@ SimShard::SimShard(Node& node, unsigned index, std::uint64_t seed, detail::RootL
       index_(index),
       rng_(seed),
       pools_(node),
-      net_(node.simulator().net().endpoint(*this)) {}
+      net_(node.simulator().net().endpoint(*this)),
+      serial_(++node.simulator().shards_made_) {}
 
 SimShard::~SimShard() = default;
 
 void SimShard::post(Job job) {
   if (!alive_) return;
   Simulator& sim = node_.simulator();
-  const Shard* const sender = Shard::has_current() ? &Shard::current() : nullptr;
+  const std::uint64_t sender =
+      Shard::has_current() ? static_cast<const SimShard&>(Shard::current()).serial_ : 0;
   Instant& last = last_from_[sender];
   Instant at = sim.now() + Duration(sim.order_rng_.below(kPostLatencyNs));
   at = std::max(at, last + Duration(1));

@@ -83,6 +83,7 @@ class Simulator {
   std::uint64_t seed_;
   Instant now_{};
   SeededRng order_rng_;
+  std::uint64_t shards_made_ = 0;
   SeededRng test_rng_;
   Stats stats_;
   std::map<Key, Event> events_;
