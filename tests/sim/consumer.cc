@@ -79,7 +79,8 @@ class Consumer {
     const auto& partition = world_.oracle.partition(p);
     Place& place = at_.at(i);
     const bool changed = place.losses != partition.losses;
-    // Not how many bytes: a codec may pack the same records into one more or less.
+    // Not how many bytes: two runs of a seed have been seen to differ there by one, in the same records;
+    // why is not known yet.
     world_.trace.add("consumer of {} from {}: error {} high watermark {}, {}", partition.name(),
                      place.offset, data.error_code, data.high_watermark,
                      data.records.view.empty() ? "no records" : "records");
