@@ -68,12 +68,17 @@ class GrowingOutput {
   Bytes bytes_;
 };
 
+/// ISA-L's levels 1 and 2 look for matches before the first byte of the input, in the state itself, whose
+/// pointers differ from run to run: what they make of the same bytes depends on where the state lies.
+/// Level 3 finds its matches in another way, and the same bytes become the same bytes.
+constexpr std::uint32_t kGzipLevel = 3;
+
 Result<Bytes> gzip_compress(ByteView in) {
   auto stream = std::make_unique<isal_zstream>();
-  Bytes level_buffer(ISAL_DEF_LVL2_DEFAULT);
+  Bytes level_buffer(ISAL_DEF_LVL3_DEFAULT);
   isal_deflate_init(stream.get());
   stream->gzip_flag = IGZIP_GZIP;
-  stream->level = 2;
+  stream->level = PYRALOG_PLANT("base.gzip_by_address") ? 2 : kGzipLevel;
   stream->level_buf = level_buffer.data();
   stream->level_buf_size = static_cast<std::uint32_t>(level_buffer.size());
   stream->end_of_stream = 1;

@@ -1,6 +1,7 @@
 // Clients that read: consumers that follow a topic's partitions, and one that searches by time.
 #include <algorithm>
 
+#include "base/hash.h"
 #include "wire/kafka/gen/fetch.h"
 #include "wire/kafka/gen/list_offsets.h"
 #include "world.h"
@@ -79,11 +80,9 @@ class Consumer {
     const auto& partition = world_.oracle.partition(p);
     Place& place = at_.at(i);
     const bool changed = place.losses != partition.losses;
-    // Not how many bytes: two runs of a seed have been seen to differ there by one, in the same records;
-    // why is not known yet.
-    world_.trace.add("consumer of {} from {}: error {} high watermark {}, {}", partition.name(),
-                     place.offset, data.error_code, data.high_watermark,
-                     data.records.view.empty() ? "no records" : "records");
+    world_.trace.add("consumer of {} from {}: error {} high watermark {}, {} bytes {:016x}",
+                     partition.name(), place.offset, data.error_code, data.high_watermark,
+                     data.records.view.size(), xxh3_64(data.records.view, 0));
     const auto error = static_cast<KafkaError>(data.error_code);
     if (error == KafkaError::kOffsetOutOfRange || data.diverging_epoch.epoch >= 0) {
       // A memory topic goes on where it ended before an orderly restart, without its records.
