@@ -45,7 +45,7 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
   const catalog::Partition& known = *catalog_->partition(id);
   const bool ended_cleanly = evidence_->clean(id) != nullptr;
   const Offset initial = known.current ? known.current->start : Offset(0);
-  if (known.current) options.newest_epoch = known.current->epoch;
+  options.epochs = known.epochs;
   auto opened = co_await replica::Replica::open(*logs_, id, std::move(options), initial,
                                                 std::move(snapshot));
   if (opened) {

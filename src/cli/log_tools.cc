@@ -1,6 +1,7 @@
 #include "base/json.h"
 #include "cli/handlers.h"
 #include "cli/with_client.h"
+#include "cluster/metadata_log.h"
 #include "io/disk.h"
 #include "io/shard.h"
 #include "log/tools.h"
@@ -117,7 +118,15 @@ io::Task<Result<Where>> find_partitions(io::Disk& disk, std::string dir) {
   co_return where;
 }
 
-using Tool = std::function<io::Task<Result<log::LogReport>>(io::Disk& disk, std::string dir)>;
+using Tool = std::function<io::Task<Result<log::LogReport>>(io::Disk& disk, std::string dir,
+                                                            log::EpochTable given_out)>;
+
+/// Where the epochs of the partition in `dir` began, as the catalogue knows it; empty without one.
+log::EpochTable epochs_of(const cluster::CatalogPtr& catalog, const std::string& dir) {
+  const auto id = parse_partition_id(dir.substr(dir.rfind('/') + 1));
+  const catalog::Partition* known = catalog && id ? catalog->partition(*id) : nullptr;
+  return known == nullptr ? log::EpochTable() : log::EpochTable(known->epochs);
+}
 
 io::Task<Result<void>> run_tool(std::string dir, Tool tool, bool must_be_sound, bool as_json,
                                 bool headers, Console& console) {
@@ -129,12 +138,15 @@ io::Task<Result<void>> run_tool(std::string dir, Tool tool, bool must_be_sound, 
     co_return fail(Code::kAlreadyExists,
                    where.data_dir + ": a server has it open; end it first (or copy the directory)");
   }
+  // A directory that was copied alone has no catalogue; one that is damaged hides nothing here.
+  cluster::CatalogPtr catalog;
+  if (auto found = co_await cluster::MetadataLog::peek(disk, where.data_dir)) catalog = *found;
   JsonWriter json;
   json.array();
   std::size_t unsound = 0;
   std::vector<Error> refused;  // damage in one partition is no reason to leave the others alone
   for (const std::string& partition : where.partitions) {
-    const auto report = co_await tool(disk, partition);
+    const auto report = co_await tool(disk, partition, epochs_of(catalog, partition));
     if (!report) {
       refused.push_back(report.error());
       if (as_json) {
@@ -170,14 +182,14 @@ io::Task<Result<void>> run_tool(std::string dir, Tool tool, bool must_be_sound, 
 }  // namespace
 
 Outcome log_inspect(const Args& args, Console& console) {
-  const log::InspectOptions options{args.flag("batches"), 100'000};
+  const bool headers = args.flag("batches");
   return with_runtime([&] {
     return run_tool(
         args.text("DIR"),
-        [options](io::Disk& disk, std::string dir) {
-          return log::inspect(disk, std::move(dir), options);
+        [headers](io::Disk& disk, std::string dir, log::EpochTable given_out) {
+          return log::inspect(disk, std::move(dir), {headers, 100'000, std::move(given_out)});
         },
-        false, args.flag("json"), options.headers, console);
+        false, args.flag("json"), headers, console);
   });
 }
 
@@ -185,18 +197,21 @@ Outcome log_verify(const Args& args, Console& console) {
   return with_runtime([&] {
     return run_tool(
         args.text("DIR"),
-        [](io::Disk& disk, std::string dir) { return log::verify(disk, std::move(dir)); }, true,
-        args.flag("json"), false, console);
+        [](io::Disk& disk, std::string dir, log::EpochTable given_out) {
+          return log::verify(disk, std::move(dir), std::move(given_out));
+        },
+        true, args.flag("json"), false, console);
   });
 }
 
 Outcome log_repair(const Args& args, Console& console) {
-  const log::RepairOptions options{args.flag("below-synced"), args.flag("dry-run")};
+  const bool below_synced = args.flag("below-synced");
+  const bool dry_run = args.flag("dry-run");
   return with_runtime([&] {
     return run_tool(
         args.text("DIR"),
-        [options](io::Disk& disk, std::string dir) {
-          return log::repair(disk, std::move(dir), options);
+        [below_synced, dry_run](io::Disk& disk, std::string dir, log::EpochTable given_out) {
+          return log::repair(disk, std::move(dir), {below_synced, dry_run, std::move(given_out)});
         },
         false, args.flag("json"), false, console);
   });

@@ -11,6 +11,7 @@ constexpr std::uint32_t kJournalKind = 0x4154454d;  // "META"
 // First byte of a frame.
 constexpr std::uint8_t kSnapshotFrame = 1;
 constexpr std::uint8_t kEntriesFrame = 2;
+constexpr const char* kFile = "/metadata.log";
 
 Bytes framed(std::uint8_t kind, ByteView body) {
   Writer out;
@@ -25,9 +26,15 @@ Bytes framed(const std::vector<catalog::Entry>& entries) {
   for (const auto& entry : entries) out.sized(catalog::encode_entry(entry));
   return out.take();
 }
-}  // namespace
 
-Result<void> MetadataLog::replay(catalog::Catalog& state, ByteView frame) {
+journal::Options journal_options() {
+  journal::Options options;
+  options.kind = kJournalKind;
+  options.max_frame_bytes = 256u << 20;  // a snapshot of many topics is one frame
+  return options;
+}
+
+Result<void> replay(catalog::Catalog& state, ByteView frame) {
   if (frame.empty()) return fail(Code::kCorrupt, "metadata log: an empty frame");
   const ByteView body = frame.subspan(1);
   if (frame[0] == kSnapshotFrame) {
@@ -49,21 +56,28 @@ Result<void> MetadataLog::replay(catalog::Catalog& state, ByteView frame) {
   return {};
 }
 
+}  // namespace
+
 io::Task<Result<std::unique_ptr<MetadataLog>>> MetadataLog::open(io::Disk& disk,
                                                                  std::string data_dir,
                                                                  Options options) {
   std::unique_ptr<MetadataLog> self(new MetadataLog(options));
   catalog::Catalog state;
-  journal::Options journal_options;
-  journal_options.kind = kJournalKind;
-  journal_options.max_frame_bytes = 256u << 20;  // a snapshot of many topics is one frame
   PYRALOG_CO_ASSIGN(
       self->journal_,
       co_await journal::Journal::open(
-          disk, data_dir + "/metadata.log", journal_options,
-          [&](ByteView frame) { return self->replay(state, frame); }));
+          disk, data_dir + kFile, journal_options(),
+          [&](ByteView frame) { return replay(state, frame); }));
   self->catalog_ = std::make_shared<const catalog::Catalog>(std::move(state));
   co_return self;
+}
+
+io::Task<Result<CatalogPtr>> MetadataLog::peek(io::Disk& disk, std::string data_dir) {
+  catalog::Catalog state;
+  PYRALOG_CO_TRY(co_await journal::Journal::peek(
+      disk, data_dir + kFile, journal_options(),
+      [&](ByteView frame) { return replay(state, frame); }));
+  co_return std::make_shared<const catalog::Catalog>(std::move(state));
 }
 
 io::Task<Result<CatalogPtr>> MetadataLog::propose(Plan plan) {

@@ -29,6 +29,10 @@ class MetadataLog {
                                                                            std::string data_dir,
                                                                            Options options);
 
+  /// What the metadata log of a directory says that no server has open; changes nothing. kNotFound if
+  /// there is none.
+  [[nodiscard]] static io::Task<Result<CatalogPtr>> peek(io::Disk& disk, std::string data_dir);
+
   /// The state as of the last durable entry. Never null.
   [[nodiscard]] const CatalogPtr& catalog() const { return catalog_; }
 
@@ -48,7 +52,6 @@ class MetadataLog {
 
  private:
   explicit MetadataLog(Options options) : options_(options) {}
-  [[nodiscard]] Result<void> replay(catalog::Catalog& state, ByteView frame);
   [[nodiscard]] io::Task<Result<void>> rewrite_if_large();
 
   Options options_;

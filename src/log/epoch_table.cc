@@ -14,6 +14,10 @@ constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kEntryBytes = 12;
 }  // namespace
 
+EpochTable::EpochTable(const std::vector<EpochStart>& entries) {
+  for (const EpochStart& e : entries) (void)note(e.epoch, e.start);
+}
+
 bool EpochTable::note(Epoch epoch, Offset at) {
   if (epoch == last()) return true;
   if (epoch < last()) return false;

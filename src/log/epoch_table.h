@@ -12,6 +12,8 @@ namespace pyralog::log {
 class EpochTable {
  public:
   EpochTable() = default;
+  /// Entries that do not rise are left out.
+  explicit EpochTable(const std::vector<EpochStart>& entries);
   [[nodiscard]] const std::vector<EpochStart>& entries() const { return entries_; }
   /// Epoch(0) if the table is empty.
   [[nodiscard]] Epoch last() const { return entries_.empty() ? Epoch(0) : entries_.back().epoch; }

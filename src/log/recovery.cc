@@ -13,8 +13,9 @@ namespace {
 constexpr std::size_t kMaxEpochsBytes = 64u << 20;
 }
 
-Recovery::Recovery(ShardLogs& shard, PartitionLog& log, const SyncedEntry* synced, Epoch newest)
-    : shard_(shard), log_(log), synced_(synced), newest_(newest) {}
+Recovery::Recovery(ShardLogs& shard, PartitionLog& log, const SyncedEntry* synced,
+                   EpochTable given_out)
+    : shard_(shard), log_(log), synced_(synced), given_out_(std::move(given_out)) {}
 
 bool Recovery::below_evidence(Offset base, std::uint64_t position) const {
   if (synced_ == nullptr || PYRALOG_PLANT("log.cut_damage")) return false;
@@ -171,7 +172,7 @@ io::Task<Result<bool>> Recovery::scan(std::size_t index) {
   CheckOptions check;
   check.base = base;
   check.last_epoch = std::max(log_.last_epoch(), header_.epoch);
-  check.newest = PYRALOG_PLANT("log.any_epoch") ? Epoch(UINT32_MAX) : newest_;
+  if (!PYRALOG_PLANT("log.any_epoch")) check.given_out = &given_out_;
   check.index_interval_bytes = log_.config_.index_interval_bytes;
   check.step_bytes = shard_.options().verify_step_bytes;
   check.max_batch_bytes = shard_.options().max_batch_bytes;

@@ -18,8 +18,8 @@ namespace pyralog::log {
 /// cut; one below it is damage (kCorrupt, by name). Lives as long as one open_log.
 class Recovery {
  public:
-  /// `synced` may be null. Fills `log`. No batch can be of an epoch after `newest`.
-  Recovery(ShardLogs& shard, PartitionLog& log, const SyncedEntry* synced, Epoch newest);
+  /// `synced` may be null. Fills `log`. `given_out`: CheckOptions::given_out.
+  Recovery(ShardLogs& shard, PartitionLog& log, const SyncedEntry* synced, EpochTable given_out);
   [[nodiscard]] io::Task<Result<void>> run(Offset initial);
 
  private:
@@ -46,7 +46,7 @@ class Recovery {
   ShardLogs& shard_;
   PartitionLog& log_;
   const SyncedEntry* synced_;
-  Epoch newest_;
+  EpochTable given_out_;
   std::vector<Found> found_;
   EpochTable saved_epochs_;
   bool has_epochs_ = false;

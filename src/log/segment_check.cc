@@ -29,6 +29,14 @@ void take(SegmentCheck& check, const BatchScan::Batch& batch, std::uint64_t mark
   }
 }
 
+/// Why a batch cannot have the epoch that its header says.
+std::string epoch_fault(const BatchHeader& header, const EpochTable* given_out) {
+  if (given_out == nullptr) return {};
+  const Epoch due = given_out->at(Offset(header.base_offset));
+  if (due.value == 0 || header.leader_epoch == static_cast<std::int64_t>(due.value)) return {};
+  return fmt::format("the batch has epoch {}, there it was {}", header.leader_epoch, due.value);
+}
+
 }  // namespace
 
 io::Task<Result<SegmentCheck>> check_segment(std::shared_ptr<io::File> file, CheckOptions options) {
@@ -47,11 +55,7 @@ io::Task<Result<SegmentCheck>> check_segment(std::shared_ptr<io::File> file, Che
     switch (scan.step()) {
       case BatchScan::Step::kBatch:
         check.fault = order_fault(scan.batch().header, check.next, check.last_epoch);
-        if (check.fault.empty() &&
-            scan.batch().header.leader_epoch > static_cast<std::int64_t>(options.newest.value)) {
-          check.fault = fmt::format("the batch has epoch {}, none after {} was ever given out",
-                                    scan.batch().header.leader_epoch, options.newest.value);
-        }
+        if (check.fault.empty()) check.fault = epoch_fault(scan.batch().header, options.given_out);
         if (!check.fault.empty()) co_return check;
         take(check, scan.batch(), options.mark);
         if (options.visit) options.visit(scan.batch());

@@ -11,6 +11,7 @@
 #include "io/disk.h"
 #include "io/task.h"
 #include "log/batch_scan.h"
+#include "log/epoch_table.h"
 #include "log/options.h"
 #include "log/segment.h"
 #include "model/fundamental.h"
@@ -21,7 +22,9 @@ namespace pyralog::log {
 struct CheckOptions {
   Offset base;
   Epoch last_epoch;  ///< of what lies before the segment
-  Epoch newest = Epoch(UINT32_MAX);  ///< no batch can be of a later one
+  /// Where each epoch of the partition began, as far as known: Kafka's checksum does not cover the
+  /// epoch of a batch. Null or empty = not known. Outlives the check.
+  const EpochTable* given_out = nullptr;
   std::uint32_t index_interval_bytes = 4096;
   std::size_t step_bytes = 256u << 10;
   std::size_t max_batch_bytes = 128u << 20;

@@ -72,7 +72,8 @@ void ShardLogs::open_clean(PartitionLog& log, const CleanLog& clean) const {
 
 io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::open_log(PartitionId id,
                                                                     LogConfig config,
-                                                                    Offset initial, Epoch newest) {
+                                                                    Offset initial,
+                                                                    EpochTable given_out) {
   if (logs_.contains(id)) {
     co_return fail(Code::kAlreadyExists, fmt::format("partition {} is open already", to_string(id)));
   }
@@ -93,7 +94,7 @@ io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::open_log(PartitionId 
     }
     std::optional<SyncedEntry> copy;
     if (synced != nullptr) copy = *synced;
-    Recovery recovery(*this, *log, copy ? &*copy : nullptr, newest);
+    Recovery recovery(*this, *log, copy ? &*copy : nullptr, std::move(given_out));
     PYRALOG_CO_TRY(co_await recovery.run(initial));
   }
   opened_.insert(id);
@@ -115,8 +116,7 @@ io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::reopen(PartitionId id
   co_await committer_.drain();
   for (const auto& segment : old->segments_) files_.forget(old->path_of(segment->base, "log"));
   logs_.erase(id);
-  const Epoch newest = old->last_epoch().value == 0 ? kAnyEpoch : old->last_epoch();
-  auto opened = co_await open_log(id, old->config_, old->start_, newest);
+  auto opened = co_await open_log(id, old->config_, old->start_, old->epochs_);
   if (!opened) logs_.emplace(id, old);
   co_return opened;
 }

@@ -20,9 +20,6 @@
 
 namespace pyralog::log {
 
-/// Where nobody knows which epochs there can be.
-inline constexpr Epoch kAnyEpoch{UINT32_MAX};
-
 /// What the logs of a shard have done so far; for metrics.
 struct ShardLogStats {
   std::uint64_t appended_bytes = 0;
@@ -50,13 +47,14 @@ class ShardLogs {
 
   /// Opens a partition's log, or creates it durably where there is none. After a clean shutdown
   /// nothing is read; else the tail is recovered. A log without anything on disk begins at
-  /// `initial`. `newest` is the greatest epoch that was ever given out for the partition: Kafka's
-  /// checksum does not cover a batch's epoch, so this tells recovery a torn one. kCorrupt: damage, named; the partition must stay offline, other partitions are not
-  /// concerned. kUnsupported: written by a newer version.
+  /// `initial`. `given_out`: where each epoch of the partition began, as far as known; Kafka's
+  /// checksum does not cover a batch's epoch, so this tells recovery a torn one. kCorrupt: damage,
+  /// named; the partition must stay offline, other partitions are not concerned. kUnsupported:
+  /// written by a newer version.
   [[nodiscard]] io::Task<Result<std::shared_ptr<PartitionLog>>> open_log(PartitionId id,
                                                                          LogConfig config,
                                                                          Offset initial = Offset(0),
-                                                                         Epoch newest = kAnyEpoch);
+                                                                         EpochTable given_out = {});
   /// The open log of a partition, or null.
   [[nodiscard]] std::shared_ptr<PartitionLog> find(const PartitionId& id) const;
   /// Closes a log that is offline, verifies it from disk and opens it again. The old object stays

@@ -91,7 +91,7 @@ struct Vouched {
 class Surveyor {
  public:
   Surveyor(io::Disk& disk, std::string dir, BatchScan::Mode mode, InspectOptions inspect)
-      : disk_(disk), dir_(std::move(dir)), mode_(mode), inspect_(inspect) {}
+      : disk_(disk), dir_(std::move(dir)), mode_(mode), inspect_(std::move(inspect)) {}
   [[nodiscard]] io::Task<Result<Survey>> run();
 
  private:
@@ -318,6 +318,7 @@ io::Task<Result<void>> Surveyor::walk(std::shared_ptr<io::File> file, std::size_
   check.base = report.first;
   check.last_epoch = std::max(result_.epochs.last(), report.first_epoch);
   check.index_interval_bytes = saved.second;
+  check.given_out = &inspect_.given_out;
   check.mode = mode_;
   if (const auto known = vouched(report.first)) check.mark = known->position;
   check.visit = [this, &walk, at](const BatchScan::Batch& batch) { visit(walk, at, batch); };
@@ -442,7 +443,7 @@ io::Task<Result<Survey>> Surveyor::run() {
 
 io::Task<Result<Survey>> survey(io::Disk& disk, std::string dir, BatchScan::Mode mode,
                                 InspectOptions inspect) {
-  Surveyor surveyor(disk, std::move(dir), mode, inspect);
+  Surveyor surveyor(disk, std::move(dir), mode, std::move(inspect));
   co_return co_await surveyor.run();
 }
 

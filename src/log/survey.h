@@ -48,7 +48,7 @@ struct Survey {
 };
 
 /// Reads the directory `dir` of a partition: headers only, or every byte. `inspect` says which
-/// batch headers to list. Used by the tools; kInvalidArgument if `dir` is not named as a partition.
+/// batch headers to list, and which epochs there were. Used by the tools; kInvalidArgument if `dir` is not named as a partition.
 [[nodiscard]] io::Task<Result<Survey>> survey(io::Disk& disk, std::string dir, BatchScan::Mode mode,
                                               InspectOptions inspect);
 

@@ -8,13 +8,17 @@ namespace pyralog::log {
 
 io::Task<Result<LogReport>> inspect(io::Disk& disk, std::string dir, InspectOptions options) {
   PYRALOG_CO_ASSIGN(Survey found,
-                    co_await survey(disk, std::move(dir), BatchScan::Mode::kHeaders, options));
+                    co_await survey(disk, std::move(dir), BatchScan::Mode::kHeaders,
+                                    std::move(options)));
   co_return std::move(found.report);
 }
 
-io::Task<Result<LogReport>> verify(io::Disk& disk, std::string dir) {
+io::Task<Result<LogReport>> verify(io::Disk& disk, std::string dir, EpochTable given_out) {
+  InspectOptions options;
+  options.given_out = std::move(given_out);
   PYRALOG_CO_ASSIGN(Survey found,
-                    co_await survey(disk, std::move(dir), BatchScan::Mode::kChecked, {}));
+                    co_await survey(disk, std::move(dir), BatchScan::Mode::kChecked,
+                                    std::move(options)));
   co_return std::move(found.report);
 }
 

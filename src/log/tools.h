@@ -7,6 +7,7 @@
 #include "base/result.h"
 #include "io/disk.h"
 #include "io/task.h"
+#include "log/epoch_table.h"
 #include "model/fundamental.h"
 #include "model/record_batch.h"
 
@@ -57,10 +58,12 @@ struct LogReport {
 struct InspectOptions {
   bool headers = false;              ///< list every batch
   std::size_t max_headers = 100000;  ///< bound on that list, over all segments
+  EpochTable given_out{};            ///< where each epoch of the partition began, if known
 };
 struct RepairOptions {
   bool below_synced = false;  ///< also cut what was known to be durable: acknowledged records go
   bool dry_run = false;       ///< report only
+  EpochTable given_out{};     ///< where each epoch of the partition began, if known
 };
 
 /// Tools on the directory of one partition, `<data>/<topic id>-<partition>`, while no server has it
@@ -70,8 +73,10 @@ struct RepairOptions {
 [[nodiscard]] io::Task<Result<LogReport>> inspect(io::Disk& disk, std::string dir,
                                                   InspectOptions options = {});
 /// Checks every byte: headers, checksums, offsets, epochs, indexes, append times, and the `synced`
-/// evidence in the parent directory.
-[[nodiscard]] io::Task<Result<LogReport>> verify(io::Disk& disk, std::string dir);
+/// evidence in the parent directory. `given_out`: where each epoch of the partition began, if known;
+/// without it, a wrong epoch in a header shows only where others contradict it.
+[[nodiscard]] io::Task<Result<LogReport>> verify(io::Disk& disk, std::string dir,
+                                                 EpochTable given_out = {});
 /// Cuts the log before its first fault and rebuilds the indexes. What is cut is kept beside it in
 /// files named `.damaged`. kCorrupt, and nothing is touched, if the fault lies below what was synced
 /// and `below_synced` is not set.

@@ -204,7 +204,9 @@ io::Task<Result<void>> Repair::mend_side_files() {
 }  // namespace
 
 io::Task<Result<LogReport>> repair(io::Disk& disk, std::string dir, RepairOptions options) {
-  PYRALOG_CO_ASSIGN(Survey before, co_await survey(disk, dir, BatchScan::Mode::kChecked, {}));
+  InspectOptions look;
+  look.given_out = options.given_out;
+  PYRALOG_CO_ASSIGN(Survey before, co_await survey(disk, dir, BatchScan::Mode::kChecked, look));
   if (options.dry_run) co_return std::move(before.report);
   const auto& findings = before.report.findings;
   const auto damage = std::find_if(findings.begin(), findings.end(),
@@ -226,7 +228,7 @@ io::Task<Result<LogReport>> repair(io::Disk& disk, std::string dir, RepairOption
       PYRALOG_CO_TRY(co_await work.drop_checkpoints());
     }
   }
-  PYRALOG_CO_ASSIGN(Survey after, co_await survey(disk, dir, BatchScan::Mode::kHeaders, {}));
+  PYRALOG_CO_ASSIGN(Survey after, co_await survey(disk, dir, BatchScan::Mode::kHeaders, look));
   if (after.cut) {
     co_return fail(Code::kIo,
                    dir + ": it still has faults after it was cut; the device may be bad");

@@ -243,6 +243,34 @@ TEST(LogTools, a_missing_segment_is_damage) {
   }
 }
 
+/// Kafka's checksum leaves the epoch out; the batch behind one of a higher epoch looks no less odd.
+TEST(LogTools, a_wrong_epoch_is_found_in_the_batch_that_has_it) {
+  Simulator sim(10);
+  Node& node = sim.add_node(quiet_disk());
+  const Torn torn = make_torn(node, 20, 3);
+  const auto verify_with_epochs = [&] {
+    return node
+        .run([&] { return verify(io::Shard::current().disk(), dir_of(1), torn.given_out()); })
+        .value();
+  };
+  EXPECT_TRUE(verify_with_epochs().sound());
+  for (const std::uint8_t mask : std::initializer_list<std::uint8_t>{0x01, 0x02, 0x40}) {
+    std::uint64_t from = torn.contents.back().size();
+    for (std::size_t i = torn.batches.size(); from > kSegmentHeaderBytes;) {
+      const std::uint64_t at = from -= torn.batches[--i].size();
+      // The two lower bytes of the epoch, at byte 12 of a batch.
+      for (const std::uint64_t byte : {at + 14, at + 15}) {
+        ASSERT_TRUE(node.disk().corrupt(torn.files.back(), byte, mask).has_value());
+        const LogReport report = verify_with_epochs();
+        ASSERT_FALSE(report.sound()) << byte;
+        EXPECT_EQ(report.findings[0].position, at) << report.findings[0].what;
+        EXPECT_EQ(report.findings[0].synced, at < torn.synced_position);
+        ASSERT_TRUE(node.disk().corrupt(torn.files.back(), byte, mask).has_value());
+      }
+    }
+  }
+}
+
 TEST(LogTools, a_second_repair_keeps_what_the_first_one_kept) {
   Simulator sim(7);
   Node& node = sim.add_node(quiet_disk());

@@ -29,9 +29,14 @@ struct Torn {
   std::size_t synced = 0;              ///< batches that were acknowledged as durable
   std::uint64_t synced_position = 0;   ///< where the unsynced tail begins in the last file
 
-  /// Greatest epoch of a batch.
-  [[nodiscard]] Epoch newest() const {
-    return Epoch(static_cast<std::uint32_t>(parse_batch_header(batches.back())->leader_epoch));
+  /// Where each epoch begins.
+  [[nodiscard]] EpochTable given_out() const {
+    EpochTable table;
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+      const std::int32_t epoch = parse_batch_header(batches[i])->leader_epoch;
+      (void)table.note(Epoch(static_cast<std::uint32_t>(epoch)), Offset(bases[i]));
+    }
+    return table;
   }
   [[nodiscard]] std::int64_t acknowledged() const { return bases[synced]; }
   /// The first `n` batches, as they lie in the log.
@@ -92,9 +97,9 @@ inline io::Task<Result<void>> restore(io::Disk& disk, const Torn& torn) {
 }
 
 /// Opens partition(1) and reads everything; the error of either.
-inline io::Task<Result<Bytes>> open_and_read(Offset* end, Epoch newest = kAnyEpoch) {
+inline io::Task<Result<Bytes>> open_and_read(Offset* end, EpochTable given_out = {}) {
   PYRALOG_CO_ASSIGN(auto shard, co_await open_shard());
-  auto log = co_await shard->open_log(partition(1), small_segments(), Offset(0), newest);
+  auto log = co_await shard->open_log(partition(1), small_segments(), Offset(0), std::move(given_out));
   if (!log) {
     co_await shard->abandon();
     co_return fail(log.error());

@@ -59,7 +59,7 @@ TEST(torn_write, every_flipped_byte_is_cut_or_refused_by_name) {
         const auto read = node.run([&]() -> io::Task<Result<Bytes>> {
           PYRALOG_CO_TRY(co_await restore(io::Shard::current().disk(), torn));
           PYRALOG_CO_TRY(node.disk().corrupt(torn.files[f], at, mask));
-          co_return co_await open_and_read(&end, torn.newest());
+          co_return co_await open_and_read(&end, torn.given_out());
         });
         judge_flip(torn, f, at, read, end);
         if (testing::Test::HasFailure()) return;

@@ -13,9 +13,8 @@ io::Task<Result<std::unique_ptr<Replica>>> Replica::open(
     log::ShardLogs& logs, PartitionId id, Options options, Offset initial,
     std::optional<Bytes> snapshot) {
   std::unique_ptr<Replica> self(new Replica(logs, id, std::move(options)));
-  const Epoch newest =
-      self->options_.newest_epoch.value == 0 ? log::kAnyEpoch : self->options_.newest_epoch;
-  PYRALOG_CO_ASSIGN(self->log_, co_await logs.open_log(id, self->options_.log, initial, newest));
+  PYRALOG_CO_ASSIGN(self->log_, co_await logs.open_log(id, self->options_.log, initial,
+                                                       log::EpochTable(self->options_.epochs)));
   PYRALOG_CO_TRY(co_await self->rebuild_producers(std::move(snapshot)));
   // What recovery kept is as durable as its topic asks: recovery syncs before it trusts.
   self->high_watermark_ = self->log_->end_offset();

@@ -49,7 +49,7 @@ class Replica {
   struct Options {
     std::string name;  ///< "topic-3", for messages
     log::LogConfig log;
-    Epoch newest_epoch{};  ///< greatest epoch that was ever activated; 0 = not known
+    std::vector<EpochStart> epochs;  ///< that were activated, as far as they hold records
     bool log_append_time = false;
     producer::Options producers;
   };
