@@ -47,17 +47,20 @@ void Committer::note(SyncedEntry entry) {
 io::Task<Result<void>> Committer::lower(SyncedEntry entry) {
   if (evidence_missing_) PYRALOG_CO_TRY(co_await renew_journal());
   note(entry);
-  if (evidence_missing_) co_return co_await renew_journal();
-  co_return co_await journal_->commit(journal_->end());
+  co_return co_await flush();
 }
 
 io::Task<Result<void>> Committer::flush() {
-  if (evidence_missing_) co_return co_await renew_journal();
-  co_return co_await journal_->commit(journal_->end());
+  if (evidence_missing_ || journal_ == nullptr) co_return co_await renew_journal();
+  const std::shared_ptr<journal::Journal> journal = journal_;
+  co_return co_await journal->commit(journal->end());
 }
 
 /// Writes the journal anew: it is too long, or entries are missing after a failure.
 io::Task<Result<void>> Committer::renew_journal() {
+  // A round and a cut may come together, and a journal that is dead may still be renaming its file.
+  std::optional<io::Turn::Guard> turn;
+  if (!PYRALOG_PLANT("log.renew_twice_at_once")) turn.emplace(co_await renewing_.lock());
   if (journal_ == nullptr || journal_->dead()) {
     journal_.reset();
     const std::string path =
@@ -67,7 +70,8 @@ io::Task<Result<void>> Committer::renew_journal() {
                                     [](ByteView) -> Result<void> { return {}; }));
   }
   evidence_missing_ = false;
-  auto renewed = co_await journal_->rewrite([this] {
+  const std::shared_ptr<journal::Journal> journal = journal_;
+  auto renewed = co_await journal->rewrite([this] {
     std::vector<Bytes> frames;
     frames.reserve(latest_.size());
     for (const auto& [id, entry] : latest_) frames.push_back(encode(entry));
@@ -82,14 +86,11 @@ io::Task<void> Committer::sync_journal() {
   const bool long_enough =
       journal_ != nullptr && journal_->size_bytes() > shard_.options().synced_journal_bytes &&
       journal_->size_bytes() > 4 * 100 * latest_.size();
-  if (evidence_missing_ || journal_ == nullptr || journal_->dead() || long_enough) {
-    if (!co_await renew_journal()) ++shard_.stats_.lost_evidence;
-  } else if (journal_->durable() < journal_->end()) {
-    if (!co_await journal_->commit(journal_->end())) {
-      ++shard_.stats_.lost_evidence;
-      evidence_missing_ = true;
-    }
-  }
+  const bool renew = evidence_missing_ || journal_ == nullptr || journal_->dead() || long_enough;
+  auto written = renew ? co_await renew_journal() : co_await flush();
+  if (written) co_return;
+  ++shard_.stats_.lost_evidence;
+  evidence_missing_ = true;
 }
 
 struct Committer::Round {

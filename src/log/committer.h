@@ -48,7 +48,9 @@ class Committer {
   [[nodiscard]] io::Task<Result<void>> renew_journal();
 
   ShardLogs& shard_;
-  std::unique_ptr<journal::Journal> journal_;
+  /// Null while it is opened anew. Who waits for it keeps it: it may be replaced meanwhile.
+  std::shared_ptr<journal::Journal> journal_;
+  io::Turn renewing_;
   std::map<PartitionId, SyncedEntry> latest_;  ///< what the journal must hold when rewritten
   std::vector<std::shared_ptr<PartitionLog>> waiting_;
   bool running_ = false;

@@ -237,6 +237,74 @@ TEST(crash_log, an_append_cut_short_by_a_full_disk_is_no_damage_after_a_clean_st
   }
 }
 
+/// Appends, syncs and often cuts a log until the node stops; `floor` is where it must end at least.
+io::Task<void> append_and_cut(ShardLogs& shard, std::uint8_t p, std::int64_t* floor,
+                              io::SeededRng rng) {
+  auto log = (co_await shard.open_log(partition(p), {})).value();
+  std::int64_t end = 0;
+  for (int i = 0; i < 40; ++i) {
+    for (const std::int64_t to = end + 1 + static_cast<std::int64_t>(rng.below(4)); end < to; ++end) {
+      if (!co_await append(*log, batch(end))) co_return;
+    }
+    if (!co_await shard.sync(log)) co_return;
+    *floor = end;
+    if (rng.chance(0.5)) {
+      *floor = end - static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(end)));
+      if (!co_await log->truncate_to(Offset(*floor))) co_return;
+      end = *floor;
+    }
+    co_await io::sleep_for(std::chrono::microseconds(rng.below(1500)));
+  }
+}
+
+/// Rounds and cuts both write the evidence anew after a failure; none may undo the other's.
+TEST(crash_log, evidence_that_fails_while_logs_are_cut_stays_true) {
+  for (std::uint64_t seed = 1; seed <= 150; ++seed) {
+    SCOPED_TRACE(seed);
+    Simulator sim(seed);
+    auto disk = quiet_disk();
+    disk.disk.latency_max = std::chrono::microseconds(1500);
+    Node& node = sim.add_node(disk);
+    io::SeededRng rng(seed);
+    std::vector<std::int64_t> floors(4, 0);
+    bool failing = true;
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      const bool evidence = path.find("synced") != std::string::npos;
+      return failing && evidence && op != DiskOp::kOpen && rng.chance(0.15) ? DiskFault::kError
+                                                                            : DiskFault::kNone;
+    });
+    node.run([&]() -> io::Task<void> {
+      Options o = options();
+      o.synced_journal_bytes = 2000;
+      auto shard = co_await open_shard(o);
+      if (!shard) co_return;
+      io::TaskGroup work;
+      for (std::uint8_t p = 0; p < floors.size(); ++p) {
+        work.spawn(append_and_cut(**shard, p, &floors[p], io::SeededRng(seed * 8 + p)));
+      }
+      co_await work.join();
+      co_await (*shard)->abandon();
+    });
+    if (seed % 2 == 0) {
+      node.kill();
+    } else {
+      node.lose_power();
+    }
+    failing = false;
+    node.restart();
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      for (std::uint8_t p = 0; p < floors.size(); ++p) {
+        auto log = co_await shard->open_log(partition(p), {});
+        EXPECT_TRUE(log.has_value()) << log.error().message;
+        if (log) EXPECT_GE((*log)->end_offset().value, floors[p]);
+      }
+      co_await shard->abandon();
+    });
+    if (testing::Test::HasFailure()) return;
+  }
+}
+
 TEST(crash_log, lives_with_disks_that_fail_now_and_then) {
   std::uint64_t errors = 0;
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {

@@ -98,15 +98,31 @@ void Oracle::acknowledged(std::uint32_t p, std::int64_t base,
       note(partition, offset, records[i], -1, strength, "acknowledged");
     }
   }
-  // What was sent more than once may get the answer of its first time.
-  if (sent(records.front()).attempts > 1) return;
-  const std::uint32_t producer = sent(records.front()).producer;
-  auto [last, fresh] = partition.last_ack.try_emplace(producer, base);
-  if (!fresh && base <= last->second) {
-    violate(fmt::format("{}: producer {} was acknowledged at {} and, for a later batch, at {}",
-                        partition.name(), producer, last->second, base));
+  if (base >= partition.start) check_order(partition, base, records.front());
+}
+
+/// A plain producer's batches lie in the order of their answers, since each attempt is appended
+/// anew; those of an idempotent one in the order in which they were made, whenever the answer came.
+void Oracle::check_order(Partition& partition, std::int64_t base, std::uint64_t first) {
+  const std::uint32_t producer = sent(first).producer;
+  if (!sent(first).idempotent) {
+    auto [last, fresh] = partition.last_ack.try_emplace(producer, base);
+    if (!fresh && base <= last->second) {
+      violate(fmt::format("{}: producer {} was acknowledged at {} and, for a later batch, at {}",
+                          partition.name(), producer, last->second, base));
+    }
+    last->second = base;
+    return;
   }
-  last->second = base;
+  auto& acked = partition.acked[producer];
+  const auto at = acked.emplace(first, base).first;
+  const bool below = at != acked.begin() && std::prev(at)->second >= base;
+  const bool above = std::next(at) != acked.end() && std::next(at)->second <= base;
+  if (below || above) {
+    const auto other = below ? std::prev(at) : std::next(at);
+    violate(fmt::format("{}: record {} of producer {} was acknowledged at {}, its record {} at {}",
+                        partition.name(), first, producer, base, other->first, other->second));
+  }
 }
 
 void Oracle::sequence_lost(std::uint32_t p, std::uint64_t losses_then, const std::string& why) {
@@ -317,6 +333,7 @@ void Oracle::recovered(std::uint32_t p, const std::vector<Bytes>& batches, std::
   if (lost > 0 || receded) {
     ++partition.losses;
     partition.last_ack.clear();
+    partition.acked.clear();
     partition.high_watermark = memory ? 0 : std::min(partition.high_watermark, end);
     stats_.add(memory ? "rare.memory_topic_emptied" : "rare.unpromised_records_lost");
   }

@@ -57,7 +57,9 @@ class Oracle {
     std::int64_t high_watermark = 0;  ///< the highest seen
     std::int32_t epoch = 0;           ///< the highest seen
     std::uint64_t losses = 0;         ///< how often known records have gone, as they may
-    std::map<std::uint32_t, std::int64_t> last_ack;  ///< producer → greatest acknowledged offset
+    std::map<std::uint32_t, std::int64_t> last_ack;  ///< plain producer → greatest acknowledged
+    /// Idempotent producer → first record of each acknowledged batch → its offset.
+    std::map<std::uint32_t, std::map<std::uint64_t, std::int64_t>> acked;
     [[nodiscard]] std::string name() const { return topic + "-" + std::to_string(index); }
   };
 
@@ -109,6 +111,7 @@ class Oracle {
  private:
   void note(Partition& partition, std::int64_t offset, std::uint64_t record, std::int32_t epoch,
             Strength strength, const char* how);
+  void check_order(Partition& partition, std::int64_t base, std::uint64_t first);
   void check_producers(const Partition& partition, const std::vector<SeenBatch>& log);
   [[nodiscard]] std::optional<SeenBatch> open_batch(const Partition& partition, std::uint32_t p,
                                                     ByteView batch);
