@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/plant.h"
 #include "observe/log.h"
 
 namespace pyralog::broker {
@@ -122,6 +123,16 @@ io::Task<void> Broker::distribute(CatalogPtr changed) {
     co_await state.partitions.apply(changed);
     if (deleted.empty()) co_return;
     for (const auto& [id, host] : state.groups.all()) host->tell(group::TopicsDeleted{deleted});
+    // Before anybody can make them again: a crash would show the old offsets under the new topic.
+    if (PYRALOG_PLANT("broker.create_before_offsets")) co_return;
+    co_await state.groups.settled(io::Shard::current().now() + options_.commit_timeout);
+  });
+}
+
+io::Task<void> Broker::groups_settled() {
+  const Groups everybody(shards_.size(), {0});
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    co_await states_[s]->groups.settled(io::Shard::current().now() + options_.commit_timeout);
   });
 }
 

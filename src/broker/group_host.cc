@@ -19,10 +19,27 @@ group::Now GroupHost::now() {
 }
 
 void GroupHost::load(std::shared_ptr<const catalog::Catalog> existing) {
+  loading_ = true;
   tasks_.spawn(replay(std::move(existing)));
 }
 
 io::Task<void> GroupHost::replay(std::shared_ptr<const catalog::Catalog> existing) {
+  co_await replay_all(std::move(existing));
+  loading_ = false;
+  progress_.wake_all();
+}
+
+io::Task<void> GroupHost::settled(Instant deadline) {
+  while (loading_ && !stopped_) {
+    if (!co_await progress_.wait(deadline)) co_return;
+  }
+  const std::uint64_t upto = last_storing_;
+  while (!storing_.empty() && *storing_.begin() <= upto && !stopped_) {
+    if (!co_await progress_.wait(deadline)) co_return;
+  }
+}
+
+io::Task<void> GroupHost::replay_all(std::shared_ptr<const catalog::Catalog> existing) {
   Offset at = replica_->log_start();
   while (at < replica_->high_watermark() && !stopped_) {
     auto read = co_await replica_->read(at, kReplayBytes, true);
@@ -164,7 +181,11 @@ io::Task<KafkaError> GroupHost::append_records(const group::Append& append) {
 io::Task<void> GroupHost::append(group::Append append) {
   group::Appended done;
   done.append_id = append.append_id;
+  const std::uint64_t number = ++last_storing_;
+  storing_.insert(number);
   done.error = co_await append_records(append);
+  storing_.erase(number);
+  progress_.wake_all();
   if (!stopped_) feed(done);
 }
 
@@ -175,6 +196,7 @@ io::Task<void> GroupHost::stop() {
     if (timer_) io::Shard::current().cancel_timer(*timer_);
     timer_.reset();
   }
+  progress_.wake_all();
   co_await tasks_.join();
 }
 
@@ -196,6 +218,12 @@ io::Task<void> GroupHosts::remove(PartitionId id) {
 std::shared_ptr<GroupHost> GroupHosts::find(const PartitionId& id) const {
   const auto at = hosts_.find(id);
   return at == hosts_.end() ? nullptr : at->second;
+}
+
+io::Task<void> GroupHosts::settled(Instant deadline) {
+  std::vector<std::shared_ptr<GroupHost>> hosts;
+  for (const auto& [id, host] : hosts_) hosts.push_back(host);
+  for (const auto& host : hosts) co_await host->settled(deadline);
 }
 
 io::Task<void> GroupHosts::stop() {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <type_traits>
 #include <unordered_map>
@@ -36,6 +37,9 @@ class GroupHost {
   [[nodiscard]] io::Task<group::Response> ask(group::Input request);
   /// Inputs that nobody waits for: topics that are gone.
   void tell(group::Input input);
+  /// Waits until it has loaded (or never will) and what it was about to store by now is durable or
+  /// has failed; or until the deadline.
+  [[nodiscard]] io::Task<void> settled(Instant deadline);
   [[nodiscard]] const group::GroupTable& table() const { return table_; }
   /// Answers everybody who waits and ends; join before destroying.
   [[nodiscard]] io::Task<void> stop();
@@ -48,6 +52,7 @@ class GroupHost {
   void feed(const group::Input& input);
   void carry_out(group::Effects effects);
   io::Task<void> replay(std::shared_ptr<const catalog::Catalog> existing);
+  io::Task<void> replay_all(std::shared_ptr<const catalog::Catalog> existing);
   io::Task<Result<void>> replay_pieces(const std::vector<io::Piece>& pieces);
   [[nodiscard]] Result<void> replay_batches(ByteView bytes);
   io::Task<void> append(group::Append append);
@@ -63,6 +68,10 @@ class GroupHost {
   std::optional<io::Shard::TimerId> timer_;
   Instant timer_at_ = Instant::never();
   bool stopped_ = false;
+  bool loading_ = false;
+  std::set<std::uint64_t> storing_;  ///< appends under way, numbered as they began
+  std::uint64_t last_storing_ = 0;
+  io::WaitList progress_;            ///< of loading_ and storing_
   io::TaskGroup tasks_;
 };
 
@@ -74,6 +83,8 @@ class GroupHosts {
            std::shared_ptr<const catalog::Catalog> existing);
   [[nodiscard]] io::Task<void> remove(PartitionId id);
   [[nodiscard]] std::shared_ptr<GroupHost> find(const PartitionId& id) const;
+  /// Waits until all are settled, or the deadline.
+  [[nodiscard]] io::Task<void> settled(Instant deadline);
   [[nodiscard]] const std::unordered_map<PartitionId, std::shared_ptr<GroupHost>>& all() const {
     return hosts_;
   }

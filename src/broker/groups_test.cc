@@ -45,6 +45,18 @@ class GroupsTest : public BrokerTest {
   KafkaError commit_now(const std::string& group, std::int64_t at) {
     return run([&, this]() -> io::Task<KafkaError> { co_return co_await commit(group, at); });
   }
+  /// From now on a sync of a log takes its time, everything else is quick.
+  void slow_logs() {
+    disk().options().slow_by = 300ms;
+    disk().set_hook([this](DiskOp op, const std::string& path) {
+      disk().options().slow = op == DiskOp::kSync && path.ends_with("0.log") ? 1 : 0;
+      return DiskFault::kNone;
+    });
+  }
+  void quick_logs() {
+    disk().set_hook({});
+    disk().options().slow = 0;
+  }
   std::expected<std::int64_t, KafkaError> committed_now(const std::string& group) {
     return run([&, this]() -> io::Task<std::expected<std::int64_t, KafkaError>> {
       co_return co_await committed(group);
@@ -159,6 +171,44 @@ TEST_F(GroupsTest, offsets_of_a_deleted_topic_go_with_it) {
   sim_.run_for(1s);
   EXPECT_EQ(committed_now("g"), -1);
   restart_after_crash();
+  sim_.run_for(1s);
+  EXPECT_EQ(committed_now("g"), -1);
+}
+
+TEST_F(GroupsTest, a_topic_is_made_again_only_when_old_offsets_are_gone_for_good) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  // The deletion is durable, what was committed for the topic takes its time to go.
+  slow_logs();
+  const Instant begun = sim_.now();
+  run([this]() -> io::Task<bool> {
+    EXPECT_EQ((co_await broker().delete_topic("t")).error, KafkaError::kNone);
+    co_return true;
+  });
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_GE(sim_.now() - begun, 300ms);
+  quick_logs();
+  restart_after_crash(true);
+  sim_.run_for(1s);
+  EXPECT_EQ(committed_now("g"), -1);
+}
+
+TEST_F(GroupsTest, a_start_clears_old_offsets_away_before_a_topic_is_made_again) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  // The deletion is decided, and the power goes before anything else is done about it.
+  node().spawn([this]() -> io::Task<void> { (void)co_await broker().delete_topic("t"); });
+  sim_.run_until([this] { return cluster_->catalog()->topic("t") == nullptr; });
+  crash(true);
+  slow_logs();
+  start();
+  const Instant begun = sim_.now();
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_GE(sim_.now() - begun, 300ms);
+  quick_logs();
+  restart_after_crash(true);
   sim_.run_for(1s);
   EXPECT_EQ(committed_now("g"), -1);
 }

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/plant.h"
 #include "broker/broker.h"
 
 namespace pyralog::broker {
@@ -48,6 +49,8 @@ io::Task<CreateOutcome> Broker::create_topic(catalog::CreateTopic request, bool 
   }
   AdminOutcome refused;
   CreateOutcome made;
+  // A start may just be clearing away what was committed for an earlier topic of this name.
+  if (!validate_only && !PYRALOG_PLANT("broker.create_before_offsets")) co_await groups_settled();
   auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
     auto planned = catalog::plan_create_topic(request, state, now, id, options_.topics);
     if (!planned) {
