@@ -122,18 +122,28 @@ io::Task<void> Broker::distribute(CatalogPtr changed) {
     }
     co_await state.partitions.apply(changed);
     if (deleted.empty()) co_return;
-    for (const auto& [id, host] : state.groups.all()) host->tell(group::TopicsDeleted{deleted});
+    for (const auto& [id, host] : state.groups.all()) host->forget(deleted);
     // Before anybody can make them again: a crash would show the old offsets under the new topic.
     if (PYRALOG_PLANT("broker.create_before_offsets")) co_return;
     co_await state.groups.settled(io::Shard::current().now() + options_.commit_timeout);
   });
 }
 
-io::Task<void> Broker::groups_settled() {
+io::Task<AdminOutcome> Broker::rid_of_offsets(std::string topic) {
+  std::vector<std::optional<std::string>> keepers(shards_.size());
   const Groups everybody(shards_.size(), {0});
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
-    co_await states_[s]->groups.settled(io::Shard::current().now() + options_.commit_timeout);
+    const Instant deadline = io::Shard::current().now() + options_.commit_timeout;
+    keepers[s] = co_await states_[s]->groups.keeper_of(topic, deadline);
   });
+  for (const auto& keeper : keepers) {
+    if (!keeper) continue;
+    co_return AdminOutcome{KafkaError::kKafkaStorageError,
+                           "topic " + topic + ": what was committed for an earlier topic of this name " +
+                               "cannot be removed, since partition " + *keeper +
+                               " takes no writes; see the server's log, mend the disk and restart"};
+  }
+  co_return AdminOutcome{};
 }
 
 io::Task<void> Broker::snapshot_loop(ShardState& state) {

@@ -219,8 +219,8 @@ class Broker {
   /// Runs `work(shard index, item indices)` on every shard that has items; waits for all.
   template <typename Work>
   io::Task<void> scatter(Groups groups, Work work);
-  /// Until the offsets of topics that are gone are gone for good, as far as that can be had soon.
-  io::Task<void> groups_settled();
+  /// Waits until offsets of an earlier topic of this name are gone for good; an error if they cannot.
+  io::Task<AdminOutcome> rid_of_offsets(std::string topic);
 
   [[nodiscard]] ProduceOutcome check(const ProduceItem& item, Acks acks, PartitionId& id,
                                      BatchHeader& header) const;

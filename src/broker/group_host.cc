@@ -67,9 +67,7 @@ io::Task<void> GroupHost::replay_all(std::shared_ptr<const catalog::Catalog> exi
   for (const std::string& topic : table_.topics()) {
     if (existing->topic(topic) == nullptr) gone.push_back(topic);
   }
-  if (!gone.empty() && !PYRALOG_PLANT("broker.keep_orphaned_offsets")) {
-    feed(group::TopicsDeleted{std::move(gone)});
-  }
+  if (!gone.empty() && !PYRALOG_PLANT("broker.keep_orphaned_offsets")) forget(gone);
 }
 
 io::Task<Result<void>> GroupHost::replay_pieces(const std::vector<io::Piece>& pieces) {
@@ -113,8 +111,21 @@ Result<void> GroupHost::replay_batches(ByteView bytes) {
 
 void GroupHost::feed(const group::Input& input) { carry_out(table_.step(input, now())); }
 
-void GroupHost::tell(group::Input input) {
-  if (!stopped_ && table_.is_loaded()) feed(input);
+void GroupHost::forget(const std::vector<std::string>& topics) {
+  if (stopped_ || !table_.is_loaded()) return;
+  carry_out(table_.step(group::TopicsDeleted{topics}, now()), topics);
+}
+
+io::Task<bool> GroupHost::is_rid_of(std::string topic, Instant deadline) {
+  co_await settled(deadline);
+  while (!stopped_) {
+    const auto owed = owed_.find(topic);
+    if (owed == owed_.end()) break;
+    const std::shared_ptr<const group::Append> records = owed->second;
+    if (co_await append_records(*records) != KafkaError::kNone) co_return false;
+    std::erase_if(owed_, [&](const auto& each) { return each.second == records; });
+  }
+  co_return true;
 }
 
 io::Task<group::Response> GroupHost::ask(group::Input request) {
@@ -131,8 +142,8 @@ io::Task<group::Response> GroupHost::ask(group::Input request) {
   co_return std::move(*waiting->response);
 }
 
-void GroupHost::carry_out(group::Effects effects) {
-  for (auto& each : effects.appends) tasks_.spawn(append(std::move(each)));
+void GroupHost::carry_out(group::Effects effects, const std::vector<std::string>& forgotten) {
+  for (auto& each : effects.appends) tasks_.spawn(append(std::move(each), forgotten));
   for (auto& reply : effects.replies) {
     const auto at = waiting_.find(reply.token);
     if (at == waiting_.end()) continue;
@@ -178,12 +189,16 @@ io::Task<KafkaError> GroupHost::append_records(const group::Append& append) {
       outcome.end, io::Shard::current().now() + options_.commit_timeout);
 }
 
-io::Task<void> GroupHost::append(group::Append append) {
+io::Task<void> GroupHost::append(group::Append append, std::vector<std::string> forgotten) {
   group::Appended done;
   done.append_id = append.append_id;
   const std::uint64_t number = ++last_storing_;
   storing_.insert(number);
   done.error = co_await append_records(append);
+  if (done.error != KafkaError::kNone && !forgotten.empty()) {
+    const auto records = std::make_shared<const group::Append>(std::move(append));
+    for (const std::string& topic : forgotten) owed_.emplace(topic, records);
+  }
   storing_.erase(number);
   progress_.wake_all();
   if (!stopped_) feed(done);
@@ -224,6 +239,15 @@ io::Task<void> GroupHosts::settled(Instant deadline) {
   std::vector<std::shared_ptr<GroupHost>> hosts;
   for (const auto& [id, host] : hosts_) hosts.push_back(host);
   for (const auto& host : hosts) co_await host->settled(deadline);
+}
+
+io::Task<std::optional<std::string>> GroupHosts::keeper_of(std::string topic, Instant deadline) {
+  std::vector<std::shared_ptr<GroupHost>> hosts;
+  for (const auto& [id, host] : hosts_) hosts.push_back(host);
+  for (const auto& host : hosts) {
+    if (!co_await host->is_rid_of(topic, deadline)) co_return host->partition_name();
+  }
+  co_return std::nullopt;
 }
 
 io::Task<void> GroupHosts::stop() {

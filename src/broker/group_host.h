@@ -35,12 +35,16 @@ class GroupHost {
   void load(std::shared_ptr<const catalog::Catalog> existing);
   /// Hands a request to the table and waits for its answer.
   [[nodiscard]] io::Task<group::Response> ask(group::Input request);
-  /// Inputs that nobody waits for: topics that are gone.
-  void tell(group::Input input);
+  /// Offsets of topics that are gone go, too.
+  void forget(const std::vector<std::string>& topics);
   /// Waits until it has loaded (or never will) and what it was about to store by now is durable or
   /// has failed; or until the deadline.
   [[nodiscard]] io::Task<void> settled(Instant deadline);
+  /// Waits like `settled`. False if offsets of an earlier topic of this name could not be removed for
+  /// good, though it was tried once more.
+  [[nodiscard]] io::Task<bool> is_rid_of(std::string topic, Instant deadline);
   [[nodiscard]] const group::GroupTable& table() const { return table_; }
+  [[nodiscard]] const std::string& partition_name() const { return replica_->name(); }
   /// Answers everybody who waits and ends; join before destroying.
   [[nodiscard]] io::Task<void> stop();
 
@@ -50,12 +54,12 @@ class GroupHost {
     io::WaitList done;
   };
   void feed(const group::Input& input);
-  void carry_out(group::Effects effects);
+  void carry_out(group::Effects effects, const std::vector<std::string>& forgotten = {});
   io::Task<void> replay(std::shared_ptr<const catalog::Catalog> existing);
   io::Task<void> replay_all(std::shared_ptr<const catalog::Catalog> existing);
   io::Task<Result<void>> replay_pieces(const std::vector<io::Piece>& pieces);
   [[nodiscard]] Result<void> replay_batches(ByteView bytes);
-  io::Task<void> append(group::Append append);
+  io::Task<void> append(group::Append append, std::vector<std::string> forgotten);
   io::Task<KafkaError> append_records(const group::Append& append);
   void set_timer(Instant at);
   [[nodiscard]] static group::Now now();
@@ -72,6 +76,8 @@ class GroupHost {
   std::set<std::uint64_t> storing_;  ///< appends under way, numbered as they began
   std::uint64_t last_storing_ = 0;
   io::WaitList progress_;            ///< of loading_ and storing_
+  /// Topic that is gone → what could not be written about its offsets.
+  std::multimap<std::string, std::shared_ptr<const group::Append>> owed_;
   io::TaskGroup tasks_;
 };
 
@@ -85,6 +91,8 @@ class GroupHosts {
   [[nodiscard]] std::shared_ptr<GroupHost> find(const PartitionId& id) const;
   /// Waits until all are settled, or the deadline.
   [[nodiscard]] io::Task<void> settled(Instant deadline);
+  /// The name of a partition that is not rid of the offsets of `topic`, if there is one.
+  [[nodiscard]] io::Task<std::optional<std::string>> keeper_of(std::string topic, Instant deadline);
   [[nodiscard]] const std::unordered_map<PartitionId, std::shared_ptr<GroupHost>>& all() const {
     return hosts_;
   }

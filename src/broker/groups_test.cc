@@ -213,6 +213,28 @@ TEST_F(GroupsTest, a_start_clears_old_offsets_away_before_a_topic_is_made_again)
   EXPECT_EQ(committed_now("g"), -1);
 }
 
+TEST_F(GroupsTest, a_topic_is_not_made_again_while_old_offsets_cannot_go) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  disk().set_hook([](DiskOp op, const std::string& path) {
+    return op == DiskOp::kSync && path.ends_with("0.log") ? DiskFault::kError : DiskFault::kNone;
+  });
+  run([this]() -> io::Task<bool> {
+    EXPECT_EQ((co_await broker().delete_topic("t")).error, KafkaError::kNone);
+    co_return true;
+  });
+  EXPECT_EQ(create("t"), KafkaError::kKafkaStorageError);
+  EXPECT_EQ(create("other"), KafkaError::kNone);
+  disk().set_hook({});
+  EXPECT_EQ(create("t"), KafkaError::kKafkaStorageError) << "its partition is still offline";
+  restart_after_crash(true);
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  restart_after_crash(true);
+  sim_.run_for(1s);
+  EXPECT_EQ(committed_now("g"), -1);
+}
+
 TEST_F(GroupsTest, deleting_the_offsets_topic_ends_its_coordinators) {
   EXPECT_EQ(ensure().error, KafkaError::kNone);
   EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);

@@ -49,19 +49,29 @@ io::Task<CreateOutcome> Broker::create_topic(catalog::CreateTopic request, bool 
   }
   AdminOutcome refused;
   CreateOutcome made;
-  // A start may just be clearing away what was committed for an earlier topic of this name.
-  if (!validate_only && !PYRALOG_PLANT("broker.create_before_offsets")) co_await groups_settled();
-  auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
-    auto planned = catalog::plan_create_topic(request, state, now, id, options_.topics);
-    if (!planned) {
-      refused = refusal(planned.error());
-      return std::vector<catalog::Entry>{};
+  AdminOutcome outcome;
+  // Deleted while this waited for its turn: then there may be old offsets to wait for again.
+  for (bool again = true; again;) {
+    again = false;
+    const bool existed = local().partitions.catalog()->topic(request.name) != nullptr;
+    if (!validate_only && !PYRALOG_PLANT("broker.create_before_offsets")) {
+      refused = co_await rid_of_offsets(request.name);
+      if (refused.error != KafkaError::kNone) break;
     }
-    made.partitions = static_cast<std::int32_t>(planned->partitions.size());
-    made.replication_factor = static_cast<std::int16_t>(planned->partitions.front().size());
-    if (validate_only) return std::vector<catalog::Entry>{};
-    return cluster_->with_first_epochs(*planned);
-  });
+    outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+      again = existed && state.topic(request.name) == nullptr;
+      if (again) return std::vector<catalog::Entry>{};
+      auto planned = catalog::plan_create_topic(request, state, now, id, options_.topics);
+      if (!planned) {
+        refused = refusal(planned.error());
+        return std::vector<catalog::Entry>{};
+      }
+      made.partitions = static_cast<std::int32_t>(planned->partitions.size());
+      made.replication_factor = static_cast<std::int16_t>(planned->partitions.front().size());
+      if (validate_only) return std::vector<catalog::Entry>{};
+      return cluster_->with_first_epochs(*planned);
+    });
+  }
   if (refused.error != KafkaError::kNone) outcome = std::move(refused);
   made.error = outcome.error;
   made.message = std::move(outcome.message);
