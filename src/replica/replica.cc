@@ -194,6 +194,12 @@ io::Task<Result<log::ReadResult>> Replica::read(Offset offset, std::uint64_t max
   co_return result;
 }
 
+EpochStart Replica::epoch_end(Epoch epoch) const {
+  EpochStart end = log_->epoch_end(epoch);
+  if (end.epoch.value == 0 && !PYRALOG_PLANT("replica.no_epoch_without_records")) end.epoch = epoch;
+  return end;
+}
+
 void Replica::watch(Offset from, const std::shared_ptr<DataWatcher>& watcher) {
   if (high_watermark_ > from || stopped_ != KafkaError::kNone || log_->offline()) {
     watcher->data_available();
