@@ -155,10 +155,13 @@ io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::create_file(std::strin
                                                                       Bytes header) {
   PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
                     co_await shard_.disk_.open(path, io::OpenMode::kCreate));
-  PYRALOG_CO_TRY(file->write_at(0, header));
-  PYRALOG_CO_TRY(co_await file->sync());
-  if (!PYRALOG_PLANT("log.roll_no_dir_sync")) PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(dir_));
-  co_return file;
+  auto made = file->write_at(0, header);
+  if (made) made = co_await file->sync();
+  if (made && !PYRALOG_PLANT("log.roll_no_dir_sync")) made = co_await shard_.disk_.sync_dir(dir_);
+  if (made) co_return file;
+  // Without space the next try makes it again; it may only remove what was made here.
+  if (made.error().code != Code::kIo) (void)co_await shard_.disk_.remove(path);
+  co_return fail(std::move(made.error()));
 }
 
 io::Task<Result<void>> PartitionLog::create_segment(WallMs wall) {
@@ -183,8 +186,12 @@ io::Task<Result<void>> PartitionLog::create_segment(WallMs wall) {
   }
   if (!made) {
     times_file_.reset();
-    if (made.error().code == Code::kIo) co_return go_offline(made.error());
-    (void)co_await shard_.disk_.remove(path);
+    const Code code = made.error().code;
+    // A file that lies there already is not ours: it may be the log's, after a cut that went wrong.
+    const bool strange =
+        code == Code::kAlreadyExists && !PYRALOG_PLANT("log.remove_strange_file");
+    if (code == Code::kIo || strange) co_return go_offline(made.error());
+    if (file || PYRALOG_PLANT("log.remove_strange_file")) (void)co_await shard_.disk_.remove(path);
     co_return made;
   }
   // Only now: a group commit that runs meanwhile must not take it for durable.
