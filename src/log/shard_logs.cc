@@ -175,6 +175,8 @@ io::Task<Result<void>> ShardLogs::close_log(std::shared_ptr<PartitionLog> log) {
     segment->index_saved = true;
   }
   if (log->times_dirty_ && log->times_file_) PYRALOG_CO_TRY(co_await log->times_file_->sync());
+  const auto sealed = std::exchange(log->sealed_times_, {});
+  for (const auto& file : sealed) PYRALOG_CO_TRY(co_await file->sync());
   co_return Result<void>{};
 }
 
