@@ -89,6 +89,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
                                          {"ms", recovery_.millis}});
   PYRALOG_CO_ASSIGN(const CatalogPtr active,
                     co_await cluster.activate(std::move(all), io::Shard::current().wall()));
+  PYRALOG_CO_TRY(co_await cluster.losses_recorded());
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     ShardState& state = *states_[s];
     state.partitions.on_partition(

@@ -20,6 +20,11 @@ class RestartTest : public BrokerTest {
     ADD_FAILURE() << "no segment";
     return {};
   }
+  std::vector<catalog::LostRecord> lost() {
+    return run([this]() -> io::Task<std::vector<catalog::LostRecord>> {
+      co_return (co_await broker().status()).front().lost;
+    });
+  }
   /// Cuts the only segment by hand, and what vouched for its end.
   void cut(std::uint64_t bytes) {
     const std::string path = segment();
@@ -54,6 +59,48 @@ TEST_F(RestartTest, a_log_that_was_cut_does_not_keep_the_node_from_starting) {
   ASSERT_EQ(status.lost.size(), 1u);
   EXPECT_EQ(status.lost[0].from, Offset(1));
   EXPECT_EQ(status.lost[0].to, Offset(3));
+}
+
+TEST_F(RestartTest, what_the_power_took_is_recorded_though_a_start_was_killed_before) {
+  EXPECT_EQ(create("t", 1, {{"durability", "os"}}), KafkaError::kNone);
+  EXPECT_EQ(produce("t", batch_of({"a"})).base_offset, 0);
+  crash(true);
+  disk().set_hook([](io::sim::DiskOp op, const std::string& path) {
+    return op == io::sim::DiskOp::kSyncDir && path.starts_with("/data/")
+               ? io::sim::DiskFault::kKill
+               : io::sim::DiskFault::kNone;
+  });
+  EXPECT_FALSE(try_start());
+  disk().set_hook({});
+  node().restart();
+  start();
+  EXPECT_EQ(lost().size(), 1u);
+  restart_after_crash();
+  EXPECT_EQ(lost().size(), 1u) << "recorded again";
+}
+
+TEST_F(RestartTest, what_the_power_took_is_recorded_though_a_start_failed_before) {
+  EXPECT_EQ(create("t", 1, {{"durability", "os"}}), KafkaError::kNone);
+  EXPECT_EQ(produce("t", batch_of({"a"})).base_offset, 0);
+  crash(true);
+  bool opening = false;
+  disk().set_hook([&](io::sim::DiskOp op, const std::string& path) {
+    opening = opening || (op == io::sim::DiskOp::kSyncDir && path.starts_with("/data/"));
+    return op == io::sim::DiskOp::kWrite && opening && path.find("metadata.log") != path.npos
+               ? io::sim::DiskFault::kError
+               : io::sim::DiskFault::kNone;
+  });
+  EXPECT_FALSE(try_start());
+  EXPECT_TRUE(opening);
+  // Its end, too, has come.
+  EXPECT_TRUE(run([]() -> io::Task<bool> {
+    co_await io::sleep_for(std::chrono::seconds(5));
+    co_return true;
+  }));
+  for (const std::string& path : disk().files()) EXPECT_FALSE(path.ends_with(".clean")) << path;
+  disk().set_hook({});
+  start();
+  EXPECT_EQ(lost().size(), 1u);
 }
 
 TEST_F(RestartTest, a_snapshot_of_producers_that_knows_more_than_the_log_never_fits_again) {

@@ -157,6 +157,7 @@ void ShardBroker::lead_one(const PartitionId& id, const catalog::Topic& topic) {
 }
 
 void ShardBroker::lead(CatalogPtr catalog) {
+  leads_ = true;
   catalog_ = std::move(catalog);
   for (const auto& topic : catalog_->topics()) {
     for (const auto& partition : topic->partitions) {
@@ -259,6 +260,13 @@ io::Task<Result<void>> ShardBroker::close() {
     }
   }
   if (logs_ == nullptr) co_return Result<void>{};
+  if (!leads_ && !PYRALOG_PLANT("broker.checkpoint_of_failed_start")) {
+    // What this start found and did not record, the next one must find as well.
+    co_await logs_->abandon();
+    hosted_.clear();
+    logs_.reset();
+    co_return Result<void>{};
+  }
   Result<void> closed = co_await logs_->close();
   Result<void> written = co_await write_snapshots();
   hosted_.clear();

@@ -69,7 +69,8 @@ class ShardBroker {
 
   /// Writes what is known of producers as far as it is synced. Now and then, and at the end.
   [[nodiscard]] io::Task<Result<void>> write_snapshots();
-  /// Everything durable, and the next start scans nothing.
+  /// Everything durable, and the next start scans nothing; if it never came to lead, nothing is
+  /// written.
   [[nodiscard]] io::Task<Result<void>> close();
 
  private:
@@ -92,6 +93,7 @@ class ShardBroker {
   CatalogPtr catalog_;
   std::shared_ptr<const log::Evidence> evidence_;
   std::unique_ptr<log::ShardLogs> logs_;
+  bool leads_ = false;
   std::unordered_map<PartitionId, Hosted> hosted_;
   struct Lost {
     Offset from;
