@@ -143,6 +143,9 @@ io::Task<group::Response> GroupHost::ask(group::Input request) {
 }
 
 void GroupHost::carry_out(group::Effects effects, const std::vector<std::string>& forgotten) {
+  // First: an append that is refused at once is a step of its own within this loop, and what that
+  // step wants to be woken for is the younger wish.
+  set_timer(effects.next_timer);
   for (auto& each : effects.appends) tasks_.spawn(append(std::move(each), forgotten));
   for (auto& reply : effects.replies) {
     const auto at = waiting_.find(reply.token);
@@ -151,7 +154,6 @@ void GroupHost::carry_out(group::Effects effects, const std::vector<std::string>
     at->second->done.wake_all();
     waiting_.erase(at);
   }
-  set_timer(effects.next_timer);
 }
 
 void GroupHost::set_timer(Instant at) {
