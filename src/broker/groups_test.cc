@@ -294,6 +294,67 @@ TEST_F(GroupsTest, a_topic_is_not_made_again_while_old_offsets_cannot_go) {
   EXPECT_EQ(committed_now("g"), -1);
 }
 
+TEST_F(GroupsTest, a_topic_deleted_while_its_offsets_load_leaves_none) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  crash();
+  disk().options().cold_read = 1;
+  start();
+  disk().options().slow = 1;
+  disk().options().slow_by = 10s;
+  EXPECT_EQ(committed_now("g"), std::unexpected(KafkaError::kCoordinatorLoadInProgress));
+  disk().set_hook([this](DiskOp op, const std::string&) {
+    disk().options().slow = op == DiskOp::kRead ? 1 : 0;
+    return DiskFault::kNone;
+  });
+  run([this]() -> io::Task<bool> {
+    EXPECT_EQ((co_await broker().delete_topic("t")).error, KafkaError::kNone);
+    co_return true;
+  });
+  EXPECT_EQ(committed_now("g"), std::unexpected(KafkaError::kCoordinatorLoadInProgress));
+  for (KafkaError error; (error = create("t")) != KafkaError::kNone;) {
+    ASSERT_EQ(error, KafkaError::kKafkaStorageError);
+    ASSERT_LT(sim_.now(), Instant() + 300s);
+  }
+  quick_logs();
+  sim_.run_for(60s);
+  EXPECT_EQ(committed_now("g"), -1);
+  restart_after_crash(true);
+  sim_.run_for(1s);
+  EXPECT_EQ(committed_now("g"), -1);
+}
+
+TEST_F(GroupsTest, a_topic_is_not_made_while_offsets_cannot_be_loaded) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  run([this]() -> io::Task<bool> {
+    EXPECT_EQ((co_await broker().delete_topic("t")).error, KafkaError::kNone);
+    co_return true;
+  });
+  stop();
+  disk().set_hook([](DiskOp op, const std::string& path) {
+    return op == DiskOp::kRead && path.ends_with("0.log") ? DiskFault::kError : DiskFault::kNone;
+  });
+  start();
+  sim_.run_for(1s);
+  EXPECT_EQ(committed_now("g"), std::unexpected(KafkaError::kCoordinatorLoadInProgress));
+  const auto refused = run([this]() -> io::Task<CreateOutcome> {
+    catalog::CreateTopic topic;
+    topic.name = "t";
+    topic.partitions = 1;
+    co_return co_await broker().create_topic(std::move(topic), false);
+  });
+  EXPECT_EQ(refused.error, KafkaError::kKafkaStorageError);
+  EXPECT_NE(refused.message.find("could not be loaded"), std::string::npos) << refused.message;
+  disk().set_hook({});
+  stop();
+  start();
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(committed_now("g"), -1);
+}
+
 TEST_F(GroupsTest, deleting_the_offsets_topic_ends_its_coordinators) {
   EXPECT_EQ(ensure().error, KafkaError::kNone);
   EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
