@@ -145,18 +145,17 @@ io::Task<void> Broker::distribute(CatalogPtr changed) {
 }
 
 io::Task<AdminOutcome> Broker::rid_of_offsets(std::string topic) {
-  std::vector<std::optional<std::string>> keepers(shards_.size());
+  std::vector<std::optional<std::string>> obstacles(shards_.size());
   const Groups everybody(shards_.size(), {0});
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     const Instant deadline = io::Shard::current().now() + options_.commit_timeout;
-    keepers[s] = co_await states_[s]->groups.keeper_of(topic, deadline);
+    obstacles[s] = co_await states_[s]->groups.obstacle_to(topic, deadline);
   });
-  for (const auto& keeper : keepers) {
-    if (!keeper) continue;
+  for (const auto& obstacle : obstacles) {
+    if (!obstacle) continue;
     co_return AdminOutcome{KafkaError::kKafkaStorageError,
-                           "topic " + topic + ": what was committed for an earlier topic of this name " +
-                               "cannot be removed, since partition " + *keeper +
-                               " takes no writes; see the server's log, mend the disk and restart"};
+                           "topic " + topic + ": what was committed for an earlier topic of this " +
+                               "name, if anything, cannot be removed, since " + *obstacle};
   }
   co_return AdminOutcome{};
 }
