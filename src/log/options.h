@@ -23,6 +23,7 @@ struct Options {
   std::string data_dir;  ///< exists; holds the partitions' directories and the shard's files
   unsigned shard = 0;    ///< names the shard's files
   std::size_t max_open_files = 256;  ///< closed segments' files kept open for reading
+  std::size_t max_index_bytes = 64u << 20;     ///< that closed segments' indexes take in memory
   std::size_t verify_step_bytes = 256u << 10;  ///< read and checked at a time, between other work
   std::size_t max_batch_bytes = 128u << 20;    ///< a batch on disk that claims more is damage
   std::size_t max_inflated_bytes = 100u << 20; ///< bound when a compressed batch is opened

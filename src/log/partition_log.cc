@@ -224,7 +224,7 @@ io::Task<void> PartitionLog::finish_sealing(SegmentRef segment) {
   const std::uint64_t cuts = cuts_;
   if (!co_await shard_.sync(self) || cuts != cuts_) co_return;
   // An index that could not be written is rebuilt when it is wanted.
-  const bool written = (co_await write_index(segment)).has_value();
+  const bool written = (co_await write_index(segment, segment->index)).has_value();
   if (cuts != cuts_ || !segment->sealed) co_return;
   segment->index_saved = written;
   segment->file.reset();
@@ -232,9 +232,9 @@ io::Task<void> PartitionLog::finish_sealing(SegmentRef segment) {
   segment->index_loaded = false;
 }
 
-io::Task<Result<void>> PartitionLog::write_index(SegmentRef segment) {
-  const Bytes offsets = segment->index.encode_offsets(segment->size);
-  const Bytes times = segment->index.encode_times(segment->size);
+io::Task<Result<void>> PartitionLog::write_index(SegmentRef segment, const SegmentIndex& index) {
+  const Bytes offsets = index.encode_offsets(segment->size);
+  const Bytes times = index.encode_times(segment->size);
   for (const auto& [extension, bytes] : {std::pair("index", &offsets), {"timeindex", &times}}) {
     PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
                       co_await shard_.disk_.open(path_of(segment->base, extension),
