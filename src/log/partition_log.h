@@ -169,7 +169,7 @@ class PartitionLog {
   [[nodiscard]] std::string path_of(Offset base, std::string_view extension) const;
   [[nodiscard]] bool must_roll(std::uint64_t bytes, WallMs wall) const;
   [[nodiscard]] io::Task<Result<void>> open_active();
-  [[nodiscard]] io::Task<Result<void>> open_append_times(SegmentRef segment);
+  [[nodiscard]] io::Task<Result<void>> open_append_times(SegmentRef segment, io::OpenMode mode);
   [[nodiscard]] io::Task<Result<void>> create_segment(WallMs wall);
   [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> create_files(SegmentRef segment);
   void seal_active();
