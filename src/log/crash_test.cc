@@ -259,7 +259,7 @@ io::Task<void> append_and_cut(ShardLogs& shard, std::uint8_t p, std::int64_t* fl
 
 /// Rounds and cuts both write the evidence anew after a failure; none may undo the other's.
 TEST(crash_log, evidence_that_fails_while_logs_are_cut_stays_true) {
-  for (std::uint64_t seed = 1; seed <= 150; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 400; ++seed) {
     SCOPED_TRACE(seed);
     Simulator sim(seed);
     auto disk = quiet_disk();
@@ -307,7 +307,7 @@ TEST(crash_log, evidence_that_fails_while_logs_are_cut_stays_true) {
 
 TEST(crash_log, lives_with_disks_that_fail_now_and_then) {
   std::uint64_t errors = 0;
-  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 120; ++seed) {
     SCOPED_TRACE(seed);
     Simulator sim(seed);
     Node& node = sim.add_node();

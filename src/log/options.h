@@ -23,6 +23,7 @@ struct Options {
   std::string data_dir;  ///< exists; holds the partitions' directories and the shard's files
   unsigned shard = 0;    ///< names the shard's files
   std::size_t max_open_files = 256;  ///< closed segments' files kept open for reading
+  std::size_t max_index_bytes = 64u << 20;     ///< that closed segments' indexes take in memory
   std::size_t verify_step_bytes = 256u << 10;  ///< read and checked at a time, between other work
   /// A batch on disk that claims more is damage. Whatever the limits of today, one that was accepted
   /// under others must stay readable: the format's own bound.

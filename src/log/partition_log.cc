@@ -129,18 +129,21 @@ io::Task<Result<void>> PartitionLog::open_active() {
   }
   PYRALOG_CO_TRY(co_await cut_unknown_tail());
   if (times_file_ == nullptr) {
-    PYRALOG_CO_TRY(co_await open_append_times(active));
-    // Without an entry it may have been made just now.
-    if (times_next_ == 0) PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(dir_));
+    auto opened = co_await open_append_times(active, io::OpenMode::kReadWrite);
+    if (!opened && opened.error().code == Code::kNotFound) {
+      opened = co_await open_append_times(active, io::OpenMode::kOpenOrCreate);
+      auto synced = opened ? co_await shard_.disk_.sync_dir(dir_) : Result<void>{};
+      if (!synced) co_return go_offline(synced.error());
+    }
+    PYRALOG_CO_TRY(opened);
   }
   active->index_saved = false;
   co_return Result<void>{};
 }
 
-io::Task<Result<void>> PartitionLog::open_append_times(SegmentRef segment) {
+io::Task<Result<void>> PartitionLog::open_append_times(SegmentRef segment, io::OpenMode mode) {
   PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
-                    co_await shard_.disk_.open(path_of(segment->base, "appendtime"),
-                                               io::OpenMode::kOpenOrCreate));
+                    co_await shard_.disk_.open(path_of(segment->base, "appendtime"), mode));
   Bytes content(file->size());
   PYRALOG_CO_ASSIGN(const std::size_t got, co_await file->read_at(0, content));
   content.resize(got);
@@ -167,9 +170,13 @@ io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::create_files(SegmentRe
   auto made = file->write_at(0, header);
   if (made) made = co_await file->sync();
   // One sync of the directory is for both names.
-  if (made && !PYRALOG_PLANT("log.late_append_times")) made = co_await open_append_times(segment);
+  if (made && !PYRALOG_PLANT("log.late_append_times")) {
+    made = co_await open_append_times(segment, io::OpenMode::kOpenOrCreate);
+  }
   if (made && !PYRALOG_PLANT("log.roll_no_dir_sync")) made = co_await shard_.disk_.sync_dir(dir_);
-  if (made && times_file_ == nullptr) made = co_await open_append_times(segment);
+  if (made && times_file_ == nullptr) {
+    made = co_await open_append_times(segment, io::OpenMode::kOpenOrCreate);
+  }
   if (made) co_return file;
   times_file_.reset();
   // Without space the next try makes it again; only what was made here may be removed.
@@ -224,7 +231,7 @@ io::Task<void> PartitionLog::finish_sealing(SegmentRef segment) {
   const std::uint64_t cuts = cuts_;
   if (!co_await shard_.sync(self) || cuts != cuts_) co_return;
   // An index that could not be written is rebuilt when it is wanted.
-  const bool written = (co_await write_index(segment)).has_value();
+  const bool written = (co_await write_index(segment, segment->index)).has_value();
   if (cuts != cuts_ || !segment->sealed) co_return;
   segment->index_saved = written;
   segment->file.reset();
@@ -232,9 +239,9 @@ io::Task<void> PartitionLog::finish_sealing(SegmentRef segment) {
   segment->index_loaded = false;
 }
 
-io::Task<Result<void>> PartitionLog::write_index(SegmentRef segment) {
-  const Bytes offsets = segment->index.encode_offsets(segment->size);
-  const Bytes times = segment->index.encode_times(segment->size);
+io::Task<Result<void>> PartitionLog::write_index(SegmentRef segment, const SegmentIndex& index) {
+  const Bytes offsets = index.encode_offsets(segment->size);
+  const Bytes times = index.encode_times(segment->size);
   for (const auto& [extension, bytes] : {std::pair("index", &offsets), {"timeindex", &times}}) {
     PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
                       co_await shard_.disk_.open(path_of(segment->base, extension),

@@ -169,12 +169,12 @@ class PartitionLog {
   [[nodiscard]] std::string path_of(Offset base, std::string_view extension) const;
   [[nodiscard]] bool must_roll(std::uint64_t bytes, WallMs wall) const;
   [[nodiscard]] io::Task<Result<void>> open_active();
-  [[nodiscard]] io::Task<Result<void>> open_append_times(SegmentRef segment);
+  [[nodiscard]] io::Task<Result<void>> open_append_times(SegmentRef segment, io::OpenMode mode);
   [[nodiscard]] io::Task<Result<void>> create_segment(WallMs wall);
   [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> create_files(SegmentRef segment);
   void seal_active();
   [[nodiscard]] io::Task<void> finish_sealing(SegmentRef segment);
-  [[nodiscard]] io::Task<Result<void>> write_index(SegmentRef segment);
+  [[nodiscard]] io::Task<Result<void>> write_index(SegmentRef segment, const SegmentIndex& index);
   [[nodiscard]] Result<void> parse_appended(std::span<const ByteView> batches);
   void take_appended(std::span<const ByteView> batches);
   void note_append_time(Offset base, WallMs wall);
@@ -190,6 +190,7 @@ class PartitionLog {
   [[nodiscard]] std::unexpected<Error> corrupt(const Segment& segment, std::uint64_t position,
                                                std::string_view what);
   [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> file_of(SegmentRef segment);
+  /// Until the caller awaits something, the index stays loaded.
   [[nodiscard]] io::Task<Result<void>> load_index(SegmentRef segment);
   [[nodiscard]] io::Task<Result<void>> rebuild_index(SegmentRef segment);
   [[nodiscard]] io::Task<Result<Place>> locate(SegmentRef segment, Offset offset);

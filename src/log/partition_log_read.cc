@@ -54,12 +54,18 @@ io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::file_of(SegmentRef seg
 }
 
 io::Task<Result<void>> PartitionLog::load_index(SegmentRef segment) {
-  if (segment->index_loaded) co_return Result<void>{};
+  if (segment->index_loaded) {
+    shard_.indexes_.used(segment);
+    co_return Result<void>{};
+  }
   const auto offsets = co_await io::read_file(shard_.disk_, path_of(segment->base, "index"),
                                               kMaxIndexFileBytes);
   const auto times = co_await io::read_file(shard_.disk_, path_of(segment->base, "timeindex"),
                                             kMaxIndexFileBytes);
-  if (segment->index_loaded) co_return Result<void>{};
+  if (segment->index_loaded) {
+    shard_.indexes_.used(segment);
+    co_return Result<void>{};
+  }
   if (offsets && times) {
     auto index = SegmentIndex::decode(segment->base, config_.index_interval_bytes, segment->size,
                                       *offsets, *times);
@@ -68,6 +74,7 @@ io::Task<Result<void>> PartitionLog::load_index(SegmentRef segment) {
       segment->index_loaded = segment->index_saved = true;
       if (!segment->max_known) segment->max_timestamp = segment->index.max_timestamp();
       segment->max_known = true;
+      shard_.indexes_.used(segment);
       co_return Result<void>{};
     }
   }
@@ -95,11 +102,16 @@ io::Task<Result<void>> PartitionLog::rebuild_index(SegmentRef segment) {
                       fmt::format("its batches end at offset {}, the next segment begins at {}",
                                   found.next.value, segment->next.value));
   }
+  // It may be let go when others are read, and should not be made from the batches each time.
+  const bool stays = segment->sealed && !offline_ && segment_of(segment->base) == segment;
+  const bool saved = stays && co_await write_index(segment, found.index);
+  if (cuts != cuts_) co_return fail(Code::kUnavailable, "the log was cut meanwhile; try again");
   segment->index = std::move(found.index);
   segment->index_loaded = true;
-  segment->index_saved = false;
+  segment->index_saved = saved;
   segment->max_timestamp = segment->index.max_timestamp();
   segment->max_known = true;
+  shard_.indexes_.used(segment);
   co_return Result<void>{};
 }
 

@@ -241,6 +241,11 @@ io::Task<Result<void>> Recovery::run(Offset initial) {
   // Evidence always lies in a scanned segment, so the last one was scanned and may be appended to.
   log_.segments_.back()->sealed = false;
   shard_.committer_.note(log_.synced_entry(*log_.segments_.back(), log_.end_));
+  for (const auto& segment : log_.segments_) {
+    if (!segment->sealed || !segment->index_loaded) continue;
+    segment->index_saved = (co_await log_.write_index(segment, segment->index)).has_value();
+    shard_.indexes_.used(segment);
+  }
   for (std::size_t i = 0; i < first; ++i) {
     // Damage there is met, and named, when it is read.
     if (!co_await log_.load_index(log_.segments_[i])) continue;

@@ -157,6 +157,53 @@ TEST(segment_roll, makes_its_file_again_when_there_is_space) {
   }
 }
 
+TEST(segment_roll, indexes_of_closed_segments_take_bounded_memory) {
+  Options bounded = options();
+  bounded.max_index_bytes = 2000;
+  for (const bool clean : {true, false}) {
+    Simulator sim(8);
+    Node& node = sim.add_node(quiet_disk());
+    std::vector<Bytes> batches;
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), small_segments())).value();
+      for (int i = 0; i < 600; ++i) {
+        batches.push_back(batch(i, 1, 1, 1000 + i, 200));
+        (void)(co_await append(*log, batches.back())).value();
+      }
+      if (clean) {
+        (co_await shard->close()).value();
+      } else {
+        co_await shard->abandon();  // without evidence: all of it is scanned
+      }
+    });
+    restart(node, false);
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard(bounded)).value();
+      auto log = (co_await shard->open_log(partition(), small_segments())).value();
+      // The active segment's index is not among those that may go.
+      const std::size_t most = bounded.max_index_bytes + 500;
+      EXPECT_LE(log->index_memory_bytes(), most);
+      for (int round = 0; round < 2; ++round) {
+        for (std::size_t i = 0; i < batches.size(); ++i) {
+          const Offset at(static_cast<std::int64_t>(i * 7 % batches.size()));
+          const auto read = (co_await log->read(at, {1, Offset(600), true})).value();
+          EXPECT_EQ((co_await bytes_of(read)).value(), batches[static_cast<std::size_t>(at.value)]);
+          EXPECT_LE(log->index_memory_bytes(), most);
+        }
+      }
+      EXPECT_GT(log->index_memory_bytes(), 1000u) << "it keeps what it may";
+      // Nothing is lost of what the indexes know.
+      for (int i = 0; i < 600; i += 50) {
+        const auto hit = (co_await log->find_timestamp(1000 + i, Offset(600))).value();
+        EXPECT_TRUE(hit && hit->offset == Offset(i)) << i;
+      }
+      EXPECT_GT(count_files(node, ".timeindex"), 50u);
+      co_await shard->abandon();
+    });
+  }
+}
+
 TEST(segment_roll, a_damaged_index_changes_no_read) {
   Simulator sim(6);
   Node& node = sim.add_node(quiet_disk());

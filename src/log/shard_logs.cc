@@ -15,6 +15,7 @@ ShardLogs::ShardLogs(io::Disk& disk, Options options, std::shared_ptr<const Evid
       options_(std::move(options)),
       evidence_(std::move(evidence)),
       files_(disk, options_.max_open_files),
+      indexes_(options_.max_index_bytes),
       committer_(*this) {}
 
 ShardLogs::~ShardLogs() = default;
@@ -171,7 +172,7 @@ io::Task<Result<void>> ShardLogs::close_log(std::shared_ptr<PartitionLog> log) {
   for (const auto& segment : log->segments_) {
     if (!segment->max_known) PYRALOG_CO_TRY(co_await log->load_index(segment));
     if (!segment->index_loaded || segment->index_saved) continue;
-    if (!co_await log->write_index(segment)) continue;  // it will be rebuilt
+    if (!co_await log->write_index(segment, segment->index)) continue;  // it will be rebuilt
     segment->index_saved = true;
   }
   if (log->times_dirty_ && log->times_file_) PYRALOG_CO_TRY(co_await log->times_file_->sync());

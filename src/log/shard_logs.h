@@ -14,6 +14,7 @@
 #include "log/committer.h"
 #include "log/evidence.h"
 #include "log/file_cache.h"
+#include "log/index_cache.h"
 #include "log/options.h"
 #include "log/partition_log.h"
 #include "model/fundamental.h"
@@ -100,6 +101,7 @@ class ShardLogs {
   std::shared_ptr<const Evidence> evidence_;
   ShardLogStats stats_;
   FileCache files_;
+  IndexCache indexes_;
   Committer committer_;
   std::map<PartitionId, std::shared_ptr<PartitionLog>> logs_;
   std::set<PartitionId> opened_;  ///< since the start
