@@ -12,7 +12,7 @@ constexpr std::size_t kReadBufferBytes = 2048;
 }  // namespace
 
 Connection::Connection(std::unique_ptr<io::Stream> stream, Handler& handler,
-                       ConnectionLimits limits, io::Budget& memory)
+                       ConnectionLimits limits, RequestMemory& memory)
     : stream_(std::move(stream)),
       handler_(handler),
       limits_(limits),
@@ -31,9 +31,14 @@ void Connection::close() {
   changed_.wake_all();
 }
 
-io::Task<void> Connection::reserve(std::size_t bytes) {
-  reserved_ = memory_.try_take(bytes);
-  if (!reserved_) reserved_ = co_await memory_.take(bytes);
+io::Task<void> Connection::reserve(std::size_t whole, std::size_t now, Instant& since) {
+  const Instant begun = io::Shard::current().now();
+  if (reserved_) {
+    co_await memory_.grow(reserved_, now);
+  } else {
+    reserved_ = co_await memory_.begin(whole, now);
+  }
+  since = since + (io::Shard::current().now() - begun);  // the wait was ours, not the client's
 }
 
 io::Task<Result<Bytes>> Connection::next_frame() {
@@ -43,12 +48,11 @@ io::Task<Result<Bytes>> Connection::next_frame() {
     auto frame = cutter_.next();
     if (!frame) co_return fail(std::move(frame.error()));
     if (frame->has_value()) {
-      if (!reserved_) co_await reserve((*frame)->size());
+      if (!reserved_) co_await reserve((*frame)->size(), (*frame)->size(), since);
       co_return std::move(**frame);
     }
-    if (!reserved_ && cutter_.frame_under_way() > 0) {
-      co_await reserve(cutter_.frame_under_way());
-      since = io::Shard::current().now();  // the wait was ours, not the client's
+    if (const std::size_t whole = cutter_.frame_under_way(); whole > 0) {
+      co_await reserve(whole, cutter_.room(), since);
     }
     const bool idle = cutter_.at_boundary();
     if (begun == idle) {

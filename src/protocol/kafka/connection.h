@@ -8,9 +8,9 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "base/time.h"
-#include "io/budget.h"
 #include "io/net.h"
 #include "io/shard.h"
+#include "protocol/kafka/request_memory.h"
 #include "wire/kafka/frame_cutter.h"
 
 namespace pyralog::protocol::kafka {
@@ -52,9 +52,9 @@ struct ConnectionLimits {
 class Connection {
  public:
   /// `memory` bounds what the requests of all connections of the shard hold; whoever finds it used
-  /// up stops being read until others have been answered.
+  /// up stops being read until others have been answered or have left.
   Connection(std::unique_ptr<io::Stream> stream, Handler& handler, ConnectionLimits limits,
-             io::Budget& memory);
+             RequestMemory& memory);
 
   /// Serves until the client leaves, misbehaves, or `stop` is called. The reason is in the result:
   /// success for an orderly end.
@@ -69,12 +69,12 @@ class Connection {
   struct Slot {
     Reply reply;
     std::size_t frame_bytes = 0;
-    io::Budget::Hold memory;
+    RequestMemory::Hold memory;
     bool ready = false;
   };
 
   io::Task<Result<Bytes>> next_frame();
-  io::Task<void> reserve(std::size_t bytes);
+  io::Task<void> reserve(std::size_t whole, std::size_t now, Instant& since);
   io::Task<void> admit(bool barrier, std::size_t bytes);
   io::Task<void> serve(RequestBytes request, std::shared_ptr<Slot> slot);
   io::Task<void> write_replies();
@@ -82,8 +82,8 @@ class Connection {
   std::unique_ptr<io::Stream> stream_;
   Handler& handler_;
   ConnectionLimits limits_;
-  io::Budget& memory_;
-  io::Budget::Hold reserved_;  ///< for the frame that is being read
+  RequestMemory& memory_;
+  RequestMemory::Hold reserved_;  ///< for the frame that is being read
   wire::kafka::FrameCutter cutter_;
   std::deque<std::shared_ptr<Slot>> slots_;
   std::size_t slot_bytes_ = 0;

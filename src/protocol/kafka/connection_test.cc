@@ -146,7 +146,7 @@ class ConnectionTest : public ::testing::Test {
   io::sim::Simulator sim_;
   Echo echo_;
   ConnectionLimits limits_;
-  io::Budget memory_{1u << 20};
+  RequestMemory memory_{1u << 20};
   Connection* connection_ = nullptr;
   std::unique_ptr<io::Stream> stream_;
   Bytes inbox_;
@@ -223,8 +223,15 @@ TEST_F(ConnectionTest, a_client_that_sends_too_many_bytes_is_no_longer_read) {
 
 TEST_F(ConnectionTest, is_not_read_while_others_hold_the_memory_for_requests) {
   open();
-  auto others = memory_.try_take(memory_.limit() - 5'000);
-  const std::string small(4'000, 's'), large(6'000, 'l');
+  RequestMemory::Hold others;
+  run(
+      [&]() -> io::Task<bool> {
+        const std::size_t most = memory_.limit() - 100'000;
+        others = co_await memory_.begin(most, most);
+        co_return true;
+      },
+      0);
+  const std::string small(80'000, 's'), large(120'000, 'l');
   send({small, large, "last"});
   EXPECT_EQ(echo_.begun, Strings{small});
   release(small);

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "io/budget.h"
 #include "io/net.h"
 #include "io/shard.h"
 #include "protocol/kafka/connection.h"
+#include "protocol/kafka/request_memory.h"
 #include "protocol/kafka/service.h"
 
 namespace pyralog::protocol::kafka {
@@ -42,7 +42,7 @@ class Listener {
  private:
   struct ShardPart {
     explicit ShardPart(std::size_t request_memory) : memory(request_memory) {}
-    io::Budget memory;
+    RequestMemory memory;
     std::map<std::uint64_t, Connection*> open;  ///< in the order in which they came
     std::uint64_t next = 0;
     bool stopping = false;

@@ -10,7 +10,7 @@ namespace pyralog::wire::kafka {
 namespace {
 
 constexpr std::size_t kLengthBytes = 4;
-constexpr std::size_t kFirstStep = 1u << 20;
+constexpr std::size_t kFirstStep = 64u << 10;
 
 }  // namespace
 
@@ -45,8 +45,13 @@ void FrameCutter::advance(std::size_t count) {
 
 /// The length is the sender's word: room is made as bytes arrive, not for the whole at once.
 void FrameCutter::grow() {
-  if (filled_ < frame_.size()) return;
-  frame_.resize(std::min(frame_bytes_, std::max(kFirstStep, filled_ * 2)));
+  frame_.resize(room());
+}
+
+std::size_t FrameCutter::room() const {
+  if (!in_frame_) return 0;
+  if (filled_ < frame_.size()) return frame_.size();
+  return std::min(frame_bytes_, std::max(kFirstStep, filled_ * 2));
 }
 
 Result<std::optional<Bytes>> FrameCutter::next() {
@@ -75,7 +80,6 @@ Result<std::optional<Bytes>> FrameCutter::next() {
     return Bytes(from, from + size);
   }
   if (kLengthBytes + size <= inbox_.size()) return std::nullopt;
-  frame_.reserve(std::min(size, std::max(kFirstStep, here)));
   frame_.assign(from, from + here);
   frame_bytes_ = size;
   filled_ = here;

@@ -11,7 +11,7 @@ namespace pyralog::wire::kafka {
 /// Cuts a byte stream into frames (four bytes of length, then the frame). Pure; belongs to one
 /// connection. Read the stream into buffer(), say so by advance(), take frames by next() until it
 /// has none. Memory: read_buffer_bytes, and for a longer frame at most four times what of it has
-/// arrived or 1 MiB, whichever is more. The payload of a long frame is not copied again.
+/// arrived or 64 KiB, whichever is more. The payload of a long frame is not copied again.
 class FrameCutter {
  public:
   struct Options {
@@ -29,9 +29,12 @@ class FrameCutter {
   /// negative length, kTooLarge for one over the limit: the stream cannot go on after that.
   [[nodiscard]] Result<std::optional<Bytes>> next();
 
-  /// Bytes of the long frame whose beginning has arrived; 0 if there is none. What it takes can be
-  /// had from a budget before more of it is read.
+  /// Bytes of the long frame whose beginning has arrived; 0 if there is none.
   [[nodiscard]] std::size_t frame_under_way() const { return in_frame_ ? frame_bytes_ : 0; }
+
+  /// Bytes that buffer() makes room for in all for that frame: they can be had from a budget
+  /// before.
+  [[nodiscard]] std::size_t room() const;
 
   /// True if no part of a frame has arrived: the peer may close here.
   [[nodiscard]] bool at_boundary() const { return !in_frame_ && begin_ == end_; }
