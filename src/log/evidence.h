@@ -33,6 +33,7 @@ struct SyncedEntry {
   Offset end_offset;
   Epoch epoch;              ///< of the last batch below the end
   std::uint32_t chain = 0;  ///< of the segment's headers up to end_position
+  Offset start;             ///< nothing below is read any more
   friend bool operator==(const SyncedEntry&, const SyncedEntry&) = default;
 };
 [[nodiscard]] Bytes encode(const SyncedEntry& entry);

@@ -236,6 +236,7 @@ io::Task<Result<void>> Recovery::run(Offset initial) {
   }
   log_.end_ = log_.synced_end_ = log_.segments_.empty() ? initial : log_.segments_.back()->next;
   log_.start_ = log_.segments_.empty() ? log_.end_ : log_.segments_.front()->base;
+  if (synced_ != nullptr) log_.start_ = std::max(log_.start_, std::min(synced_->start, log_.end_));
   log_.epochs_saved_ = SIZE_MAX;  // the file may lack what the scan found
   if (log_.segments_.empty()) co_return Result<void>{};
   // Evidence always lies in a scanned segment, so the last one was scanned and may be appended to.

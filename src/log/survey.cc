@@ -413,6 +413,7 @@ void Surveyor::finish() {
   }
   if (!report.segments.empty()) {
     report.start = report.segments.front().first;
+    if (synced_ != nullptr) report.start = std::max(report.start, synced_->start);
     report.end = report.segments.back().next;
   }
   if (!result_.cut) {

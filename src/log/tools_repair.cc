@@ -67,6 +67,7 @@ io::Task<Result<SyncedEntry>> Repair::entry_at_cut() {
   entry.generation = found_.evidence->generation();
   entry.segment = entry.end_offset = found_.cut->end;
   entry.end_position = kSegmentHeaderBytes;
+  entry.start = std::min(found_.report.start, found_.cut->end);
   entry.epoch = found_.epochs.last();
   if (kept() == 0) co_return entry;
   const SurveyedSegment& last = found_.segments[kept() - 1];

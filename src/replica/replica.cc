@@ -194,6 +194,15 @@ io::Task<Result<log::ReadResult>> Replica::read(Offset offset, std::uint64_t max
   co_return result;
 }
 
+io::Task<Result<void>> Replica::delete_records_below(Offset offset) {
+  if (offset > high_watermark_) {
+    co_return fail(Code::kOutOfRange,
+                   "partition " + options_.name + ": offset " + std::to_string(offset.value) +
+                       " is above the high watermark, " + std::to_string(high_watermark_.value));
+  }
+  co_return co_await log_->delete_records_below(offset);
+}
+
 void Replica::watch(Offset from, const std::shared_ptr<DataWatcher>& watcher) {
   if (high_watermark_ > from || stopped_ != KafkaError::kNone || log_->offline()) {
     watcher->data_available();
