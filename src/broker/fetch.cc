@@ -87,7 +87,7 @@ io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const F
   out.log_start = replica->log_start().value;
   if (item.last_fetched_epoch >= 0) {
     const EpochStart end =
-        replica->log().epoch_end(Epoch(static_cast<std::uint32_t>(item.last_fetched_epoch)));
+        replica->epoch_end(Epoch(static_cast<std::uint32_t>(item.last_fetched_epoch)));
     if (static_cast<std::int32_t>(end.epoch.value) < item.last_fetched_epoch ||
         end.start.value < item.offset) {
       out.diverging = end;
@@ -308,8 +308,7 @@ io::Task<std::vector<EpochAnswer>> Broker::epoch_ends(std::vector<EpochQuery> qu
         out[i].end_offset = replica.log_end().value;
         continue;
       }
-      const EpochStart end = replica.log().epoch_end(Epoch(static_cast<std::uint32_t>(asked)));
-      if (end.epoch.value == 0) continue;
+      const EpochStart end = replica.epoch_end(Epoch(static_cast<std::uint32_t>(asked)));
       out[i].leader_epoch = static_cast<std::int32_t>(end.epoch.value);
       out[i].end_offset = end.start.value;
     }

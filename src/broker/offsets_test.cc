@@ -98,6 +98,18 @@ TEST_F(OffsetsTest, a_disk_that_does_not_come_back_does_not_hold_the_end_for_eve
   disk().options().slow = 0;
 }
 
+TEST_F(OffsetsTest, a_batch_is_found_by_time_though_its_client_left_the_greatest_timestamp_out) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  for (const Codec codec : {Codec::kNone, Codec::kLz4}) {
+    Bytes batch = batch_of({"a", "b"}, {.timestamp = 5'000, .codec = codec});
+    assign_max_timestamp(batch, -1);
+    EXPECT_EQ(produce("t", std::move(batch)).error, KafkaError::kNone);
+  }
+  EXPECT_EQ(offset("t", 5'001).offset, 1);
+  EXPECT_EQ(offset("t", 5'001).timestamp, 5'001);
+  EXPECT_EQ(offset("t", -3).timestamp, 5'001);
+}
+
 TEST_F(OffsetsTest, leader_epochs_are_checked) {
   EXPECT_EQ(create("t"), KafkaError::kNone);
   stop();
@@ -124,7 +136,27 @@ TEST_F(OffsetsTest, ends_of_epochs) {
   EXPECT_TRUE(is(epoch_end(2), 1, 2)) << "the greatest epoch not above it that has records";
   EXPECT_TRUE(is(epoch_end(3), 3, 3));
   EXPECT_TRUE(is(epoch_end(4), -1, -1));
-  EXPECT_TRUE(is(epoch_end(0), -1, -1));
+  EXPECT_TRUE(is(epoch_end(0), 0, 0)) << "below the first one with records";
+}
+
+/// A consumer keeps the epoch in which it saw an empty topic; records that came since must not be
+/// passed over because that epoch wrote none.
+TEST_F(OffsetsTest, an_epoch_without_records_ends_where_the_next_one_begins) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  restart_after_crash();
+  EXPECT_EQ(produce("t", batch_of({"a", "b"})).error, KafkaError::kNone);
+  const EpochAnswer end = epoch_end(1);
+  EXPECT_EQ(end.error, KafkaError::kNone);
+  EXPECT_EQ(end.leader_epoch, 1);
+  EXPECT_EQ(end.end_offset, 0);
+  const auto read = run([this]() -> io::Task<FetchOutcome> {
+    std::vector<FetchItem> one(1);
+    one[0].target = {"t", 0};
+    one[0].offset = 0;
+    one[0].last_fetched_epoch = 1;
+    co_return (co_await broker().fetch(std::move(one), {})).front();
+  });
+  EXPECT_FALSE(read.diverging.has_value());
 }
 
 TEST_F(OffsetsTest, a_reader_of_another_history_is_told_where_it_parts) {

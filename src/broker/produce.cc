@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/plant.h"
 #include "broker/broker.h"
 
 namespace pyralog::broker {
@@ -38,13 +39,12 @@ ProduceOutcome refuse(KafkaError error, std::string message) {
   return out;
 }
 
-bool timestamps_allowed(const BatchHeader& header, const catalog::TopicConfig& config, WallMs now) {
-  if (config.log_append_time || header.max_timestamp < 0) return true;
-  if (header.max_timestamp > now.ms && header.max_timestamp - now.ms > config.timestamp_after_max_ms) {
-    return false;
-  }
-  return header.base_timestamp >= now.ms || header.base_timestamp < 0 ||
-         now.ms - header.base_timestamp <= config.timestamp_before_max_ms;
+/// `min` and `max` are −1 where no record has a timestamp.
+bool timestamps_allowed(std::int64_t min, std::int64_t max, const catalog::TopicConfig& config,
+                        WallMs now) {
+  if (config.log_append_time || max < 0) return true;
+  if (max > now.ms && max - now.ms > config.timestamp_after_max_ms) return false;
+  return min >= now.ms || min < 0 || now.ms - min <= config.timestamp_before_max_ms;
 }
 
 }  // namespace
@@ -74,15 +74,23 @@ ProduceOutcome Broker::check(const ProduceItem& item, Acks acks, PartitionId& id
   limits.require_keys = config.cleanup_compact;
   limits.open_compressed = config.full_validation;
   limits.max_inflated_bytes = options_.max_inflated_bytes;
-  std::vector<std::int32_t> keyless;
-  if (const auto fault = check_batch(item.records, limits, header, &keyless)) {
+  BatchContent content;
+  if (const auto fault = check_batch(item.records, limits, header, &content)) {
     ProduceOutcome out = refuse(kafka_error(*fault), "topic " + topic->name + ", partition " +
                                                          std::to_string(id.partition.value) + ": " +
                                                          describe(*fault));
-    if (*fault == BatchFault::kNullKey) out.bad_records = std::move(keyless);
+    if (*fault == BatchFault::kNullKey) out.bad_records = std::move(content.keyless);
     return out;
   }
-  if (!timestamps_allowed(header, config, io::Shard::current().wall())) {
+  const WallMs now = io::Shard::current().wall();
+  const std::int64_t min = content.seen ? content.min_timestamp : header.base_timestamp;
+  // A search by time goes by the header, so what it says must be true.
+  if (content.seen && content.max_timestamp != header.max_timestamp &&
+      !PYRALOG_PLANT("broker.believe_max_timestamp")) {
+    assign_max_timestamp(item.records, content.max_timestamp);
+    header = *parse_batch_header(item.records);
+  }
+  if (!timestamps_allowed(min, header.max_timestamp, config, now)) {
     return refuse(KafkaError::kInvalidTimestamp,
                   "topic " + topic->name +
                       ": a timestamp is further from now than message.timestamp.before.max.ms or "

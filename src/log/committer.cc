@@ -119,7 +119,7 @@ io::Task<void> Committer::run_round() {
   waiting.erase(std::unique(waiting.begin(), waiting.end()), waiting.end());
   Round round;
   for (auto& log : waiting) {
-    if (log->offline_ || !log->dirty()) continue;
+    if (log->offline_ || log->cutting_ || !log->dirty()) continue;
     PartitionLog::Capture captured = log->capture();
     if (PYRALOG_PLANT("log.evidence_ahead")) note(captured.entry);
     round.add(std::move(log), std::move(captured));
@@ -178,7 +178,10 @@ io::Task<Result<Offset>> Committer::sync(std::shared_ptr<PartitionLog> log) {
 }
 
 io::Task<void> Committer::drain() {
-  while (running_) co_await done_.wait(Instant::never());
+  // Not until no round runs at all: under load one follows upon another.
+  const std::uint64_t begun = rounds_begun_;
+  const bool all = PYRALOG_PLANT("log.drain_every_round");
+  while (all ? running_ : rounds_done_ < begun) co_await done_.wait(Instant::never());
 }
 
 }  // namespace pyralog::log

@@ -35,7 +35,7 @@ class Committer {
   void note(SyncedEntry entry);
   /// The newest evidence about a partition in this shard's journal, or null.
   [[nodiscard]] const SyncedEntry* latest(const PartitionId& id) const;
-  /// Waits until no round runs.
+  /// Waits until the round that runs now is over.
   [[nodiscard]] io::Task<void> drain();
   /// Makes the evidence durable now; at a clean shutdown.
   [[nodiscard]] io::Task<Result<void>> flush();

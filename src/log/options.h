@@ -26,7 +26,9 @@ struct Options {
   unsigned shard = 0;    ///< names the shard's files
   std::size_t max_open_files = 256;  ///< closed segments' files kept open for reading
   std::size_t verify_step_bytes = 256u << 10;  ///< read and checked at a time, between other work
-  std::size_t max_batch_bytes = 128u << 20;    ///< a batch on disk that claims more is damage
+  /// A batch on disk that claims more is damage. Whatever the limits of today, one that was accepted
+  /// under others must stay readable: the format's own bound.
+  std::size_t max_batch_bytes = std::size_t{INT32_MAX} + 12;
   std::size_t max_inflated_bytes = 100u << 20; ///< bound when a compressed batch is opened
   std::uint64_t synced_journal_bytes = 16u << 20;  ///< rewritten when larger
   Duration append_time_step = 10ms;                ///< at most one .appendtime entry per step

@@ -255,6 +255,7 @@ class PartitionLog {
   bool tail_unknown_ = false;      ///< a failed write left bytes behind the end
   bool roll_asked_ = false;
   std::uint64_t cuts_ = 0;         ///< truncations so far
+  bool cutting_ = false;           ///< one is under way: nothing to be captured
   std::shared_ptr<io::File> times_file_;  ///< `.appendtime` of the active segment
   std::uint64_t times_next_ = 0;
   std::int64_t times_last_ms_ = 0;

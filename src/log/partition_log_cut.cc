@@ -121,7 +121,9 @@ io::Task<Result<void>> PartitionLog::truncate_to(Offset end) {
     end_ = end;
     co_return Result<void>{};
   }
+  cutting_ = true;
   auto cut = co_await cut_disk(end);
+  cutting_ = false;
   // Half a cut is only mended by looking at the disk again.
   if (!cut && cut.error().code != Code::kInvalidArgument) co_return go_offline(cut.error());
   co_return cut;

@@ -109,6 +109,38 @@ TEST(PartitionLog, finds_timestamps_inside_compressed_batches) {
   });
 }
 
+TEST(PartitionLog, a_log_is_deleted_while_others_are_never_at_rest) {
+  Simulator sim(6);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    bool stop = false;
+    io::TaskGroup busy;
+    const auto write = [&](std::uint8_t p) -> io::Task<void> {
+      auto log = (co_await shard->open_log(partition(p), {})).value();
+      std::int64_t base = 0;
+      while (!stop) {
+        (void)(co_await append(*log, batch(base++))).value();
+        (void)(co_await shard->sync(log)).value();
+      }
+    };
+    for (std::uint8_t p = 1; p <= 3; ++p) busy.spawn(write(p));
+    auto log = (co_await shard->open_log(partition(9), {})).value();
+    (void)(co_await append(*log, batch(0))).value();
+    (void)(co_await shard->sync(log)).value();
+    bool deleted = false;
+    busy.spawn([](ShardLogs& logs, bool& done) -> io::Task<void> {
+      (co_await logs.delete_log(partition(9))).value();
+      done = true;
+    }(*shard, deleted));
+    co_await io::sleep_for(100ms);
+    EXPECT_TRUE(deleted);
+    stop = true;
+    co_await busy.join();
+    co_await shard->abandon();
+  });
+}
+
 TEST(PartitionLog, a_clean_start_opens_no_file) {
   Simulator sim(7);
   Node& node = sim.add_node(quiet_disk());

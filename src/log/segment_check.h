@@ -27,7 +27,7 @@ struct CheckOptions {
   const EpochTable* given_out = nullptr;
   std::uint32_t index_interval_bytes = 4096;
   std::size_t step_bytes = 256u << 10;
-  std::size_t max_batch_bytes = 128u << 20;
+  std::size_t max_batch_bytes = std::size_t{INT32_MAX} + 12;
   BatchScan::Mode mode = BatchScan::Mode::kChecked;
   std::uint64_t to = UINT64_MAX;    ///< look no further than this position
   std::uint64_t mark = 0;           ///< report the chain and offset at this position

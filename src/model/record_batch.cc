@@ -90,11 +90,12 @@ bool take_record(ByteView& in, RawRecord& out) {
 }
 
 std::optional<BatchFault> check_records(ByteView records, const BatchHeader& header,
-                                        bool require_keys, std::vector<std::int32_t>* keyless) {
+                                        bool require_keys, BatchContent* content) {
   if (static_cast<std::size_t>(header.count) > records.size() / kMinRecordBytes) {
     return BatchFault::kBadRecord;
   }
   bool null_key = false;
+  BatchContent found;
   for (std::int32_t i = 0; i < header.count; ++i) {
     RawRecord record;
     if (!take_record(records, record) || record.offset_delta != i) return BatchFault::kBadRecord;
@@ -102,14 +103,19 @@ std::optional<BatchFault> check_records(ByteView records, const BatchHeader& hea
     if (__builtin_add_overflow(header.base_timestamp, record.timestamp_delta, &timestamp)) {
       return BatchFault::kBadRecord;
     }
+    found.max_timestamp = std::max(found.max_timestamp, timestamp);
+    if (timestamp >= 0 && (found.min_timestamp < 0 || timestamp < found.min_timestamp)) {
+      found.min_timestamp = timestamp;
+    }
     if (!require_keys || record.key) continue;
     null_key = true;
-    if (keyless != nullptr &&
-        (keyless->size() < kMaxNamedRecords || PYRALOG_PLANT("model.name_all_records"))) {
-      keyless->push_back(i);
+    if (found.keyless.size() < kMaxNamedRecords || PYRALOG_PLANT("model.name_all_records")) {
+      found.keyless.push_back(i);
     }
   }
   if (!records.empty()) return BatchFault::kBadRecord;
+  found.seen = true;
+  if (content != nullptr) *content = std::move(found);
   return null_key ? std::optional(BatchFault::kNullKey) : std::nullopt;
 }
 
@@ -125,9 +131,7 @@ std::optional<BatchFault> check_fields(const BatchHeader& h) {
     return BatchFault::kBadProducer;
   }
   // Log-append time is the broker's word, not the client's.
-  if (h.log_append_time() || h.base_timestamp < 0 || h.max_timestamp < h.base_timestamp) {
-    return BatchFault::kBadTimestamp;
-  }
+  if (h.log_append_time()) return BatchFault::kBadTimestamp;
   return std::nullopt;
 }
 
@@ -204,6 +208,12 @@ void assign_append_time(MutableBytes batch, std::int64_t wall_ms) {
   base::store_be(p + kCrcAt, batch_crc(batch));
 }
 
+void assign_max_timestamp(MutableBytes batch, std::int64_t timestamp) {
+  PYRALOG_ASSERT(batch.size() >= kBatchHeaderBytes);
+  base::store_be(batch.data() + kMaxTimestampAt, timestamp);
+  base::store_be(batch.data() + kCrcAt, batch_crc(batch));
+}
+
 const char* describe(BatchFault fault) {
   switch (fault) {
     case BatchFault::kTruncated:
@@ -237,7 +247,7 @@ const char* describe(BatchFault fault) {
 }
 
 std::optional<BatchFault> check_batch(ByteView bytes, const BatchCheck& check,
-                                      BatchHeader& header, std::vector<std::int32_t>* keyless) {
+                                      BatchHeader& header, BatchContent* content) {
   if (bytes.empty()) return BatchFault::kNotOne;
   // All formats keep the magic in one place, and older ones may be shorter than our header.
   if (bytes.size() > kMagicAt && bytes[kMagicAt] != 2) return BatchFault::kBadMagic;
@@ -254,15 +264,16 @@ std::optional<BatchFault> check_batch(ByteView bytes, const BatchCheck& check,
   const ByteView payload = bytes.subspan(kBatchHeaderBytes);
   if (header.codec() == Codec::kNone) {
     if (PYRALOG_PLANT("model.skip_records")) return std::nullopt;
-    return check_records(payload, header, check.require_keys, keyless);
+    return check_records(payload, header, check.require_keys, content);
   }
-  if (!check.open_compressed && !check.require_keys) return std::nullopt;
+  const bool wrong_maximum = header.max_timestamp < header.base_timestamp;
+  if (!check.open_compressed && !check.require_keys && !wrong_maximum) return std::nullopt;
   const auto inflated = base::decompress(header.codec(), payload, check.max_inflated_bytes);
   if (!inflated) {
     return inflated.error().code == Code::kTooLarge ? BatchFault::kTooLarge
                                                     : BatchFault::kBadRecord;
   }
-  return check_records(*inflated, header, check.require_keys, keyless);
+  return check_records(*inflated, header, check.require_keys, content);
 }
 
 Result<RecordReader> RecordReader::open(ByteView batch, std::size_t max_inflated_bytes) {

@@ -68,7 +68,7 @@ enum class BatchFault : std::uint8_t {
   kBadCrc,
   kBadCount,           ///< count ≤ 0 or ≠ last offset delta + 1
   kBadProducer,        ///< id, epoch and sequence contradict one another
-  kBadTimestamp,       ///< no base timestamp, or max below base
+  kBadTimestamp,       ///< says that the broker has set it
   kBadCodec,           ///< 5–7
   kControl,            ///< clients may not write control batches
   kTransactional,
@@ -85,14 +85,25 @@ struct BatchCheck {
   std::size_t max_inflated_bytes = 100u << 20;  ///< bound for opening compressed records
 };
 
-/// Judges one batch that a client sent: `bytes` must be exactly one batch. Header, CRC and, where
-/// they are not compressed (or must be opened), every record. nullopt = sound; `header` is filled in
-/// whenever it could be read, `keyless` with kNullKey: which records of the batch, from 0, the first
-/// kMaxNamedRecords of them. Pure.
 inline constexpr std::size_t kMaxNamedRecords = 1024;
+/// What a check found in a batch's records, if it looked at them.
+struct BatchContent {
+  std::vector<std::int32_t> keyless;  ///< with kNullKey: which, from 0; the first kMaxNamedRecords
+  bool seen = false;                  ///< the next two are known
+  std::int64_t min_timestamp = -1;    ///< of those that have one; -1 = none has
+  std::int64_t max_timestamp = -1;
+};
+
+/// Judges one batch that a client sent: `bytes` must be exactly one batch. Header, CRC and, where
+/// they are not compressed (or must be opened), every record. The records of a batch whose greatest
+/// timestamp cannot be right are always opened: some clients leave it out, or take the last record's.
+/// nullopt = sound; `header` is filled in whenever it could be read. Pure.
 [[nodiscard]] std::optional<BatchFault> check_batch(ByteView bytes, const BatchCheck& check,
                                                     BatchHeader& header,
-                                                    std::vector<std::int32_t>* keyless = nullptr);
+                                                    BatchContent* content = nullptr);
+
+/// Sets the greatest timestamp, and the CRC anew.
+void assign_max_timestamp(MutableBytes batch, std::int64_t timestamp);
 
 struct HeaderView {
   std::string_view name;

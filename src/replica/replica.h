@@ -85,6 +85,9 @@ class Replica {
   /// What read_committed consumers may see; without transactions, the high watermark.
   [[nodiscard]] Offset last_stable_offset() const { return high_watermark_; }
   [[nodiscard]] const std::optional<Error>& offline() const { return log_->offline(); }
+  /// Where `epoch` ends, with the greatest epoch up to it that has records; with itself if none has:
+  /// who saw such an epoch while the log was empty has seen nothing that went.
+  [[nodiscard]] EpochStart epoch_end(Epoch epoch) const;
 
   /// Whole batches from `offset`, below the high watermark. Errors as PartitionLog::read.
   [[nodiscard]] io::Task<Result<log::ReadResult>> read(Offset offset, std::uint64_t max_bytes,
