@@ -10,17 +10,14 @@
 
 namespace pyralog::log {
 
-/// Removes the oldest segment, durably before the next one may go: names come back after a power loss
-/// one by one, and a hole would be damage.
+/// Removes the oldest segment. Its name may come back with the power, without its successor's: the log
+/// begins behind it all the same.
 io::Task<Result<void>> PartitionLog::drop_front() {
   const SegmentRef front = segments_.front();
   front->dropped = true;
   start_ = std::max(start_, segments_[1]->base);
   auto removed = co_await remove_files(front->base);
   if (!removed && removed.error().code != Code::kNotFound) co_return removed;
-  if (!PYRALOG_PLANT("log.drop_no_dir_sync")) {
-    PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(dir_));
-  }
   shard_.stats_.dropped_segments += 1;
   shard_.stats_.dropped_bytes += front->size;
   segments_.erase(segments_.begin());
@@ -42,6 +39,7 @@ io::Task<Result<void>> PartitionLog::drop_below_start() {
   while (segments_.size() > 1 && segments_[1]->base <= start_) {
     PYRALOG_CO_TRY(co_await drop_front());
   }
+  PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(dir_));
   epochs_.drop_below(segments_.front()->base);
   epochs_saved_ = SIZE_MAX;
   co_return co_await save_epochs();

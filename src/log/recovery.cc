@@ -224,6 +224,11 @@ io::Task<Result<void>> Recovery::run(Offset initial) {
     log_.start_ = log_.end_ = log_.synced_end_ = initial;
     co_return Result<void>{};
   }
+  if (synced_ != nullptr && synced_->start.value >= 0 && found_[0].base > synced_->start) {
+    co_return damage(synced_->start, 0,
+                     fmt::format("it is missing, the first file begins at offset {}",
+                                 found_[0].base.value));
+  }
   ++shard_.stats_.recovered_logs;
   // All the epochs that begin before the first scanned batch; the scan finds the rest.
   for (const EpochStart& e : saved_epochs_.entries()) {

@@ -1,6 +1,9 @@
 // What goes and what stays: the rule, the clock it goes by, and the files.
 #include "log/retention.h"
 
+#include <algorithm>
+
+#include "log/tools.h"
 #include "log/torn_log_testing.h"
 
 namespace pyralog::log {
@@ -82,7 +85,7 @@ TEST(retention, segments_go_by_age_and_the_active_one_stays) {
     // Old by the server's clock, whatever the records say.
     EXPECT_GT(log->start_offset(), Offset(20));
     EXPECT_LT(log->start_offset(), Offset(31));
-    co_await io::sleep_for(1h);
+    co_await io::sleep_for(5min);
     (co_await retain_now(*log)).value();
     start = log->start_offset();
     EXPECT_GT(start, Offset(30));
@@ -150,9 +153,10 @@ TEST(retention, size_counts_what_stays) {
 TEST(retention, a_crash_anywhere_leaves_a_log_that_begins_where_it_said) {
   std::uint64_t crashes = 0;
   for (std::uint64_t at = 1; at <= 60; ++at) {
-    for (const bool power : {false, true}) {
+    for (std::uint64_t round = 0; round < 5; ++round) {
+      const bool power = round > 0;
       SCOPED_TRACE(testing::Message() << at << (power ? " power" : " kill"));
-      Simulator sim(at);
+      Simulator sim(5 * at + round);
       Node& node = sim.add_node(quiet_disk());
       std::int64_t said = 0;
       std::int64_t asked = 0;
@@ -172,7 +176,7 @@ TEST(retention, a_crash_anywhere_leaves_a_log_that_begins_where_it_said) {
       (void)node.try_run([&]() -> io::Task<void> {
         auto shard = (co_await open_shard()).value();
         auto log = (co_await shard->open_log(partition(), kept(-1, 3000))).value();
-        for (const std::int64_t to : {7, 19, 33}) {
+        for (const std::int64_t to : {7, 33}) {
           asked = to;
           (co_await log->delete_records_below(Offset(to))).value();
           said = to;
@@ -186,6 +190,10 @@ TEST(retention, a_crash_anywhere_leaves_a_log_that_begins_where_it_said) {
       node.restart();
       node.run([&]() -> io::Task<void> {
         auto shard = (co_await open_shard()).value();
+        const auto report =
+            co_await verify(io::Shard::current().disk(), "/data/" + to_string(partition()));
+        EXPECT_TRUE(report && std::none_of(report->findings.begin(), report->findings.end(),
+                                           [](const Finding& f) { return f.synced; }));
         auto log = co_await shard->open_log(partition(), small_segments());
         EXPECT_TRUE(log.has_value()) << log.error().message;
         if (log) {

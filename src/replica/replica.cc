@@ -201,6 +201,8 @@ io::Task<Result<void>> Replica::delete_records_below(Offset offset) {
                        " is above the high watermark, " + std::to_string(high_watermark_.value));
   }
   co_return co_await log_->delete_records_below(offset);
+}
+
 EpochStart Replica::epoch_end(Epoch epoch) const {
   EpochStart end = log_->epoch_end(epoch);
   if (end.epoch.value == 0 && !PYRALOG_PLANT("replica.no_epoch_without_records")) end.epoch = epoch;
