@@ -43,7 +43,7 @@ function(pyralog_room)
     add_executable(${_id}_test ${R_TESTS})
     target_link_libraries(${_id}_test PRIVATE ${_lib} ${R_TEST_LIBS} pyralog_gtest)
     add_test(NAME unit_${_id} COMMAND ${_id}_test)
-    set_tests_properties(unit_${_id} PROPERTIES LABELS unit TIMEOUT 300)
+    set_tests_properties(unit_${_id} PROPERTIES LABELS unit TIMEOUT 1800)
   endif()
   # Fuzzers run for as long as one likes in the fuzz build (`make fuzz`); the address build runs each
   # for a bounded count with a fixed seed, over its corpus if src/<room>/corpus/<fuzzer> is there.

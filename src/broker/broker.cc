@@ -41,6 +41,15 @@ io::Task<Result<void>> Broker::remove_orphans(const catalog::Catalog& catalog) {
   co_return Result<void>{};
 }
 
+bool Broker::has_stray_snapshots(const replica::SnapshotFiles& files) const {
+  if (PYRALOG_PLANT("broker.keep_stray_snapshots")) return false;
+  return std::ranges::any_of(files, [this](const auto& file) {
+    return file.first >= shards_.size() || std::ranges::any_of(file.second, [&](const auto& each) {
+             return ShardBroker::shard_of(each.first, shards_.size()) != file.first;
+           });
+  });
+}
+
 io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   cluster_ = &cluster;
   node_ = cluster.node();
@@ -48,13 +57,13 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   PYRALOG_CO_TRY(co_await remove_orphans(*cluster.catalog()));
   PYRALOG_CO_ASSIGN(auto evidence, co_await log::Evidence::load(disk, options_.data_dir));
   std::vector<std::string> skipped;
-  PYRALOG_CO_ASSIGN(auto known, co_await replica::load_producer_snapshots(
-                                    disk, options_.data_dir, skipped));
+  PYRALOG_CO_ASSIGN(const auto files,
+                    co_await replica::load_producer_snapshots(disk, options_.data_dir, skipped));
   for (const auto& each : skipped) {
     observe::log_warn("broker.producer_snapshot_skipped", {{"file", each}});
   }
-  const auto snapshots =
-      std::make_shared<const replica::ProducerSnapshots>(std::move(known));
+  const auto snapshots = std::make_shared<const replica::ProducerSnapshots>(replica::newest(files));
+  const bool stray = !skipped.empty() || has_stray_snapshots(files);
   const CatalogPtr recovered = cluster.catalog();
   const Instant began = io::Shard::current().now();
   std::vector<Result<void>> opened(shards_.size());
@@ -65,6 +74,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     ShardState& state = *states_[s];
     opened[s] = co_await state.partitions.open(recovered, evidence, snapshots,
                                                cluster.new_os_boot());
+    if (opened[s]) opened[s] = co_await state.partitions.drop_snapshots_beyond_the_logs(stray);
     led[s] = state.partitions.led();
     if (state.partitions.logs() != nullptr) read[s] = state.partitions.logs()->stats();
   });
@@ -78,6 +88,10 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     recovery_.replayed_bytes += read[s].verified_bytes;
     recovery_.torn_bytes += read[s].torn_bytes;
   }
+  if (stray) {
+    PYRALOG_CO_TRY(
+        co_await replica::remove_producer_snapshots(disk, options_.data_dir, shards_.size()));
+  }
   recovery_.millis = std::chrono::duration_cast<std::chrono::milliseconds>(
                          io::Shard::current().now() - began)
                          .count();
@@ -89,6 +103,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
                                          {"ms", recovery_.millis}});
   PYRALOG_CO_ASSIGN(const CatalogPtr active,
                     co_await cluster.activate(std::move(all), io::Shard::current().wall()));
+  PYRALOG_CO_TRY(co_await cluster.losses_recorded());
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     ShardState& state = *states_[s];
     state.partitions.on_partition(
@@ -131,18 +146,17 @@ io::Task<void> Broker::distribute(CatalogPtr changed) {
 }
 
 io::Task<AdminOutcome> Broker::rid_of_offsets(std::string topic) {
-  std::vector<std::optional<std::string>> keepers(shards_.size());
+  std::vector<std::optional<std::string>> obstacles(shards_.size());
   const Groups everybody(shards_.size(), {0});
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     const Instant deadline = io::Shard::current().now() + options_.commit_timeout;
-    keepers[s] = co_await states_[s]->groups.keeper_of(topic, deadline);
+    obstacles[s] = co_await states_[s]->groups.obstacle_to(topic, deadline);
   });
-  for (const auto& keeper : keepers) {
-    if (!keeper) continue;
+  for (const auto& obstacle : obstacles) {
+    if (!obstacle) continue;
     co_return AdminOutcome{KafkaError::kKafkaStorageError,
-                           "topic " + topic + ": what was committed for an earlier topic of this name " +
-                               "cannot be removed, since partition " + *keeper +
-                               " takes no writes; see the server's log, mend the disk and restart"};
+                           "topic " + topic + ": what was committed for an earlier topic of this " +
+                               "name, if anything, cannot be removed, since " + *obstacle};
   }
   co_return AdminOutcome{};
 }

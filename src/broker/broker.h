@@ -237,6 +237,8 @@ class Broker {
                             std::vector<FetchOutcome>& out);
   io::Task<OffsetAnswer> offset_one(unsigned shard, PartitionId id, const OffsetQuery& query);
   io::Task<void> distribute(CatalogPtr catalog);
+  /// True if what a shard knew of producers lies where it would never be written anew.
+  [[nodiscard]] bool has_stray_snapshots(const replica::SnapshotFiles& files) const;
   io::Task<Result<void>> remove_orphans(const catalog::Catalog& catalog);
   io::Task<AdminOutcome> propose(cluster::MetadataLog::Plan plan);
   io::Task<void> snapshot_loop(ShardState& state);

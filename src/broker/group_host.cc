@@ -61,12 +61,13 @@ io::Task<void> GroupHost::replay_all(std::shared_ptr<const catalog::Catalog> exi
   }
   if (stopped_) co_return;
   carry_out(table_.loaded(now()));
-  // Nobody can have committed meanwhile: what is there of a topic that did not exist when this began
-  // belongs to one of the past, also if it has been made again since.
+  // Nobody can have committed meanwhile: what is there of a topic that did not exist when this
+  // began, or was deleted since, belongs to one of the past, also if it has been made again.
   std::vector<std::string> gone;
   for (const std::string& topic : table_.topics()) {
-    if (existing->topic(topic) == nullptr) gone.push_back(topic);
+    if (existing->topic(topic) == nullptr || gone_.contains(topic)) gone.push_back(topic);
   }
+  gone_.clear();
   if (!gone.empty() && !PYRALOG_PLANT("broker.keep_orphaned_offsets")) forget(gone);
 }
 
@@ -112,12 +113,22 @@ Result<void> GroupHost::replay_batches(ByteView bytes) {
 void GroupHost::feed(const group::Input& input) { carry_out(table_.step(input, now())); }
 
 void GroupHost::forget(const std::vector<std::string>& topics) {
-  if (stopped_ || !table_.is_loaded()) return;
+  if (stopped_) return;
+  if (!table_.is_loaded()) {
+    if (!PYRALOG_PLANT("broker.forget_deletion_while_loading")) {
+      gone_.insert(topics.begin(), topics.end());
+    }
+    return;
+  }
   carry_out(table_.step(group::TopicsDeleted{topics}, now()), topics);
 }
 
 io::Task<bool> GroupHost::is_rid_of(std::string topic, Instant deadline) {
   co_await settled(deadline);
+  // What has not been read may name any topic.
+  if (!stopped_ && !table_.is_loaded() && !PYRALOG_PLANT("broker.create_while_loading")) {
+    co_return false;
+  }
   while (!stopped_) {
     const auto owed = owed_.find(topic);
     if (owed == owed_.end()) break;
@@ -126,6 +137,17 @@ io::Task<bool> GroupHost::is_rid_of(std::string topic, Instant deadline) {
     std::erase_if(owed_, [&](const auto& each) { return each.second == records; });
   }
   co_return true;
+}
+
+std::string GroupHost::obstacle() const {
+  const std::string partition = "partition " + partition_name();
+  if (table_.is_loaded()) {
+    return partition + " takes no writes; see the server's log, mend the disk and restart";
+  }
+  if (loading_) return partition + " is still being loaded; try again later";
+  return partition +
+         " could not be loaded; see the server's log, mend the disk or restore the partition, and "
+         "restart";
 }
 
 io::Task<group::Response> GroupHost::ask(group::Input request) {
@@ -143,6 +165,9 @@ io::Task<group::Response> GroupHost::ask(group::Input request) {
 }
 
 void GroupHost::carry_out(group::Effects effects, const std::vector<std::string>& forgotten) {
+  // First: an append that is refused at once is a step of its own within this loop, and what that
+  // step wants to be woken for is the younger wish.
+  set_timer(effects.next_timer);
   for (auto& each : effects.appends) tasks_.spawn(append(std::move(each), forgotten));
   for (auto& reply : effects.replies) {
     const auto at = waiting_.find(reply.token);
@@ -151,7 +176,6 @@ void GroupHost::carry_out(group::Effects effects, const std::vector<std::string>
     at->second->done.wake_all();
     waiting_.erase(at);
   }
-  set_timer(effects.next_timer);
 }
 
 void GroupHost::set_timer(Instant at) {
@@ -241,11 +265,11 @@ io::Task<void> GroupHosts::settled(Instant deadline) {
   for (const auto& host : hosts) co_await host->settled(deadline);
 }
 
-io::Task<std::optional<std::string>> GroupHosts::keeper_of(std::string topic, Instant deadline) {
+io::Task<std::optional<std::string>> GroupHosts::obstacle_to(std::string topic, Instant deadline) {
   std::vector<std::shared_ptr<GroupHost>> hosts;
   for (const auto& [id, host] : hosts_) hosts.push_back(host);
   for (const auto& host : hosts) {
-    if (!co_await host->is_rid_of(topic, deadline)) co_return host->partition_name();
+    if (!co_await host->is_rid_of(topic, deadline)) co_return host->obstacle();
   }
   co_return std::nullopt;
 }

@@ -35,14 +35,16 @@ class GroupHost {
   void load(std::shared_ptr<const catalog::Catalog> existing);
   /// Hands a request to the table and waits for its answer.
   [[nodiscard]] io::Task<group::Response> ask(group::Input request);
-  /// Offsets of topics that are gone go, too.
+  /// Offsets of topics that are gone go, too; while it loads, as soon as it has.
   void forget(const std::vector<std::string>& topics);
   /// Waits until it has loaded (or never will) and what it was about to store by now is durable or
   /// has failed; or until the deadline.
   [[nodiscard]] io::Task<void> settled(Instant deadline);
-  /// Waits like `settled`. False if offsets of an earlier topic of this name could not be removed for
-  /// good, though it was tried once more.
+  /// Waits like `settled`. False if offsets of an earlier topic of this name could not be removed
+  /// for good, though it was tried once more, or may be among what could not be loaded.
   [[nodiscard]] io::Task<bool> is_rid_of(std::string topic, Instant deadline);
+  /// Why it is not rid of them, and what can be done.
+  [[nodiscard]] std::string obstacle() const;
   [[nodiscard]] const group::GroupTable& table() const { return table_; }
   [[nodiscard]] const std::string& partition_name() const { return replica_->name(); }
   /// Answers everybody who waits and ends; join before destroying.
@@ -76,6 +78,7 @@ class GroupHost {
   std::set<std::uint64_t> storing_;  ///< appends under way, numbered as they began
   std::uint64_t last_storing_ = 0;
   io::WaitList progress_;            ///< of loading_ and storing_
+  std::set<std::string> gone_;       ///< topics that were deleted while it was loading
   /// Topic that is gone → what could not be written about its offsets.
   std::multimap<std::string, std::shared_ptr<const group::Append>> owed_;
   io::TaskGroup tasks_;
@@ -91,8 +94,9 @@ class GroupHosts {
   [[nodiscard]] std::shared_ptr<GroupHost> find(const PartitionId& id) const;
   /// Waits until all are settled, or the deadline.
   [[nodiscard]] io::Task<void> settled(Instant deadline);
-  /// The name of a partition that is not rid of the offsets of `topic`, if there is one.
-  [[nodiscard]] io::Task<std::optional<std::string>> keeper_of(std::string topic, Instant deadline);
+  /// Why a partition is not rid of the offsets of `topic`, if there is one that is not.
+  [[nodiscard]] io::Task<std::optional<std::string>> obstacle_to(std::string topic,
+                                                                 Instant deadline);
   [[nodiscard]] const std::unordered_map<PartitionId, std::shared_ptr<GroupHost>>& all() const {
     return hosts_;
   }

@@ -45,6 +45,34 @@ class GroupsTest : public BrokerTest {
   KafkaError commit_now(const std::string& group, std::int64_t at) {
     return run([&, this]() -> io::Task<KafkaError> { co_return co_await commit(group, at); });
   }
+  io::Task<group::Response> ask(std::string group, group::Input request) {
+    auto answer =
+        co_await broker().with_group(group, [&](GroupHost& host) -> io::Task<group::Response> {
+          co_return co_await host.ask(request);
+        });
+    EXPECT_TRUE(answer);
+    co_return std::move(*answer);
+  }
+  std::string state_of(const std::string& group) {
+    return run([&, this]() -> io::Task<std::string> {
+      auto told = co_await broker().with_group(
+          group, [&](GroupHost& host) -> io::Task<group::GroupDescription> {
+            co_return host.table().describe(group);
+          });
+      co_return told ? told->state : "";
+    });
+  }
+  /// Another group with the same coordinator.
+  [[nodiscard]] std::string neighbour_of(const std::string& group) const {
+    const auto partition = [this](const std::string& each) {
+      return group::partition_for(each, options_.offsets_partitions);
+    };
+    std::string other = group;
+    do {
+      other += "x";
+    } while (partition(other) != partition(group));
+    return other;
+  }
   /// From now on a sync of a log takes its time, everything else is quick.
   void slow_logs() {
     disk().options().slow_by = 300ms;
@@ -126,6 +154,37 @@ TEST_F(GroupsTest, a_commit_that_cannot_be_written_is_refused) {
   EXPECT_NE(commit_now("g", 2), KafkaError::kNone);
   disk().set_hook({});
   EXPECT_EQ(committed_now("g"), 1);
+}
+
+TEST_F(GroupsTest, a_rebalance_after_an_assignment_that_cannot_be_written_ends_in_time) {
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  const auto told = run([this]() -> io::Task<group::JoinResponse> {
+    group::JoinRequest request;
+    request.group = "g";
+    request.new_member_id = "m";
+    request.protocol_type = "consumer";
+    request.protocols = {{"range", Bytes{1}}};
+    request.session_timeout_ms = 60'000;
+    request.rebalance_timeout_ms = 2'000;
+    co_return std::get<group::JoinResponse>(co_await ask("g", request));
+  });
+  ASSERT_EQ(told.error, KafkaError::kNone);
+  // The partition goes offline: from now on every append is refused at once.
+  disk().set_hook([](DiskOp op, const std::string& path) {
+    return op == DiskOp::kSync && path.ends_with(".log") ? DiskFault::kError : DiskFault::kNone;
+  });
+  EXPECT_NE(commit_now(neighbour_of("g"), 2), KafkaError::kNone);
+  const auto assigned = run([&, this]() -> io::Task<group::SyncResponse> {
+    group::SyncRequest request;
+    request.group = "g";
+    request.generation = told.generation;
+    request.member_id = told.member_id;
+    co_return std::get<group::SyncResponse>(co_await ask("g", request));
+  });
+  EXPECT_EQ(assigned.error, KafkaError::kNotCoordinator);
+  EXPECT_EQ(state_of("g"), "PreparingRebalance");
+  sim_.run_for(3s);
+  EXPECT_EQ(state_of("g"), "Empty") << "its member did not come back within its rebalance timeout";
 }
 
 TEST_F(GroupsTest, clients_cannot_write_into_the_offsets_topic) {
@@ -232,6 +291,67 @@ TEST_F(GroupsTest, a_topic_is_not_made_again_while_old_offsets_cannot_go) {
   EXPECT_EQ(create("t"), KafkaError::kNone);
   restart_after_crash(true);
   sim_.run_for(1s);
+  EXPECT_EQ(committed_now("g"), -1);
+}
+
+TEST_F(GroupsTest, a_topic_deleted_while_its_offsets_load_leaves_none) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  crash();
+  disk().options().cold_read = 1;
+  start();
+  disk().options().slow = 1;
+  disk().options().slow_by = 10s;
+  EXPECT_EQ(committed_now("g"), std::unexpected(KafkaError::kCoordinatorLoadInProgress));
+  disk().set_hook([this](DiskOp op, const std::string&) {
+    disk().options().slow = op == DiskOp::kRead ? 1 : 0;
+    return DiskFault::kNone;
+  });
+  run([this]() -> io::Task<bool> {
+    EXPECT_EQ((co_await broker().delete_topic("t")).error, KafkaError::kNone);
+    co_return true;
+  });
+  EXPECT_EQ(committed_now("g"), std::unexpected(KafkaError::kCoordinatorLoadInProgress));
+  for (KafkaError error; (error = create("t")) != KafkaError::kNone;) {
+    ASSERT_EQ(error, KafkaError::kKafkaStorageError);
+    ASSERT_LT(sim_.now(), Instant() + 300s);
+  }
+  quick_logs();
+  sim_.run_for(60s);
+  EXPECT_EQ(committed_now("g"), -1);
+  restart_after_crash(true);
+  sim_.run_for(1s);
+  EXPECT_EQ(committed_now("g"), -1);
+}
+
+TEST_F(GroupsTest, a_topic_is_not_made_while_offsets_cannot_be_loaded) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  run([this]() -> io::Task<bool> {
+    EXPECT_EQ((co_await broker().delete_topic("t")).error, KafkaError::kNone);
+    co_return true;
+  });
+  stop();
+  disk().set_hook([](DiskOp op, const std::string& path) {
+    return op == DiskOp::kRead && path.ends_with("0.log") ? DiskFault::kError : DiskFault::kNone;
+  });
+  start();
+  sim_.run_for(1s);
+  EXPECT_EQ(committed_now("g"), std::unexpected(KafkaError::kCoordinatorLoadInProgress));
+  const auto refused = run([this]() -> io::Task<CreateOutcome> {
+    catalog::CreateTopic topic;
+    topic.name = "t";
+    topic.partitions = 1;
+    co_return co_await broker().create_topic(std::move(topic), false);
+  });
+  EXPECT_EQ(refused.error, KafkaError::kKafkaStorageError);
+  EXPECT_NE(refused.message.find("could not be loaded"), std::string::npos) << refused.message;
+  disk().set_hook({});
+  stop();
+  start();
+  EXPECT_EQ(create("t"), KafkaError::kNone);
   EXPECT_EQ(committed_now("g"), -1);
 }
 

@@ -7,18 +7,56 @@ namespace pyralog::broker {
 namespace {
 
 using testing::batch_of;
+using testing::BatchSpec;
 using testing::BrokerTest;
 using Strings = std::vector<std::string>;
 
 class RestartTest : public BrokerTest {
  protected:
-  RestartTest() : BrokerTest(1) { start(); }
+  explicit RestartTest(unsigned shards = 1) : BrokerTest(shards) { start(); }
   std::string segment() {
     for (const std::string& path : disk().files()) {
       if (path.ends_with("/00000000000000000000.log")) return path;
     }
     ADD_FAILURE() << "no segment";
     return {};
+  }
+  std::vector<catalog::LostRecord> lost() {
+    return run([this]() -> io::Task<std::vector<catalog::LostRecord>> {
+      co_return (co_await broker().status()).front().lost;
+    });
+  }
+  std::string snapshot() {
+    for (const std::string& path : disk().files()) {
+      if (path.starts_with("/data/producers-")) return path;
+    }
+    ADD_FAILURE() << "no snapshot";
+    return {};
+  }
+  /// A snapshot that lies in the file of a shard that does not have the partition, and knows more
+  /// than is left of the log.
+  void leaves_a_stray_snapshot_alone(const std::function<std::string(std::string)>& stray_of) {
+    EXPECT_EQ(create("t"), KafkaError::kNone);
+    const BatchSpec second{.producer = 7, .epoch = 0, .sequence = 1};
+    EXPECT_EQ(produce("t", batch_of({"a"}, {.producer = 7, .epoch = 0, .sequence = 0})).base_offset,
+              0);
+    const std::uint64_t first = disk().peek(segment()).value().size();
+    EXPECT_EQ(produce("t", batch_of({"b"}, second)).base_offset, 1);
+    stop();
+    const std::string own = snapshot();
+    const std::string stray = stray_of(own);
+    EXPECT_TRUE(run([&]() -> io::Task<bool> {
+      const Bytes bytes = disk().peek(own).value();
+      co_return (co_await io::replace_file(io::Shard::current().disk(), stray, bytes)).has_value();
+    }));
+    cut(first);
+    start();
+    EXPECT_EQ(produce("t", batch_of({"other"})).base_offset, 1);
+    EXPECT_EQ(produce("t", batch_of({"more"})).base_offset, 2);
+    restart_after_crash();
+    const auto again = produce("t", batch_of({"b"}, second));
+    EXPECT_EQ(again.error, KafkaError::kNone) << again.message;
+    EXPECT_EQ(again.base_offset, 3) << "swallowed as a duplicate of a record that is gone";
   }
   /// Cuts the only segment by hand, and what vouched for its end.
   void cut(std::uint64_t bytes) {
@@ -56,6 +94,48 @@ TEST_F(RestartTest, a_log_that_was_cut_does_not_keep_the_node_from_starting) {
   EXPECT_EQ(status.lost[0].to, Offset(3));
 }
 
+TEST_F(RestartTest, what_the_power_took_is_recorded_though_a_start_was_killed_before) {
+  EXPECT_EQ(create("t", 1, {{"durability", "os"}}), KafkaError::kNone);
+  EXPECT_EQ(produce("t", batch_of({"a"})).base_offset, 0);
+  crash(true);
+  disk().set_hook([](io::sim::DiskOp op, const std::string& path) {
+    return op == io::sim::DiskOp::kSyncDir && path.starts_with("/data/")
+               ? io::sim::DiskFault::kKill
+               : io::sim::DiskFault::kNone;
+  });
+  EXPECT_FALSE(try_start());
+  disk().set_hook({});
+  node().restart();
+  start();
+  EXPECT_EQ(lost().size(), 1u);
+  restart_after_crash();
+  EXPECT_EQ(lost().size(), 1u) << "recorded again";
+}
+
+TEST_F(RestartTest, what_the_power_took_is_recorded_though_a_start_failed_before) {
+  EXPECT_EQ(create("t", 1, {{"durability", "os"}}), KafkaError::kNone);
+  EXPECT_EQ(produce("t", batch_of({"a"})).base_offset, 0);
+  crash(true);
+  bool opening = false;
+  disk().set_hook([&](io::sim::DiskOp op, const std::string& path) {
+    opening = opening || (op == io::sim::DiskOp::kSyncDir && path.starts_with("/data/"));
+    return op == io::sim::DiskOp::kWrite && opening && path.find("metadata.log") != path.npos
+               ? io::sim::DiskFault::kError
+               : io::sim::DiskFault::kNone;
+  });
+  EXPECT_FALSE(try_start());
+  EXPECT_TRUE(opening);
+  // Its end, too, has come.
+  EXPECT_TRUE(run([]() -> io::Task<bool> {
+    co_await io::sleep_for(std::chrono::seconds(5));
+    co_return true;
+  }));
+  for (const std::string& path : disk().files()) EXPECT_FALSE(path.ends_with(".clean")) << path;
+  disk().set_hook({});
+  start();
+  EXPECT_EQ(lost().size(), 1u);
+}
+
 TEST_F(RestartTest, a_snapshot_of_producers_that_knows_more_than_the_log_never_fits_again) {
   EXPECT_EQ(create("t"), KafkaError::kNone);
   EXPECT_EQ(produce("t", batch_of({"a"}, {.producer = 7, .epoch = 0, .sequence = 0})).base_offset, 0);
@@ -71,6 +151,24 @@ TEST_F(RestartTest, a_snapshot_of_producers_that_knows_more_than_the_log_never_f
   EXPECT_EQ(again.error, KafkaError::kNone) << again.message;
   EXPECT_EQ(again.base_offset, 3) << "swallowed as a duplicate of a record that is gone";
   EXPECT_EQ(values("t"), (Strings{"a", "other", "more", "b"}));
+}
+
+TEST_F(RestartTest, a_snapshot_of_a_shard_that_is_no_more_is_not_believed_for_ever) {
+  const std::string stray = "/data/producers-7.snapshot";
+  leaves_a_stray_snapshot_alone([&](std::string) { return stray; });
+  EXPECT_FALSE(disk().peek(stray));
+}
+
+class RestartOnTwoTest : public RestartTest {
+ protected:
+  RestartOnTwoTest() : RestartTest(2) {}
+};
+
+TEST_F(RestartOnTwoTest, a_snapshot_in_the_file_of_another_shard_is_not_believed_for_ever) {
+  leaves_a_stray_snapshot_alone([](std::string own) -> std::string {
+    return own == "/data/producers-0.snapshot" ? "/data/producers-1.snapshot"
+                                               : "/data/producers-0.snapshot";
+  });
 }
 
 TEST_F(RestartTest, after_a_clean_stop_nothing_is_read_and_after_a_crash_it_is_told) {

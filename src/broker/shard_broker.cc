@@ -117,10 +117,10 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
     }
   }
   co_await open_all(std::move(ids), known.get(), new_os_boot);
-  co_return co_await drop_snapshots_beyond_the_logs();
+  co_return Result<void>{};
 }
 
-io::Task<Result<void>> ShardBroker::drop_snapshots_beyond_the_logs() {
+io::Task<Result<void>> ShardBroker::drop_snapshots_beyond_the_logs(bool anew) {
   // A log that was cut by hand, or one in memory, grows again with other records: what its snapshot
   // knows must not fit once the log is as long as it was.
   const auto dropped = std::erase_if(snapshots_, [this](const auto& each) {
@@ -128,7 +128,9 @@ io::Task<Result<void>> ShardBroker::drop_snapshots_beyond_the_logs() {
     return hosted != nullptr && hosted->replica != nullptr &&
            each.second.covers > hosted->replica->log_end();
   });
-  if (dropped == 0 || PYRALOG_PLANT("broker.keep_long_snapshot")) co_return Result<void>{};
+  if ((dropped == 0 && !anew) || PYRALOG_PLANT("broker.keep_long_snapshot")) {
+    co_return Result<void>{};
+  }
   co_return co_await replica::write_producer_snapshots(io::Shard::current().disk(),
                                                        options_.data_dir, index_, snapshots_);
 }
@@ -158,6 +160,7 @@ void ShardBroker::lead_one(const PartitionId& id, const catalog::Topic& topic) {
 }
 
 void ShardBroker::lead(CatalogPtr catalog) {
+  leads_ = true;
   catalog_ = std::move(catalog);
   for (const auto& topic : catalog_->topics()) {
     for (const auto& partition : topic->partitions) {
@@ -283,6 +286,13 @@ io::Task<Result<void>> ShardBroker::close() {
     }
   }
   if (logs_ == nullptr) co_return Result<void>{};
+  if (!leads_ && !PYRALOG_PLANT("broker.checkpoint_of_failed_start")) {
+    // What this start found and did not record, the next one must find as well.
+    co_await logs_->abandon();
+    hosted_.clear();
+    logs_.reset();
+    co_return Result<void>{};
+  }
   Result<void> closed = co_await logs_->close();
   Result<void> written = co_await write_snapshots();
   hosted_.clear();

@@ -43,6 +43,9 @@ class ShardBroker {
                                             std::shared_ptr<const log::Evidence> evidence,
                                             std::shared_ptr<const replica::ProducerSnapshots> known,
                                             bool new_os_boot);
+  /// After `open`, before anything is appended: what is known of producers must not speak of more
+  /// than the logs hold. `anew`: write the file even if it would stay the same.
+  [[nodiscard]] io::Task<Result<void>> drop_snapshots_beyond_the_logs(bool anew);
   /// Where this shard's partitions end: what the node is about to lead.
   [[nodiscard]] std::vector<cluster::LedPartition> led() const;
   /// Begins to lead in the epochs that `catalog` has activated.
@@ -71,7 +74,8 @@ class ShardBroker {
   [[nodiscard]] io::Task<Result<void>> write_snapshots();
   /// Lets each log forget what its topic's retention says. Now and then.
   [[nodiscard]] io::Task<void> retain();
-  /// Everything durable, and the next start scans nothing.
+  /// Everything durable, and the next start scans nothing; if it never came to lead, nothing is
+  /// written.
   [[nodiscard]] io::Task<Result<void>> close();
 
  private:
@@ -84,7 +88,6 @@ class ShardBroker {
                                 std::optional<Bytes> snapshot, bool new_os_boot);
   io::Task<void> open_all(std::vector<PartitionId> ids, const replica::ProducerSnapshots* known,
                           bool new_os_boot);
-  [[nodiscard]] io::Task<Result<void>> drop_snapshots_beyond_the_logs();
   io::Task<void> remove(PartitionId id);
   void lead_one(const PartitionId& id, const catalog::Topic& topic);
 
@@ -94,6 +97,7 @@ class ShardBroker {
   CatalogPtr catalog_;
   std::shared_ptr<const log::Evidence> evidence_;
   std::unique_ptr<log::ShardLogs> logs_;
+  bool leads_ = false;
   std::unordered_map<PartitionId, Hosted> hosted_;
   struct Lost {
     Offset from;

@@ -116,6 +116,8 @@ io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
 io::Task<Result<std::unique_ptr<Cluster>>> Cluster::open(io::Disk& disk, io::Rng& rng,
                                                          Options options) {
   std::unique_ptr<Cluster> self(new Cluster);
+  self->disk_ = &disk;
+  self->data_dir_ = options.data_dir;
   PYRALOG_CO_TRY(co_await self->take_directory(disk, options.data_dir));
   PYRALOG_CO_TRY(co_await self->form_or_rejoin(disk, rng, options));
   Cookie& cookie = self->cookie_;
@@ -132,7 +134,7 @@ io::Task<Result<std::unique_ptr<Cluster>>> Cluster::open(io::Disk& disk, io::Rng
   // registered, never behind.
   self->new_os_boot_ = cookie.boot_counter > 0 && cookie.os_boot_id != disk.boot_id();
   ++cookie.boot_counter;
-  cookie.os_boot_id = disk.boot_id();
+  if (PYRALOG_PLANT("cluster.early_boot_id")) cookie.os_boot_id = disk.boot_id();
   PYRALOG_CO_TRY(co_await write_cookie(disk, options.data_dir, cookie));
   PYRALOG_CO_TRY(co_await self->metadata_->propose([&](const catalog::Catalog&) {
     catalog::NodeRegistered node;
@@ -144,6 +146,12 @@ io::Task<Result<std::unique_ptr<Cluster>>> Cluster::open(io::Disk& disk, io::Rng
     return Result<std::vector<catalog::Entry>>({node});
   }));
   co_return self;
+}
+
+io::Task<Result<void>> Cluster::losses_recorded() {
+  if (cookie_.os_boot_id == disk_->boot_id()) co_return Result<void>{};
+  cookie_.os_boot_id = disk_->boot_id();
+  co_return co_await write_cookie(*disk_, data_dir_, cookie_);
 }
 
 catalog::EpochActivation Cluster::first_epoch(const TopicId& topic, std::int32_t index,

@@ -46,9 +46,12 @@ class Cluster {
   [[nodiscard]] MetadataLog& metadata() { return *metadata_; }
   [[nodiscard]] const Cookie& cookie() const { return cookie_; }
   [[nodiscard]] NodeId node() const { return cookie_.node; }
-  /// True if the operating system has started anew since the last start of this node: what was not
-  /// synced may be gone.
+  /// True if the operating system has started anew since a start of this node last said
+  /// `losses_recorded`: what was not synced may be gone.
   [[nodiscard]] bool new_os_boot() const { return new_os_boot_; }
+  /// Takes note, durably, of this start of the operating system. Once what it may have cost is
+  /// recorded: a start that is cut short before must find it again.
+  [[nodiscard]] io::Task<Result<void>> losses_recorded();
 
   /// Activates the next epoch of each partition, led by this node. One entry, or a few for very many.
   [[nodiscard]] io::Task<Result<CatalogPtr>> activate(std::vector<LedPartition> partitions,
@@ -71,6 +74,8 @@ class Cluster {
                                                       const Options& options);
   [[nodiscard]] Result<void> check_cookie(const std::string& data_dir) const;
 
+  io::Disk* disk_ = nullptr;
+  std::string data_dir_;
   std::unique_ptr<io::FileLock> lock_;
   Cookie cookie_;
   bool new_os_boot_ = false;

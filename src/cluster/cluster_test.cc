@@ -38,6 +38,31 @@ TEST_F(ClusterTest, an_empty_directory_becomes_a_cluster_and_counts_its_starts) 
   }), "");
 }
 
+TEST_F(ClusterTest, a_new_boot_is_new_until_its_losses_are_recorded) {
+  EXPECT_EQ(life(), "");
+  restart(true);
+  for (int start = 0; start < 2; ++start) {
+    EXPECT_EQ(life([](Cluster& cluster) -> io::Task<void> {
+                EXPECT_TRUE(cluster.new_os_boot());
+                co_return;
+              }),
+              "");
+    restart();
+  }
+  EXPECT_EQ(life([](Cluster& cluster) -> io::Task<void> {
+              EXPECT_TRUE(co_await cluster.losses_recorded());
+              EXPECT_TRUE(cluster.new_os_boot()) << "it stays so for this start";
+            }),
+            "");
+  restart();
+  EXPECT_EQ(life([](Cluster& cluster) -> io::Task<void> {
+              EXPECT_FALSE(cluster.new_os_boot());
+              EXPECT_EQ(cluster.cookie().boot_counter, 5u);
+              co_return;
+            }),
+            "");
+}
+
 /// A machine for each seed: what a power loss takes is a matter of chance.
 struct Machine : ClusterTest {
   explicit Machine(std::uint64_t seed) : ClusterTest(seed) { options_.data_dir = "/srv/log/data"; }

@@ -19,7 +19,7 @@ struct Cookie {
   NodeId node;
   Uuid incarnation;  ///< a replaced disk gets another one
   std::uint64_t boot_counter = 0;  ///< starts so far; 0 while the first one has not finished
-  std::string os_boot_id;          ///< the operating system's start that wrote this cookie
+  std::string os_boot_id;          ///< the operating system's start that last recorded its losses
   friend bool operator==(const Cookie&, const Cookie&) = default;
 };
 

@@ -138,6 +138,7 @@ class Group {
   void synced(const std::string& member_id);
   void expire_members(Context& ctx);
   void remove_member(const std::string& id, Context& ctx);
+  void answer_unknown(Member& member, Context& ctx);
   void erase_member(const std::string& id);
   [[nodiscard]] std::string select_protocol() const;
   [[nodiscard]] std::int32_t rebalance_timeout_ms() const;

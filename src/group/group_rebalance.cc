@@ -160,7 +160,10 @@ void Group::sync_deadline_passed(Context& ctx) {
   const std::set<std::string> late = std::exchange(pending_sync_, {});
   sync_deadline_ = Instant::never();
   for (const std::string& id : late) {
-    if (members_.contains(id)) erase_member(id);
+    const auto at = members_.find(id);
+    if (at == members_.end()) continue;
+    answer_unknown(at->second, ctx);
+    erase_member(id);
   }
   maybe_rebalance(ctx);
 }
@@ -179,13 +182,16 @@ void Group::erase_member(const std::string& id) {
   if (led) leader_ = members_.empty() ? std::string() : members_.begin()->first;
 }
 
-void Group::remove_member(const std::string& id, Context& ctx) {
-  Member& m = members_.at(id);
-  // Told so, a client that is still there joins anew.
+/// Before a member is erased: told so, a client that is still there joins anew.
+void Group::answer_unknown(Member& m, Context& ctx) {
   JoinResponse unknown;
   unknown.error = KafkaError::kUnknownMemberId;
   reply_join(m, std::move(unknown), ctx.out);
   reply_sync(m, SyncResponse{KafkaError::kUnknownMemberId, {}, {}, {}}, ctx.out);
+}
+
+void Group::remove_member(const std::string& id, Context& ctx) {
+  answer_unknown(members_.at(id), ctx);
   erase_member(std::string(id));
   maybe_rebalance(ctx);
   try_complete_join(ctx);

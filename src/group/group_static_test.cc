@@ -143,6 +143,27 @@ TEST(StaticMember, while_the_leader_assigns_a_restart_is_a_rebalance) {
   EXPECT_EQ(c.table().describe("g").state, "PreparingRebalance");
 }
 
+TEST(StaticMember, who_never_syncs_is_answered_though_its_restart_is_still_being_stored) {
+  Coordinator c;
+  c.feed(subscribed(join_static(1, "a"), {"t"}));
+  c.feed(subscribed(join_static(2, "b"), {"t"}));
+  c.pass(6'000);
+  c.feed(sync(3, 1, "a-1", {{"a-1", bytes("A")}, {"b-2", bytes("B")}}));
+  ASSERT_EQ(c.table().describe("g").state, "Stable");
+  c.hold = true;
+  c.feed(subscribed(join_static(10, "b"), {"t"}));
+  for (int i = 0; i < 12; ++i) {
+    c.feed(heartbeat(100 + static_cast<Token>(i), 1, "a-1"));
+    c.pass(5'000);
+  }
+  ASSERT_EQ(c.table().describe("g").state, "PreparingRebalance") << "b has not synced in time";
+  const auto told = c.reply<JoinResponse>(10);
+  ASSERT_TRUE(told) << "nobody else will answer it";
+  EXPECT_EQ(told->error, kUnknownMemberId);
+  c.release();
+  EXPECT_EQ(c.answered_twice, 0u);
+}
+
 TEST(StaticMember, leaves_only_by_instance_id_or_expiry) {
   Pair p;
   p.c.feed(leave(10, "", "b"));

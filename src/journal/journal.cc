@@ -165,7 +165,13 @@ Result<Position> Journal::append(ByteView payload) {
     if (written.error().code == Code::kExhausted) return fail(std::move(written.error()));
     return die(written.error());
   }
-  if (next_ && !write_frame(*next_, payload)) next_.reset();  // the rewrite gives up
+  if (next_) {
+    if (auto written = write_frame(*next_, payload); !written) {
+      // The new file may be the journal already: what it lacks must never be acknowledged.
+      if (renaming_ && !PYRALOG_PLANT("journal.give_up_too_late")) return die(written.error());
+      next_.reset();  // the rewrite gives up
+    }
+  }
   end_.value += kFrameHeaderBytes + payload.size();
   return end_;
 }
@@ -197,6 +203,8 @@ io::Task<Result<void>> Journal::sync_now() {
       co_return die(results[1].error());
     }
   }
+  // Only the old file was synced, and which one a restart finds is open.
+  if (dead_ && renaming_ && files.size() == 1) co_return fail(*dead_);
   if (out_.file == files[0]) out_.durable = std::max(out_.durable, file_end);
   durable_ = std::max(durable_, target);
   synced_.wake_all();
@@ -242,7 +250,8 @@ io::Task<Result<void>> Journal::rewrite(std::function<std::vector<Bytes>()> snap
   next_ = std::move(*out);
   auto replaced = co_await replace();
   next_.reset();
-  renaming_ = rewriting_ = false;
+  rewriting_ = false;
+  renaming_ = renaming_ && dead_;  // for good, if it died meanwhile
   co_return replaced;
 }
 

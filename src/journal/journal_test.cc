@@ -378,6 +378,45 @@ TEST(Journal, frames_appended_during_a_rewrite_are_kept) {
   EXPECT_EQ(frames.back(), "c");
 }
 
+TEST(Journal, acknowledges_nothing_that_the_file_under_the_new_name_lacks) {
+  Simulator sim(10);
+  Node& node = sim.add_node(quiet());
+  Frames frames;
+  bool acknowledged = false;
+  node.run([&]() -> io::Task<void> {
+    auto journal = (co_await open_at(nullptr)).value();
+    (void)journal->append(as_bytes("old")).value();
+    bool renamed = false;
+    int writes = 0;
+    node.disk().set_hook([&](DiskOp op, const std::string&) {
+      if (op == DiskOp::kSyncDir) {
+        renamed = true;
+        // The directory takes long, so that a commit fits in between.
+        node.disk().options().latency_min = node.disk().options().latency_max = 50ms;
+      }
+      // The frame fits into the old file and not into the new one.
+      return op == DiskOp::kWrite && renamed && ++writes == 2 ? DiskFault::kNoSpace
+                                                              : DiskFault::kNone;
+    });
+    io::TaskGroup group;
+    group.spawn([](Journal& j) -> io::Task<void> {
+      EXPECT_FALSE(co_await j.rewrite([] { return std::vector<Bytes>{Bytes{'a'}}; }));
+    }(*journal));
+    while (!renamed) co_await io::sleep_for(10us);
+    node.disk().options().latency_min = node.disk().options().latency_max = 10us;
+    if (const auto at = journal->append(as_bytes("late"))) {
+      acknowledged = (co_await journal->commit(*at)).has_value();
+    }
+    co_await group.join();
+    EXPECT_TRUE(journal->dead());
+    node.disk().set_hook({});
+  });
+  node.kill();
+  node.restart();
+  node.run([&]() -> io::Task<void> { (void)(co_await open_at(&frames)).value(); });
+  EXPECT_FALSE(acknowledged && frames.back() != "late") << "acknowledged and lost";
+}
+
 TEST(Journal, bounds_its_frames) {
   Simulator sim(9);
   Node& node = sim.add_node(quiet());

@@ -128,7 +128,11 @@ io::Task<Result<void>> PartitionLog::open_active() {
     active->file = std::move(file);
   }
   PYRALOG_CO_TRY(co_await cut_unknown_tail());
-  if (times_file_ == nullptr) PYRALOG_CO_TRY(co_await open_append_times(active));
+  if (times_file_ == nullptr) {
+    PYRALOG_CO_TRY(co_await open_append_times(active));
+    // Without an entry it may have been made just now.
+    if (times_next_ == 0) PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(dir_));
+  }
   active->index_saved = false;
   co_return Result<void>{};
 }
@@ -142,7 +146,9 @@ io::Task<Result<void>> PartitionLog::open_append_times(SegmentRef segment) {
   content.resize(got);
   const AppendTimes times = decode_append_times(content, segment->base, segment->next);
   times_next_ = times.next_index;
-  times_last_ms_ = times.entries.empty() ? 0 : times.entries.back().append_ms;
+  // The clock may have gone back since the segment before.
+  if (!times.entries.empty()) times_last_ms_ = times.entries.back().append_ms;
+  times_noted_.reset();
   if (file->size() != times_next_ * kAppendTimeEntryBytes) {
     PYRALOG_CO_TRY(co_await file->truncate(times_next_ * kAppendTimeEntryBytes));
   }
@@ -151,14 +157,24 @@ io::Task<Result<void>> PartitionLog::open_append_times(SegmentRef segment) {
   co_return Result<void>{};
 }
 
-io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::create_file(std::string path,
-                                                                      Bytes header) {
+/// The files of a new segment; durable, with their names, when it returns.
+io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::create_files(SegmentRef segment) {
+  const std::string path = path_of(segment->base, "log");
   PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
                     co_await shard_.disk_.open(path, io::OpenMode::kCreate));
-  PYRALOG_CO_TRY(file->write_at(0, header));
-  PYRALOG_CO_TRY(co_await file->sync());
-  if (!PYRALOG_PLANT("log.roll_no_dir_sync")) PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(dir_));
-  co_return file;
+  const Bytes header =
+      encode(SegmentHeader{id_, segment->base, segment->epoch, segment->created_ms});
+  auto made = file->write_at(0, header);
+  if (made) made = co_await file->sync();
+  // One sync of the directory is for both names.
+  if (made && !PYRALOG_PLANT("log.late_append_times")) made = co_await open_append_times(segment);
+  if (made && !PYRALOG_PLANT("log.roll_no_dir_sync")) made = co_await shard_.disk_.sync_dir(dir_);
+  if (made && times_file_ == nullptr) made = co_await open_append_times(segment);
+  if (made) co_return file;
+  times_file_.reset();
+  // Without space the next try makes it again; only what was made here may be removed.
+  if (made.error().code != Code::kIo) (void)co_await shard_.disk_.remove(path);
+  co_return fail(std::move(made.error()));
 }
 
 io::Task<Result<void>> PartitionLog::create_segment(WallMs wall) {
@@ -173,20 +189,16 @@ io::Task<Result<void>> PartitionLog::create_segment(WallMs wall) {
   segment->index_loaded = true;
   segment->synced = kSegmentHeaderBytes;
   segment->header_checked = true;
-  const std::string path = path_of(end_, "log");
-  auto file = co_await create_file(
-      path, encode(SegmentHeader{id_, end_, segment->epoch, segment->created_ms}));
-  Result<void> made;
+  auto file = co_await create_files(segment);
   if (!file) {
-    made = fail(file.error());
-  } else {
-    made = co_await open_append_times(segment);
-  }
-  if (!made) {
-    times_file_.reset();
-    if (made.error().code == Code::kIo) co_return go_offline(made.error());
-    (void)co_await shard_.disk_.remove(path);
-    co_return made;
+    const Code code = file.error().code;
+    // A file that lies there already is not ours: it may be the log's, after a cut that went wrong.
+    const bool strange = code == Code::kAlreadyExists && !PYRALOG_PLANT("log.remove_strange_file");
+    if (code == Code::kIo || strange) co_return go_offline(file.error());
+    if (PYRALOG_PLANT("log.remove_strange_file")) {
+      (void)co_await shard_.disk_.remove(path_of(end_, "log"));
+    }
+    co_return fail(std::move(file.error()));
   }
   // Only now: a group commit that runs meanwhile must not take it for durable.
   segment->file = std::move(*file);
@@ -199,6 +211,9 @@ void PartitionLog::seal_active() {
   const SegmentRef active = segments_.back();
   active->sealed = true;
   roll_asked_ = false;
+  // What was noted last is synced with a later round.
+  if (times_dirty_ && !PYRALOG_PLANT("log.drop_sealed_times")) sealed_times_.push_back(times_file_);
+  times_dirty_ = false;
   times_file_.reset();
   ++shard_.stats_.rolls;
   shard_.spawn(finish_sealing(active));
@@ -300,15 +315,19 @@ void PartitionLog::take_appended(std::span<const ByteView> batches) {
 }
 
 void PartitionLog::note_append_time(Offset base, WallMs wall) {
-  const auto step = std::chrono::ceil<std::chrono::milliseconds>(
-      shard_.options().append_time_step).count();
-  if (base == end_ || (times_next_ != 0 && wall.ms < times_last_ms_ + step)) return;
+  // The wall clock may stand still or go back for long; how far entries lie apart it does not say.
+  const Instant now = io::Shard::current().now();
+  if (base == end_ || (times_noted_ && now - *times_noted_ < shard_.options().append_time_step)) {
+    return;
+  }
+  const std::int64_t ms = std::max(wall.ms, times_last_ms_);
   Bytes entry;
-  encode_append_time(entry, segments_.back()->base, times_next_, {wall.ms, base});
+  encode_append_time(entry, segments_.back()->base, times_next_, {ms, base});
   // Coarser append times are no reason to refuse the append; the next one tries this place again.
   if (!times_file_->write_at(times_next_ * kAppendTimeEntryBytes, entry)) return;
   ++times_next_;
-  times_last_ms_ = wall.ms;
+  times_last_ms_ = ms;
+  times_noted_ = now;
   times_dirty_ = true;
 }
 
@@ -356,6 +375,8 @@ PartitionLog::Capture PartitionLog::capture() {
     captured.segments.emplace_back(*s, (*s)->size);
   }
   captured.entry = synced_entry(*segments_.back(), end_);
+  captured.sealed_times = sealed_times_;
+  captured.files.insert(captured.files.end(), sealed_times_.begin(), sealed_times_.end());
   const Instant now = io::Shard::current().now();
   if (times_dirty_ && times_file_ && now - times_synced_ >= shard_.options().append_time_sync) {
     captured.files.push_back(times_file_);
@@ -370,6 +391,9 @@ void PartitionLog::apply(const Capture& captured) {
   for (const auto& [segment, bytes] : captured.segments) {
     segment->synced = std::max(segment->synced, bytes);
   }
+  std::erase_if(sealed_times_, [&captured](const auto& file) {
+    return std::ranges::find(captured.sealed_times, file) != captured.sealed_times.end();
+  });
   synced_end_ = std::max(synced_end_, captured.entry.end_offset);
 }
 

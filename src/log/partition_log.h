@@ -150,6 +150,7 @@ class PartitionLog {
   struct Capture {
     std::vector<std::shared_ptr<io::File>> files;
     std::vector<std::pair<SegmentRef, std::uint64_t>> segments;  ///< bytes that become durable
+    std::vector<std::shared_ptr<io::File>> sealed_times;  ///< of `files`, not needed any more after
     SyncedEntry entry;
     std::uint64_t cuts = 0;
   };
@@ -177,8 +178,7 @@ class PartitionLog {
   [[nodiscard]] io::Task<Result<void>> open_active();
   [[nodiscard]] io::Task<Result<void>> open_append_times(SegmentRef segment);
   [[nodiscard]] io::Task<Result<void>> create_segment(WallMs wall);
-  [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> create_file(std::string path,
-                                                                      Bytes header);
+  [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> create_files(SegmentRef segment);
   void seal_active();
   [[nodiscard]] io::Task<void> finish_sealing(SegmentRef segment);
   [[nodiscard]] io::Task<Result<void>> write_index(SegmentRef segment);
@@ -258,8 +258,10 @@ class PartitionLog {
   bool cutting_ = false;           ///< one is under way: nothing to be captured
   std::shared_ptr<io::File> times_file_;  ///< `.appendtime` of the active segment
   std::uint64_t times_next_ = 0;
-  std::int64_t times_last_ms_ = 0;
+  std::int64_t times_last_ms_ = 0;      ///< of the last entry; entries never go back
+  std::optional<Instant> times_noted_;  ///< when it was written; none since the file was opened
   bool times_dirty_ = false;
+  std::vector<std::shared_ptr<io::File>> sealed_times_;  ///< of sealed segments, not synced yet
   Instant times_synced_{};
   std::vector<BatchHeader> parsed_;  ///< of the append under way
   // Where the last read ended: its successor needs no search.

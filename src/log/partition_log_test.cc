@@ -8,6 +8,8 @@ namespace pyralog::log {
 namespace {
 
 using namespace test;
+using io::sim::DiskFault;
+using io::sim::DiskOp;
 using io::sim::Node;
 using io::sim::Simulator;
 
@@ -295,6 +297,75 @@ TEST(PartitionLog, deletes_its_files_and_starts_anew) {
     EXPECT_EQ(log->end_offset(), Offset(0));
     co_await shard->abandon();
   });
+}
+
+TEST(PartitionLog, a_full_disk_does_not_keep_what_is_deleted) {
+  for (const bool evidence_missing : {false, true}) {
+    Simulator sim(14);
+    Node& node = sim.add_node(quiet_disk());
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(1), {})).value();
+      auto other = (co_await shard->open_log(partition(2), {})).value();
+      (void)(co_await append(*log, batch(0))).value();
+      (void)(co_await append(*other, batch(0))).value();
+      (void)(co_await shard->sync(other)).value();
+      bool full = true;
+      node.disk().set_hook([&](DiskOp op, const std::string& path) {
+        return op == DiskOp::kWrite && full && !path.ends_with(".log") ? DiskFault::kNoSpace
+                                                                       : DiskFault::kNone;
+      });
+      if (evidence_missing) (void)(co_await shard->sync(log)).value();
+      EXPECT_TRUE((co_await shard->delete_log(partition(1))).has_value());
+      EXPECT_EQ(count_files(node, ".log"), 1u);
+      full = false;
+      for (int i = 1; i < 4; ++i) {
+        (void)(co_await append(*other, batch(i))).value();
+        (void)(co_await shard->sync(other)).value();
+      }
+      co_await shard->abandon();
+    });
+    restart(node, true);
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      EXPECT_EQ((co_await shard->open_log(partition(1), {})).value()->end_offset(), Offset(0));
+      EXPECT_EQ((co_await shard->open_log(partition(2), {})).value()->end_offset(), Offset(4));
+      co_await shard->abandon();
+    });
+  }
+}
+
+TEST(PartitionLog, a_read_that_is_under_way_keeps_no_deleted_file_open) {
+  for (int microseconds = 0; microseconds < 1500; microseconds += 10) {
+    SCOPED_TRACE(microseconds);
+    io::sim::NodeOptions cold = quiet_disk();
+    cold.disk.cold_read = 1;
+    cold.disk.latency_min = cold.disk.latency_max = std::chrono::microseconds(100);
+    Simulator sim(1);
+    Node& node = sim.add_node(cold);
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(1), {})).value();
+      (void)(co_await append(*log, batch(0))).value();
+      (co_await log->roll()).value();
+      (void)(co_await append(*log, batch(1))).value();
+      EXPECT_TRUE((co_await shard->close()).has_value());
+    });
+    restart(node, false);
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(1), {})).value();
+      io::TaskGroup group;
+      group.spawn([](PartitionLog& l) -> io::Task<void> {
+        (void)co_await l.read(Offset(0), {1u << 20, Offset(1), true});
+      }(*log));
+      co_await io::sleep_for(std::chrono::microseconds(microseconds));
+      (co_await shard->delete_log(partition(1))).value();
+      co_await group.join();
+      EXPECT_EQ(shard->open_files(), 0u);
+      co_await shard->abandon();
+    });
+  }
 }
 
 TEST(PartitionLog, knows_its_end_at_a_time_of_the_server) {

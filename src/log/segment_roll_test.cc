@@ -5,6 +5,8 @@ namespace pyralog::log {
 namespace {
 
 using namespace test;
+using io::sim::DiskFault;
+using io::sim::DiskOp;
 using io::sim::Node;
 using io::sim::Simulator;
 
@@ -109,6 +111,49 @@ io::Task<void> expect_all(std::shared_ptr<PartitionLog> log, std::vector<Bytes> 
       EXPECT_EQ(*bytes, join(batches, static_cast<std::size_t>(o / 3))) << what << ", from " << o;
     const auto hit = co_await log->find_timestamp(1000 + o, log->end_offset());
     EXPECT_TRUE(hit && *hit && (*hit)->offset == Offset(o)) << what << ", time of " << o;
+  }
+}
+
+TEST(segment_roll, takes_no_file_away_that_it_did_not_make) {
+  Simulator sim(7);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    io::Disk& disk = io::Shard::current().disk();
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), small_segments())).value();
+    (void)(co_await append(*log, batch(0))).value();
+    (void)(co_await shard->sync(log)).value();
+    const std::string path = log->dir() + "/" + segment_file_name(Offset(1), "log");
+    const Bytes strange{1, 2, 3};
+    (co_await io::replace_file(disk, path, strange)).value();
+    EXPECT_EQ((co_await log->roll()).error().code, Code::kIo);
+    EXPECT_TRUE(log->offline());
+    EXPECT_EQ(node.disk().peek(path).value(), strange);
+    co_await shard->abandon();
+  });
+}
+
+TEST(segment_roll, makes_its_file_again_when_there_is_space) {
+  for (const DiskOp at : {DiskOp::kOpen, DiskOp::kWrite, DiskOp::kSync, DiskOp::kSyncDir}) {
+    Simulator sim(7);
+    Node& node = sim.add_node(quiet_disk());
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), small_segments())).value();
+      (void)(co_await append(*log, batch(0))).value();
+      (void)(co_await shard->sync(log)).value();
+      const std::string path = log->dir() + "/" + segment_file_name(Offset(1), "log");
+      node.disk().set_hook([&](DiskOp op, const std::string& p) {
+        return op == at && (p == path || p == log->dir()) ? DiskFault::kNoSpace : DiskFault::kNone;
+      });
+      EXPECT_EQ((co_await log->roll()).error().code, Code::kExhausted);
+      EXPECT_FALSE(log->offline());
+      EXPECT_FALSE(node.disk().peek(path));
+      node.disk().set_hook({});
+      (void)(co_await append(*log, batch(1))).value();
+      EXPECT_EQ((co_await read_all(log, Offset(0))).value(), join({batch(0), batch(1)}));
+      co_await shard->abandon();
+    });
   }
 }
 

@@ -125,22 +125,34 @@ io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) {
   PYRALOG_CO_TRY(co_await begin_writing());
   std::string dir = options_.data_dir + "/" + to_string(id);
   const auto found = logs_.find(id);
-  if (found != logs_.end()) {
-    const std::shared_ptr<PartitionLog> log = found->second;
+  const std::shared_ptr<PartitionLog> log = found == logs_.end() ? nullptr : found->second;
+  const auto forget_files = [this, &log] {
+    if (log == nullptr) return;
+    for (const auto& segment : log->segments_) files_.forget(log->path_of(segment->base, "log"));
+  };
+  if (log != nullptr) {
     (void)log->go_offline(Error{Code::kNotFound, "it is deleted", 0});
     logs_.erase(found);
     const auto guard = co_await log->turn_.lock();
     co_await committer_.drain();
-    for (const auto& segment : log->segments_) files_.forget(log->path_of(segment->base, "log"));
     if (log->memory_) co_return Result<void>{};
   }
+  forget_files();
   // First the evidence: a directory that is half removed is no damage.
   SyncedEntry forgotten;
   forgotten.kind = SyncedEntry::Kind::kForgotten;
   forgotten.partition = id;
-  PYRALOG_CO_TRY(co_await committer_.lower(forgotten));
+  if (auto told = co_await committer_.lower(forgotten); !told) {
+    if (PYRALOG_PLANT("log.delete_needs_space")) co_return told;
+    // A full disk must not keep what is to make room on it. Nobody opens the partition again, so
+    // its evidence may be written later, with the next round that can.
+    committer_.note(forgotten);
+  }
   if (PYRALOG_PLANT("log.keep_deleted_files")) co_return Result<void>{};
-  PYRALOG_CO_TRY(co_await disk_.remove_tree(dir));
+  auto removed = co_await disk_.remove_tree(dir);
+  // A read that had begun before may have opened its file again meanwhile.
+  if (!PYRALOG_PLANT("log.forget_files_once")) forget_files();
+  PYRALOG_CO_TRY(removed);
   co_return co_await disk_.sync_dir(options_.data_dir);
 }
 
@@ -163,6 +175,8 @@ io::Task<Result<void>> ShardLogs::close_log(std::shared_ptr<PartitionLog> log) {
     segment->index_saved = true;
   }
   if (log->times_dirty_ && log->times_file_) PYRALOG_CO_TRY(co_await log->times_file_->sync());
+  const auto sealed = std::exchange(log->sealed_times_, {});
+  for (const auto& file : sealed) PYRALOG_CO_TRY(co_await file->sync());
   co_return Result<void>{};
 }
 

@@ -1,5 +1,8 @@
 #include "replica/producer_snapshots.h"
 
+#include <charconv>
+#include <optional>
+
 #include "base/crc32c.h"
 
 namespace pyralog::replica {
@@ -10,6 +13,17 @@ constexpr std::uint32_t kVersion = 1;
 constexpr std::string_view kPrefix = "producers-";
 constexpr std::string_view kSuffix = ".snapshot";
 constexpr std::size_t kMaxFileBytes = 1u << 30;
+
+/// The shard whose file has this name.
+std::optional<unsigned> shard_of_file(std::string_view name) {
+  if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  name.remove_suffix(kSuffix.size());
+  unsigned shard = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), shard);
+  if (error != std::errc{} || end != name.data() + name.size()) return std::nullopt;
+  return shard;
+}
 }  // namespace
 
 Bytes encode(const ProducerSnapshots& snapshots) {
@@ -50,12 +64,13 @@ Result<ProducerSnapshots> decode_producer_snapshots(ByteView bytes) {
   return snapshots;
 }
 
-io::Task<Result<ProducerSnapshots>> load_producer_snapshots(io::Disk& disk, std::string data_dir,
-                                                            std::vector<std::string>& skipped) {
-  ProducerSnapshots all;
+io::Task<Result<SnapshotFiles>> load_producer_snapshots(io::Disk& disk, std::string data_dir,
+                                                        std::vector<std::string>& skipped) {
+  SnapshotFiles files;
   PYRALOG_CO_ASSIGN(const auto entries, co_await disk.list(data_dir));
   for (const auto& entry : entries) {
-    if (!entry.name.starts_with(kPrefix) || !entry.name.ends_with(kSuffix)) continue;
+    const auto shard = shard_of_file(entry.name);
+    if (!shard) continue;
     auto bytes = co_await io::read_file(disk, data_dir + "/" + entry.name, kMaxFileBytes);
     Result<ProducerSnapshots> snapshots =
         bytes ? decode_producer_snapshots(*bytes) : fail(std::move(bytes.error()));
@@ -63,12 +78,31 @@ io::Task<Result<ProducerSnapshots>> load_producer_snapshots(io::Disk& disk, std:
       skipped.push_back(entry.name + ": " + snapshots.error().message);
       continue;
     }
-    for (auto& [id, snapshot] : *snapshots) {
+    files[*shard] = std::move(*snapshots);
+  }
+  co_return files;
+}
+
+ProducerSnapshots newest(const SnapshotFiles& files) {
+  ProducerSnapshots all;
+  for (const auto& [shard, snapshots] : files) {
+    for (const auto& [id, snapshot] : snapshots) {
       auto [at, fresh] = all.try_emplace(id, snapshot);
-      if (!fresh && at->second.covers < snapshot.covers) at->second = std::move(snapshot);
+      if (!fresh && at->second.covers < snapshot.covers) at->second = snapshot;
     }
   }
-  co_return all;
+  return all;
+}
+
+io::Task<Result<void>> remove_producer_snapshots(io::Disk& disk, std::string data_dir,
+                                                 std::size_t shards) {
+  PYRALOG_CO_ASSIGN(const auto entries, co_await disk.list(data_dir));
+  for (const auto& entry : entries) {
+    const auto shard = shard_of_file(entry.name);
+    if (shard && *shard >= shards)
+      PYRALOG_CO_TRY(co_await disk.remove(data_dir + "/" + entry.name));
+  }
+  co_return co_await disk.sync_dir(data_dir);
 }
 
 io::Task<Result<void>> write_producer_snapshots(io::Disk& disk, std::string data_dir,

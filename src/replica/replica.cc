@@ -35,10 +35,19 @@ io::Task<Result<void>> Replica::rebuild_producers(std::optional<Bytes> snapshot)
     co_return Result<void>{};
   }
   const WallMs now = io::Shard::current().wall();
-  co_return co_await log_->scan_headers(from, [this, now](const BatchHeader& header) {
-    producers_.apply(header, Offset(header.base_offset), now);
-    return true;
-  });
+  bool begun = from == log_->start_offset() || PYRALOG_PLANT("replica.trust_snapshot_end");
+  bool fits = true;
+  const auto take = [&](const BatchHeader& header) {
+    // The log may be another one by now: a snapshot of this one ends where a batch begins.
+    fits = begun || header.base_offset == from.value;
+    begun = true;
+    if (fits) producers_.apply(header, Offset(header.base_offset), now);
+    return fits;
+  };
+  PYRALOG_CO_TRY(co_await log_->scan_headers(from, take));
+  if (fits) co_return Result<void>{};
+  producers_ = producer::ProducerTable(options_.producers);
+  co_return co_await log_->scan_headers(log_->start_offset(), take);
 }
 
 void Replica::lead(Epoch epoch) {

@@ -238,6 +238,22 @@ TEST_F(ReplicaTest, a_snapshot_that_claims_more_than_the_log_is_left_aside) {
       1, table.snapshot(Offset(5)).value());
 }
 
+TEST_F(ReplicaTest, a_snapshot_that_ends_inside_a_batch_is_left_aside) {
+  life([](Replica& replica) -> io::Task<void> {
+    co_await committed(replica, batch(2, {9, 0, 0}));
+    co_await committed(replica, batch(1, {9, 0, 2}));
+  });
+  producer::ProducerTable table;
+  table.apply(batch(1, {8, 0, 0}).header, Offset(0), WallMs{1});
+  life(
+      [](Replica& replica) -> io::Task<void> {
+        EXPECT_EQ(replica.producers().size(), 1u);
+        EXPECT_EQ((co_await replica.append(batch(1, {9, 0, 2}))).base, Offset(2));
+        EXPECT_EQ((co_await replica.append(batch(1, {9, 0, 3}))).base, Offset(3));
+      },
+      2, table.snapshot(Offset(1)).value());
+}
+
 TEST_F(ReplicaTest, appends_keep_their_order_while_segments_roll) {
   options_.log.segment_bytes = 300;
   life([](Replica& replica) -> io::Task<void> {
@@ -376,10 +392,15 @@ TEST(ProducerSnapshots, come_back_and_the_one_that_covers_more_wins) {
     EXPECT_TRUE(co_await write_producer_snapshots(disk, "/data", 0, one));
     EXPECT_TRUE(co_await write_producer_snapshots(disk, "/data", 1, two));
     std::vector<std::string> skipped;
-    const auto all = co_await load_producer_snapshots(disk, "/data", skipped);
-    EXPECT_TRUE(all && skipped.empty());
-    EXPECT_EQ(all->at(partition()).covers, Offset(9));
-    EXPECT_EQ(all->at(partition()).state, Bytes{2});
+    const auto files = co_await load_producer_snapshots(disk, "/data", skipped);
+    EXPECT_TRUE(files && skipped.empty());
+    EXPECT_EQ(files->size(), 2u);
+    const ProducerSnapshots all = newest(*files);
+    EXPECT_EQ(all.at(partition()).covers, Offset(9));
+    EXPECT_EQ(all.at(partition()).state, Bytes{2});
+    EXPECT_TRUE(co_await remove_producer_snapshots(disk, "/data", 1));
+    EXPECT_EQ((co_await load_producer_snapshots(disk, "/data", skipped)).value(),
+              (SnapshotFiles{{0, one}}));
     co_return true;
   }));
 }

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "io/posix/posix_file_system.h"
 #include "io/posix/runtime.h"
 
 namespace pyralog::io::posix {
@@ -32,6 +33,20 @@ class RealMachine final : public ContractMachine {
   Runtime runtime_;
   std::string directory_;
 };
+
+TEST(PosixFileSystem, lists_all_or_says_why_not) {
+  std::string directory = std::filesystem::temp_directory_path() / "pyralog-list-XXXXXX";
+  ASSERT_NE(::mkdtemp(directory.data()), nullptr);
+  std::filesystem::create_symlink("nowhere", directory + "/gone");
+  const auto none = list_directory(directory);
+  std::filesystem::create_symlink("loop", directory + "/loop");
+  const auto refused = list_directory(directory);
+  std::filesystem::remove_all(directory);
+  ASSERT_TRUE(none);
+  EXPECT_TRUE(none->empty()) << "what is gone is no entry";
+  ASSERT_FALSE(refused) << "an entry that cannot be looked at must not be passed over";
+  EXPECT_NE(refused.error().message.find("/loop"), std::string::npos);
+}
 
 std::unique_ptr<ContractMachine> real_machine() { return std::make_unique<RealMachine>(); }
 

@@ -75,12 +75,16 @@ Result<std::vector<DirEntry>> list_directory(const std::string& path) {
     const std::string name = entry->d_name;
     if (name == "." || name == "..") continue;
     struct stat info {};
-    // What is gone again by now is not listed.
     if (::fstatat(::dirfd(dir), name.c_str(), &info, 0) == 0) {
       const bool is_directory = S_ISDIR(info.st_mode);
       entries.push_back(
           {name, is_directory, is_directory ? 0 : static_cast<std::uint64_t>(info.st_size)});
+    } else if (errno != ENOENT) {
+      const int number = errno;
+      ::closedir(dir);
+      return fail(system_error(number, path + "/" + name, "stat"));
     }
+    // What is gone again by now is not listed.
     errno = 0;
   }
   const int number = errno;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/plant.h"
 #include "group/messages.h"
 #include "protocol/kafka/service.h"
 #include "wire/kafka/gen/delete_groups.h"
@@ -147,24 +148,37 @@ Handled handle_offset_commit(Service& service, Request request) {
   commit.generation = in.generation_id_or_member_epoch;
   commit.member_id = in.member_id;
   commit.instance_id = in.group_instance_id;
-  const auto state = service.broker().catalog();
-  const auto exists = [&](const std::string& topic, std::int32_t partition) {
-    const auto at = state->topic(topic);
-    return at != nullptr && partition >= 0 &&
-           static_cast<std::size_t>(partition) < at->partitions.size();
+  const auto exists = [](const catalog::TopicPtr& topic, std::int32_t partition) {
+    return topic != nullptr && partition >= 0 &&
+           static_cast<std::size_t>(partition) < topic->partitions.size();
   };
+  std::vector<catalog::TopicPtr> meant;  // as it was named when the request came
   for (const auto& topic : in.topics) {
-    for (const auto& partition : topic.partitions) {
-      if (!exists(topic.name, partition.partition_index)) continue;
-      commit.partitions.push_back({topic.name, partition.partition_index,
-                                   partition.committed_offset, partition.committed_leader_epoch,
-                                   partition.committed_metadata.value_or("")});
-    }
+    meant.push_back(service.broker().catalog()->topic(topic.name));
   }
-  const auto answer = co_await ask<group::CommitResponse>(service, in.group_id, std::move(commit));
+  auto answer = co_await service.broker().with_group(
+      in.group_id, [&](broker::GroupHost& host) -> io::Task<group::Response> {
+        // A coordinator has forgotten what its shard knows to be deleted, and must not learn it
+        // anew.
+        const auto state = service.broker().catalog();
+        for (std::size_t i = 0; i < in.topics.size(); ++i) {
+          if (meant[i] != nullptr && state->topic(meant[i]->id) == nullptr &&
+              !PYRALOG_PLANT("kafka.commit_for_deleted")) {
+            meant[i] = nullptr;
+          }
+          for (const auto& partition : in.topics[i].partitions) {
+            if (!exists(meant[i], partition.partition_index)) continue;
+            commit.partitions.push_back(
+                {in.topics[i].name, partition.partition_index, partition.committed_offset,
+                 partition.committed_leader_epoch, partition.committed_metadata.value_or("")});
+          }
+        }
+        co_return co_await host.ask(group::Input(std::move(commit)));
+      });
   wire::OffsetCommitResponse out;
   std::size_t next = 0;
-  for (const auto& topic : in.topics) {
+  for (std::size_t i = 0; i < in.topics.size(); ++i) {
+    const auto& topic = in.topics[i];
     auto& to = out.topics.emplace_back();
     to.name = topic.name;
     for (const auto& partition : topic.partitions) {
@@ -172,10 +186,10 @@ Handled handle_offset_commit(Service& service, Request request) {
       each.partition_index = partition.partition_index;
       if (!answer) {
         each.error_code = code(answer.error());
-      } else if (!exists(topic.name, partition.partition_index)) {
+      } else if (!exists(meant[i], partition.partition_index)) {
         each.error_code = code(KafkaError::kUnknownTopicOrPartition);
       } else {
-        each.error_code = code(answer->partitions[next++].error);
+        each.error_code = code(std::get<group::CommitResponse>(*answer).partitions[next++].error);
       }
     }
   }

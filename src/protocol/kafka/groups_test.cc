@@ -1,6 +1,7 @@
 // Groups on the wire: coordinators, joins, commits.
 #include "protocol/kafka/testing.h"
 #include "wire/kafka/gen/delete_groups.h"
+#include "wire/kafka/gen/delete_topics.h"
 #include "wire/kafka/gen/describe_groups.h"
 #include "wire/kafka/gen/find_coordinator.h"
 #include "wire/kafka/gen/heartbeat.h"
@@ -55,15 +56,16 @@ class WireGroupsTest : public KafkaTest {
     const auto answer = co_await client.call<wire::OffsetCommitResponse>(request, version);
     co_return answer->topics.at(0).partitions.at(0).error_code;
   }
-  static io::Task<std::int64_t> committed(RawClient& client, std::int16_t version) {
+  static io::Task<std::int64_t> committed(RawClient& client, std::int16_t version,
+                                          std::string of = "g") {
     wire::OffsetFetchRequest request;
     if (version < 8) {
-      request.group_id = "g";
+      request.group_id = of;
       request.topics.emplace();
       request.topics->push_back({"t", {0}});
     } else {
       auto& group = request.groups.emplace_back();
-      group.group_id = "g";
+      group.group_id = of;
       group.topics.emplace();
       group.topics->push_back({"t", {0}});
     }
@@ -218,6 +220,36 @@ TEST_F(WireGroupsTest, every_served_version_commits_and_fetches) {
     EXPECT_EQ(described->groups.at(0).group_state, "Empty");
     EXPECT_EQ(described->groups.at(1).group_state, "Dead");
   });
+}
+
+TEST_F(WireGroupsTest, a_commit_that_meets_the_deletion_of_its_topic_leaves_nothing) {
+  wire::OffsetCommitRequest request;
+  request.topics.emplace_back().name = "t";
+  request.topics.back().partitions.emplace_back().committed_offset = 5;
+  for (int round = 0; round < 80; ++round) {
+    request.group_id = "g" + std::to_string(round);  // coordinated here or there
+    const Bytes frame = wire::encode_request(request, 9, 1, "raw").value().bytes;
+    with_client([](RawClient& client) -> io::Task<void> {
+      wire::DeleteTopicsRequest gone;
+      gone.topic_names = {"t"};
+      co_await client.send(gone, 3);
+    });
+    sim_.run_until([this] { return cluster_->catalog()->topic("t") == nullptr; }, 10s);
+    // The deletion is decided; the shards learn of it in any order, and the commit is at one of
+    // them.
+    node().spawn(
+        [&, this]() -> io::Task<void> {
+          const auto bytes = std::make_shared<Bytes>(frame.begin() + 4, frame.end());
+          Request commit{bytes, wire::parse_request(*bytes).value(), "client"};
+          static_cast<void>(co_await handle_offset_commit(*services_[1], std::move(commit)));
+        },
+        1);
+    sim_.run_for(1s);
+    with_client([&](RawClient& client) -> io::Task<void> {
+      EXPECT_EQ(co_await create(client, "t"), 0);
+      EXPECT_EQ(co_await committed(client, 9, request.group_id), -1);
+    });
+  }
 }
 
 TEST_F(WireGroupsTest, a_join_that_waits_lets_go_at_a_stop) {

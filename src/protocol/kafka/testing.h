@@ -229,6 +229,8 @@ class KafkaTest : public ::testing::Test {
   Service::Options service_;
   Listener::Options listener_;
   broker::Broker* broker_ = nullptr;
+  cluster::Cluster* cluster_ = nullptr;
+  std::vector<Service*> services_;  ///< by shard
   bool stopping_ = false;
 
  private:
@@ -257,6 +259,8 @@ class KafkaTest : public ::testing::Test {
     running.spawn(listener.run());
     io::WaitList stop;
     stop_ = &stop;
+    cluster_ = cluster->get();
+    services_ = pointers;
     broker_ = &broker;
     while (!stopping_) co_await stop.wait(Instant::never());
     co_await listener.drain();
