@@ -114,6 +114,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
         });
     state.partitions.lead(active);
     state.background.spawn(snapshot_loop(state));
+    state.background.spawn(retention_loop(state));
     co_return;
   });
   cluster.metadata().on_change(
@@ -168,6 +169,14 @@ io::Task<void> Broker::snapshot_loop(ShardState& state) {
     if (!written) {
       observe::log_warn("broker.producer_snapshot_failed", {{"reason", written.error().message}});
     }
+  }
+}
+
+io::Task<void> Broker::retention_loop(ShardState& state) {
+  while (!state.stopping) {
+    const Instant next = io::Shard::current().now() + options_.retention_check_interval;
+    if (co_await state.stop_wanted.wait(next)) break;
+    co_await state.partitions.retain();
   }
 }
 

@@ -149,6 +149,11 @@ class Broker {
   /// waits for its commit, at most commit_timeout, then answers from what is committed.
   [[nodiscard]] io::Task<std::vector<OffsetAnswer>> list_offsets(std::vector<OffsetQuery> queries);
   [[nodiscard]] io::Task<std::vector<EpochAnswer>> epoch_ends(std::vector<EpochQuery> queries);
+  /// Makes a partition begin at `offset` (−1 = the high watermark), for good, and returns where it
+  /// begins now. kOffsetOutOfRange above the high watermark, kPolicyViolation where a topic is only
+  /// compacted, kRequestTimedOut at the deadline: it may still happen.
+  [[nodiscard]] io::Task<std::expected<std::int64_t, KafkaError>> delete_records(
+      PartitionRef target, std::int64_t offset, Duration timeout);
   /// The producers that a partition knows; kUnknownTopicOrPartition.
   [[nodiscard]] io::Task<std::expected<std::vector<producer::ActiveProducer>, KafkaError>> producers(
       PartitionRef target);
@@ -237,6 +242,7 @@ class Broker {
   io::Task<Result<void>> remove_orphans(const catalog::Catalog& catalog);
   io::Task<AdminOutcome> propose(cluster::MetadataLog::Plan plan);
   io::Task<void> snapshot_loop(ShardState& state);
+  io::Task<void> retention_loop(ShardState& state);
 
   io::Shards shards_;
   Options options_;

@@ -20,6 +20,7 @@ struct Options {
   std::int16_t offsets_replication_factor = -1;  ///< offsets.topic.replication.factor
   std::size_t max_inflated_bytes = 100u << 20;  ///< of one compressed batch that must be opened
   std::size_t open_at_once = 16;             ///< partitions that a shard opens at the same time
+  Duration retention_check_interval = std::chrono::minutes(5);  ///< log.retention.check.interval.ms
   Duration producer_snapshot_interval = std::chrono::seconds(60);
   Duration commit_timeout = std::chrono::seconds(5);  ///< of a coordinator's own records
   std::int32_t producer_id_block = 1000;

@@ -14,6 +14,7 @@ log::LogConfig log_config(const catalog::TopicConfig& config) {
   out.segment_bytes = static_cast<std::uint64_t>(config.segment_bytes);
   out.segment_ms = config.segment_ms;
   out.index_interval_bytes = static_cast<std::uint32_t>(config.index_interval_bytes);
+  if (config.cleanup_delete) out.retention = {config.retention_ms, config.retention_bytes};
   if (config.retention_bytes > 0) {
     out.memory_bytes = static_cast<std::uint64_t>(config.retention_bytes);
   }
@@ -253,6 +254,29 @@ io::Task<Result<void>> ShardBroker::write_snapshots() {
   if (!changed) co_return Result<void>{};
   co_return co_await replica::write_producer_snapshots(io::Shard::current().disk(),
                                                        options_.data_dir, index_, snapshots_);
+}
+
+io::Task<void> ShardBroker::retain() {
+  std::vector<PartitionId> ids;
+  for (const auto& [id, hosted] : hosted_) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
+  for (const PartitionId& id : ids) {
+    const Hosted* hosted = find(id);
+    if (hosted == nullptr || hosted->replica == nullptr || hosted->replica->offline()) continue;
+    const std::shared_ptr<replica::Replica> replica = hosted->replica;
+    const io::Shard& shard = io::Shard::current();
+    const Offset before = replica->log_start();
+    const auto done = co_await replica->retain(retention_clock_.now(shard.wall(), shard.now()));
+    if (replica->log_start() > before) {
+      observe::log_info("broker.records_forgotten", {{"partition", replica->name()},
+                                                     {"from", before.value},
+                                                     {"to", replica->log_start().value}});
+    }
+    if (!done) {
+      observe::log_warn("broker.retention_failed",
+                        {{"partition", replica->name()}, {"reason", done.error().message}});
+    }
+  }
 }
 
 io::Task<Result<void>> ShardBroker::close() {

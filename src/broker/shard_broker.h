@@ -72,6 +72,8 @@ class ShardBroker {
 
   /// Writes what is known of producers as far as it is synced. Now and then, and at the end.
   [[nodiscard]] io::Task<Result<void>> write_snapshots();
+  /// Lets each log forget what its topic's retention says. Now and then.
+  [[nodiscard]] io::Task<void> retain();
   /// Everything durable, and the next start scans nothing; if it never came to lead, nothing is
   /// written.
   [[nodiscard]] io::Task<Result<void>> close();
@@ -102,6 +104,7 @@ class ShardBroker {
     std::string reason;
   };
   std::unordered_map<PartitionId, Lost> lost_;  ///< records that may be missing
+  log::RetentionClock retention_clock_;
   replica::ProducerSnapshots snapshots_;  ///< the last written of each partition
   std::function<void(const PartitionId&, const catalog::Topic&, bool)> on_partition_;
 };

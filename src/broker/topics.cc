@@ -100,6 +100,49 @@ io::Task<AdminOutcome> Broker::delete_topic(std::string name) {
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
 
+io::Task<std::expected<std::int64_t, KafkaError>> Broker::delete_records(PartitionRef target,
+                                                                         std::int64_t offset,
+                                                                         Duration timeout) {
+  using Answer = std::expected<std::int64_t, KafkaError>;
+  const auto id = resolve(target);
+  if (!id) co_return std::unexpected(id.error());
+  const catalog::TopicPtr topic = catalog()->topic(id->topic);
+  if (topic->internal() || !topic->config.cleanup_delete) {
+    co_return std::unexpected(KafkaError::kPolicyViolation);
+  }
+  if (offset < -1) co_return std::unexpected(KafkaError::kOffsetOutOfRange);
+  const unsigned shard = ShardBroker::shard_of(*id, shards_.size());
+  struct Done {
+    std::optional<Answer> answer;
+    io::WaitList done;
+  };
+  co_return co_await io::on(*shards_[shard], [&]() -> io::Task<Answer> {
+    const auto serving = states_[shard]->partitions.serving(*id);
+    if (!serving) co_return std::unexpected(serving.error());
+    const auto state = std::make_shared<Done>();
+    // It outlives the wait: what has begun is done.
+    states_[shard]->background.spawn(
+        [](std::shared_ptr<replica::Replica> replica, std::int64_t below,
+           std::shared_ptr<Done> told) -> io::Task<void> {
+          const Offset to = below < 0 ? replica->high_watermark() : Offset(below);
+          const auto deleted = co_await replica->delete_records_below(to);
+          if (deleted) {
+            told->answer = replica->log_start().value;
+          } else {
+            told->answer = std::unexpected(deleted.error().code == Code::kOutOfRange
+                                               ? KafkaError::kOffsetOutOfRange
+                                               : KafkaError::kKafkaStorageError);
+          }
+          told->done.wake_all();
+        }(*serving, offset, state));
+    const Instant deadline = io::Shard::current().now() + timeout;
+    while (!state->answer) {
+      if (!co_await state->done.wait(deadline)) break;
+    }
+    co_return state->answer ? *state->answer : std::unexpected(KafkaError::kRequestTimedOut);
+  });
+}
+
 io::Task<AdminOutcome> Broker::create_partitions(catalog::CreatePartitions request,
                                                  bool validate_only) {
   if (catalog::Topic::is_internal(request.name)) {

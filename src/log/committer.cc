@@ -37,7 +37,10 @@ const SyncedEntry* Committer::latest(const PartitionId& id) const {
 
 void Committer::note(SyncedEntry entry) {
   entry.generation = shard_.evidence_->generation();
-  latest_[entry.partition] = entry;
+  SyncedEntry& latest = latest_[entry.partition];
+  // A round may have begun before the log's start was raised.
+  if (entry.kind == SyncedEntry::Kind::kSynced) entry.start = std::max(entry.start, latest.start);
+  latest = entry;
   if (journal_ == nullptr || !journal_->append(encode(entry))) {
     ++shard_.stats_.lost_evidence;
     evidence_missing_ = true;

@@ -63,7 +63,7 @@ Bytes encode(const SyncedEntry& entry) {
   out.le(static_cast<std::uint8_t>(entry.kind));
   put_partition(out, entry.partition);
   out.le(entry.generation).le(entry.segment.value).le(entry.end_position);
-  out.le(entry.end_offset.value).le(entry.epoch.value).le(entry.chain);
+  out.le(entry.end_offset.value).le(entry.epoch.value).le(entry.chain).le(entry.start.value);
   return out.take();
 }
 
@@ -79,6 +79,8 @@ Result<SyncedEntry> decode_synced_entry(ByteView bytes) {
   entry.end_offset.value = in.le<std::int64_t>();
   entry.epoch.value = in.le<std::uint32_t>();
   entry.chain = in.le<std::uint32_t>();
+  // Entries of the first version end here.
+  if (in.left() > 0) entry.start.value = in.le<std::int64_t>();
   if (!in.done() || kind > static_cast<std::uint8_t>(SyncedEntry::Kind::kForgotten)) {
     return fail(Code::kCorrupt, "a `synced` entry does not parse");
   }

@@ -33,6 +33,9 @@ struct SyncedEntry {
   Offset end_offset;
   Epoch epoch;              ///< of the last batch below the end
   std::uint32_t chain = 0;  ///< of the segment's headers up to end_position
+  /// The log's first offset: nothing below is read any more, everything from there on was there.
+  /// −1 = not known (entries of the first version).
+  Offset start{-1};
   friend bool operator==(const SyncedEntry&, const SyncedEntry&) = default;
 };
 [[nodiscard]] Bytes encode(const SyncedEntry& entry);

@@ -21,9 +21,10 @@ class MemoryStore {
     Offset base;
     Offset next;
     std::int64_t max_timestamp = -1;
+    std::int64_t append_ms = 0;  ///< by the server's clock
   };
   void set_budget(std::uint64_t bytes) { budget_ = bytes; }
-  void append(SharedBytes bytes, const BatchHeader& header);
+  void append(SharedBytes bytes, const BatchHeader& header, std::int64_t append_ms);
   /// Index of the batch that holds `offset`, or the number of batches.
   [[nodiscard]] std::size_t find(Offset offset) const;
   [[nodiscard]] const std::deque<Batch>& batches() const { return batches_; }
@@ -31,6 +32,10 @@ class MemoryStore {
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   void truncate(Offset end);
   void drop_below(Offset offset);
+  /// Drops the oldest batches while they were appended before `append_ms` and lie below `limit`.
+  void drop_older(std::int64_t append_ms, Offset limit);
+  /// Begins at `offset`, inside a batch too.
+  void begin_at(Offset offset);
 
  private:
   std::deque<Batch> batches_;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/time.h"
+#include "log/retention.h"
 #include "model/fundamental.h"
 
 namespace pyralog::log {
@@ -15,6 +16,7 @@ struct LogConfig {
   std::int64_t segment_ms = 7LL * 24 * 3600 * 1000;    ///< segment.ms
   std::uint32_t index_interval_bytes = 4096;           ///< index.interval.bytes
   std::uint64_t memory_bytes = 64u << 20;  ///< what a `memory` log keeps at most; the oldest goes first
+  Retention retention;                     ///< retention.ms and .bytes, where the topic deletes
   friend bool operator==(const LogConfig&, const LogConfig&) = default;
 };
 

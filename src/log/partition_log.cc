@@ -189,7 +189,8 @@ io::Task<Result<void>> PartitionLog::create_segment(WallMs wall) {
   if (!segments_.empty()) PYRALOG_CO_TRY(co_await save_epochs());
   auto segment = std::make_shared<Segment>();
   segment->base = segment->next = end_;
-  segment->created_ms = wall.ms;
+  // The clock may have gone back; retention goes by when the next segment was begun.
+  segment->created_ms = segments_.empty() ? wall.ms : std::max(wall.ms, segments_.back()->created_ms);
   segment->epoch = last_epoch();
   segment->index = SegmentIndex(end_, config_.index_interval_bytes);
   segment->index_loaded = true;
@@ -288,7 +289,7 @@ Result<void> PartitionLog::parse_appended(std::span<const ByteView> batches) {
 Result<Appended> PartitionLog::append(std::span<const ByteView> batches, WallMs wall) {
   if (offline_) return refuse();
   PYRALOG_TRY(parse_appended(batches));
-  if (memory_) return append_to_memory(batches);
+  if (memory_) return append_to_memory(batches, wall);
   PYRALOG_ASSERT(!segments_.empty() && segments_.back()->file && !tail_unknown_);
   Segment& active = *segments_.back();
   if (auto written = active.file->write_at(active.size, batches); !written) {
@@ -337,10 +338,10 @@ void PartitionLog::note_append_time(Offset base, WallMs wall) {
   times_dirty_ = true;
 }
 
-Result<Appended> PartitionLog::append_to_memory(std::span<const ByteView> batches) {
+Result<Appended> PartitionLog::append_to_memory(std::span<const ByteView> batches, WallMs wall) {
   const Offset first = end_;
   for (std::size_t i = 0; i < batches.size(); ++i) {
-    memory_->append(SharedBytes::copy(batches[i]), parsed_[i]);
+    memory_->append(SharedBytes::copy(batches[i]), parsed_[i], wall.ms);
     (void)epochs_.note(Epoch(static_cast<std::uint32_t>(parsed_[i].leader_epoch)),
                        Offset(parsed_[i].base_offset));
     end_ = Offset(parsed_[i].next_offset());
@@ -366,6 +367,7 @@ SyncedEntry PartitionLog::synced_entry(const Segment& segment, Offset end) const
   entry.end_offset = end;
   entry.epoch = last_epoch();
   entry.chain = segment.chain;
+  entry.start = start_;
   return entry;
 }
 

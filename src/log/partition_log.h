@@ -125,6 +125,13 @@ class PartitionLog {
 
   /// Removes whole segments that lie below `offset`, never the active one; durable on return.
   [[nodiscard]] io::Task<Result<void>> drop_segments_below(Offset offset);
+  /// Makes the log begin at `offset`, inside a segment too: what lies below is never read again.
+  /// Durable on return. kOutOfRange above the end.
+  [[nodiscard]] io::Task<Result<void>> delete_records_below(Offset offset);
+  /// Ends an active segment that is older than segment_ms and removes segments as LogConfig::retention
+  /// says, none that reaches above `limit`. `now` as RetentionClock has it. What fails is tried again
+  /// by the next call.
+  [[nodiscard]] io::Task<Result<void>> retain(WallMs now, Offset limit);
 
   /// When something had been appended by `wall`: the end offset that the log had at that time, as
   /// far as its append times tell (within Options::append_time_step).
@@ -178,7 +185,8 @@ class PartitionLog {
   [[nodiscard]] Result<void> parse_appended(std::span<const ByteView> batches);
   void take_appended(std::span<const ByteView> batches);
   void note_append_time(Offset base, WallMs wall);
-  [[nodiscard]] Result<Appended> append_to_memory(std::span<const ByteView> batches);
+  [[nodiscard]] Result<Appended> append_to_memory(std::span<const ByteView> batches,
+                                                  WallMs wall);
   [[nodiscard]] io::Task<Result<void>> save_epochs();
   [[nodiscard]] bool dirty() const { return synced_end_ < end_; }
   [[nodiscard]] Capture capture();
@@ -187,6 +195,7 @@ class PartitionLog {
 
   // partition_log_read.cc
   [[nodiscard]] SegmentRef segment_of(Offset offset) const;
+  [[nodiscard]] std::unexpected<Error> gone(Offset offset) const;
   [[nodiscard]] std::unexpected<Error> corrupt(const Segment& segment, std::uint64_t position,
                                                std::string_view what);
   [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> file_of(SegmentRef segment);
@@ -224,6 +233,12 @@ class PartitionLog {
   [[nodiscard]] io::Task<Result<void>> remove_files(Offset base);
   [[nodiscard]] io::Task<Result<void>> cut_segment(SegmentRef segment, std::uint64_t position,
                                                    Offset end);
+
+  // partition_log_retain.cc
+  [[nodiscard]] io::Task<Result<void>> drop_front();
+  [[nodiscard]] io::Task<Result<void>> put_start(Offset start);
+  [[nodiscard]] io::Task<Result<void>> drop_below_start();
+  [[nodiscard]] io::Task<Result<std::int64_t>> created_ms(SegmentRef segment);
 
   ShardLogs& shard_;
   PartitionId id_;

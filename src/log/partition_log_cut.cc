@@ -129,29 +129,4 @@ io::Task<Result<void>> PartitionLog::truncate_to(Offset end) {
   co_return cut;
 }
 
-io::Task<Result<void>> PartitionLog::drop_segments_below(Offset offset) {
-  const auto guard = co_await turn_.lock();
-  if (offline_) co_return refuse();
-  if (memory_) {
-    memory_->drop_below(std::min(offset, end_));
-    epochs_.drop_below(memory_->start());
-    co_return Result<void>{};
-  }
-  if (segments_.size() < 2 || segments_[1]->base > offset) co_return Result<void>{};
-  PYRALOG_CO_TRY(co_await shard_.begin_writing());
-  // The evidence must not name a segment that is gone.
-  while (dirty()) PYRALOG_CO_TRY(co_await shard_.sync(shard_.find(id_)));
-  PYRALOG_CO_TRY(co_await shard_.committer_.lower(synced_entry(*segments_.back(), end_)));
-  while (segments_.size() > 1 && segments_[1]->base <= offset) {
-    const Offset base = segments_.front()->base;
-    segments_.erase(segments_.begin());
-    start_ = segments_.front()->base;
-    PYRALOG_CO_TRY(co_await remove_files(base));
-  }
-  epochs_.drop_below(start_);
-  epochs_saved_ = SIZE_MAX;
-  PYRALOG_CO_TRY(co_await save_epochs());
-  co_return co_await shard_.disk_.sync_dir(dir_);
-}
-
 }  // namespace pyralog::log

@@ -14,11 +14,13 @@ constexpr std::size_t kMaxAppendTimesBytes = 256u << 20;
 constexpr std::uint64_t kWindowBytes = 1u << 20;
 
 Result<std::optional<TimestampHit>> first_at_or_above(const SharedBytes& batch, std::int64_t ts,
-                                                      Offset upto, std::size_t max_inflated_bytes) {
+                                                      Offset from, Offset upto,
+                                                      std::size_t max_inflated_bytes) {
   PYRALOG_ASSIGN(RecordReader reader, RecordReader::open(batch.view(), max_inflated_bytes));
   for (;;) {
     PYRALOG_ASSIGN(const std::optional<RecordView> record, reader.next());
     if (!record || record->offset >= upto.value) return std::nullopt;
+    if (record->offset < from.value) continue;
     if (record->timestamp >= ts) return TimestampHit{Offset(record->offset), record->timestamp};
   }
 }
@@ -29,11 +31,12 @@ io::Task<Result<std::optional<TimestampHit>>> PartitionLog::find_in_batch(Shared
                                                                           std::int64_t ts,
                                                                           Offset upto) {
   const std::size_t bound = shard_.options().max_inflated_bytes;
+  const Offset from = start_offset();
   const auto header = parse_batch_header(batch.view());
   if (!header) co_return fail(header.error());
-  if (header->codec() == Codec::kNone) co_return first_at_or_above(batch, ts, upto, bound);
-  co_return co_await io::run_in(io::Pool::kWork, [batch = std::move(batch), ts, upto, bound] {
-    return first_at_or_above(batch, ts, upto, bound);
+  if (header->codec() == Codec::kNone) co_return first_at_or_above(batch, ts, from, upto, bound);
+  co_return co_await io::run_in(io::Pool::kWork, [batch = std::move(batch), ts, from, upto, bound] {
+    return first_at_or_above(batch, ts, from, upto, bound);
   });
 }
 
@@ -67,6 +70,7 @@ io::Task<Result<std::optional<TimestampHit>>> PartitionLog::find_in_segment(Segm
                                                                             Offset upto) {
   PYRALOG_CO_TRY(co_await load_index(segment));
   Offset from(segment->base.value + segment->index.floor_timestamp(ts).relative_offset);
+  from = std::max(from, start_);
   for (;;) {
     // The headers that are passed over decide what is found, so the walk checks them too.
     std::optional<std::pair<BatchHeader, std::uint64_t>> candidate;
@@ -116,6 +120,7 @@ io::Task<Result<std::optional<TimestampHit>>> PartitionLog::find_timestamp(
   const std::vector<SegmentRef> segments = segments_;
   for (const SegmentRef& segment : segments) {
     if (segment->base >= upto) break;
+    if (segment->next <= start_) continue;
     if (segment->max_known && segment->max_timestamp.timestamp < timestamp_ms) continue;
     auto hit = co_await find_in_segment(segment, timestamp_ms, upto);
     if (!hit || *hit) co_return hit;

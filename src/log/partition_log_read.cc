@@ -21,8 +21,14 @@ PartitionLog::SegmentRef PartitionLog::segment_of(Offset offset) const {
   return next == segments_.begin() ? nullptr : *std::prev(next);
 }
 
+std::unexpected<Error> PartitionLog::gone(Offset offset) const {
+  return fail(Code::kOutOfRange,
+              fmt::format("partition {}: offset {} is gone", to_string(id_), offset.value));
+}
+
 std::unexpected<Error> PartitionLog::corrupt(const Segment& segment, std::uint64_t position,
                                              std::string_view what) {
+  if (segment.dropped) return gone(segment.base);
   ++shard_.stats_.corrupt_ranges;
   return fail(Code::kCorrupt,
               fmt::format("partition {}, segment {}, byte {}: {}; run pyralog log verify, and "
@@ -32,8 +38,9 @@ std::unexpected<Error> PartitionLog::corrupt(const Segment& segment, std::uint64
 
 io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::file_of(SegmentRef segment) {
   if (segment->file) co_return segment->file;
-  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
-                    co_await shard_.files_.open(path_of(segment->base, "log")));
+  auto opened = co_await shard_.files_.open(path_of(segment->base, "log"));
+  if (!opened && segment->dropped) co_return gone(segment->base);
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, std::move(opened));
   if (segment->file) co_return segment->file;
   if (file->size() != segment->size) {
     co_return corrupt(*segment, std::min(file->size(), segment->size),
@@ -268,8 +275,7 @@ io::Task<Result<ReadResult>> PartitionLog::read(Offset offset, ReadLimits limits
   while (result.next < limits.upto && result.next < end_) {
     const SegmentRef segment = segment_of(result.next);
     if (segment == nullptr) {
-      co_return fail(Code::kOutOfRange, fmt::format("partition {}: offset {} is gone",
-                                                    to_string(id_), result.next.value));
+      co_return gone(result.next);
     }
     PYRALOG_CO_ASSIGN(const Extent extent,
                       co_await this->extent(segment, result.next, limits.upto,

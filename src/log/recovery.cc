@@ -224,6 +224,11 @@ io::Task<Result<void>> Recovery::run(Offset initial) {
     log_.start_ = log_.end_ = log_.synced_end_ = initial;
     co_return Result<void>{};
   }
+  if (synced_ != nullptr && synced_->start.value >= 0 && found_[0].base > synced_->start) {
+    co_return damage(synced_->start, 0,
+                     fmt::format("it is missing, the first file begins at offset {}",
+                                 found_[0].base.value));
+  }
   ++shard_.stats_.recovered_logs;
   // All the epochs that begin before the first scanned batch; the scan finds the rest.
   for (const EpochStart& e : saved_epochs_.entries()) {
@@ -236,6 +241,7 @@ io::Task<Result<void>> Recovery::run(Offset initial) {
   }
   log_.end_ = log_.synced_end_ = log_.segments_.empty() ? initial : log_.segments_.back()->next;
   log_.start_ = log_.segments_.empty() ? log_.end_ : log_.segments_.front()->base;
+  if (synced_ != nullptr) log_.start_ = std::max(log_.start_, std::min(synced_->start, log_.end_));
   log_.epochs_saved_ = SIZE_MAX;  // the file may lack what the scan found
   if (log_.segments_.empty()) co_return Result<void>{};
   // Evidence always lies in a scanned segment, so the last one was scanned and may be appended to.

@@ -96,6 +96,7 @@ struct Segment {
   std::uint32_t chain = 0;   ///< CRC over the header bytes that Kafka's CRC leaves out, to `size`
   TimeEntry max_timestamp;   ///< over the whole segment
   bool sealed = false;
+  bool dropped = false;      ///< its file is being removed, or gone
   bool header_checked = false;  ///< in this process
   bool max_known = true;      ///< `max_timestamp` is
   bool index_saved = false;   ///< its index files were written for this size

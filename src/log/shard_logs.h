@@ -25,6 +25,8 @@ namespace pyralog::log {
 struct ShardLogStats {
   std::uint64_t appended_bytes = 0;
   std::uint64_t syncs = 0;             ///< group commits
+  std::uint64_t dropped_segments = 0;  ///< by retention and deletion of records
+  std::uint64_t dropped_bytes = 0;
   std::uint64_t failed_syncs = 0;
   std::uint64_t rolls = 0;
   std::uint64_t verified_bytes = 0;    ///< checked at cold reads

@@ -207,6 +207,12 @@ io::Task<Result<void>> Surveyor::list_segments() {
     segment.index = SegmentIndex(*base, kUsualInterval);
     result_.segments.push_back(std::move(segment));
   }
+  // Files of deleted records that a crash has left or brought back are no part of the log.
+  while (synced_ != nullptr && result_.segments.size() > 1 &&
+         result_.segments[1].base <= synced_->start) {
+    result_.segments.erase(result_.segments.begin());
+    result_.report.segments.erase(result_.report.segments.begin());
+  }
   co_return Result<void>{};
 }
 
@@ -405,6 +411,13 @@ io::Task<Result<void>> Surveyor::look(std::size_t at) {
 
 void Surveyor::finish() {
   LogReport& report = result_.report;
+  if (synced_ != nullptr && synced_->start.value >= 0 && !report.segments.empty() &&
+      report.segments.front().first > synced_->start) {
+    result_.front_missing = true;
+    report.findings.push_back(
+        {segment_file_name(synced_->start, "log"), 0,
+         fmt::format("it is missing: the log began at offset {}", synced_->start.value), true});
+  }
   if (clean_ != nullptr && !report.segments.empty() &&
       report.segments.front().first > clean_->start) {
     report.findings.push_back(
@@ -413,6 +426,7 @@ void Surveyor::finish() {
   }
   if (!report.segments.empty()) {
     report.start = report.segments.front().first;
+    if (synced_ != nullptr) report.start = std::max(report.start, synced_->start);
     report.end = report.segments.back().next;
   }
   if (!result_.cut) {

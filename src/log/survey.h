@@ -45,6 +45,7 @@ struct Survey {
   EpochTable epochs;              ///< of the batches, up to the first fault
   bool epochs_file_sound = true;  ///< the table on disk is there and agrees, as far as it must
   std::optional<CutPoint> cut;    ///< none = no fault in the segments
+  bool front_missing = false;     ///< files before the first one are gone that should be there
 };
 
 /// Reads the directory `dir` of a partition: headers only, or every byte. `inspect` says which

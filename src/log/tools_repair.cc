@@ -23,6 +23,8 @@ class Repair {
       : disk_(disk), dir_(std::move(dir)), found_(found) {}
   [[nodiscard]] io::Task<Result<void>> cut();
   [[nodiscard]] io::Task<Result<void>> drop_checkpoints();
+  /// The log begins with the first file that is there.
+  [[nodiscard]] io::Task<Result<void>> give_up_front();
   /// Writes anew what can be made from the batches; `found_` has no faults in its segments.
   [[nodiscard]] io::Task<Result<void>> mend_side_files();
 
@@ -60,6 +62,13 @@ io::Task<Result<void>> Repair::drop_checkpoints() {
   co_return co_await disk_.sync_dir(io::parent_dir(dir_));
 }
 
+io::Task<Result<void>> Repair::give_up_front() {
+  SyncedEntry entry = *found_.evidence->synced(found_.report.partition);
+  entry.generation = found_.evidence->generation();
+  entry.start = found_.report.segments.front().first;
+  co_return co_await lower_evidence(entry);
+}
+
 /// What is durable once the cut is made.
 io::Task<Result<SyncedEntry>> Repair::entry_at_cut() {
   SyncedEntry entry;
@@ -67,6 +76,7 @@ io::Task<Result<SyncedEntry>> Repair::entry_at_cut() {
   entry.generation = found_.evidence->generation();
   entry.segment = entry.end_offset = found_.cut->end;
   entry.end_position = kSegmentHeaderBytes;
+  entry.start = std::min(found_.report.start, found_.cut->end);
   entry.epoch = found_.epochs.last();
   if (kept() == 0) co_return entry;
   const SurveyedSegment& last = found_.segments[kept() - 1];
@@ -226,6 +236,7 @@ io::Task<Result<LogReport>> repair(io::Disk& disk, std::string dir, RepairOption
       PYRALOG_CO_TRY(co_await work.cut());
     } else if (damage != findings.end()) {
       PYRALOG_CO_TRY(co_await work.drop_checkpoints());
+      if (before.front_missing) PYRALOG_CO_TRY(co_await work.give_up_front());
     }
   }
   PYRALOG_CO_ASSIGN(Survey after, co_await survey(disk, dir, BatchScan::Mode::kHeaders, look));

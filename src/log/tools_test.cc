@@ -271,6 +271,32 @@ TEST(LogTools, a_wrong_epoch_is_found_in_the_batch_that_has_it) {
   }
 }
 
+TEST(LogTools, a_log_whose_first_file_is_gone_begins_with_the_next_one_when_told_to) {
+  Simulator sim(11);
+  Node& node = sim.add_node(quiet_disk());
+  const Torn torn = make_torn(node, 20, 0);
+  ASSERT_GE(torn.files.size(), 3u);
+  Offset end;
+  ASSERT_TRUE(read_it(node, &end).has_value());
+  (void)node.run([&] { return io::Shard::current().disk().remove(torn.files[0]); });
+  const LogReport report = verify_it(node).value();
+  ASSERT_EQ(report.findings.size(), 1u);
+  EXPECT_EQ(report.findings[0].file, name_of(torn.files[0]));
+  EXPECT_TRUE(report.findings[0].synced);
+  EXPECT_EQ(repair_it(node).error().code, Code::kCorrupt);
+  EXPECT_EQ(repair_it(node, {true, false}).value().cut_bytes, 0u);
+  EXPECT_TRUE(verify_it(node).value().sound());
+  const auto opened = node.run([]() -> io::Task<Result<Offset>> {
+    PYRALOG_CO_ASSIGN(auto shard, co_await open_shard());
+    auto log = co_await shard->open_log(partition(1), small_segments());
+    co_await shard->abandon();
+    if (!log) co_return fail(log.error());
+    co_return (*log)->start_offset();
+  });
+  ASSERT_TRUE(opened.has_value()) << opened.error().message;
+  EXPECT_EQ(*opened, *parse_segment_name(name_of(torn.files[1])));
+}
+
 TEST(LogTools, a_second_repair_keeps_what_the_first_one_kept) {
   Simulator sim(7);
   Node& node = sim.add_node(quiet_disk());

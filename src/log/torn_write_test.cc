@@ -136,12 +136,7 @@ TEST(torn_write, a_missing_segment_or_a_stranger_in_its_place_is_refused) {
       PYRALOG_CO_TRY(co_await io::Shard::current().disk().remove(torn.files[f]));
       co_return co_await open_and_read(&end);
     });
-    // Whole segments at the front may have been dropped by retention.
-    if (f == 0) {
-      EXPECT_EQ(missing.error().code, Code::kOutOfRange);
-    } else {
-      EXPECT_EQ(missing.error().code, Code::kCorrupt) << f;
-    }
+    EXPECT_EQ(missing.error().code, Code::kCorrupt) << f;
     (void)node.run([&] { return io::replace_file(node.disk(), torn.files[f], torn.contents[f]); });
   }
   const auto swapped = node.run([&]() -> io::Task<Result<Bytes>> {

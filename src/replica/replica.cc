@@ -203,6 +203,15 @@ io::Task<Result<log::ReadResult>> Replica::read(Offset offset, std::uint64_t max
   co_return result;
 }
 
+io::Task<Result<void>> Replica::delete_records_below(Offset offset) {
+  if (offset > high_watermark_) {
+    co_return fail(Code::kOutOfRange,
+                   "partition " + options_.name + ": offset " + std::to_string(offset.value) +
+                       " is above the high watermark, " + std::to_string(high_watermark_.value));
+  }
+  co_return co_await log_->delete_records_below(offset);
+}
+
 EpochStart Replica::epoch_end(Epoch epoch) const {
   EpochStart end = log_->epoch_end(epoch);
   if (end.epoch.value == 0 && !PYRALOG_PLANT("replica.no_epoch_without_records")) end.epoch = epoch;

@@ -104,6 +104,14 @@ class Replica {
   /// Forgets producers that have been silent too long.
   void expire_producers(WallMs now) { producers_.expire(now); }
 
+  /// Forgets what the topic's retention says, nothing that is not committed. `now`: RetentionClock.
+  [[nodiscard]] io::Task<Result<void>> retain(WallMs now) {
+    return log_->retain(now, high_watermark_);
+  }
+  /// Deletes the records below `offset` for good (Kafka's DeleteRecords). kOutOfRange above the high
+  /// watermark.
+  [[nodiscard]] io::Task<Result<void>> delete_records_below(Offset offset);
+
   /// Wakes everybody who waits with an error and takes nothing more; join before destroying.
   [[nodiscard]] io::Task<void> stop(KafkaError reason);
 

@@ -24,10 +24,12 @@ const std::vector<OfferedApi>& offered_apis() {
       {ApiKey::kApiVersions, 0, 4},
       {ApiKey::kCreateTopics, 2, 7},
       {ApiKey::kDeleteTopics, 1, 6},
+      {ApiKey::kDeleteRecords, 0, 2},
       {ApiKey::kInitProducerId, 0, 4},
       {ApiKey::kOffsetForLeaderEpoch, 2, 4},
       {ApiKey::kDescribeConfigs, 1, 4},
       {ApiKey::kAlterConfigs, 0, 2},
+      {ApiKey::kDescribeLogDirs, 1, 4},
       {ApiKey::kCreatePartitions, 0, 3},
       {ApiKey::kDeleteGroups, 0, 2},
       {ApiKey::kIncrementalAlterConfigs, 0, 1},
@@ -75,8 +77,8 @@ Function handler_of(ApiKey key) {
     case ApiKey::kIncrementalAlterConfigs: return handle_incremental_alter_configs;
     case ApiKey::kDescribeCluster: return handle_describe_cluster;
     case ApiKey::kDescribeProducers: return handle_describe_producers;
-    case ApiKey::kDeleteRecords:
-    case ApiKey::kDescribeLogDirs:
+    case ApiKey::kDeleteRecords: return handle_delete_records;
+    case ApiKey::kDescribeLogDirs: return handle_describe_log_dirs;
     case ApiKey::kOffsetDelete:
       return nullptr;
   }

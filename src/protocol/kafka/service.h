@@ -117,6 +117,8 @@ Handled handle_describe_cluster(Service& service, Request request);
 Handled handle_find_coordinator(Service& service, Request request);
 Handled handle_create_topics(Service& service, Request request);
 Handled handle_delete_topics(Service& service, Request request);
+Handled handle_delete_records(Service& service, Request request);
+Handled handle_describe_log_dirs(Service& service, Request request);
 Handled handle_create_partitions(Service& service, Request request);
 Handled handle_describe_configs(Service& service, Request request);
 Handled handle_alter_configs(Service& service, Request request);

@@ -1,0 +1,233 @@
+// What goes and what stays: the rule, the clock it goes by, and the files.
+#include "log/retention.h"
+
+#include <algorithm>
+
+#include "log/tools.h"
+#include "log/torn_log_testing.h"
+
+namespace pyralog::log {
+namespace {
+
+using namespace test;
+using io::sim::DiskFault;
+using io::sim::DiskOp;
+using io::sim::Node;
+using io::sim::Simulator;
+using namespace std::chrono_literals;
+
+const std::vector<KeptSegment> kFour = {
+    {Offset(0), Offset(10), 100, 1000},
+    {Offset(10), Offset(20), 100, 2000},
+    {Offset(20), Offset(30), 100, 3000},
+    {Offset(30), Offset(35), 50, 9000},
+};
+
+TEST(retention, time_size_both_or_neither_decide) {
+  const auto start = [](Retention rule, std::int64_t now, std::int64_t limit = 35) {
+    return retention_start(kFour, rule, WallMs{now}, Offset(limit)).value;
+  };
+  EXPECT_EQ(start({-1, -1}, 1'000'000), 0) << "for ever";
+  EXPECT_EQ(start({500, -1}, 1499), 0);
+  EXPECT_EQ(start({500, -1}, 1500), 10);
+  EXPECT_EQ(start({500, -1}, 2500), 20);
+  EXPECT_EQ(start({500, -1}, 1'000'000), 30) << "the active one stays";
+  EXPECT_EQ(start({-1, 350}, 0), 0);
+  EXPECT_EQ(start({-1, 250}, 0), 10);
+  EXPECT_EQ(start({-1, 249}, 0), 10);
+  EXPECT_EQ(start({-1, 0}, 0), 30);
+  EXPECT_EQ(start({500, 250}, 2500), 20) << "whichever is reached first";
+  EXPECT_EQ(start({500, 50}, 0), 30);
+  EXPECT_EQ(start({0, 0}, 1'000'000, 25), 20) << "nothing above the limit";
+  EXPECT_EQ(retention_start({}, {0, 0}, WallMs{5}, Offset(7)), Offset(7));
+}
+
+TEST(retention, a_clock_that_jumps_ahead_is_not_believed_at_once) {
+  RetentionClock clock;
+  const auto at = [](Duration since) { return Instant{0} + since; };
+  const std::int64_t begin = 1'700'000'000'000;
+  const std::int64_t day = 86'400'000;
+  EXPECT_EQ(clock.now(WallMs{begin}, at(0s)).ms, begin);
+  EXPECT_EQ(clock.now(WallMs{begin + 60'000}, at(60s)).ms, begin + 60'000);
+  EXPECT_EQ(clock.now(WallMs{begin + day + 120'000}, at(120s)).ms, begin + 120'000);
+  EXPECT_EQ(clock.now(WallMs{begin + 180'000}, at(180s)).ms, begin + 180'000) << "it came back";
+  EXPECT_EQ(clock.now(WallMs{begin + day}, at(1h)).ms, begin + 3'600'000);
+  EXPECT_EQ(clock.now(WallMs{begin + day + 3'599'000}, at(1h + 3599s)).ms, begin + 7'199'000);
+  EXPECT_EQ(clock.now(WallMs{begin + day + 3'600'000}, at(2h)).ms, begin + day + 3'600'000)
+      << "it has stood for an hour";
+  EXPECT_EQ(clock.now(WallMs{begin}, at(2h)).ms, begin) << "back counts at once";
+}
+
+LogConfig kept(std::int64_t ms, std::int64_t bytes) {
+  LogConfig config = small_segments();
+  config.retention = {ms, bytes};
+  return config;
+}
+
+io::Task<Result<void>> retain_now(PartitionLog& log) {
+  co_return co_await log.retain(io::Shard::current().wall(), log.end_offset());
+}
+
+TEST(retention, segments_go_by_age_and_the_active_one_stays) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  Offset start;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), kept(60'000, -1))).value();
+    for (int i = 0; i < 30; ++i) (void)(co_await append(*log, batch(i, 1, 1, 7, 200))).value();
+    co_await io::sleep_for(59s);
+    for (int i = 30; i < 40; ++i) (void)(co_await append(*log, batch(i, 1, 1, 7, 200))).value();
+    (co_await retain_now(*log)).value();
+    EXPECT_EQ(log->start_offset(), Offset(0));
+    co_await io::sleep_for(2s);
+    (co_await retain_now(*log)).value();
+    // Old by the server's clock, whatever the records say.
+    EXPECT_GT(log->start_offset(), Offset(20));
+    EXPECT_LT(log->start_offset(), Offset(31));
+    co_await io::sleep_for(5min);
+    (co_await retain_now(*log)).value();
+    start = log->start_offset();
+    EXPECT_GT(start, Offset(30));
+    EXPECT_LT(start, Offset(40)) << "the active one stays";
+    EXPECT_TRUE((co_await read_all(log, start)).has_value());
+    EXPECT_EQ((co_await log->read(Offset(0), {1, Offset(40), true})).error().code,
+              Code::kOutOfRange);
+    co_await shard->abandon();
+  });
+  node.kill();
+  node.restart();
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), kept(60'000, -1))).value();
+    EXPECT_EQ(log->start_offset(), start);
+    EXPECT_EQ(log->end_offset(), Offset(40));
+    co_await shard->abandon();
+  });
+}
+
+TEST(retention, a_log_that_nobody_writes_to_ends_its_segment_too) {
+  Simulator sim(2);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    LogConfig config = kept(60'000, -1);
+    config.segment_ms = 30'000;
+    auto log = (co_await shard->open_log(partition(), config)).value();
+    (void)(co_await append(*log, batch(0))).value();
+    co_await io::sleep_for(31s);
+    (co_await retain_now(*log)).value();
+    EXPECT_EQ(log->start_offset(), Offset(0));
+    co_await io::sleep_for(61s);
+    (co_await retain_now(*log)).value();
+    EXPECT_EQ(log->start_offset(), Offset(1));
+    (co_await shard->close()).value();
+  });
+  node.lose_power();
+  node.restart();
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), kept(60'000, -1))).value();
+    EXPECT_EQ(log->start_offset(), Offset(1));
+    EXPECT_EQ(log->end_offset(), Offset(1)) << "no offset is given twice";
+    co_await shard->abandon();
+  });
+}
+
+TEST(retention, size_counts_what_stays) {
+  Simulator sim(3);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), kept(-1, 4000))).value();
+    for (int i = 0; i < 60; ++i) (void)(co_await append(*log, batch(i, 1, 1, 7, 200))).value();
+    (co_await retain_now(*log)).value();
+    EXPECT_GE(log->size_bytes(), 4000u);
+    EXPECT_LT(log->size_bytes(), 4000u + 1500u);
+    EXPECT_TRUE((co_await read_all(log, log->start_offset())).has_value());
+    co_await shard->abandon();
+  });
+}
+
+/// Deletes by name, and by age, until the node stops somewhere.
+TEST(retention, a_crash_anywhere_leaves_a_log_that_begins_where_it_said) {
+  std::uint64_t crashes = 0;
+  for (std::uint64_t at = 1; at <= 60; ++at) {
+    for (std::uint64_t round = 0; round < 5; ++round) {
+      const bool power = round > 0;
+      SCOPED_TRACE(testing::Message() << at << (power ? " power" : " kill"));
+      Simulator sim(5 * at + round);
+      Node& node = sim.add_node(quiet_disk());
+      std::int64_t said = 0;
+      std::int64_t asked = 0;
+      node.run([&]() -> io::Task<void> {
+        auto shard = (co_await open_shard()).value();
+        auto log = (co_await shard->open_log(partition(), small_segments())).value();
+        for (int i = 0; i < 40; ++i) (void)(co_await append(*log, batch(i, 1, 1, 7, 200))).value();
+        (void)(co_await shard->sync(log)).value();
+        co_await shard->abandon();
+      });
+      std::uint64_t calls = 0;
+      node.disk().set_hook([&](DiskOp, const std::string&) {
+        if (++calls != at) return DiskFault::kNone;
+        ++crashes;
+        return power ? DiskFault::kPowerLoss : DiskFault::kKill;
+      });
+      (void)node.try_run([&]() -> io::Task<void> {
+        auto shard = (co_await open_shard()).value();
+        auto log = (co_await shard->open_log(partition(), kept(-1, 3000))).value();
+        for (const std::int64_t to : {7, 33}) {
+          asked = to;
+          (co_await log->delete_records_below(Offset(to))).value();
+          said = to;
+          EXPECT_EQ(log->start_offset(), Offset(to));
+        }
+        (co_await retain_now(*log)).value();
+        co_await shard->abandon();
+      });
+      node.disk().set_hook({});
+      if (node.up()) power ? node.lose_power() : node.kill();
+      node.restart();
+      node.run([&]() -> io::Task<void> {
+        auto shard = (co_await open_shard()).value();
+        const auto report =
+            co_await verify(io::Shard::current().disk(), "/data/" + to_string(partition()));
+        EXPECT_TRUE(report && std::none_of(report->findings.begin(), report->findings.end(),
+                                           [](const Finding& f) { return f.synced; }));
+        auto log = co_await shard->open_log(partition(), small_segments());
+        EXPECT_TRUE(log.has_value()) << log.error().message;
+        if (log) {
+          EXPECT_GE((*log)->start_offset().value, said);
+          EXPECT_LE((*log)->start_offset().value, asked);
+          EXPECT_EQ((*log)->end_offset(), Offset(40));
+          EXPECT_TRUE((co_await read_all(*log, (*log)->start_offset())).has_value());
+          (void)(co_await append(**log, batch(40))).value();
+          (void)(co_await shard->sync(*log)).value();
+        }
+        co_await shard->abandon();
+      });
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+  EXPECT_GT(crashes, 40u);
+}
+
+TEST(retention, a_search_by_time_passes_over_what_was_deleted) {
+  Simulator sim(5);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), {})).value();
+    (void)(co_await append(*log, batch(0, 1, 10, 1000, 20, Codec::kGzip))).value();
+    (co_await log->delete_records_below(Offset(4))).value();
+    const auto hit = (co_await log->find_timestamp(0, Offset(10))).value();
+    EXPECT_EQ(hit.value().offset, Offset(4));
+    EXPECT_EQ((co_await log->delete_records_below(Offset(11))).error().code, Code::kOutOfRange);
+    (co_await log->delete_records_below(Offset(2))).value();
+    EXPECT_EQ(log->start_offset(), Offset(4)) << "it does not go back";
+    co_await shard->abandon();
+  });
+}
+
+}  // namespace
+}  // namespace pyralog::log
