@@ -27,7 +27,7 @@ constexpr TopicSetting kTable[] = {
      "What 'written' means for acks=all: in memory, given to the operating system, or on the "
      "disk."},
     {"file.delete.delay.ms", kLong, "60000", 0, kI64, "", "log.segment.delete.delay.ms", true,
-     "How long a deleted segment's files stay on disk."},
+     "Accepted and stored for compatibility; files go at once, and who reads one keeps it open."},
     {"flush.messages", kLong, "9223372036854775807", 1, kI64, "", "log.flush.interval.messages",
      true, "Accepted and stored for compatibility; 'durability' decides when data is synced."},
     {"flush.ms", kLong, "9223372036854775807", 0, kI64, "", "log.flush.interval.ms", true,

@@ -43,6 +43,7 @@ broker::Options broker_options(const ServerOptions& o) {
   out.auto_create_topics = o.auto_create_topics;
   out.topics.default_partitions = narrow<std::int32_t>(o.num_partitions);
   out.default_replication_factor = narrow<std::int16_t>(o.default_replication_factor);
+  out.retention_check_interval = std::chrono::milliseconds(o.retention_check_interval_ms);
   out.offsets_partitions = narrow<std::int32_t>(o.offsets_partitions);
   out.offsets_replication_factor = narrow<std::int16_t>(o.offsets_replication_factor);
   out.producers.expiration_ms = o.producer_id_expiration_ms;

@@ -52,6 +52,7 @@ struct ServerOptions {
   std::int64_t retention_bytes = -1;
 
   // Groups and producers
+  std::int64_t retention_check_interval_ms = 300'000;
   std::int64_t offsets_partitions = 50;
   std::int64_t offsets_replication_factor = -1;
   std::int64_t offset_metadata_max_bytes = 4'096;

@@ -74,6 +74,9 @@ constexpr Setting kSettings[] = {
      "retention.ms of topics: how long records are kept; -1 for ever.", true},
     {"log.retention.bytes", "", "Topics", Kind::kBytes, &Options::retention_bytes, -1, 1LL << 60,
      "", "retention.bytes of topics: how much of a partition is kept; -1 sets no limit.", true},
+    {"log.retention.check.interval.ms", "", "Topics", Kind::kMillis,
+     &Options::retention_check_interval_ms, 100, kMaxMillis, "",
+     "How often partitions are looked at for files that retention lets go."},
 
     {"offsets.topic.num.partitions", "", "Groups and producers", Kind::kInteger,
      &Options::offsets_partitions, 1, 10'000, "",
