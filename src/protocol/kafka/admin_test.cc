@@ -330,6 +330,13 @@ TEST_F(AdminTest, the_broker_describes_itself) {
       EXPECT_EQ(cluster->error_code, 0);
       EXPECT_EQ(cluster->brokers.size(), 1u);
       EXPECT_EQ(cluster->brokers.at(0).port, 9092);
+      EXPECT_EQ(cluster->cluster_authorized_operations, INT32_MIN);
+      wire::DescribeClusterRequest more;
+      more.include_cluster_authorized_operations = true;
+      const auto allowed = co_await client.call<wire::DescribeClusterResponse>(more, version);
+      // CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE
+      EXPECT_EQ(allowed->cluster_authorized_operations,
+                1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12);
     }
   });
 }
