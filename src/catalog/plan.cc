@@ -123,6 +123,9 @@ Planned<void> rehearse(const Entry& entry, const Catalog& catalog, KafkaError ot
 /// One operation on the settings `all`, as they would then be written by the user.
 Planned<void> alter(Settings& all, const AlterSetting& op, const TopicSetting* setting,
                     std::string_view in_force) {
+  if (op.op != AlterOp::kDelete && !op.value) {
+    return refuse(KafkaError::kInvalidRequest, "setting " + op.name + ": needs a value");
+  }
   if (setting == nullptr) {
     return refuse(KafkaError::kInvalidConfig,
                   "setting " + op.name + ": nothing has this name; see the configuration page");
@@ -130,9 +133,6 @@ Planned<void> alter(Settings& all, const AlterSetting& op, const TopicSetting* s
   if (op.op == AlterOp::kDelete) {
     all.erase(op.name);
     return {};
-  }
-  if (!op.value) {
-    return refuse(KafkaError::kInvalidConfig, "setting " + op.name + ": needs a value");
   }
   std::string value = *op.value;
   switch (op.op) {

@@ -128,7 +128,9 @@ TEST(PlanAlterTopic, sets_deletes_appends_and_subtracts) {
   EXPECT_EQ(alter({{"retention.ms", AlterOp::kDelete, {}}}), KafkaError::kNone);
   EXPECT_EQ(value("retention.ms"), "none");
   EXPECT_EQ(alter({{"retention.ms", AlterOp::kAppend, "7"}}), KafkaError::kInvalidConfig);
-  EXPECT_EQ(alter({{"retention.ms", AlterOp::kSet, {}}}), KafkaError::kInvalidConfig);
+  for (const AlterOp op : {AlterOp::kSet, AlterOp::kAppend, AlterOp::kSubtract}) {
+    EXPECT_EQ(alter({{"retention.ms", op, {}}}), KafkaError::kInvalidRequest);
+  }
   EXPECT_EQ(alter({{"retention.ms", AlterOp::kSet, "7"}, {"retention.ms", AlterOp::kDelete, {}}}),
             KafkaError::kInvalidRequest);
   EXPECT_EQ(alter({{"min.insync.replicas", AlterOp::kSet, "2"}}), KafkaError::kInvalidConfig);

@@ -258,6 +258,11 @@ TEST_F(AdminTest, alterations_are_checked) {
     EXPECT_EQ(co_await altered(client, alter(kTopic, "t", "retention.ms", 2, "1")), 40)
         << "a number is no list";
     EXPECT_EQ(co_await altered(client, alter(kTopic, "t", "retention.ms", 9, "1")), 42);
+    for (const std::int8_t operation : std::initializer_list<std::int8_t>{0, 2, 3}) {
+      EXPECT_EQ(co_await altered(client, alter(kTopic, "t", "cleanup.policy", operation, {})), 42);
+      EXPECT_EQ(co_await altered(client, alter(kBroker, "1", "log.retention.ms", operation, {})),
+                42);
+    }
     EXPECT_EQ(co_await altered(client, alter(kTopic, "t", "compression.type", 0, "zstd")), 40);
     EXPECT_EQ(co_await altered(client, alter(kTopic, "t", "durability", 0, "memory")), 40);
     EXPECT_EQ(co_await altered(client, alter(kTopic, "nowhere", "retention.ms", 0, "1")), 3);
@@ -284,7 +289,7 @@ TEST_F(AdminTest, alter_configs_replaces_all_that_was_set) {
     EXPECT_EQ(co_await create(client, "t", 1, {{"retention.ms", "5"}}), 0);
     EXPECT_EQ(co_await altered(client, alter(kBroker, "", "log.segment.bytes", 0, "5000")), 0);
     const auto replace = [&](std::int8_t type, std::string name, std::string key,
-                             std::string value) -> io::Task<std::int16_t> {
+                             std::optional<std::string> value) -> io::Task<std::int16_t> {
       wire::AlterConfigsRequest request;
       auto& resource = request.resources.emplace_back();
       resource.resource_type = type;
@@ -306,6 +311,16 @@ TEST_F(AdminTest, alter_configs_replaces_all_that_was_set) {
     EXPECT_EQ(co_await value("segment.bytes"), "1073741824");
     EXPECT_EQ(co_await replace(kTopic, "t", "retention.ms", "never"), 40);
     EXPECT_EQ(co_await replace(kTopic, "nowhere", "retention.ms", "1"), 3);
+    EXPECT_EQ(co_await replace(kTopic, "t", "retention.ms", std::nullopt), 42);
+    EXPECT_EQ(co_await replace(kBroker, "1", "log.retention.ms", std::nullopt), 42);
+    wire::AlterConfigsRequest twice;
+    auto& resource = twice.resources.emplace_back();
+    resource.resource_type = kTopic;
+    resource.resource_name = "t";
+    resource.configs = {{"retention.ms", "3"}, {"retention.ms", "4"}};
+    const auto refused = co_await client.call<wire::AlterConfigsResponse>(twice, 2);
+    EXPECT_EQ(refused->responses.at(0).error_code, 42);
+    EXPECT_EQ(co_await value("retention.ms"), "9");
   });
 }
 
@@ -322,6 +337,11 @@ TEST_F(AdminTest, the_broker_describes_itself) {
     const auto address = (co_await metadata(client, std::nullopt))->brokers.at(0);
     EXPECT_EQ(told->results.at(0).configs.at(0).value,
               "PLAINTEXT://" + address.host + ":" + std::to_string(address.port));
+    EXPECT_EQ(co_await create(client, "t"), 0);
+    for (const auto& [type, name] : {std::pair{kBroker, "1"}, std::pair{kTopic, "t"}}) {
+      const auto all = co_await describe(client, type, name, {});
+      EXPECT_GT(all->results.at(0).configs.size(), 5u) << "no keys are all keys";
+    }
     EXPECT_EQ((co_await describe(client, kBroker, "2", {}))->results.at(0).error_code, 42);
     EXPECT_EQ((co_await describe(client, kTopic, "nowhere", {}))->results.at(0).error_code, 3);
     for (std::int16_t version = 0; version <= 1; ++version) {
@@ -330,6 +350,13 @@ TEST_F(AdminTest, the_broker_describes_itself) {
       EXPECT_EQ(cluster->error_code, 0);
       EXPECT_EQ(cluster->brokers.size(), 1u);
       EXPECT_EQ(cluster->brokers.at(0).port, 9092);
+      EXPECT_EQ(cluster->cluster_authorized_operations, INT32_MIN);
+      wire::DescribeClusterRequest more;
+      more.include_cluster_authorized_operations = true;
+      const auto allowed = co_await client.call<wire::DescribeClusterResponse>(more, version);
+      // CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE
+      EXPECT_EQ(allowed->cluster_authorized_operations,
+                1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12);
     }
   });
 }

@@ -143,7 +143,8 @@ Handled handle_describe_configs(Service& service, Request request) {
     auto& to = out.results.emplace_back();
     to.resource_type = resource.resource_type;
     to.resource_name = resource.resource_name;
-    const auto& names = resource.configuration_keys;
+    auto names = resource.configuration_keys;
+    if (names && names->empty()) names.reset();  // clients mean all by it, too
     if (resource.resource_type == kTopicResource) {
       if (const auto topic = state->topic(resource.resource_name)) {
         describe_topic(*topic, state->cluster_settings(), names, in.include_synonyms,
@@ -176,6 +177,8 @@ Handled handle_alter_configs(Service& service, Request request) {
     for (const auto& config : resource.configs) settings[config.name] = config.value;
     if (twice.contains({resource.resource_type, resource.resource_name})) {
       outcome = {KafkaError::kInvalidRequest, "the resource is named more than once"};
+    } else if (settings.size() != resource.configs.size()) {
+      outcome = {KafkaError::kInvalidRequest, "duplicate config keys: name each setting once"};
     } else if (resource.resource_type == kTopicResource) {
       outcome = co_await service.broker().replace_topic_settings(
           resource.resource_name, std::move(settings), in.validate_only);

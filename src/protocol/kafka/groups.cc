@@ -18,6 +18,9 @@ namespace pyralog::protocol::kafka {
 
 namespace {
 
+/// Operations that a client may do with a group, as bits: all that exist, as nobody is refused yet.
+constexpr std::int32_t kGroupOperations = 328;  // read delete describe
+
 /// Asks the group's coordinator and yields its typed answer, or why there is no coordinator.
 template <typename Answer, typename Question>
 io::Task<std::expected<Answer, KafkaError>> ask(Service& service, std::string group,
@@ -298,6 +301,7 @@ Handled handle_describe_groups(Service& service, Request request) {
       to.error_code = code(answer.error());
       continue;
     }
+    if (in.include_authorized_operations) to.authorized_operations = kGroupOperations;
     // Before version 6 a group that does not exist is one in state Dead, and no error.
     const bool dead = answer->error == KafkaError::kGroupIdNotFound && request.version() < 6;
     to.error_code = code(dead ? KafkaError::kNone : answer->error);

@@ -219,6 +219,15 @@ TEST_F(WireGroupsTest, every_served_version_commits_and_fetches) {
     const auto described = co_await client.call<wire::DescribeGroupsResponse>(describe, 5);
     EXPECT_EQ(described->groups.at(0).group_state, "Empty");
     EXPECT_EQ(described->groups.at(1).group_state, "Dead");
+    for (std::int16_t version = 3; version <= 5; ++version) {
+      describe.include_authorized_operations = false;
+      const auto less = co_await client.call<wire::DescribeGroupsResponse>(describe, version);
+      EXPECT_EQ(less->groups.at(0).authorized_operations, INT32_MIN);
+      describe.include_authorized_operations = true;
+      const auto more = co_await client.call<wire::DescribeGroupsResponse>(describe, version);
+      EXPECT_EQ(more->groups.at(0).authorized_operations, 1 << 3 | 1 << 6 | 1 << 8)
+          << "READ, DELETE, DESCRIBE";
+    }
   });
 }
 

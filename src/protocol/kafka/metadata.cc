@@ -12,7 +12,7 @@ namespace {
 
 // Operations that a client may do, as bits: all that exist for the kind, as nobody is refused yet.
 constexpr std::int32_t kTopicOperations = 3576;    // read write create delete alter describe configs
-constexpr std::int32_t kClusterOperations = 8072;  // create alter describe cluster_action configs …
+constexpr std::int32_t kClusterOperations = 8096;  // create alter describe cluster_action configs …
 
 wire::MetadataResponse::Topic describe(const catalog::Topic& topic, bool operations) {
   wire::MetadataResponse::Topic out;
