@@ -235,6 +235,7 @@ class Broker {
   io::Task<Result<void>> remove_orphans(const catalog::Catalog& catalog);
   io::Task<AdminOutcome> propose(cluster::MetadataLog::Plan plan);
   io::Task<void> snapshot_loop(ShardState& state);
+  io::Task<void> reopen_loop(ShardState& state);
 
   io::Shards shards_;
   Options options_;

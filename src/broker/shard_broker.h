@@ -26,6 +26,7 @@ struct Hosted {
   std::shared_ptr<replica::Replica> replica;  ///< null = could not be opened
   std::string name;
   std::optional<Error> failed;
+  bool again = false;  ///< it was made while something was short: opening it is tried again
 };
 
 /// One shard's partitions: opens, configures, closes and deletes their replicas as the catalogue
@@ -50,6 +51,8 @@ class ShardBroker {
 
   /// Follows a change: opens what is new, removes what is gone, configures what has changed.
   [[nodiscard]] io::Task<void> apply(CatalogPtr catalog);
+  /// Tries once more to open what could not be made for want of space, descriptors or the like.
+  [[nodiscard]] io::Task<void> open_failed();
   /// Never null once opened.
   [[nodiscard]] const CatalogPtr& catalog() const { return catalog_; }
 
@@ -85,6 +88,8 @@ class ShardBroker {
   [[nodiscard]] io::Task<Result<void>> drop_snapshots_beyond_the_logs();
   io::Task<void> remove(PartitionId id);
   void lead_one(const PartitionId& id, const catalog::Topic& topic);
+  /// Leads those of `fresh` that could be opened.
+  void lead_fresh(const std::vector<PartitionId>& fresh);
 
   const Options& options_;
   unsigned index_;
@@ -93,6 +98,7 @@ class ShardBroker {
   std::shared_ptr<const log::Evidence> evidence_;
   std::unique_ptr<log::ShardLogs> logs_;
   std::unordered_map<PartitionId, Hosted> hosted_;
+  io::Turn changing_;  ///< one at a time changes which partitions there are
   struct Lost {
     Offset from;
     std::string reason;
