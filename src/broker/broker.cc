@@ -115,6 +115,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     state.partitions.lead(active);
     state.background.spawn(snapshot_loop(state));
     state.background.spawn(retention_loop(state));
+    state.background.spawn(reopen_loop(state));
     co_return;
   });
   cluster.metadata().on_change(
@@ -180,6 +181,14 @@ io::Task<void> Broker::retention_loop(ShardState& state) {
   }
 }
 
+io::Task<void> Broker::reopen_loop(ShardState& state) {
+  while (!state.stopping) {
+    const Instant next = io::Shard::current().now() + options_.reopen_interval;
+    if (co_await state.stop_wanted.wait(next)) break;
+    if (!state.draining) co_await state.partitions.open_failed();
+  }
+}
+
 io::Task<void> Broker::drain() {
   const Groups everybody(shards_.size(), {0});
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
@@ -205,8 +214,8 @@ io::Task<Result<void>> Broker::stop() {
     ShardState& state = *states_[s];
     state.stopping = true;
     state.stop_wanted.wake_all();
+    co_await state.background.join();  // may still bring a coordinator
     co_await state.groups.stop();
-    co_await state.background.join();
     closed[s] = co_await state.partitions.close();
   });
   for (auto& each : closed) PYRALOG_CO_TRY(each);

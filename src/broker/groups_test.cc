@@ -120,6 +120,18 @@ TEST_F(GroupsTest, commits_survive_power_loss) {
   EXPECT_EQ(listed.groups.size(), 4u);
 }
 
+TEST_F(GroupsTest, coordinators_made_while_the_disk_is_full_begin_once_there_is_room) {
+  disk().set_hook([](DiskOp op, const std::string&) {
+    return op == DiskOp::kMakeDirs ? DiskFault::kNoSpace : DiskFault::kNone;
+  });
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 1), KafkaError::kNotCoordinator);
+  disk().set_hook({});
+  sim_.run_for(20s);
+  EXPECT_EQ(commit_now("g", 1), KafkaError::kNone);
+  EXPECT_EQ(committed_now("g"), 1);
+}
+
 TEST_F(GroupsTest, a_commit_is_answered_only_when_it_is_durable) {
   EXPECT_EQ(ensure().error, KafkaError::kNone);
   EXPECT_EQ(commit_now("g", 1), KafkaError::kNone);

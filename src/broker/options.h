@@ -22,6 +22,7 @@ struct Options {
   std::size_t open_at_once = 16;             ///< partitions that a shard opens at the same time
   Duration retention_check_interval = std::chrono::minutes(5);  ///< log.retention.check.interval.ms
   Duration producer_snapshot_interval = std::chrono::seconds(60);
+  Duration reopen_interval = std::chrono::seconds(5);  ///< of partitions that could not be made
   Duration commit_timeout = std::chrono::seconds(5);  ///< of a coordinator's own records
   std::int32_t producer_id_block = 1000;
   log::Options log;                          ///< data_dir and shard are filled in

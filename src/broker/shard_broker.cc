@@ -66,8 +66,11 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
     }
   } else {
     hosted.failed = std::move(opened.error());
-    observe::log_error("broker.partition_offline",
-                       {{"partition", hosted.name}, {"reason", hosted.failed->message}});
+    const Hosted* before = find(id);
+    if (before == nullptr || !before->failed || before->failed->message != hosted.failed->message) {
+      observe::log_error("broker.partition_offline",
+                         {{"partition", hosted.name}, {"reason", hosted.failed->message}});
+    }
   }
   hosted_[id] = std::move(hosted);
 }
@@ -187,6 +190,7 @@ io::Task<void> ShardBroker::remove(PartitionId id) {
 }
 
 io::Task<void> ShardBroker::apply(CatalogPtr catalog) {
+  const auto guard = co_await changing_.lock();
   const CatalogPtr before = std::exchange(catalog_, std::move(catalog));
   std::vector<PartitionId> fresh;
   for (const auto& topic : catalog_->topics()) {
@@ -217,7 +221,35 @@ io::Task<void> ShardBroker::apply(CatalogPtr catalog) {
   }
   const std::vector<PartitionId> opened = fresh;
   co_await open_all(std::move(fresh), nullptr, false);
-  for (const PartitionId& id : opened) lead_one(id, *catalog_->topic(id.topic));
+  lead_fresh(opened);
+}
+
+void ShardBroker::lead_fresh(const std::vector<PartitionId>& fresh) {
+  for (const PartitionId& id : fresh) {
+    Hosted& hosted = hosted_.at(id);
+    if (hosted.failed) {
+      const Code code = hosted.failed->code;
+      hosted.again = code != Code::kCorrupt && code != Code::kUnsupported;
+      continue;
+    }
+    lead_one(id, *catalog_->topic(id.topic));
+  }
+}
+
+io::Task<void> ShardBroker::open_failed() {
+  const auto guard = co_await changing_.lock();
+  std::vector<PartitionId> fresh;
+  for (const auto& [id, hosted] : hosted_) {
+    if (hosted.replica == nullptr && hosted.again) fresh.push_back(id);
+  }
+  const std::vector<PartitionId> opened = fresh;
+  co_await open_all(std::move(fresh), nullptr, false);
+  lead_fresh(opened);
+  for (const PartitionId& id : opened) {
+    const Hosted& hosted = hosted_.at(id);
+    if (hosted.failed) continue;
+    observe::log_info("broker.partition_online", {{"partition", hosted.name}});
+  }
 }
 
 const Hosted* ShardBroker::find(const PartitionId& id) const {

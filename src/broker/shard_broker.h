@@ -26,6 +26,7 @@ struct Hosted {
   std::shared_ptr<replica::Replica> replica;  ///< null = could not be opened
   std::string name;
   std::optional<Error> failed;
+  bool again = false;  ///< it was made while something was short: opening it is tried again
 };
 
 /// One shard's partitions: opens, configures, closes and deletes their replicas as the catalogue
@@ -53,6 +54,8 @@ class ShardBroker {
 
   /// Follows a change: opens what is new, removes what is gone, configures what has changed.
   [[nodiscard]] io::Task<void> apply(CatalogPtr catalog);
+  /// Tries once more to open what could not be made for want of space, descriptors or the like.
+  [[nodiscard]] io::Task<void> open_failed();
   /// Never null once opened.
   [[nodiscard]] const CatalogPtr& catalog() const { return catalog_; }
 
@@ -90,6 +93,8 @@ class ShardBroker {
                           bool new_os_boot);
   io::Task<void> remove(PartitionId id);
   void lead_one(const PartitionId& id, const catalog::Topic& topic);
+  /// Leads those of `fresh` that could be opened.
+  void lead_fresh(const std::vector<PartitionId>& fresh);
 
   const Options& options_;
   unsigned index_;
@@ -99,6 +104,7 @@ class ShardBroker {
   std::unique_ptr<log::ShardLogs> logs_;
   bool leads_ = false;
   std::unordered_map<PartitionId, Hosted> hosted_;
+  io::Turn changing_;  ///< one at a time changes which partitions there are
   struct Lost {
     Offset from;
     std::string reason;

@@ -38,6 +38,23 @@ class TopicsTest : public BrokerTest {
   }
 };
 
+TEST_F(TopicsTest, a_topic_that_was_made_while_the_disk_was_full_works_once_there_is_room) {
+  disk().set_hook([](io::sim::DiskOp op, const std::string&) {
+    return op == io::sim::DiskOp::kMakeDirs ? io::sim::DiskFault::kNoSpace
+                                            : io::sim::DiskFault::kNone;
+  });
+  EXPECT_EQ(create("t", 2), KafkaError::kNone);
+  EXPECT_EQ(produce("t", batch_of({"a"})).error, KafkaError::kKafkaStorageError);
+  sim_.run_for(20s);
+  EXPECT_EQ(produce("t", batch_of({"a"})).error, KafkaError::kKafkaStorageError);
+  disk().set_hook({});
+  sim_.run_for(20s);
+  EXPECT_EQ(produce("t", batch_of({"b"})).error, KafkaError::kNone);
+  EXPECT_EQ(values("t"), Strings{"b"});
+  EXPECT_EQ(remove("t").error, KafkaError::kNone);
+  sim_.run_for(20s);
+}
+
 TEST_F(TopicsTest, what_was_made_and_written_is_there_after_every_kind_of_end) {
   EXPECT_EQ(create("t", 3), KafkaError::kNone);
   Strings all;
