@@ -8,6 +8,7 @@ namespace pyralog::broker {
 
 namespace {
 constexpr std::uint64_t kReplayBytes = 1u << 20;
+constexpr Duration kReplayRetry = std::chrono::seconds(1);
 }  // namespace
 
 GroupHost::GroupHost(const Options& options, std::shared_ptr<replica::Replica> replica)
@@ -46,11 +47,19 @@ io::Task<void> GroupHost::replay_all(std::shared_ptr<const catalog::Catalog> exi
     Result<void> replayed;
     if (read && read->bytes > 0) {
       replayed = co_await replay_pieces(read->pieces);
-      at = read->next;
+      if (replayed) at = read->next;
     } else if (!read) {
-      replayed = fail(std::move(read.error()));
+      replayed = fail(read.error());
     }
     if (!replayed) {
+      damaged_ = replayed.error().code == Code::kCorrupt;
+      if (!damaged_ && !replica_->offline()) {
+        observe::log_warn("broker.groups_load_retried", {{"partition", replica_->name()},
+                                                         {"offset", at.value},
+                                                         {"reason", replayed.error().message}});
+        (void)co_await progress_.wait(io::Shard::current().now() + kReplayRetry);
+        continue;
+      }
       // Answers stay COORDINATOR_LOAD_IN_PROGRESS: guessing offsets would lose or repeat records.
       observe::log_error("broker.groups_not_loaded", {{"partition", replica_->name()},
                                                {"offset", at.value},
@@ -125,8 +134,9 @@ void GroupHost::forget(const std::vector<std::string>& topics) {
 
 io::Task<bool> GroupHost::is_rid_of(std::string topic, Instant deadline) {
   co_await settled(deadline);
-  // What has not been read may name any topic.
-  if (!stopped_ && !table_.is_loaded() && !PYRALOG_PLANT("broker.create_while_loading")) {
+  // What has not been read may name any topic. What is damaged will not be read, though, before
+  // somebody has mended it, and must not keep all others from making topics.
+  if (!stopped_ && !table_.is_loaded() && !damaged_ && !PYRALOG_PLANT("broker.create_while_loading")) {
     co_return false;
   }
   while (!stopped_) {

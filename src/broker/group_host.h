@@ -75,6 +75,7 @@ class GroupHost {
   Instant timer_at_ = Instant::never();
   bool stopped_ = false;
   bool loading_ = false;
+  bool damaged_ = false;             ///< it will not load before the partition is mended
   std::set<std::uint64_t> storing_;  ///< appends under way, numbered as they began
   std::uint64_t last_storing_ = 0;
   io::WaitList progress_;            ///< of loading_ and storing_

@@ -359,12 +359,24 @@ TEST_F(GroupsTest, a_topic_is_not_made_while_offsets_cannot_be_loaded) {
     co_return co_await broker().create_topic(std::move(topic), false);
   });
   EXPECT_EQ(refused.error, KafkaError::kKafkaStorageError);
-  EXPECT_NE(refused.message.find("could not be loaded"), std::string::npos) << refused.message;
+  EXPECT_NE(refused.message.find("still being loaded"), std::string::npos) << refused.message;
   disk().set_hook({});
-  stop();
-  start();
-  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(create("t"), KafkaError::kNone) << "it is tried again";
   EXPECT_EQ(committed_now("g"), -1);
+}
+
+TEST_F(GroupsTest, damaged_offsets_do_not_keep_everybody_from_making_topics) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  stop();
+  for (const std::string& path : disk().files()) {
+    if (path.ends_with("0.log")) ASSERT_TRUE(disk().corrupt(path, 100, 1).has_value());
+  }
+  start();
+  sim_.run_for(1s);
+  EXPECT_EQ(committed_now("g"), std::unexpected(KafkaError::kCoordinatorLoadInProgress));
+  EXPECT_EQ(create("u"), KafkaError::kNone);
 }
 
 TEST_F(GroupsTest, deleting_the_offsets_topic_ends_its_coordinators) {
