@@ -250,6 +250,8 @@ io::Task<Result<void>> PartitionLog::write_index(SegmentRef segment, const Segme
     if (file->size() != 0) PYRALOG_CO_TRY(co_await file->truncate(0));
     PYRALOG_CO_TRY(file->write_at(0, *bytes));
   }
+  // It was forgotten meanwhile, its files are gone: these must not stay behind.
+  if (segment->dropped) PYRALOG_CO_TRY(co_await remove_side_files(segment->base));
   co_return Result<void>{};
 }
 

@@ -231,6 +231,7 @@ class PartitionLog {
   /// Cuts off what a failed write left behind the end; durable when it returns.
   [[nodiscard]] io::Task<Result<void>> cut_unknown_tail();
   [[nodiscard]] io::Task<Result<void>> remove_files(Offset base);
+  [[nodiscard]] io::Task<Result<void>> remove_side_files(Offset base);
   [[nodiscard]] io::Task<Result<void>> cut_segment(SegmentRef segment, std::uint64_t position,
                                                    Offset end);
 

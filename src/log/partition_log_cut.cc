@@ -24,6 +24,10 @@ io::Task<Result<void>> PartitionLog::remove_files(Offset base) {
   const std::string log = path_of(base, "log");
   shard_.files_.forget(log);
   PYRALOG_CO_TRY(co_await shard_.disk_.remove(log));
+  co_return co_await remove_side_files(base);
+}
+
+io::Task<Result<void>> PartitionLog::remove_side_files(Offset base) {
   for (const std::string_view extension : {"index", "timeindex", "appendtime"}) {
     auto removed = co_await shard_.disk_.remove(path_of(base, extension));
     if (!removed && removed.error().code != Code::kNotFound) co_return removed;

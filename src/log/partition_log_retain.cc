@@ -17,7 +17,11 @@ io::Task<Result<void>> PartitionLog::drop_front() {
   front->dropped = true;
   start_ = std::max(start_, segments_[1]->base);
   auto removed = co_await remove_files(front->base);
-  if (!removed && removed.error().code != Code::kNotFound) co_return removed;
+  // An earlier try may have come half the way.
+  if (!removed && removed.error().code == Code::kNotFound) {
+    removed = co_await remove_side_files(front->base);
+  }
+  if (!removed) co_return removed;
   shard_.stats_.dropped_segments += 1;
   shard_.stats_.dropped_bytes += front->size;
   segments_.erase(segments_.begin());

@@ -44,9 +44,22 @@ io::Task<Result<void>> Recovery::list_segments() {
     for (const io::DirEntry& entry : *names) {
       const auto base = parse_segment_name(entry.name);
       if (base && !entry.is_directory) found_.push_back({*base, entry.size});
+      if (const auto beside = parse_side_file_name(entry.name); beside && !entry.is_directory) {
+        side_files_.emplace_back(*beside, entry.name);
+      }
     }
   }
   // Names have 20 digits, so the order of names is that of offsets.
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Recovery::sweep() {
+  for (const auto& [base, name] : side_files_) {
+    if (base >= found_[0].base || PYRALOG_PLANT("log.no_sweep")) continue;
+    PYRALOG_CO_TRY(co_await shard_.begin_writing());
+    auto removed = co_await shard_.disk_.remove(log_.dir_ + "/" + name);
+    if (!removed && removed.error().code != Code::kNotFound) co_return removed;
+  }
   co_return Result<void>{};
 }
 
@@ -229,6 +242,7 @@ io::Task<Result<void>> Recovery::run(Offset initial) {
                      fmt::format("it is missing, the first file begins at offset {}",
                                  found_[0].base.value));
   }
+  PYRALOG_CO_TRY(co_await sweep());
   ++shard_.stats_.recovered_logs;
   // All the epochs that begin before the first scanned batch; the scan finds the rest.
   for (const EpochStart& e : saved_epochs_.entries()) {

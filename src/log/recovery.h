@@ -25,6 +25,8 @@ class Recovery {
  private:
   [[nodiscard]] io::Task<Result<void>> list_segments();
   [[nodiscard]] Result<std::size_t> first_to_scan() const;
+  /// Removes what a crash has left of segments that were being forgotten.
+  [[nodiscard]] io::Task<Result<void>> sweep();
   [[nodiscard]] io::Task<Result<void>> read_epochs();
   /// Adds a segment that was durable before the evidence was written; nothing is read.
   void trust(std::size_t index);
@@ -48,6 +50,7 @@ class Recovery {
   const SyncedEntry* synced_;
   EpochTable given_out_;
   std::vector<Found> found_;
+  std::vector<std::pair<Offset, std::string>> side_files_;  ///< names, and whose they are
   EpochTable saved_epochs_;
   bool has_epochs_ = false;
   SegmentHeader header_;

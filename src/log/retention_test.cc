@@ -201,6 +201,13 @@ TEST(retention, a_crash_anywhere_leaves_a_log_that_begins_where_it_said) {
           EXPECT_LE((*log)->start_offset().value, asked);
           EXPECT_EQ((*log)->end_offset(), Offset(40));
           EXPECT_TRUE((co_await read_all(*log, (*log)->start_offset())).has_value());
+          for (const auto& entry : (co_await io::Shard::current().disk().list((*log)->dir())).value()) {
+            const auto beside = parse_side_file_name(entry.name);
+            EXPECT_TRUE(!beside || (co_await io::Shard::current().disk().exists(
+                                        (*log)->dir() + "/" + segment_file_name(*beside, "log")))
+                                       .value())
+                << entry.name;
+          }
           (void)(co_await append(**log, batch(40))).value();
           (void)(co_await shard->sync(*log)).value();
         }

@@ -108,6 +108,14 @@ std::optional<Offset> parse_segment_name(std::string_view name) {
   return base;
 }
 
+std::optional<Offset> parse_side_file_name(std::string_view name) {
+  const std::string_view extension = name.size() > 20 ? name.substr(20) : std::string_view();
+  if (extension != ".index" && extension != ".timeindex" && extension != ".appendtime") {
+    return std::nullopt;
+  }
+  return parse_segment_name(std::string(name.substr(0, 20)) + ".log");
+}
+
 void SegmentIndex::note(const BatchHeader& header, std::uint64_t position) {
   const auto relative = static_cast<std::uint32_t>(header.base_offset - base_.value);
   if (header.max_timestamp > max_.timestamp) max_ = {header.max_timestamp, relative};

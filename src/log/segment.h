@@ -106,6 +106,9 @@ struct Segment {
   std::shared_ptr<io::File> file;  ///< held while written to; closed ones come from the cache
 };
 
+/// The offset in the name of a file beside a segment: its indexes, its append times.
+[[nodiscard]] std::optional<Offset> parse_side_file_name(std::string_view name);
+
 /// Adds a batch's 17 header bytes that Kafka's CRC does not cover to the chain.
 [[nodiscard]] std::uint32_t chain_header(std::uint32_t chain, ByteView batch);
 
