@@ -336,6 +336,21 @@ void Group::done(StoreDeletion& what, std::uint64_t, KafkaError error, Context& 
   ctx.out.replies.push_back(Reply{what.token, DeleteResponse{store_error(error, false)}});
 }
 
+void Group::done(StoreOffsetDeletion& what, std::uint64_t id, KafkaError error, Context& ctx) {
+  if (error == KafkaError::kNone) {
+    for (const TopicPartition& where : what.offsets) {
+      // A commit that was stored after the deletion stands.
+      const auto at = offsets_.find(where);
+      if (at != offsets_.end() && at->second.append_id < id) offsets_.erase(at);
+    }
+  } else {
+    for (CommitResponse::Partition& p : what.response.partitions) {
+      if (p.error == KafkaError::kNone) p.error = store_error(error, false);
+    }
+  }
+  ctx.out.replies.push_back(Reply{what.token, std::move(what.response)});
+}
+
 void Group::done(StoreOther&, std::uint64_t, KafkaError, Context&) {}
 
 // ---- Reading ----
@@ -441,6 +456,8 @@ void Group::fail_all(KafkaError error, Effects& out) {
       out.replies.push_back(Reply{*offsets->token, std::move(offsets->response)});
     } else if (auto* deletion = std::get_if<StoreDeletion>(&pending)) {
       out.replies.push_back(Reply{deletion->token, DeleteResponse{error}});
+    } else if (auto* some = std::get_if<StoreOffsetDeletion>(&pending)) {
+      out.replies.push_back(Reply{some->token, DeleteOffsetsResponse{error, {}}});
     }
   }
   appends_.clear();

@@ -46,6 +46,7 @@ class Group {
   void leave(const LeaveRequest& in, Context& ctx);
   void commit(const CommitRequest& in, Context& ctx);
   void remove(const DeleteRequest& in, Context& ctx);
+  void delete_offsets(const DeleteOffsetsRequest& in, Context& ctx);
   void topics_deleted(const std::vector<std::string>& topics, Context& ctx);
   void appended(const Appended& in, Context& ctx);
   void tick(Context& ctx);
@@ -109,9 +110,14 @@ class Group {
   struct StoreDeletion {
     Token token;
   };
+  struct StoreOffsetDeletion {
+    Token token;
+    DeleteOffsetsResponse response;
+    std::vector<TopicPartition> offsets;
+  };
   struct StoreOther {};
-  using Pending =
-      std::variant<StoreAssignment, StoreStaticMember, StoreOffsets, StoreDeletion, StoreOther>;
+  using Pending = std::variant<StoreAssignment, StoreStaticMember, StoreOffsets, StoreDeletion,
+                               StoreOffsetDeletion, StoreOther>;
 
   // group_join.cc
   void join_new(const JoinRequest& in, Context& ctx);
@@ -159,11 +165,13 @@ class Group {
   void done(StoreStaticMember& what, std::uint64_t id, KafkaError error, Context& ctx);
   void done(StoreOffsets& what, std::uint64_t id, KafkaError error, Context& ctx);
   void done(StoreDeletion& what, std::uint64_t id, KafkaError error, Context& ctx);
+  void done(StoreOffsetDeletion& what, std::uint64_t id, KafkaError error, Context& ctx);
   void done(StoreOther& what, std::uint64_t id, KafkaError error, Context& ctx);
 
   // group_offsets.cc
   [[nodiscard]] KafkaError check_commit(const CommitRequest& in) const;
   [[nodiscard]] std::set<TopicPartition> known_offsets() const;
+  [[nodiscard]] bool is_subscribed_to(const std::string& topic) const;
   void forget_in_flight(const TopicPartition& where);
 
   struct StoredOffset {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/plant.h"
+#include "group/assignor.h"
 #include "group/group.h"
 
 namespace pyralog::group {
@@ -103,6 +104,46 @@ void Group::remove(const DeleteRequest& in, Context& ctx) {
   pending_members_.clear();
   become(GroupState::kDead, ctx.now);
   append(std::move(records), StoreDeletion{in.token}, ctx);
+}
+
+/// Whether a member reads `topic`, as far as members say so.
+bool Group::is_subscribed_to(const std::string& topic) const {
+  for (const auto& [id, member] : members_) {
+    // While they rejoin, none of their protocols is chosen yet: any may be.
+    for (const Protocol& protocol : member.protocols) {
+      if (protocol_ && protocol.name != *protocol_) continue;
+      const auto subscription = decode_subscription(protocol.metadata);
+      if (!subscription) return true;
+      if (std::ranges::find(subscription->topics, topic) != subscription->topics.end()) return true;
+    }
+  }
+  return false;
+}
+
+void Group::delete_offsets(const DeleteOffsetsRequest& in, Context& ctx) {
+  const auto refuse = [&](KafkaError error) {
+    ctx.out.replies.push_back(Reply{in.token, DeleteOffsetsResponse{error, {}}});
+  };
+  if (state_ == GroupState::kDead) return refuse(KafkaError::kGroupIdNotFound);
+  const bool in_use = state_ != GroupState::kEmpty;
+  if (in_use && protocol_type_ != "consumer") return refuse(KafkaError::kNonEmptyGroup);
+  StoreOffsetDeletion pending{in.token, {}, {}};
+  std::vector<StoredRecord> records;
+  const std::set<TopicPartition> known = known_offsets();
+  for (const DeleteOffsetsRequest::Partition& p : in.partitions) {
+    const bool refused = in_use && is_subscribed_to(p.topic);
+    pending.response.partitions.push_back(
+        {p.topic, p.partition, refused ? KafkaError::kGroupSubscribedToTopic : KafkaError::kNone});
+    const TopicPartition where{p.topic, p.partition};
+    if (refused || !known.contains(where)) continue;
+    records.push_back(StoredRecord{encode_key(OffsetKey{name_, p.topic, p.partition}), {}});
+    pending.offsets.push_back(where);
+  }
+  if (records.empty()) {
+    ctx.out.replies.push_back(Reply{in.token, std::move(pending.response)});
+    return;
+  }
+  append(std::move(records), std::move(pending), ctx);
 }
 
 void Group::topics_deleted(const std::vector<std::string>& topics, Context& ctx) {

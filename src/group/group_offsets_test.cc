@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "group/assignor.h"
 #include "group/group_testing.h"
 
 namespace pyralog::group {
@@ -160,6 +161,58 @@ TEST(DeleteGroup, covers_what_is_still_on_its_way) {
   EXPECT_EQ(c.reply<DeleteResponse>(2)->error, kNone);
   c.restart();
   EXPECT_EQ(committed(c.table()), -1);
+}
+
+TEST(DeleteOffsets, forgets_what_an_empty_group_has_committed) {
+  Coordinator c;
+  (void)commit_error(c, commit(1, -1, "", 42));
+  (void)commit_error(c, commit(2, -1, "", 43, "keep"));
+  c.feed(DeleteOffsetsRequest{3, "g", {{"t", 0}, {"t", 7}}});
+  const auto answer = c.reply<DeleteOffsetsResponse>(3);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->error, kNone);
+  ASSERT_EQ(answer->partitions.size(), 2u);
+  EXPECT_EQ(answer->partitions[0].error, kNone);
+  EXPECT_EQ(answer->partitions[1].error, kNone) << "there was nothing to forget";
+  EXPECT_EQ(committed(c.table()), -1);
+  EXPECT_EQ(committed(c.table(), "keep"), 43);
+  c.restart();
+  EXPECT_EQ(committed(c.table()), -1);
+  EXPECT_EQ(committed(c.table(), "keep"), 43);
+  c.feed(DeleteOffsetsRequest{4, "nobody", {{"t", 0}}});
+  EXPECT_EQ(c.reply<DeleteOffsetsResponse>(4)->error, KafkaError::kGroupIdNotFound);
+}
+
+TEST(DeleteOffsets, leaves_the_topics_that_members_read) {
+  Coordinator c;
+  (void)commit_error(c, commit(1, -1, "", 42));
+  (void)commit_error(c, commit(2, -1, "", 43, "other"));
+  JoinRequest reader = join(3, {}, 3);
+  reader.protocols = {Protocol{"range", encode(Subscription{{"t"}, {}, {}, -1, {}})}};
+  c.feed(reader);
+  c.pass(3'000);
+  const auto joined = c.reply<JoinResponse>(3);
+  ASSERT_TRUE(joined.has_value());
+  c.feed(sync(4, joined->generation, joined->member_id, {{joined->member_id, bytes("all")}}));
+  c.feed(DeleteOffsetsRequest{5, "g", {{"t", 0}, {"other", 0}}});
+  const auto answer = c.reply<DeleteOffsetsResponse>(5);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->partitions.at(0).error, KafkaError::kGroupSubscribedToTopic);
+  EXPECT_EQ(answer->partitions.at(1).error, kNone);
+  EXPECT_EQ(committed(c.table()), 42);
+  EXPECT_EQ(committed(c.table(), "other"), -1);
+}
+
+TEST(DeleteOffsets, a_commit_that_came_later_stands) {
+  Coordinator c;
+  (void)commit_error(c, commit(1, -1, "", 42));
+  c.hold = true;
+  c.feed(DeleteOffsetsRequest{2, "g", {{"t", 0}}});
+  c.feed(commit(3, -1, "", 44));
+  c.release();
+  EXPECT_EQ(committed(c.table()), 44);
+  c.restart();
+  EXPECT_EQ(committed(c.table()), 44);
 }
 
 TEST(TopicsDeleted, takes_their_offsets_along) {

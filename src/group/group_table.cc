@@ -207,6 +207,19 @@ void GroupTable::take(const DeleteRequest& in, const Now& now, Effects& out) {
   settle(*group, before, out);
 }
 
+void GroupTable::take(const DeleteOffsetsRequest& in, const Now& now, Effects& out) {
+  const auto refuse = [&](KafkaError error) {
+    out.replies.push_back(Reply{in.token, DeleteOffsetsResponse{error, {}}});
+  };
+  if (const auto error = refused(in.group, true)) return refuse(*error);
+  Group* group = find(in.group);
+  if (group == nullptr) return refuse(KafkaError::kGroupIdNotFound);
+  Group::Context ctx{now, out, next_append_};
+  const std::size_t before = out.appends.size();
+  group->delete_offsets(in, ctx);
+  settle(*group, before, out);
+}
+
 void GroupTable::take(const TopicsDeleted& in, const Now& now, Effects& out) {
   if (!loaded_) return;  // see topics()
   for (auto at = groups_.begin(); at != groups_.end();) {

@@ -65,6 +65,7 @@ class GroupTable {
   void take(const LeaveRequest& in, const Now& now, Effects& out);
   void take(const CommitRequest& in, const Now& now, Effects& out);
   void take(const DeleteRequest& in, const Now& now, Effects& out);
+  void take(const DeleteOffsetsRequest& in, const Now& now, Effects& out);
   void take(const TopicsDeleted& in, const Now& now, Effects& out);
   void take(const Appended& in, const Now& now, Effects& out);
   void take(const Tick& in, const Now& now, Effects& out);

@@ -103,6 +103,17 @@ struct DeleteRequest {
   std::string group;
 };
 
+/// Forgets some of a group's offsets.
+struct DeleteOffsetsRequest {
+  Token token = 0;
+  std::string group;
+  struct Partition {
+    std::string topic;
+    std::int32_t partition = 0;
+  };
+  std::vector<Partition> partitions;
+};
+
 /// The topics no longer exist: their offsets go.
 struct TopicsDeleted {
   std::vector<std::string> topics;
@@ -118,7 +129,7 @@ struct Appended {
 struct Tick {};
 
 using Input = std::variant<JoinRequest, SyncRequest, HeartbeatRequest, LeaveRequest, CommitRequest,
-                           DeleteRequest, TopicsDeleted, Appended, Tick>;
+                           DeleteRequest, DeleteOffsetsRequest, TopicsDeleted, Appended, Tick>;
 
 // ---- What they are told ----
 
@@ -172,8 +183,13 @@ struct DeleteResponse {
   KafkaError error = KafkaError::kNone;
 };
 
+struct DeleteOffsetsResponse {
+  KafkaError error = KafkaError::kNone;  ///< of all; then there are no partitions
+  std::vector<CommitResponse::Partition> partitions;  ///< in the order of the request
+};
+
 using Response = std::variant<JoinResponse, SyncResponse, HeartbeatResponse, LeaveResponse,
-                              CommitResponse, DeleteResponse>;
+                              CommitResponse, DeleteResponse, DeleteOffsetsResponse>;
 
 // ---- What the caller is to do ----
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cctype>
+#include <map>
 
 #include "base/plant.h"
 #include "group/messages.h"
@@ -11,6 +12,7 @@
 #include "wire/kafka/gen/leave_group.h"
 #include "wire/kafka/gen/list_groups.h"
 #include "wire/kafka/gen/offset_commit.h"
+#include "wire/kafka/gen/offset_delete.h"
 #include "wire/kafka/gen/offset_fetch.h"
 #include "wire/kafka/gen/sync_group.h"
 
@@ -347,6 +349,41 @@ Handled handle_delete_groups(Service& service, Request request) {
     gone.group = name;
     const auto answer = co_await ask<group::DeleteResponse>(service, name, std::move(gone));
     out.results.push_back({name, code(answer ? answer->error : answer.error())});
+  }
+  co_return reply(request, out);
+}
+
+Handled handle_offset_delete(Service& service, Request request) {
+  PYRALOG_CO_ASSIGN(const auto in, decode<wire::OffsetDeleteRequest>(request));
+  group::DeleteOffsetsRequest gone;
+  gone.group = in.group_id;
+  const auto state = service.broker().catalog();
+  for (const auto& topic : in.topics) {
+    const auto known = state->topic(topic.name);
+    for (const auto& partition : topic.partitions) {
+      const std::int32_t index = partition.partition_index;
+      const bool exists = known != nullptr && index >= 0 &&
+                          static_cast<std::size_t>(index) < known->partitions.size();
+      if (exists) gone.partitions.push_back({topic.name, index});
+    }
+  }
+  wire::OffsetDeleteResponse out;
+  const auto answer =
+      co_await ask<group::DeleteOffsetsResponse>(service, in.group_id, std::move(gone));
+  const KafkaError error = answer ? answer->error : answer.error();
+  out.error_code = code(error);
+  if (error != KafkaError::kNone) co_return reply(request, out);
+  std::map<std::pair<std::string, std::int32_t>, KafkaError> told;
+  for (const auto& p : answer->partitions) told[{p.topic, p.partition}] = p.error;
+  for (const auto& topic : in.topics) {
+    auto& to = out.topics.emplace_back();
+    to.name = topic.name;
+    for (const auto& partition : topic.partitions) {
+      const auto at = told.find({topic.name, partition.partition_index});
+      to.partitions.push_back(
+          {partition.partition_index,
+           code(at == told.end() ? KafkaError::kUnknownTopicOrPartition : at->second)});
+    }
   }
   co_return reply(request, out);
 }

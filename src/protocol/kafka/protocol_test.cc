@@ -22,7 +22,7 @@ TEST_F(ProtocolTest, offers_these_keys_and_versions_and_no_others) {
       {10, {0, 4}}, {11, {0, 9}}, {12, {0, 4}}, {13, {0, 5}}, {14, {0, 5}}, {15, {0, 5}},
       {16, {0, 5}}, {18, {0, 4}}, {19, {2, 7}}, {20, {1, 6}}, {21, {0, 2}}, {22, {0, 4}},
       {23, {2, 4}}, {32, {1, 4}}, {33, {0, 2}}, {35, {1, 4}}, {37, {0, 3}}, {42, {0, 2}},
-      {44, {0, 1}}, {60, {0, 1}}, {61, {0, 0}}};
+      {44, {0, 1}}, {47, {0, 0}}, {60, {0, 1}}, {61, {0, 0}}};
   with_client([&](RawClient& client) -> io::Task<void> {
     for (std::int16_t version = 0; version <= 4; ++version) {
       wire::ApiVersionsRequest request;

@@ -13,6 +13,7 @@ void RequestMemory::Hold::release() {
   // In a teardown the memory may have gone first.
   if (memory == nullptr || io::Shard::tearing_down()) return;
   memory->used_ -= at_->held;
+  memory->wholes_ -= at_->whole;
   memory->entries_.erase(at_);
   memory->serve();
 }
@@ -21,6 +22,7 @@ void RequestMemory::Hold::release() {
 /// get the rest of what they need: the one that lacks least first, the next with what that one
 /// gives back, and so on. Requests that are there are answered in any case.
 bool RequestMemory::fits(const Entry& entry, std::size_t bytes) const {
+  if (wholes_ <= limit_) return true;  // nearly always: there is room for everybody
   if (bytes - entry.held > limit_ - used_) return PYRALOG_PLANT("kafka.unbounded_requests");
   std::vector<std::pair<std::size_t, std::size_t>> arriving;  // lacks, holds
   std::size_t free = limit_;
@@ -76,6 +78,7 @@ io::Task<RequestMemory::Hold> RequestMemory::begin(std::size_t whole, std::size_
   Hold hold;
   hold.memory_ = this;
   hold.at_ = entries_.insert(entries_.end(), Entry{0, whole});
+  wholes_ += whole;
   if (waiting_.empty() && try_grant(*hold.at_, now)) co_return hold;
   if (small) {
     hold.release();

@@ -77,7 +77,8 @@ class RequestMemory {
   void serve();
 
   std::size_t limit_;
-  std::size_t used_ = 0;  ///< without the reserve
+  std::size_t used_ = 0;    ///< without the reserve
+  std::size_t wholes_ = 0;  ///< what all entries will hold
   Entries entries_;
   std::list<Waiter*> waiting_;
   io::WaitList granted_;

@@ -33,6 +33,7 @@ const std::vector<OfferedApi>& offered_apis() {
       {ApiKey::kCreatePartitions, 0, 3},
       {ApiKey::kDeleteGroups, 0, 2},
       {ApiKey::kIncrementalAlterConfigs, 0, 1},
+      {ApiKey::kOffsetDelete, 0, 0},
       {ApiKey::kDescribeCluster, 0, 1},
       {ApiKey::kDescribeProducers, 0, 0},
   };
@@ -79,8 +80,7 @@ Function handler_of(ApiKey key) {
     case ApiKey::kDescribeProducers: return handle_describe_producers;
     case ApiKey::kDeleteRecords: return handle_delete_records;
     case ApiKey::kDescribeLogDirs: return handle_describe_log_dirs;
-    case ApiKey::kOffsetDelete:
-      return nullptr;
+    case ApiKey::kOffsetDelete: return handle_offset_delete;
   }
   return nullptr;
 }

@@ -131,6 +131,7 @@ Handled handle_offset_commit(Service& service, Request request);
 Handled handle_offset_fetch(Service& service, Request request);
 Handled handle_describe_groups(Service& service, Request request);
 Handled handle_list_groups(Service& service, Request request);
+Handled handle_offset_delete(Service& service, Request request);
 Handled handle_delete_groups(Service& service, Request request);
 
 }  // namespace pyralog::protocol::kafka

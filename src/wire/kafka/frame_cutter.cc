@@ -11,6 +11,8 @@ namespace {
 
 constexpr std::size_t kLengthBytes = 4;
 constexpr std::size_t kFirstStep = 64u << 10;
+/// A frame of the usual megabyte is moved twice, a third of it in all.
+constexpr std::size_t kGrowth = 4;
 
 }  // namespace
 
@@ -51,7 +53,7 @@ void FrameCutter::grow() {
 std::size_t FrameCutter::room() const {
   if (!in_frame_) return 0;
   if (filled_ < frame_.size()) return frame_.size();
-  return std::min(frame_bytes_, std::max(kFirstStep, filled_ * 2));
+  return std::min(frame_bytes_, std::max(kFirstStep, filled_ * kGrowth));
 }
 
 Result<std::optional<Bytes>> FrameCutter::next() {
