@@ -58,7 +58,7 @@ TEST_F(ProtocolTest, api_versions_of_the_future_get_version_0_with_our_range) {
 
 TEST_F(ProtocolTest, keys_that_are_not_offered_end_their_connection_and_no_other) {
   with_client([](RawClient& bystander) -> io::Task<void> {
-    for (const int key : {4, 5, 6, 7, 17, 21, 24, 25, 26, 28, 29, 35, 36, 43, 47, 50, 68,
+    for (const int key : {4, 5, 6, 7, 17, 24, 25, 26, 28, 29, 36, 43, 50, 68,
                                    9999, -1, 32767}) {
       const auto client = co_await connect();
       co_await client->send_frame(static_cast<std::int16_t>(key), 0);
