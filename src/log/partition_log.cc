@@ -163,6 +163,7 @@ io::Task<Result<void>> PartitionLog::open_append_times(SegmentRef segment, io::O
 /// The files of a new segment; durable, with their names, when it returns.
 io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::create_files(SegmentRef segment) {
   const std::string path = path_of(segment->base, "log");
+  if (stray_ == segment->base) (void)co_await shard_.disk_.remove(path);
   PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
                     co_await shard_.disk_.open(path, io::OpenMode::kCreate));
   const Bytes header =
@@ -177,8 +178,12 @@ io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::create_files(SegmentRe
   if (made && times_file_ == nullptr) {
     made = co_await open_append_times(segment, io::OpenMode::kOpenOrCreate);
   }
-  if (made) co_return file;
+  if (made) {
+    stray_.reset();
+    co_return file;
+  }
   times_file_.reset();
+  stray_ = segment->base;
   // Without space the next try makes it again; only what was made here may be removed.
   if (made.error().code != Code::kIo) (void)co_await shard_.disk_.remove(path);
   co_return fail(std::move(made.error()));

@@ -256,6 +256,8 @@ class PartitionLog {
   io::Turn turn_;                  ///< prepare, roll, truncate, drop
   bool tail_unknown_ = false;      ///< a failed write left bytes behind the end
   bool roll_asked_ = false;
+  /// A segment that could not be made: its file may still be there, or come back with the power.
+  std::optional<Offset> stray_;
   std::uint64_t cuts_ = 0;         ///< truncations so far
   bool cutting_ = false;           ///< one is under way: nothing to be captured
   std::shared_ptr<io::File> times_file_;  ///< `.appendtime` of the active segment

@@ -303,6 +303,11 @@ TEST(PartitionLog, a_full_disk_does_not_keep_what_is_deleted) {
   for (const bool evidence_missing : {false, true}) {
     Simulator sim(14);
     Node& node = sim.add_node(quiet_disk());
+    bool full = false;
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      return op == DiskOp::kWrite && full && !path.ends_with(".log") ? DiskFault::kNoSpace
+                                                                     : DiskFault::kNone;
+    });
     node.run([&]() -> io::Task<void> {
       auto shard = (co_await open_shard()).value();
       auto log = (co_await shard->open_log(partition(1), {})).value();
@@ -310,11 +315,7 @@ TEST(PartitionLog, a_full_disk_does_not_keep_what_is_deleted) {
       (void)(co_await append(*log, batch(0))).value();
       (void)(co_await append(*other, batch(0))).value();
       (void)(co_await shard->sync(other)).value();
-      bool full = true;
-      node.disk().set_hook([&](DiskOp op, const std::string& path) {
-        return op == DiskOp::kWrite && full && !path.ends_with(".log") ? DiskFault::kNoSpace
-                                                                       : DiskFault::kNone;
-      });
+      full = true;
       if (evidence_missing) (void)(co_await shard->sync(log)).value();
       EXPECT_TRUE((co_await shard->delete_log(partition(1))).has_value());
       EXPECT_EQ(count_files(node, ".log"), 1u);

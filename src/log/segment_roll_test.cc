@@ -157,6 +157,55 @@ TEST(segment_roll, makes_its_file_again_when_there_is_space) {
   }
 }
 
+TEST(segment_roll, a_segment_that_could_not_be_made_is_not_found_after_a_clean_stop) {
+  for (const int tries : {1, 2}) {
+    Simulator sim(21);
+    Node& node = sim.add_node(quiet_disk());
+    bool full = false;
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      const bool second =
+          path.ends_with(".log") && !path.ends_with(segment_file_name(Offset(0), "log"));
+      if (!full || !second) return DiskFault::kNone;
+      if (op == DiskOp::kRemove) return DiskFault::kError;
+      return op == DiskOp::kWrite ? DiskFault::kNoSpace : DiskFault::kNone;
+    });
+    Bytes whole;
+    std::int64_t end = 0;
+    const auto add = [&](PartitionLog& log) -> io::Task<bool> {
+      Bytes bytes = batch(end, 1, 1, 7, 300);
+      const auto added = co_await append(log, bytes);
+      if (!added) co_return false;
+      whole = join({whole, bytes});
+      ++end;
+      co_return true;
+    };
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), small_segments())).value();
+      full = true;
+      while (co_await add(*log)) continue;
+      if (tries > 1) EXPECT_FALSE(co_await add(*log));
+      full = false;
+      EXPECT_TRUE((co_await shard->close()).has_value());
+    });
+    node.kill();
+    for (int life = 0; life < 2; ++life) {
+      node.restart();
+      node.run([&]() -> io::Task<void> {
+        auto shard = (co_await open_shard()).value();
+        LogConfig config = small_segments();
+        config.segment_bytes = 3000;  // the last segment goes on beyond where it ended
+        auto log = (co_await shard->open_log(partition(), config)).value();
+        EXPECT_EQ((co_await read_all(log, Offset(0), 3000)).value(), whole);
+        for (int i = 0; i < 12; ++i) EXPECT_TRUE(co_await add(*log));
+        (void)(co_await shard->sync(log)).value();
+        co_await shard->abandon();
+      });
+      node.kill();
+    }
+  }
+}
+
 TEST(segment_roll, indexes_of_closed_segments_take_bounded_memory) {
   Options bounded = options();
   bounded.max_index_bytes = 2000;

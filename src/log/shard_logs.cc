@@ -168,6 +168,13 @@ io::Task<Result<void>> ShardLogs::close_log(std::shared_ptr<PartitionLog> log) {
     const auto guard = co_await log->turn_.lock();
     if (log->offline_) co_return log->refuse();
     PYRALOG_CO_TRY(co_await log->cut_unknown_tail());
+    // After a clean stop nobody looks for files that should not be there.
+    if (log->stray_ && !PYRALOG_PLANT("log.leave_stray_segment")) {
+      auto removed = co_await log->remove_files(*log->stray_);
+      if (!removed && removed.error().code != Code::kNotFound) co_return removed;
+      PYRALOG_CO_TRY(co_await disk_.sync_dir(log->dir_));
+      log->stray_.reset();
+    }
   }
   for (const auto& segment : log->segments_) {
     if (!segment->max_known) PYRALOG_CO_TRY(co_await log->load_index(segment));
