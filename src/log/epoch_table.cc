@@ -21,8 +21,9 @@ EpochTable::EpochTable(const std::vector<EpochStart>& entries) {
 bool EpochTable::note(Epoch epoch, Offset at) {
   if (epoch == last()) return true;
   if (epoch < last()) return false;
-  // An epoch that wrote nothing leaves no trace.
-  if (!entries_.empty() && entries_.back().start >= at) return false;
+  if (!entries_.empty() && entries_.back().start > at) return false;
+  // Its records have all been forgotten: nothing is left of it where the new one begins.
+  if (!entries_.empty() && entries_.back().start == at) entries_.pop_back();
   entries_.push_back({epoch, at});
   return true;
 }
@@ -83,7 +84,8 @@ Result<EpochTable> EpochTable::decode(ByteView bytes, const std::string& path) {
   for (std::uint32_t i = 0; i < count; ++i) {
     const Epoch epoch(in.le<std::uint32_t>());
     const Offset start(in.le<std::int64_t>());
-    if (epoch <= table.last() || !table.note(epoch, start)) return damaged();
+    const bool rises = table.entries_.empty() || start > table.entries_.back().start;
+    if (epoch <= table.last() || !rises || !table.note(epoch, start)) return damaged();
   }
   return table;
 }

@@ -262,9 +262,11 @@ io::Task<Result<void>> PartitionLog::write_index(SegmentRef segment, const Segme
 
 io::Task<Result<void>> PartitionLog::save_epochs() {
   const std::size_t count = epochs_.entries().size();
+  const Epoch last = last_epoch();
   if (epochs_saved_ == count) co_return Result<void>{};
   PYRALOG_CO_TRY(co_await io::replace_file(shard_.disk_, dir_ + "/epochs", epochs_.encode()));
-  epochs_saved_ = count;
+  // An append may have begun an epoch meanwhile.
+  epochs_saved_ = last_epoch() == last && epochs_.entries().size() == count ? count : SIZE_MAX;
   co_return Result<void>{};
 }
 
@@ -318,8 +320,10 @@ void PartitionLog::take_appended(std::span<const ByteView> batches) {
     active.index.note(header, active.size);
     active.chain = chain_header(active.chain, batches[i]);
     active.size += batches[i].size();
-    (void)epochs_.note(Epoch(static_cast<std::uint32_t>(header.leader_epoch)),
-                       Offset(header.base_offset));
+    const Epoch epoch(static_cast<std::uint32_t>(header.leader_epoch));
+    // It may take the place of one that is forgotten, so that their number stays what it was.
+    if (epoch != last_epoch()) epochs_saved_ = SIZE_MAX;
+    (void)epochs_.note(epoch, Offset(header.base_offset));
     end_ = Offset(header.next_offset());
   }
   active.next = end_;

@@ -134,6 +134,39 @@ TEST(retention, a_log_that_nobody_writes_to_ends_its_segment_too) {
   });
 }
 
+TEST(retention, an_epoch_whose_records_are_all_forgotten_gives_way_to_the_next) {
+  Simulator sim(4);
+  Node& node = sim.add_node(quiet_disk());
+  LogConfig config = kept(1'000, -1);
+  config.segment_ms = 1'000;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), config)).value();
+    (void)(co_await append(*log, batch(0, 1))).value();
+    for (int i = 0; i < 2; ++i) {
+      co_await io::sleep_for(2s);
+      (co_await retain_now(*log)).value();
+    }
+    EXPECT_EQ(log->start_offset(), Offset(1));
+    (void)(co_await append(*log, batch(1, 2))).value();
+    EXPECT_EQ(log->epochs(), (std::vector<EpochStart>{{Epoch(2), Offset(1)}}));
+    co_await io::sleep_for(2s);
+    (void)(co_await append(*log, batch(2, 2))).value();
+    (void)(co_await shard->sync(log)).value();
+    co_await shard->abandon();
+  });
+  node.kill();
+  node.restart();
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), config)).value();
+    const auto read = co_await read_all(log, Offset(1));
+    EXPECT_TRUE(read.has_value()) << read.error().message;
+    if (read) EXPECT_EQ(*read, join({batch(1, 2), batch(2, 2)}));
+    co_await shard->abandon();
+  });
+}
+
 TEST(retention, size_counts_what_stays) {
   Simulator sim(3);
   Node& node = sim.add_node(quiet_disk());

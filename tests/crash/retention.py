@@ -108,6 +108,8 @@ def main():
                 with client.Client(server.bootstrap) as admin:
                     for topic, settings in TOPICS.items() if number == 0 else ():
                         admin.create_topic(topic, 1, segment_bytes=SEGMENT, **settings)
+                    offline = {n: p["offline"] for n, p in server.partitions().items() if p.get("offline")}
+                    check(not offline, f"round {number}: offline partitions: {offline}")
                     for partition in partitions:
                         partition.audit(admin)
                 writers = [w for i, p in enumerate(partitions)
