@@ -32,8 +32,18 @@ io::Task<Result<void>> PartitionLog::drop_front() {
 /// segment, which stays.
 io::Task<Result<void>> PartitionLog::put_start(Offset start) {
   PYRALOG_CO_TRY(co_await shard_.begin_writing());
-  while (dirty()) PYRALOG_CO_TRY(co_await shard_.sync(shard_.find(id_)));
-  SyncedEntry entry = synced_entry(*segments_.back(), end_);
+  // One round is enough, and under load the log is never at rest; nobody rolls meanwhile, so what the
+  // round noted lies in the active segment.
+  if (dirty()) PYRALOG_CO_TRY(co_await shard_.sync(shard_.find(id_)));
+  const SyncedEntry* noted = dirty() ? shard_.committer_.latest(id_) : nullptr;
+  SyncedEntry entry = noted != nullptr && noted->segment == segments_.back()->base
+                          ? *noted
+                          : synced_entry(*segments_.back(), end_);
+  if (dirty() && entry.end_offset > synced_end_) {
+    co_return fail(Code::kUnavailable,
+                   fmt::format("partition {}: what is durable is not known yet; try again",
+                               to_string(id_)));
+  }
   entry.start = std::max(entry.start, start);
   co_return co_await shard_.committer_.lower(entry);
 }
