@@ -103,11 +103,21 @@ io::Task<Result<void>> PartitionLog::prepare(std::uint64_t bytes, WallMs wall) {
   if (offline_) co_return refuse();
   if (ready(bytes, wall)) co_return Result<void>{};
   PYRALOG_CO_TRY(co_await shard_.begin_writing());
+  SegmentRef sealed;
   if (!segments_.empty() && !segments_.back()->sealed) {
     PYRALOG_CO_TRY(co_await open_active());
-    if (must_roll(bytes, wall)) seal_active();
+    if (must_roll(bytes, wall)) {
+      sealed = segments_.back();
+      seal_active();
+      if (PYRALOG_PLANT("log.seal_first")) (void)co_await shard_.disk_.sync({sealed->file});
+    }
   }
-  if (segments_.empty() || segments_.back()->sealed) PYRALOG_CO_TRY(co_await create_segment(wall));
+  Result<void> made;
+  if (segments_.empty() || segments_.back()->sealed) made = co_await create_segment(wall);
+  // Only now: what the old segment still has in the page cache may be a gigabyte, and the new one's
+  // small syncs, which appends wait for, would queue behind it in the file system's journal.
+  if (sealed != nullptr) shard_.spawn(finish_sealing(sealed));
+  PYRALOG_CO_TRY(made);
   if (offline_) co_return refuse();
   co_return Result<void>{};
 }
@@ -228,7 +238,6 @@ void PartitionLog::seal_active() {
   times_dirty_ = false;
   times_file_.reset();
   ++shard_.stats_.rolls;
-  shard_.spawn(finish_sealing(active));
 }
 
 io::Task<void> PartitionLog::finish_sealing(SegmentRef segment) {

@@ -35,6 +35,9 @@ io::Task<Result<void>> PartitionLog::put_start(Offset start) {
   // One round is enough, and under load the log is never at rest; nobody rolls meanwhile, so what the
   // round noted lies in the active segment.
   if (dirty()) PYRALOG_CO_TRY(co_await shard_.sync(shard_.find(id_)));
+  while (dirty() && PYRALOG_PLANT("log.start_waits_for_rest")) {
+    PYRALOG_CO_TRY(co_await shard_.sync(shard_.find(id_)));
+  }
   const SyncedEntry* noted = dirty() ? shard_.committer_.latest(id_) : nullptr;
   SyncedEntry entry = noted != nullptr && noted->segment == segments_.back()->base
                           ? *noted

@@ -167,6 +167,46 @@ TEST(retention, an_epoch_whose_records_are_all_forgotten_gives_way_to_the_next) 
   });
 }
 
+TEST(retention, waits_for_no_pause_of_the_writers) {
+  Simulator sim(12);
+  io::sim::NodeOptions slow = quiet_disk();
+  slow.disk.latency_min = slow.disk.latency_max = 1ms;
+  Node& node = sim.add_node(slow);
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    LogConfig config = small_segments();
+    config.segment_bytes = 100'000;
+    auto log = (co_await shard->open_log(partition(), config)).value();
+    int next = 0;
+    bool stop = false;
+    // Two that take turns: when the round of one is over, the other has written again.
+    const auto write = [&]() -> io::Task<void> {
+      while (!stop) {
+        (void)(co_await append(*log, batch(next++, 1, 1, 7, 200))).value();
+        (void)(co_await shard->sync(log)).value();
+      }
+    };
+    io::TaskGroup writers;
+    writers.spawn(write());
+    co_await io::sleep_for(700us);
+    writers.spawn(write());
+    co_await io::sleep_for(50ms);
+    int deleted = 0;
+    for (; deleted < 20; ++deleted) {
+      const Instant began = io::Shard::current().now();
+      const auto done = co_await log->delete_records_below(Offset(deleted + 1));
+      EXPECT_TRUE(done.has_value());
+      EXPECT_EQ(log->start_offset(), Offset(deleted + 1));
+      // A round that runs, the next one, and the evidence; each syncs once or twice.
+      EXPECT_LE(io::Shard::current().now() - began, 12ms);
+      if (testing::Test::HasFailure()) break;
+    }
+    stop = true;
+    co_await writers.join();
+    co_await shard->abandon();
+  });
+}
+
 TEST(retention, size_counts_what_stays) {
   Simulator sim(3);
   Node& node = sim.add_node(quiet_disk());

@@ -1,4 +1,6 @@
 // Segments end by size, by age and by hand; what is read never depends on the index files.
+#include <algorithm>
+
 #include "log/log_testing.h"
 
 namespace pyralog::log {
@@ -112,6 +114,34 @@ io::Task<void> expect_all(std::shared_ptr<PartitionLog> log, std::vector<Bytes> 
     const auto hit = co_await log->find_timestamp(1000 + o, log->end_offset());
     EXPECT_TRUE(hit && *hit && (*hit)->offset == Offset(o)) << what << ", time of " << o;
   }
+}
+
+TEST(segment_roll, the_new_segment_does_not_wait_for_the_old_ones_sync) {
+  Simulator sim(11);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), small_segments())).value();
+    int i = 0;
+    for (; i < 5; ++i) (void)(co_await append(*log, batch(i, 1, 1, 7, 200))).value();
+    const std::string old = segment_file_name(log->start_offset(), "log");
+    std::vector<std::string> synced;
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      if (op == DiskOp::kSync && path.ends_with(".log")) synced.push_back(path);
+      return DiskFault::kNone;
+    });
+    while (shard->stats().rolls == 0) {
+      (void)(co_await append(*log, batch(i++, 1, 1, 7, 200))).value();
+    }
+    EXPECT_EQ(synced.size(), 1u) << "a large file's sync would hold up the small ones";
+    if (!synced.empty()) EXPECT_FALSE(synced.front().ends_with(old));
+    co_await io::sleep_for(1s);
+    EXPECT_EQ(std::ranges::count_if(synced, [&](const auto& p) { return p.ends_with(old); }), 1)
+        << "but it comes";
+    EXPECT_EQ(log->synced_end(), log->end_offset());
+    node.disk().set_hook({});
+    co_await shard->abandon();
+  });
 }
 
 TEST(segment_roll, takes_no_file_away_that_it_did_not_make) {
