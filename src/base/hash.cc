@@ -9,6 +9,12 @@ std::uint64_t xxh3_64(ByteView bytes, std::uint64_t seed) {
   return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
 }
 
+SecretHash::Value SecretHash::operator()(ByteView bytes) const {
+  const XXH128_hash_t hash =
+      XXH3_128bits_withSecret(bytes.data(), bytes.size(), secret_.data(), secret_.size());
+  return {hash.low64, hash.high64};
+}
+
 std::uint32_t murmur2(ByteView bytes) {
   constexpr std::uint32_t kMul = 0x5bd1e995;
   constexpr std::uint32_t kSeed = 0x9747b28c;

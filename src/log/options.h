@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/time.h"
+#include "log/compaction.h"
 #include "log/retention.h"
 #include "model/fundamental.h"
 
@@ -17,6 +19,7 @@ struct LogConfig {
   std::uint32_t index_interval_bytes = 4096;           ///< index.interval.bytes
   std::uint64_t memory_bytes = 64u << 20;  ///< what a `memory` log keeps at most; the oldest goes first
   Retention retention;                     ///< retention.ms and .bytes, where the topic deletes
+  std::optional<Compaction> compaction;    ///< of topics that keep the newest record of each key
   friend bool operator==(const LogConfig&, const LogConfig&) = default;
 };
 

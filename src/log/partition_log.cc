@@ -11,9 +11,7 @@
 namespace pyralog::log {
 
 namespace {
-constexpr std::uint64_t kMaxSegmentBytes = UINT32_MAX;
 constexpr std::size_t kMaxIndexEntries = 1u << 23;
-constexpr std::int64_t kMaxRelativeOffset = std::int64_t{1} << 31;
 }  // namespace
 
 PartitionLog::PartitionLog(ShardLogs& shard, PartitionId id, LogConfig config)

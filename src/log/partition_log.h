@@ -13,6 +13,7 @@
 #include "io/shard.h"
 #include "io/task.h"
 #include "log/append_time.h"
+#include "log/compaction.h"
 #include "log/epoch_table.h"
 #include "log/evidence.h"
 #include "log/memory_store.h"
@@ -133,6 +134,11 @@ class PartitionLog {
   /// by the next call.
   [[nodiscard]] io::Task<Result<void>> retain(WallMs now, Offset limit);
 
+  /// Compacts what is closed, below `call.limit` and worth it by LogConfig::compaction; nothing without
+  /// that, or while another call runs. Offsets stay, batches stay contiguous. kCorrupt: a segment is
+  /// damaged and stays as it is; kCancelled: it was stopped. What fails is tried again by the next call.
+  [[nodiscard]] io::Task<Result<Compacted>> compact(const CompactionCall& call);
+
   /// When something had been appended by `wall`: the end offset that the log had at that time, as
   /// far as its append times tell (within Options::append_time_step).
   [[nodiscard]] io::Task<Result<Offset>> end_offset_at(WallMs wall);
@@ -143,6 +149,7 @@ class PartitionLog {
  private:
   friend class ShardLogs;
   friend class Committer;
+  friend class Compactor;
   friend class Recovery;
   using SegmentRef = std::shared_ptr<Segment>;
 
@@ -194,8 +201,10 @@ class PartitionLog {
   [[nodiscard]] SyncedEntry synced_entry(const Segment& segment, Offset end) const;
 
   // partition_log_read.cc
+  [[nodiscard]] io::Task<Result<ReadResult>> read_once(Offset offset, ReadLimits limits);
   [[nodiscard]] SegmentRef segment_of(Offset offset) const;
   [[nodiscard]] std::unexpected<Error> gone(Offset offset) const;
+  [[nodiscard]] std::unexpected<Error> was_replaced() const;
   [[nodiscard]] std::unexpected<Error> corrupt(const Segment& segment, std::uint64_t position,
                                                std::string_view what);
   [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> file_of(SegmentRef segment);
@@ -217,6 +226,8 @@ class PartitionLog {
   /// time, until `visit` returns false; that is the result.
   using BatchVisitor = std::function<bool(const BatchHeader& header, std::uint64_t position)>;
   [[nodiscard]] io::Task<Result<bool>> walk(SegmentRef segment, Offset from, BatchVisitor visit);
+  [[nodiscard]] io::Task<Result<std::optional<TimestampHit>>> find_on_disk(std::int64_t ts,
+                                                                           Offset upto);
   [[nodiscard]] io::Task<Result<std::optional<TimestampHit>>> find_in_segment(SegmentRef segment,
                                                                               std::int64_t ts,
                                                                               Offset upto);
@@ -260,6 +271,9 @@ class PartitionLog {
   std::optional<Offset> stray_;
   std::uint64_t cuts_ = 0;         ///< truncations so far
   bool cutting_ = false;           ///< one is under way: nothing to be captured
+  std::uint64_t swaps_ = 0;        ///< segments that compaction has replaced so far
+  bool compacting_ = false;
+  std::optional<CompactionState> compaction_state_;  ///< once it was read
   std::shared_ptr<io::File> times_file_;  ///< `.appendtime` of the active segment
   std::uint64_t times_next_ = 0;
   std::int64_t times_last_ms_ = 0;      ///< of the last entry; entries never go back

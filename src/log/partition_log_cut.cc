@@ -90,6 +90,11 @@ io::Task<Result<void>> PartitionLog::cut_disk(Offset end) {
   memo_offset_ = Offset(-1);
   times_file_.reset();
   times_dirty_ = tail_unknown_ = false;
+  // What comes in the place of the records that go was not compared.
+  compaction_state_.reset();
+  auto removed = co_await shard_.disk_.remove(dir_ + "/cleaned");
+  if (!removed && removed.error().code != Code::kNotFound) co_return removed;
+  PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(dir_));
   PYRALOG_CO_TRY(co_await cut_segment(target, place.position, end));
   while (segments_.back() != target) {
     PYRALOG_CO_TRY(co_await remove_files(segments_.back()->base));

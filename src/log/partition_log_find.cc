@@ -115,8 +115,17 @@ io::Task<Result<std::optional<TimestampHit>>> PartitionLog::find_in_memory(std::
 
 io::Task<Result<std::optional<TimestampHit>>> PartitionLog::find_timestamp(
     std::int64_t timestamp_ms, Offset upto) {
-  if (offline_) co_return refuse();
-  if (memory_) co_return co_await find_in_memory(timestamp_ms, upto);
+  if (memory_ && !offline_) co_return co_await find_in_memory(timestamp_ms, upto);
+  for (;;) {
+    if (offline_) co_return refuse();
+    const std::uint64_t swaps = swaps_;
+    auto hit = co_await find_on_disk(timestamp_ms, upto);
+    if (hit || swaps == swaps_ || hit.error().code != Code::kUnavailable) co_return hit;
+  }
+}
+
+io::Task<Result<std::optional<TimestampHit>>> PartitionLog::find_on_disk(std::int64_t timestamp_ms,
+                                                                         Offset upto) {
   const std::vector<SegmentRef> segments = segments_;
   for (const SegmentRef& segment : segments) {
     if (segment->base >= upto) break;
@@ -138,17 +147,25 @@ io::Task<Result<void>> PartitionLog::scan_headers(Offset from, HeaderVisitor vis
     }
     co_return Result<void>{};
   }
-  const std::vector<SegmentRef> segments = segments_;
-  for (const SegmentRef& segment : segments) {
-    if (segment->next <= from) continue;
-    PYRALOG_CO_ASSIGN(const bool more,
-                      co_await walk(segment, std::max(from, segment->base),
-                                    [&](const BatchHeader& header, std::uint64_t) {
-                                      return visit(header);
-                                    }));
-    if (!more) break;
+  for (;;) {
+    const std::vector<SegmentRef> segments = segments_;
+    const std::uint64_t swaps = swaps_;
+    Result<bool> more = true;
+    for (const SegmentRef& segment : segments) {
+      if (segment->next <= from || !more || !*more) continue;
+      more = co_await walk(segment, std::max(from, segment->base),
+                           [&](const BatchHeader& header, std::uint64_t) {
+                             // Where to go on if the segment is replaced in the middle.
+                             if (header.next_offset() <= from.value) return true;
+                             from = Offset(header.next_offset());
+                             return visit(header);
+                           });
+    }
+    if (more) co_return Result<void>{};
+    if (swaps == swaps_ || offline_ || more.error().code != Code::kUnavailable) {
+      co_return fail(std::move(more.error()));
+    }
   }
-  co_return Result<void>{};
 }
 
 io::Task<Result<Offset>> PartitionLog::end_offset_at(WallMs wall) {

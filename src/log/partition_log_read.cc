@@ -26,9 +26,16 @@ std::unexpected<Error> PartitionLog::gone(Offset offset) const {
               fmt::format("partition {}: offset {} is gone", to_string(id_), offset.value));
 }
 
+/// Who meets this finds the records in the new segment.
+std::unexpected<Error> PartitionLog::was_replaced() const {
+  return fail(Code::kUnavailable,
+              fmt::format("partition {} was compacted meanwhile; try again", to_string(id_)));
+}
+
 std::unexpected<Error> PartitionLog::corrupt(const Segment& segment, std::uint64_t position,
                                              std::string_view what) {
   if (segment.dropped) return gone(segment.base);
+  if (segment.replaced) return was_replaced();
   ++shard_.stats_.corrupt_ranges;
   return fail(Code::kCorrupt,
               fmt::format("partition {}, segment {}, byte {}: {}; run pyralog log verify, and "
@@ -40,6 +47,7 @@ io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::file_of(SegmentRef seg
   if (segment->file) co_return segment->file;
   auto opened = co_await shard_.files_.open(path_of(segment->base, "log"));
   if (!opened && segment->dropped) co_return gone(segment->base);
+  if (segment->replaced) co_return was_replaced();
   PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, std::move(opened));
   if (segment->file) co_return segment->file;
   if (file->size() != segment->size) {
@@ -264,6 +272,16 @@ ReadResult PartitionLog::read_memory(Offset offset, const ReadLimits& limits) co
 }
 
 io::Task<Result<ReadResult>> PartitionLog::read(Offset offset, ReadLimits limits) {
+  for (;;) {
+    const std::uint64_t swaps = swaps_;
+    auto result = co_await read_once(offset, limits);
+    if (result || swaps == swaps_ || result.error().code != Code::kUnavailable || offline_) {
+      co_return result;
+    }
+  }
+}
+
+io::Task<Result<ReadResult>> PartitionLog::read_once(Offset offset, ReadLimits limits) {
   if (offline_) co_return refuse();
   if (offset < start_offset() || offset > end_) {
     co_return fail(Code::kOutOfRange,
@@ -285,6 +303,7 @@ io::Task<Result<ReadResult>> PartitionLog::read(Offset offset, ReadLimits limits
     PYRALOG_CO_TRY(co_await verify(segment, extent));
     PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await file_of(segment));
     if (offline_) co_return refuse();
+    if (segment->replaced) co_return was_replaced();
     if (result.pieces.empty()) result.first = extent.first;
     result.pieces.emplace_back(io::FileRange{file, extent.from, extent.to - extent.from});
     result.bytes += extent.to - extent.from;

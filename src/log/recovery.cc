@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/plant.h"
+#include "log/segment_swap.h"
 #include "log/shard_logs.h"
 
 namespace pyralog::log {
@@ -40,8 +41,18 @@ io::Task<Result<void>> Recovery::list_segments() {
   }
   auto names = co_await shard_.disk_.list(log_.dir_);
   if (!names && names.error().code != Code::kNotFound) co_return fail(names.error());
+  if (names && std::ranges::any_of(*names, [](const io::DirEntry& entry) {
+        return parse_swap_name(entry.name, kCleanedExtension) ||
+               parse_swap_name(entry.name, kSwapExtension);
+      })) {
+    PYRALOG_CO_TRY(co_await shard_.begin_writing());
+    PYRALOG_CO_TRY(co_await settle_swaps(shard_.disk_, log_.dir_));
+    names = co_await shard_.disk_.list(log_.dir_);
+    if (!names) co_return fail(names.error());
+  }
   if (names) {
     for (const io::DirEntry& entry : *names) {
+      has_compaction_ = has_compaction_ || entry.name == "cleaned";
       const auto base = parse_segment_name(entry.name);
       if (base && !entry.is_directory) found_.push_back({*base, entry.size});
       if (const auto beside = parse_side_file_name(entry.name); beside && !entry.is_directory) {
@@ -51,6 +62,20 @@ io::Task<Result<void>> Recovery::list_segments() {
   }
   // Names have 20 digits, so the order of names is that of offsets.
   co_return Result<void>{};
+}
+
+/// A log that ends lower than it once did: what comes there now was not compared.
+io::Task<Result<void>> Recovery::forget_compaction() {
+  if (!has_compaction_) co_return Result<void>{};
+  const std::string path = log_.dir_ + "/cleaned";
+  auto bytes = co_await io::read_file(shard_.disk_, path, 64u << 10);
+  if (!bytes) co_return fail(bytes.error());
+  const auto state = CompactionState::decode(*bytes, path);
+  if (state && state->upto() <= log_.end_) co_return Result<void>{};
+  if (!state && state.error().code == Code::kUnsupported) co_return fail(state.error());
+  PYRALOG_CO_TRY(co_await shard_.begin_writing());
+  PYRALOG_CO_TRY(co_await shard_.disk_.remove(path));
+  co_return co_await shard_.disk_.sync_dir(log_.dir_);
 }
 
 io::Task<Result<void>> Recovery::sweep() {
@@ -256,6 +281,7 @@ io::Task<Result<void>> Recovery::run(Offset initial) {
   log_.end_ = log_.synced_end_ = log_.segments_.empty() ? initial : log_.segments_.back()->next;
   log_.start_ = log_.segments_.empty() ? log_.end_ : log_.segments_.front()->base;
   if (synced_ != nullptr) log_.start_ = std::max(log_.start_, std::min(synced_->start, log_.end_));
+  PYRALOG_CO_TRY(co_await forget_compaction());
   log_.epochs_saved_ = SIZE_MAX;  // the file may lack what the scan found
   if (log_.segments_.empty()) co_return Result<void>{};
   // Evidence always lies in a scanned segment, so the last one was scanned and may be appended to.

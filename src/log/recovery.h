@@ -24,6 +24,7 @@ class Recovery {
 
  private:
   [[nodiscard]] io::Task<Result<void>> list_segments();
+  [[nodiscard]] io::Task<Result<void>> forget_compaction();
   [[nodiscard]] Result<std::size_t> first_to_scan() const;
   /// Removes what a crash has left of segments that were being forgotten.
   [[nodiscard]] io::Task<Result<void>> sweep();
@@ -50,6 +51,7 @@ class Recovery {
   const SyncedEntry* synced_;
   EpochTable given_out_;
   std::vector<Found> found_;
+  bool has_compaction_ = false;  ///< the file `cleaned` is there
   std::vector<std::pair<Offset, std::string>> side_files_;  ///< names, and whose they are
   EpochTable saved_epochs_;
   bool has_epochs_ = false;

@@ -59,6 +59,8 @@ Bytes encode(const SegmentHeader& header) {
   out.raw(as_bytes(kSegmentMagic)).le(kSegmentVersion).le(std::uint16_t{0});
   out.raw(header.partition.topic.uuid.bytes).le(header.partition.partition.value);
   out.le(header.base.value).le(header.epoch.value).le(header.created_ms);
+  // 0 stands for none, as it did before there was such a field: a segment ends above its base.
+  out.le(std::max<std::int64_t>(header.next.value, 0));
   out.raw(Bytes(kSegmentHeaderBytes - 4 - out.size(), 0));
   out.le(crc32c(out.view()));
   return out.take();
@@ -93,6 +95,8 @@ Result<SegmentHeader> decode_segment_header(ByteView bytes, const std::string& p
   header.base.value = in.le<std::int64_t>();
   header.epoch.value = in.le<std::uint32_t>();
   header.created_ms = in.le<std::int64_t>();
+  if (const auto next = in.le<std::int64_t>(); next != 0) header.next = Offset(next);
+  if (header.next.value >= 0 && header.next <= header.base) return damaged("its end is impossible");
   return header;
 }
 

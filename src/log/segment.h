@@ -24,6 +24,8 @@ struct SegmentHeader {
   Offset base;
   Epoch epoch;  ///< of the first batch
   std::int64_t created_ms = 0;
+  /// Compaction wrote the file, for these offsets up to `next`; −1 = records were appended to it.
+  Offset next{-1};
 };
 [[nodiscard]] Bytes encode(const SegmentHeader& header);
 /// kCorrupt, or kUnsupported for a newer version; both name `path`.
@@ -33,6 +35,9 @@ struct SegmentHeader {
 [[nodiscard]] std::string segment_file_name(Offset base, std::string_view extension);
 /// The base offset if `name` is a segment's `.log`.
 [[nodiscard]] std::optional<Offset> parse_segment_name(std::string_view name);
+
+inline constexpr std::uint64_t kMaxSegmentBytes = UINT32_MAX;
+inline constexpr std::int64_t kMaxRelativeOffset = std::int64_t{1} << 31;
 
 struct IndexEntry {
   std::uint32_t relative_offset = 0;  ///< of a batch's base offset, from the segment's
@@ -97,6 +102,7 @@ struct Segment {
   TimeEntry max_timestamp;   ///< over the whole segment
   bool sealed = false;
   bool dropped = false;      ///< its file is being removed, or gone
+  bool replaced = false;     ///< compaction has put another in its place
   bool header_checked = false;  ///< in this process
   bool max_known = true;      ///< `max_timestamp` is
   bool index_saved = false;   ///< its index files were written for this size

@@ -85,6 +85,7 @@ class ShardLogs {
  private:
   friend class PartitionLog;
   friend class Committer;
+  friend class Compactor;
   friend class Recovery;
   ShardLogs(io::Disk& disk, Options options, std::shared_ptr<const Evidence> evidence);
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/plant.h"
+#include "log/segment_swap.h"
 
 namespace pyralog::log {
 
@@ -52,10 +53,15 @@ class IndexJudge {
 /// Sorts the entries of an `.appendtime` into those that name a batch and the rest.
 class TimesJudge {
  public:
-  explicit TimesJudge(AppendTimes read) : read_(std::move(read)) {
+  /// In a compacted segment several batches may have become one.
+  TimesJudge(AppendTimes read, bool compacted) : read_(std::move(read)), compacted_(compacted) {
     kept_.bad_entries = read_.bad_entries;
   }
   void see(const BatchScan::Batch& batch) {
+    while (compacted_ && next_ < read_.entries.size() &&
+           read_.entries[next_].base.value < batch.header.next_offset()) {
+      kept_.entries.push_back(read_.entries[next_++]);
+    }
     skip_below(Offset(batch.header.base_offset));
     if (next_ == read_.entries.size() ||
         read_.entries[next_].base.value != batch.header.base_offset)
@@ -76,6 +82,7 @@ class TimesJudge {
     }
   }
   AppendTimes read_;
+  bool compacted_;
   AppendTimes kept_;
   std::size_t next_ = 0;
 };
@@ -98,6 +105,7 @@ class Surveyor {
   struct Walk;
   [[nodiscard]] io::Task<Result<void>> read_evidence();
   [[nodiscard]] io::Task<Result<void>> list_segments();
+  [[nodiscard]] io::Task<Result<void>> put_in_place(const std::string& name, Offset base);
   [[nodiscard]] io::Task<Result<void>> read_epochs();
   [[nodiscard]] io::Task<Result<void>> look(std::size_t at);
   [[nodiscard]] io::Task<Result<bool>> look_at_header(std::shared_ptr<io::File> file,
@@ -191,6 +199,32 @@ io::Task<Result<void>> Surveyor::read_evidence() {
   co_return Result<void>{};
 }
 
+/// A compacted segment that a crash has kept from its name counts for those that it replaces.
+io::Task<Result<void>> Surveyor::put_in_place(const std::string& name, Offset base) {
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
+                    co_await disk_.open(dir_ + "/" + name, io::OpenMode::kRead));
+  SegmentReport report;
+  report.file = name;
+  report.bytes = file->size();
+  report.first = report.next = base;
+  SurveyedSegment segment;
+  segment.base = base;
+  segment.bytes = report.bytes;
+  segment.index = SegmentIndex(base, kUsualInterval);
+  const auto header = co_await read_segment_header(std::move(file));
+  if (!header && header.error().code != Code::kCorrupt) co_return fail(header.error());
+  const Offset next = header ? header->next : Offset(base.value + 1);
+  auto& reports = result_.report.segments;
+  auto& segments = result_.segments;
+  std::erase_if(reports, [&](const auto& r) { return r.first >= base && r.first < next; });
+  std::erase_if(segments, [&](const auto& s) { return s.base >= base && s.base < next; });
+  const auto behind = std::ranges::find_if(segments, [&](const auto& s) { return s.base > base; });
+  const auto at = behind - segments.begin();
+  segments.insert(behind, std::move(segment));
+  reports.insert(reports.begin() + at, std::move(report));
+  co_return Result<void>{};
+}
+
 io::Task<Result<void>> Surveyor::list_segments() {
   PYRALOG_CO_ASSIGN(const std::vector<io::DirEntry> names, co_await disk_.list(dir_));
   for (const io::DirEntry& entry : names) {
@@ -206,6 +240,10 @@ io::Task<Result<void>> Surveyor::list_segments() {
     segment.bytes = entry.size;
     segment.index = SegmentIndex(*base, kUsualInterval);
     result_.segments.push_back(std::move(segment));
+  }
+  for (const io::DirEntry& entry : names) {
+    const auto base = parse_swap_name(entry.name, kSwapExtension);
+    if (base) PYRALOG_CO_TRY(co_await put_in_place(entry.name, *base));
   }
   // Files of deleted records that a crash has left or brought back are no part of the log.
   while (synced_ != nullptr && result_.segments.size() > 1 &&
@@ -262,6 +300,7 @@ io::Task<Result<bool>> Surveyor::look_at_header(std::shared_ptr<io::File> file, 
                        to_string(header->partition), header->base.value);
   } else {
     report.created_ms = header->created_ms;
+    result_.segments[at].compacted = header->next.value >= 0;
     report.first_epoch = report.last_epoch = header->epoch;
     co_return true;
   }
@@ -319,7 +358,7 @@ io::Task<Result<void>> Surveyor::walk(std::shared_ptr<io::File> file, std::size_
   PYRALOG_CO_ASSIGN(auto saved, co_await read_index(report.first, report.bytes));
   PYRALOG_CO_ASSIGN(AppendTimes times, co_await read_times(report.first));
   const std::size_t times_read = times.entries.size();
-  Walk walk{IndexJudge(std::move(saved.first)), TimesJudge(std::move(times)), -1, std::nullopt};
+  Walk walk{IndexJudge(std::move(saved.first)), TimesJudge(std::move(times), segment.compacted), -1, std::nullopt};
   CheckOptions check;
   check.base = report.first;
   check.last_epoch = std::max(result_.epochs.last(), report.first_epoch);
@@ -402,7 +441,7 @@ io::Task<Result<void>> Surveyor::look(std::size_t at) {
   }
   PYRALOG_CO_ASSIGN(
       std::shared_ptr<io::File> file,
-      co_await disk_.open(dir_ + "/" + segment_file_name(base, "log"), io::OpenMode::kRead));
+      co_await disk_.open(dir_ + "/" + result_.report.segments[at].file, io::OpenMode::kRead));
   if (mode_ == BatchScan::Mode::kChecked) file->drop_cache();
   PYRALOG_CO_ASSIGN(const bool begun, co_await look_at_header(file, at));
   if (!begun) co_return Result<void>{};

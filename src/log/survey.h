@@ -24,6 +24,7 @@ namespace pyralog::log {
 struct SurveyedSegment {
   Offset base;
   std::uint64_t bytes = 0;         ///< of the file
+  bool compacted = false;          ///< compaction wrote it
   SegmentIndex index;              ///< made anew from the sound batches
   AppendTimes append_times;        ///< the sound entries below `SegmentReport::next`
   bool append_times_whole = true;  ///< the file holds these and nothing else

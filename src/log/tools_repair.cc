@@ -6,6 +6,7 @@
 #include "base/plant.h"
 #include "io/shard.h"
 #include "journal/journal.h"
+#include "log/segment_swap.h"
 #include "log/survey.h"
 #include "log/tools.h"
 
@@ -174,6 +175,9 @@ io::Task<Result<void>> Repair::cut() {
   }
   PYRALOG_CO_TRY(co_await drop_checkpoints());
   if (cut.synced) PYRALOG_CO_TRY(co_await lower_evidence(std::move(entry)));
+  // What comes in the place of the records that go was not compared with the others.
+  auto forgotten = co_await disk_.remove(dir_ + "/cleaned");
+  if (!forgotten && forgotten.error().code != Code::kNotFound) co_return forgotten;
   for (std::size_t i = found_.segments.size(); i-- > kept();) {
     PYRALOG_CO_TRY(co_await set_aside(found_.segments[i].base));
   }
@@ -230,6 +234,7 @@ io::Task<Result<LogReport>> repair(io::Disk& disk, std::string dir, RepairOption
                     to_string(before.report.partition), damage->file, damage->position,
                     damage->what));
   }
+  PYRALOG_CO_TRY(co_await settle_swaps(disk, dir));
   {
     Repair work(disk, dir, before);
     if (before.cut) {

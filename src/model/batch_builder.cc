@@ -45,12 +45,13 @@ BatchBuilder& BatchBuilder::attributes(std::int16_t extra) {
   return *this;
 }
 
-void BatchBuilder::add(const NewRecord& record) {
+void BatchBuilder::add_at(std::int32_t offset_delta, const NewRecord& record) {
+  PYRALOG_ASSERT(offset_delta > last_delta_);
   if (count_ == 0) base_timestamp_ = max_timestamp_ = record.timestamp;
   max_timestamp_ = std::max(max_timestamp_, record.timestamp);
   const std::int64_t timestamp_delta = difference(record.timestamp, base_timestamp_);
   const auto headers = static_cast<std::int64_t>(record.headers.size());
-  std::size_t size = 1 + base::varint_size(timestamp_delta) + base::varint_size(count_) +
+  std::size_t size = 1 + base::varint_size(timestamp_delta) + base::varint_size(offset_delta) +
                      nullable_size(record.key) + nullable_size(record.value) +
                      base::varint_size(headers);
   for (const HeaderView& header : record.headers) {
@@ -60,7 +61,7 @@ void BatchBuilder::add(const NewRecord& record) {
   const std::size_t begin = records_.size();
   records_.push_back(0);
   base::encode_varint(records_, timestamp_delta);
-  base::encode_varint(records_, count_);
+  base::encode_varint(records_, offset_delta);
   put(records_, record.key);
   put(records_, record.value);
   base::encode_varint(records_, headers);
@@ -70,6 +71,7 @@ void BatchBuilder::add(const NewRecord& record) {
   }
   PYRALOG_ASSERT(records_.size() - begin == size);
   ++count_;
+  last_delta_ = offset_delta;
 }
 
 std::size_t BatchBuilder::size_bytes() const {
@@ -78,6 +80,12 @@ std::size_t BatchBuilder::size_bytes() const {
 
 Result<Bytes> BatchBuilder::build(Offset base) const {
   PYRALOG_ASSERT(count_ > 0);
+  return build_sparse(base, last_delta_);
+}
+
+Result<Bytes> BatchBuilder::build_sparse(Offset base, std::int32_t last_delta,
+                                         std::optional<std::int64_t> max_timestamp) const {
+  PYRALOG_ASSERT(last_delta >= last_delta_ && last_delta >= 0);
   Bytes batch(kBatchHeaderBytes);
   if (codec_ == Codec::kNone) {
     batch.insert(batch.end(), records_.begin(), records_.end());
@@ -94,9 +102,9 @@ Result<Bytes> BatchBuilder::build(Offset base) const {
   header.base_offset = base.value;
   header.length = static_cast<std::int32_t>(length);
   header.attributes = static_cast<std::int16_t>(static_cast<int>(codec_) | extra_);
-  header.last_offset_delta = count_ - 1;
+  header.last_offset_delta = last_delta;
   header.base_timestamp = base_timestamp_;
-  header.max_timestamp = max_timestamp_;
+  header.max_timestamp = max_timestamp.value_or(max_timestamp_);
   header.producer_id = producer_id_;
   header.producer_epoch = producer_epoch_;
   header.base_sequence = base_sequence_;

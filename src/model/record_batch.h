@@ -150,12 +150,20 @@ class BatchBuilder {
   explicit BatchBuilder(Codec codec = Codec::kNone) : codec_(codec) {}
   BatchBuilder& producer(std::int64_t id, std::int16_t epoch, std::int32_t base_sequence);
   BatchBuilder& attributes(std::int16_t extra);  ///< or-ed to the codec; control, transactional
-  void add(const NewRecord& record);
+  void add(const NewRecord& record) { add_at(last_delta_ + 1, record); }
+  /// Leaves a gap, as compaction does: `offset_delta` is the record's offset less the batch's base
+  /// and rises from record to record.
+  void add_at(std::int32_t offset_delta, const NewRecord& record);
   [[nodiscard]] std::int32_t count() const { return count_; }
   /// Uncompressed size of the batch so far.
   [[nodiscard]] std::size_t size_bytes() const;
   /// The finished batch with base offset `base`; at least one record has been added.
   [[nodiscard]] Result<Bytes> build(Offset base = Offset(0)) const;
+  /// A batch that takes the offsets up to base + `last_delta`, with or without records. For log-append
+  /// time (attributes bit 3) `max_timestamp` is that of all records; else it is left out.
+  [[nodiscard]] Result<Bytes> build_sparse(
+      Offset base, std::int32_t last_delta,
+      std::optional<std::int64_t> max_timestamp = std::nullopt) const;
 
  private:
   Codec codec_;
@@ -166,6 +174,7 @@ class BatchBuilder {
   std::int64_t base_timestamp_ = -1;
   std::int64_t max_timestamp_ = -1;
   std::int32_t count_ = 0;
+  std::int32_t last_delta_ = -1;
   Bytes records_;
 };
 

@@ -1,0 +1,457 @@
+#include "log/compactor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/plant.h"
+#include "io/pools.h"
+#include "io/rng.h"
+#include "log/append_time.h"
+#include "log/segment_check.h"
+#include "log/segment_swap.h"
+#include "log/shard_logs.h"
+
+namespace pyralog::log {
+
+namespace {
+
+constexpr std::size_t kMaxStateBytes = 64u << 10;
+constexpr std::size_t kMaxAppendTimesBytes = 256u << 20;
+constexpr std::uint64_t kChunkBytes = 1u << 20;
+
+CleanableSegment described(const Segment& s) { return {s.base, s.next, s.size, s.created_ms}; }
+std::vector<CleanableSegment> described(const std::vector<std::shared_ptr<Segment>>& segments) {
+  std::vector<CleanableSegment> out;
+  for (const auto& segment : segments) out.push_back(described(*segment));
+  return out;
+}
+
+SecretHash::Secret random_secret() {
+  SecretHash::Secret secret;
+  io::Shard::current().rng().fill(secret);
+  return secret;
+}
+
+/// What a chunk's batches are checked against, and where that has come to.
+struct Place {
+  Offset expected;
+  Epoch epoch;
+  std::size_t consumed = 0;  ///< of the chunk
+  std::string fault;         ///< of the batch at `consumed`
+  bool more = true;
+};
+
+/// Shows the whole batches of `chunk`, each after its checks. Pure but for `visit`.
+Result<Place> visit_chunk(ByteView chunk, Place place, const EpochTable& epochs,
+                          const std::function<Result<bool>(ByteView)>& visit) {
+  place.consumed = 0;
+  while (place.more && chunk.size() - place.consumed >= kBatchHeaderBytes) {
+    const ByteView rest = chunk.subspan(place.consumed);
+    const auto header = parse_batch_header(rest);
+    if (!header) {
+      place.fault = "the batch header does not parse";
+      return place;
+    }
+    if (header->total_bytes() > rest.size()) return place;
+    const ByteView batch = rest.first(header->total_bytes());
+    place.fault = order_fault(*header, place.expected, place.epoch);
+    const Epoch due = epochs.at(Offset(header->base_offset));
+    if (place.fault.empty() && header->leader_epoch != static_cast<std::int64_t>(due.value)) {
+      place.fault = fmt::format("the batch has epoch {}, the epoch there is {}",
+                                header->leader_epoch, due.value);
+    }
+    if (place.fault.empty() && batch_crc(batch) != header->crc) {
+      place.fault = "the batch fails its checksum";
+    }
+    if (!place.fault.empty()) return place;
+    PYRALOG_ASSIGN(place.more, visit(batch));
+    place.expected = Offset(header->next_offset());
+    place.epoch = due;
+    place.consumed += batch.size();
+  }
+  return place;
+}
+
+}  // namespace
+
+/// The file that is being written.
+struct Compactor::Output {
+  std::string path;
+  std::shared_ptr<io::File> file;
+  SegmentHeader header;
+  std::uint64_t size = 0;
+  CleanCounts counts;
+};
+
+Result<void> Compactor::may_go_on() const {
+  if (log_.offline_) return log_.refuse();
+  if (call_.stop && call_.stop()) return fail(Code::kCancelled, "compaction was stopped");
+  if (cuts_ != log_.cuts_) return fail(Code::kUnavailable, "the log was cut meanwhile; try again");
+  return {};
+}
+
+io::Task<Result<void>> Compactor::pace(std::uint64_t bytes) {
+  PYRALOG_CO_TRY(may_go_on());
+  if (call_.bytes_per_second == UINT64_MAX) {
+    co_await io::yield();
+  } else {
+    const double seconds = static_cast<double>(bytes) /
+                           static_cast<double>(std::max<std::uint64_t>(call_.bytes_per_second, 1));
+    // A chunk at the slowest pace still lets a stop be noticed.
+    co_await io::sleep_for(std::min(
+        std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)), Duration(5s)));
+  }
+  co_return may_go_on();
+}
+
+io::Task<Result<void>> Compactor::load_state() {
+  if (log_.compaction_state_) co_return Result<void>{};
+  const std::string path = log_.dir_ + "/cleaned";
+  auto bytes = co_await io::read_file(shard_.disk_, path, kMaxStateBytes);
+  if (!bytes && bytes.error().code != Code::kNotFound) co_return fail(bytes.error());
+  auto state = bytes ? CompactionState::decode(*bytes, path) : Result<CompactionState>();
+  if (!state && state.error().code == Code::kUnsupported) co_return fail(state.error());
+  // A damaged one, or one that speaks of another log: all is compared again.
+  log_.compaction_state_ =
+      state && state->upto() <= log_.end_ ? std::move(*state) : CompactionState();
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> Compactor::end_old_active() {
+  if (log_.segments_.empty()) co_return Result<void>{};
+  const Segment& active = *log_.segments_.back();
+  const std::int64_t lag = log_.config_.compaction->max_lag_ms;
+  if (active.sealed || active.size == kSegmentHeaderBytes ||
+      io::Shard::current().wall().ms - lag < active.created_ms) {
+    co_return Result<void>{};
+  }
+  co_return co_await log_.roll();
+}
+
+io::Task<Result<std::vector<Compactor::SegmentRef>>> Compactor::cleanable() {
+  const std::vector<SegmentRef> segments = log_.segments_;
+  const std::int64_t lag = log_.config_.compaction->min_lag_ms;
+  std::vector<SegmentRef> found;
+  for (std::size_t i = 0; i + 1 < segments.size(); ++i) {
+    const Segment& segment = *segments[i];
+    if (!segment.sealed || segment.file != nullptr || segment.synced < segment.size) break;
+    if (segment.next > call_.limit || segment.next > log_.synced_end_) break;
+    // When the next one was begun, nothing was appended to this one any more.
+    PYRALOG_CO_ASSIGN(const std::int64_t ended, co_await log_.created_ms(segments[i + 1]));
+    if (lag > 0 && call_.now.ms - lag < ended) break;
+    PYRALOG_CO_TRY(co_await log_.created_ms(segments[i]));
+    found.push_back(segments[i]);
+  }
+  co_return found;
+}
+
+/// Reads a segment, a chunk at a time.
+io::Task<Result<void>> Compactor::feed(SegmentRef segment, Visitor visit, AfterChunk after) {
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await log_.file_of(segment));
+  const EpochTable epochs = log_.epochs_;
+  Place place;
+  place.expected = segment->base;
+  place.epoch = segment->epoch;
+  std::uint64_t position = kSegmentHeaderBytes;
+  std::uint64_t want = kChunkBytes;
+  while (position < segment->size && place.more) {
+    Bytes chunk(static_cast<std::size_t>(std::min(want, segment->size - position)));
+    PYRALOG_CO_ASSIGN(const std::size_t got, co_await file->read_at(position, chunk));
+    if (got < chunk.size()) co_return log_.corrupt(*segment, position + got, "the file ends here");
+    PYRALOG_CO_ASSIGN(place, co_await io::run_in(io::Pool::kWork, [&chunk, &epochs, &visit, place] {
+                        return visit_chunk(chunk, place, epochs, visit);
+                      }));
+    if (!place.fault.empty()) {
+      co_return log_.corrupt(*segment, position + place.consumed, place.fault);
+    }
+    position += place.consumed;
+    want = kChunkBytes;
+    if (place.consumed == 0 && place.more) {
+      // A batch that is larger than a chunk.
+      const auto header = chunk.size() < kBatchHeaderBytes ? fail(Code::kCorrupt, "")
+                                                           : parse_batch_header(chunk);
+      if (!header || header->total_bytes() > shard_.options().max_batch_bytes ||
+          header->total_bytes() > segment->size - position) {
+        co_return log_.corrupt(*segment, position, "the segment ends inside a batch");
+      }
+      want = header->total_bytes();
+    }
+    std::uint64_t written = 0;
+    if (after) {
+      PYRALOG_CO_ASSIGN(written, after());
+    }
+    PYRALOG_CO_TRY(co_await pace(place.consumed + written));
+  }
+  co_return Result<void>{};
+}
+
+io::Task<Result<Offset>> Compactor::fill(KeyTable& table, const std::vector<SegmentRef>& segments,
+                                         Offset from) {
+  Offset upto = from;
+  bool full = false;
+  const std::size_t bound = shard_.options().max_inflated_bytes;
+  for (const SegmentRef& segment : segments) {
+    if (segment->next <= from || full) continue;
+    PYRALOG_CO_TRY(co_await feed(segment, [&](ByteView batch) -> Result<bool> {
+      PYRALOG_ASSIGN(RecordReader reader, RecordReader::open(batch, bound));
+      if (reader.header().next_offset() <= from.value) return true;
+      for (;;) {
+        PYRALOG_ASSIGN(const std::optional<RecordView> record, reader.next());
+        if (!record) break;
+        if (record->offset < from.value || !record->key) continue;
+        if (!table.put(*record->key, Offset(record->offset))) {
+          upto = Offset(record->offset);
+          full = true;
+          return false;
+        }
+      }
+      upto = Offset(reader.header().next_offset());
+      return true;
+    }, nullptr));
+  }
+  co_return upto;
+}
+
+io::Task<Result<std::size_t>> Compactor::write(std::span<const SegmentRef> segments,
+                                               const KeyTable& table, Offset horizon, Output& out) {
+  CleanRules rules;
+  rules.table = &table;
+  rules.tombstones_below = horizon;
+  rules.producer_batches = call_.producer_batches;
+  rules.max_inflated_bytes = shard_.options().max_inflated_bytes;
+  BatchCleaner cleaner(rules);
+  out.size = kSegmentHeaderBytes;
+  const auto drain = [&]() -> Result<std::uint64_t> {
+    const Bytes bytes = cleaner.take();
+    if (bytes.empty()) return std::uint64_t{0};
+    PYRALOG_TRY(out.file->write_at(out.size, bytes));
+    out.size += bytes.size();
+    return std::uint64_t{bytes.size()};
+  };
+  const auto clean = [&](ByteView batch) -> Result<bool> {
+    PYRALOG_TRY(cleaner.add(batch));
+    return true;
+  };
+  const CleanableSegment first = described(*segments.front());
+  const std::uint64_t most = std::min(log_.config_.segment_bytes, kMaxSegmentBytes);
+  std::size_t count = 0;
+  do {
+    PYRALOG_CO_TRY(co_await feed(segments[count++], clean, drain));
+  } while (count < segments.size() && may_join(first, out.size + cleaner.pending_bytes(),
+                                               described(*segments[count]), most));
+  PYRALOG_CO_TRY(cleaner.finish());
+  PYRALOG_CO_TRY(drain());
+  out.counts = cleaner.counts();
+  const Segment& last = *segments[count - 1];
+  out.header = {log_.id_, first.base, segments.front()->epoch, first.created_ms, last.next};
+  PYRALOG_CO_TRY(out.file->write_at(0, encode(out.header)));
+  if (out.size > kMaxSegmentBytes) {
+    co_return fail(Code::kTooLarge, fmt::format("{}: compacted, it has {} bytes", out.path, out.size));
+  }
+  PYRALOG_CO_TRY(co_await out.file->sync());
+  co_return count;
+}
+
+/// Reads back what was written, before anything is given up for it.
+io::Task<Result<Compactor::SegmentRef>> Compactor::check(std::span<const SegmentRef> group,
+                                                         Output& out) {
+  CheckOptions options;
+  options.base = group.front()->base;
+  options.last_epoch = group.front()->epoch;
+  options.given_out = &log_.epochs_;
+  const EpochTable epochs = log_.epochs_;
+  options.given_out = &epochs;
+  options.index_interval_bytes = log_.config_.index_interval_bytes;
+  options.step_bytes = shard_.options().verify_step_bytes;
+  options.max_batch_bytes = shard_.options().max_batch_bytes;
+  PYRALOG_CO_ASSIGN(SegmentCheck found, co_await check_segment(out.file, std::move(options)));
+  const Offset next = group.back()->next;
+  if (!found.fault.empty() || found.sound_bytes != out.size || found.next != next ||
+      found.records != out.counts.records_out) {
+    co_return fail(Code::kCorrupt,
+                   fmt::format("{}: what compaction wrote is not what it should be: {}, {} of {} "
+                               "bytes, up to offset {} of {}, {} of {} records; the log stays as it "
+                               "was",
+                               out.path, found.fault, found.sound_bytes, out.size, found.next.value,
+                               next.value, found.records, out.counts.records_out));
+  }
+  auto fresh = std::make_shared<Segment>();
+  fresh->base = group.front()->base;
+  fresh->next = next;
+  fresh->size = fresh->synced = out.size;
+  fresh->created_ms = out.header.created_ms;
+  fresh->epoch = out.header.epoch;
+  fresh->chain = found.chain;
+  fresh->index = std::move(found.index);
+  fresh->max_timestamp = fresh->index.max_timestamp();
+  fresh->sealed = fresh->header_checked = fresh->index_loaded = true;
+  fresh->verified.add(kSegmentHeaderBytes, out.size);
+  fresh->file = out.file;
+  co_return fresh;
+}
+
+/// Completes the first segment's append times by those of the others: they are bound to the segment
+/// that they lie beside. Until the swap nobody minds entries above its end.
+io::Task<Result<void>> Compactor::merge_append_times(std::span<const SegmentRef> group) {
+  if (group.size() < 2) co_return Result<void>{};
+  const Offset base = group.front()->base;
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
+                    co_await shard_.disk_.open(log_.path_of(base, "appendtime"),
+                                               io::OpenMode::kOpenOrCreate));
+  Bytes content(file->size());
+  PYRALOG_CO_ASSIGN(const std::size_t got, co_await file->read_at(0, content));
+  content.resize(got);
+  std::uint64_t next = decode_append_times(content, base, group.front()->next).next_index;
+  Bytes added;
+  for (const SegmentRef& segment : group.subspan(1)) {
+    auto bytes = co_await io::read_file(shard_.disk_, log_.path_of(segment->base, "appendtime"),
+                                        kMaxAppendTimesBytes);
+    if (!bytes && bytes.error().code != Code::kNotFound) co_return fail(bytes.error());
+    if (!bytes) continue;
+    for (const AppendTime& entry :
+         decode_append_times(*bytes, segment->base, segment->next).entries) {
+      encode_append_time(added, base, next++, entry);
+    }
+  }
+  const std::uint64_t end = next * kAppendTimeEntryBytes;
+  if (file->size() > end - added.size()) {
+    PYRALOG_CO_TRY(co_await file->truncate(end - added.size()));
+  }
+  PYRALOG_CO_TRY(file->write_at(end - added.size(), added));
+  co_return co_await file->sync();
+}
+
+io::Task<Result<void>> Compactor::swap(std::span<const SegmentRef> group, SegmentRef fresh,
+                                       std::string cleaned) {
+  const auto guard = co_await log_.turn_.lock();
+  PYRALOG_CO_TRY(may_go_on());
+  auto& segments = log_.segments_;
+  const auto first = std::find(segments.begin(), segments.end(), group.front());
+  if (segments.end() - first < static_cast<std::ptrdiff_t>(group.size()) ||
+      !std::equal(group.begin(), group.end(), first)) {
+    co_return fail(Code::kUnavailable, "its segments were forgotten meanwhile");
+  }
+  const auto at = first - segments.begin();
+  // The evidence must speak of no segment that goes.
+  if (!PYRALOG_PLANT("log.swap_under_evidence")) {
+    PYRALOG_CO_TRY(co_await log_.put_start(log_.start_));
+  }
+  PYRALOG_CO_TRY(co_await merge_append_times(group));
+  const std::string swap = log_.path_of(fresh->base, kSwapExtension);
+  auto done = co_await shard_.disk_.rename(cleaned, swap);
+  if (done) done = co_await shard_.disk_.sync_dir(log_.dir_);
+  // Which of the two counts is not known: only the disk can tell.
+  if (!done) co_return log_.go_offline(done.error());
+  for (const SegmentRef& segment : group) segment->replaced = true;
+  const auto place = segments.begin() + at;
+  *place = fresh;
+  segments.erase(place + 1, place + static_cast<std::ptrdiff_t>(group.size()));
+  ++log_.swaps_;
+  log_.memo_offset_ = Offset(-1);
+  done = co_await finish_swap(shard_.disk_, log_.dir_, fresh->base, fresh->next,
+                              [this](const std::string& path) { shard_.files_.forget(path); });
+  if (!done) co_return log_.go_offline(done.error());
+  // From now on it is opened by its name.
+  fresh->file.reset();
+  fresh->index_saved = (co_await log_.write_index(fresh, fresh->index)).has_value();
+  shard_.indexes_.used(fresh);
+  co_return Result<void>{};
+}
+
+io::Task<Result<std::size_t>> Compactor::replace(std::span<const SegmentRef> segments,
+                                                 const KeyTable& table, Offset horizon) {
+  Output out;
+  out.path = log_.path_of(segments.front()->base, kCleanedExtension);
+  {
+    // Not into a directory that is being removed.
+    const auto guard = co_await log_.turn_.lock();
+    PYRALOG_CO_TRY(may_go_on());
+    PYRALOG_CO_TRY(co_await shard_.begin_writing());
+    PYRALOG_CO_ASSIGN(out.file, co_await shard_.disk_.open(out.path, io::OpenMode::kOpenOrCreate));
+    if (out.file->size() != 0) PYRALOG_CO_TRY(co_await out.file->truncate(0));
+  }
+  auto count = co_await write(segments, table, horizon, out);
+  tombstones_ += out.counts.tombstones;
+  const bool same = count && *count == 1 && out.counts.records_in == out.counts.records_out &&
+                    out.counts.batches_in == out.counts.batches_out;
+  Result<void> done;
+  if (!count) done = fail(count.error());
+  if (done && !same) {
+    const std::span<const SegmentRef> group = segments.first(*count);
+    auto fresh = co_await check(group, out);
+    done = fresh ? co_await swap(group, *fresh, out.path) : Result<void>(fail(fresh.error()));
+    if (done) {
+      for (const SegmentRef& segment : group) done_.bytes_in += segment->size;
+      done_.segments_in += group.size();
+      done_.segments_out += 1;
+      done_.bytes_out += out.size;
+      done_.records_removed += out.counts.records_in - out.counts.records_out;
+    }
+  }
+  if (same || !done) (void)co_await shard_.disk_.remove(out.path);
+  PYRALOG_CO_TRY(done);
+  co_return *count;
+}
+
+io::Task<Result<void>> Compactor::pass(const std::vector<SegmentRef>& segments) {
+  CompactionState& state = *log_.compaction_state_;
+  const std::int64_t retention = log_.config_.compaction->delete_retention_ms;
+  const Offset horizon = state.horizon(call_.now, retention);
+  KeyTable table(call_.table_bytes, random_secret());
+  const Offset from = std::max(state.upto(), log_.start_);
+  PYRALOG_CO_ASSIGN(const Offset upto, co_await fill(table, segments, from));
+  std::vector<SegmentRef> below;
+  for (const SegmentRef& s : segments) {
+    if (s->base < upto) below.push_back(s);
+  }
+  tombstones_ = 0;
+  for (std::span<const SegmentRef> rest = below; !rest.empty();) {
+    PYRALOG_CO_ASSIGN(const std::size_t count, co_await replace(rest, table, horizon));
+    rest = rest.subspan(count);
+  }
+  PYRALOG_CO_TRY(may_go_on());
+  CompactionState next = state;
+  next.passed(upto, call_.now, retention, tombstones_, horizon);
+  {
+    const auto guard = co_await log_.turn_.lock();
+    PYRALOG_CO_TRY(may_go_on());
+    PYRALOG_CO_TRY(co_await io::replace_file(shard_.disk_, log_.dir_ + "/cleaned", next.encode()));
+    log_.compaction_state_ = std::move(next);
+  }
+  ++done_.passes;
+  co_return Result<void>{};
+}
+
+io::Task<Result<Compacted>> Compactor::run() {
+  PYRALOG_CO_TRY(co_await end_old_active());
+  cuts_ = log_.cuts_;
+  PYRALOG_CO_TRY(co_await load_state());
+  for (;;) {
+    PYRALOG_CO_ASSIGN(const std::vector<SegmentRef> segments, co_await cleanable());
+    if (!log_.config_.compaction || !log_.compaction_state_) break;
+    const Offset before = log_.compaction_state_->upto();
+    const bool more = done_.passes > 0 && !segments.empty() && segments.back()->next > before;
+    if (!more && (done_.passes > 0 ||
+                  !compaction_is_due(described(segments), *log_.config_.compaction,
+                                     *log_.compaction_state_, call_.now))) {
+      break;
+    }
+    PYRALOG_CO_TRY(co_await pass(segments));
+    if (log_.compaction_state_->upto() <= before) break;
+  }
+  if (log_.compaction_state_) done_.upto = log_.compaction_state_->upto();
+  co_return done_;
+}
+
+io::Task<Result<Compacted>> PartitionLog::compact(const CompactionCall& call) {
+  if (offline_) co_return refuse();
+  if (memory_ || !config_.compaction || compacting_) co_return Compacted{};
+  compacting_ = true;
+  Compactor compactor(shard_, *this, call);
+  auto done = co_await compactor.run();
+  compacting_ = false;
+  co_return done;
+}
+
+}  // namespace pyralog::log
