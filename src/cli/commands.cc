@@ -204,6 +204,47 @@ void add_groups(std::vector<CommandSpec>& out) {
                  client({}),
                  {},
                  group_describe});
+  OptionSpec topics = list("topic", "TOPIC[:P,…]", "A topic, or partitions of it.");
+  OptionSpec to = value("to", "WHERE",
+                        "earliest, latest, offset N, timestamp MS, timestamp 2026-01-31T12:00:00Z, "
+                        "or shift N records on (-N: back).");
+  to.required = true;
+  to.two_words = "offset|timestamp|shift";
+  to.offers = "earliest|latest|offset|timestamp|shift";
+  out.push_back(
+      {"group reset",
+       "Move a group's committed offsets.",
+       "The group must have no members. Shows the plan; --execute carries it out. What lies "
+       "outside "
+       "of a partition's log goes to the nearest that there is. A time that no record is as young "
+       "as "
+       "means the end. A group that does not exist yet is made.",
+       {argument("GROUP", "The group's name.")},
+       client({topics,
+               flag("all-topics", "All partitions that the group has committed offsets of."), to,
+               flag("dry-run", "Only show the plan, which is the default."),
+               flag("execute", "Carry the plan out.")}),
+       {"pyralog group reset billing --topic orders --to earliest",
+        "pyralog group reset billing --topic orders:0,2 --to offset 42 --execute",
+        "pyralog group reset billing --all-topics --to shift -100 --execute"},
+       group_reset});
+  PositionalSpec names = argument("GROUP", "The groups' names.");
+  names.many = true;
+  out.push_back({"group delete",
+                 "Delete groups and their committed offsets.",
+                 "A group that still has members is refused.",
+                 {names},
+                 client({}),
+                 {"pyralog group delete billing"},
+                 group_delete});
+  topics.required = true;
+  out.push_back({"group delete-offsets",
+                 "Delete a group's committed offsets of topics.",
+                 "A topic that members of the group read is refused.",
+                 {argument("GROUP", "The group's name.")},
+                 client({topics}),
+                 {"pyralog group delete-offsets billing --topic orders"},
+                 group_delete_offsets});
 }
 
 void add_log(std::vector<CommandSpec>& out) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -70,6 +71,18 @@ class Admin {
   /// kNotFound if there is no such group.
   [[nodiscard]] io::Task<Result<GroupDescription>> describe_group(std::string group,
                                                                   Instant deadline);
+  /// Stores `offsets` for a group without members, which need not exist yet. kAlreadyExists if it
+  /// has members.
+  [[nodiscard]] io::Task<Result<void>> commit_offsets(std::string group, Offsets offsets,
+                                                      Instant deadline);
+  /// Deletes a group without members, and its offsets. kAlreadyExists if it has members, kNotFound
+  /// if there is no such group.
+  [[nodiscard]] io::Task<Result<void>> delete_group(std::string group, Instant deadline);
+  /// Forgets a group's offsets of `partitions`; one that has none is well. kAlreadyExists for a
+  /// topic that members read, kNotFound if there is no such group; the first error of a partition.
+  [[nodiscard]] io::Task<Result<void>> delete_offsets(std::string group,
+                                                      std::set<TopicPartition> partitions,
+                                                      Instant deadline);
 
  private:
   [[nodiscard]] io::Task<Result<Offsets>> group_offsets(std::string group, Instant deadline);
