@@ -257,6 +257,9 @@ TEST(Run, errors_go_to_standard_error_with_exit_code_two_for_wrong_words) {
   EXPECT_EQ(std::ranges::count(wrong.err, '\n'), 1);
   EXPECT_EQ(ran({"topic", "create", "x", "--partitions", "0"}).exit, 2);
   EXPECT_EQ(ran({"topic", "alter", "x"}).exit, 2);
+  EXPECT_EQ(ran({"topic", "delete", "x", "--partition", "1"}).exit, 2);
+  EXPECT_EQ(ran({"topic", "delete", "x", "y", "--records-before", "end"}).exit, 2);
+  EXPECT_EQ(ran({"topic", "delete", "x", "--records-before", "beginning"}).exit, 2);
   EXPECT_EQ(ran({"consume", "x", "--from", "somewhere"}).exit, 2);
   EXPECT_EQ(ran({"consume", "x", "--group", "g", "--partition", "1"}).exit, 2);
   const std::vector<std::string> reset = {"group", "reset", "g", "--to"};

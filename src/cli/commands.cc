@@ -141,13 +141,21 @@ void add_topics(std::vector<CommandSpec>& out) {
                  topic_alter});
   PositionalSpec names = argument("NAME", "The topics' names.");
   names.many = true;
-  out.push_back({"topic delete",
-                 "Delete topics and all their records.",
-                 "",
-                 {names},
-                 client({}),
-                 {},
-                 topic_delete});
+  OptionSpec before = value("records-before", "WHERE",
+                            "Keep the topic, delete its records before this place: end, an offset, "
+                            "@MS for a time in milliseconds, or a time such as "
+                            "2026-01-31T12:00:00Z.");
+  before.offers = "end";
+  out.push_back(
+      {"topic delete",
+       "Delete topics with all their records, or a topic's older records.",
+       "With --records-before the topic stays and its partitions begin later; what is deleted does "
+       "not come back. An offset must lie within every partition meant.",
+       {names},
+       client({before, value("partition", "N", "Delete records of this partition only.", "all")}),
+       {"pyralog topic delete orders",
+        "pyralog topic delete orders --records-before 2026-01-31T12:00:00Z"},
+       topic_delete});
 }
 
 void add_data(std::vector<CommandSpec>& out) {

@@ -12,6 +12,8 @@ Outcome topic_list(const Args& args, Console& console);
 Outcome topic_describe(const Args& args, Console& console);
 Outcome topic_alter(const Args& args, Console& console);
 Outcome topic_delete(const Args& args, Console& console);
+/// `topic delete` with --records-before.
+Outcome delete_records(const Args& args, Console& console);
 Outcome produce(const Args& args, Console& console);
 Outcome consume(const Args& args, Console& console);
 Outcome group_list(const Args& args, Console& console);

@@ -1,9 +1,12 @@
 #include "client/admin.h"
 
 #include <algorithm>
+#include <map>
+#include <memory>
 
 #include "wire/kafka/gen/create_partitions.h"
 #include "wire/kafka/gen/create_topics.h"
+#include "wire/kafka/gen/delete_records.h"
 #include "wire/kafka/gen/delete_topics.h"
 #include "wire/kafka/gen/describe_configs.h"
 #include "wire/kafka/gen/incremental_alter_configs.h"
@@ -123,6 +126,102 @@ io::Task<Result<void>> Admin::alter_topic_config(
     }
   }
   co_return Result<void>();
+}
+
+namespace {
+
+kafka::DeleteRecordsRequest delete_request(const Offsets& before, Instant deadline) {
+  kafka::DeleteRecordsRequest request;
+  request.timeout_ms = ms_until(deadline);
+  for (const auto& [partition, offset] : before) {
+    if (request.topics.empty() || request.topics.back().name != partition.topic) {
+      request.topics.emplace_back().name = partition.topic;
+    }
+    request.topics.back().partitions.push_back({partition.partition, offset});
+  }
+  return request;
+}
+
+/// What becomes of the partitions of one call of delete_records.
+struct Deletion {
+  Offsets open;
+  Offsets starts;
+  std::optional<Error> refused;  ///< the first that trying again does not help
+  Error passing{Code::kTimedOut, "records: not deleted in time", 0};
+
+  void note(const TopicPartition& partition, Error error, bool again) {
+    if (again) {
+      passing = std::move(error);
+      return;
+    }
+    if (!refused) refused = std::move(error);
+    open.erase(partition);
+  }
+};
+
+Error deletion_error(const TopicPartition& partition, std::int16_t code) {
+  std::optional<std::string> said;
+  if (static_cast<KafkaError>(code) == KafkaError::kPolicyViolation) {
+    said =
+        "records of a topic that is compacted only cannot be deleted by offset; write "
+        "tombstones, or add delete to its cleanup.policy";
+  }
+  return to_error(to_string(partition), code, said);
+}
+
+/// One round over the leaders of what is open.
+io::Task<void> delete_at_leaders(Cluster& cluster, Deletion& work, Instant deadline) {
+  std::map<std::shared_ptr<Connection>, Offsets> by_leader;
+  const Offsets all = work.open;
+  for (const auto& [partition, offset] : all) {
+    auto leader = co_await cluster.leader(partition, deadline);
+    if (leader) {
+      by_leader[*leader].emplace(partition, offset);
+    } else {
+      work.note(partition, leader.error(), is_retriable(leader.error()));
+    }
+  }
+  for (const auto& [connection, before] : by_leader) {
+    const Instant end = cluster.attempt_end(deadline);
+    const auto reply =
+        co_await connection->call<kafka::DeleteRecordsResponse>(delete_request(before, end), end);
+    if (!reply) {
+      for (const auto& [partition, offset] : before) {
+        work.note(partition, reply.error(), is_retriable(reply.error()));
+      }
+      continue;
+    }
+    for (const auto& topic : reply->message.topics) {
+      for (const auto& answer : topic.partitions) {
+        const TopicPartition partition{topic.name, answer.partition_index};
+        if (answer.error_code == 0) {
+          work.starts[partition] = answer.low_watermark;
+          work.open.erase(partition);
+          continue;
+        }
+        const ErrorTraits& traits = traits_of(answer.error_code);
+        if (traits.stale_metadata) cluster.forget_topic(topic.name);
+        work.note(partition, deletion_error(partition, answer.error_code), traits.retriable);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+io::Task<Result<Offsets>> Admin::delete_records(Offsets before, Instant deadline) {
+  Deletion work;
+  work.open = std::move(before);
+  io::Backoff backoff(cluster_.options().backoff);
+  for (;;) {
+    co_await delete_at_leaders(cluster_, work, deadline);
+    if (work.open.empty()) break;
+    if (!co_await backoff.wait(deadline)) {
+      co_return fail(work.refused ? *work.refused : work.passing);
+    }
+  }
+  if (work.refused) co_return fail(*work.refused);
+  co_return work.starts;
 }
 
 }  // namespace pyralog::client

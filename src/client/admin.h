@@ -66,6 +66,11 @@ class Admin {
   [[nodiscard]] io::Task<Result<void>> alter_topic_config(
       std::string name, std::vector<std::pair<std::string, std::optional<std::string>>> changes,
       Instant deadline);
+  /// Moves the start of each partition forward to an offset, −1 = its high watermark, and returns
+  /// the new starts; a start that is there already stays. All leaders are asked, then the first
+  /// error is told: kOutOfRange beyond the high watermark, kInvalidArgument for a topic that is
+  /// compacted only.
+  [[nodiscard]] io::Task<Result<Offsets>> delete_records(Offsets before, Instant deadline);
   /// The groups of all servers, by name.
   [[nodiscard]] io::Task<Result<std::vector<GroupListing>>> list_groups(Instant deadline);
   /// kNotFound if there is no such group.
