@@ -98,6 +98,7 @@ TEST(Commands, are_those_that_the_manual_promises) {
                            "id batch",
                            "id inspect",
                            "config check",
+                           "doctor",
                            "version"}) {
     EXPECT_NE(find_command(path), nullptr) << path;
   }

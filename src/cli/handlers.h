@@ -29,6 +29,7 @@ Outcome id_batch(const Args& args, Console& console);
 Outcome id_inspect(const Args& args, Console& console);
 Outcome config_check(const Args& args, Console& console);
 Outcome config_reference(const Args& args, Console& console);
+Outcome doctor(const Args& args, Console& console);
 Outcome version(const Args& args, Console& console);
 Outcome completion(const Args& args, Console& console);
 Outcome man(const Args& args, Console& console);
