@@ -347,7 +347,15 @@ void add_rest(std::vector<CommandSpec>& out) {
        setting_options(),
        {"pyralog doctor --data-dir /var/lib/pyralog"},
        doctor});
-  out.push_back({"version", "Say version, build and licence.", "", {}, {}, {}, version});
+  out.push_back({"version",
+                 "Say version, build and licence.",
+                 "",
+                 {},
+                 {flag("licences",
+                       "Also the licences, with their texts, of all that the binary contains or "
+                       "links.")},
+                 {},
+                 version});
   PositionalSpec shell = argument("SHELL", "bash, zsh or fish.");
   shell.choices = "bash|zsh|fish";
   out.push_back({"completion",
