@@ -8,8 +8,8 @@ namespace pyralog::cli {
 
 namespace {
 
-constexpr std::uint64_t kMiB = 1024 * 1024;
-constexpr std::uint64_t kGiB = 1024 * kMiB;
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
 std::int64_t us(Duration time) {
   return std::chrono::duration_cast<std::chrono::microseconds>(time).count();

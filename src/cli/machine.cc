@@ -219,6 +219,14 @@ std::uint64_t open_file_limit() {
   return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? std::uint64_t{limit.rlim_max} : 0;
 }
 
+bool names_memory(const std::string& controllers) {
+  std::istringstream names(controllers);
+  for (std::string name; std::getline(names, name, ',');) {
+    if (name == "memory") return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Machine look_at_machine(const std::string& data_dir, std::vector<Machine::Port> ports) {
@@ -260,7 +268,7 @@ std::optional<std::uint64_t> memory_limit(
     if (second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
     const bool unified = controllers.empty();
-    if (!unified && ("," + controllers + ",").find(",memory,") == std::string::npos) continue;
+    if (!unified && !names_memory(controllers)) continue;
     const std::string root = unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
     const std::string name = unified ? "/memory.max" : "/memory.limit_in_bytes";
     // In a container the path may be the host's, of which only the top is there.
