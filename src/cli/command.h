@@ -34,6 +34,8 @@ struct OptionSpec {
   Completes completes = Completes::kNothing;
   bool required = false;
   std::string group;  ///< heading in help; empty = "Options"
+  std::string two_words;  ///< "a|b": these take the next word into the value, which is then "a N"
+  std::string offers;     ///< "a|b|c": what completion offers where the choices are not all
 };
 
 struct PositionalSpec {

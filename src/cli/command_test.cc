@@ -78,10 +78,28 @@ std::vector<std::string> least_words(const CommandSpec& spec) {
 }
 
 TEST(Commands, are_those_that_the_manual_promises) {
-  for (const char* path :
-       {"serve", "topic create", "topic list", "topic describe", "topic alter", "topic delete",
-        "produce", "consume", "group list", "group describe", "log inspect", "log verify",
-        "log repair", "id next", "id batch", "id inspect", "config check", "version"}) {
+  for (const char* path : {"serve",
+                           "topic create",
+                           "topic list",
+                           "topic describe",
+                           "topic alter",
+                           "topic delete",
+                           "produce",
+                           "consume",
+                           "group list",
+                           "group describe",
+                           "group reset",
+                           "group delete",
+                           "group delete-offsets",
+                           "log inspect",
+                           "log verify",
+                           "log repair",
+                           "id next",
+                           "id batch",
+                           "id inspect",
+                           "config check",
+                           "doctor",
+                           "version"}) {
     EXPECT_NE(find_command(path), nullptr) << path;
   }
 }
@@ -128,7 +146,8 @@ TEST(Commands, each_takes_json_and_help_and_refuses_an_unknown_option) {
 
 TEST(Commands, every_client_command_takes_bootstrap_and_timeout) {
   for (const char* path : {"topic create", "topic list", "topic describe", "topic alter",
-                           "topic delete", "produce", "consume", "group list", "group describe"}) {
+                           "topic delete", "produce", "consume", "group list", "group describe",
+                           "group reset", "group delete", "group delete-offsets"}) {
     auto words = least_words(*find_command(path));
     words.insert(words.end(), {"--bootstrap", "a:1,b:2", "--timeout", "5s"});
     EXPECT_EQ(args_of(words).text("bootstrap"), "a:1,b:2") << path;
@@ -162,6 +181,25 @@ TEST(Parse, the_last_value_counts_and_lists_collect) {
   EXPECT_THAT(*pairs, ElementsAre(std::pair<std::string, std::string>("a", "1"),
                                   std::pair<std::string, std::string>("b", "x=y")));
   EXPECT_THAT(args_of({"topic", "delete", "a", "b"}).list("NAME"), ElementsAre("a", "b"));
+}
+
+TEST(Parse, a_value_may_be_of_two_words) {
+  const auto to = [](std::vector<std::string> more) {
+    std::vector<std::string> words = {"group", "reset"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Args args = args_of(words);
+    EXPECT_EQ(args.text("GROUP"), "g");
+    return args.text("to");
+  };
+  EXPECT_EQ(to({"g", "--to", "offset", "7"}), "offset 7");
+  EXPECT_EQ(to({"--to", "shift", "-7", "g"}), "shift -7");
+  EXPECT_EQ(to({"--to=timestamp", "1970-01-02", "g", "--all-topics"}), "timestamp 1970-01-02");
+  EXPECT_EQ(to({"--to", "earliest", "g"}), "earliest");
+  EXPECT_EQ(to({"--to", "offset 7", "g"}), "offset 7");
+  EXPECT_EQ(to({"g", "--to", "offset"}), "offset") << "the command refuses it";
+  EXPECT_EQ(to({"--to", "latest", "--topic", "offset", "g"}), "latest");
+  EXPECT_THAT(refusal({"group", "reset", "g", "--all-topics"}), HasSubstr("--to"));
+  EXPECT_THAT(refusal({"group", "delete-offsets", "g"}), HasSubstr("--topic"));
 }
 
 TEST(Parse, names_what_is_wrong_and_what_to_do) {
@@ -220,8 +258,24 @@ TEST(Run, errors_go_to_standard_error_with_exit_code_two_for_wrong_words) {
   EXPECT_EQ(std::ranges::count(wrong.err, '\n'), 1);
   EXPECT_EQ(ran({"topic", "create", "x", "--partitions", "0"}).exit, 2);
   EXPECT_EQ(ran({"topic", "alter", "x"}).exit, 2);
+  EXPECT_EQ(ran({"topic", "delete", "x", "--partition", "1"}).exit, 2);
+  EXPECT_EQ(ran({"topic", "delete", "x", "y", "--records-before", "end"}).exit, 2);
+  EXPECT_EQ(ran({"topic", "delete", "x", "--records-before", "beginning"}).exit, 2);
   EXPECT_EQ(ran({"consume", "x", "--from", "somewhere"}).exit, 2);
   EXPECT_EQ(ran({"consume", "x", "--group", "g", "--partition", "1"}).exit, 2);
+  const std::vector<std::string> reset = {"group", "reset", "g", "--to"};
+  for (const std::vector<std::string>& more : std::vector<std::vector<std::string>>{
+           {"earliest"},
+           {"earliest", "--topic", "t", "--all-topics"},
+           {"soon", "--topic", "t"},
+           {"offset", "--topic", "t"},
+           {"latest", "--topic", "t:x"},
+           {"latest", "--topic", "t", "--dry-run", "--execute"}}) {
+    auto words = reset;
+    words.insert(words.end(), more.begin(), more.end());
+    EXPECT_EQ(ran(words).exit, 2) << more.front();
+  }
+  EXPECT_EQ(ran({"group", "delete-offsets", "g", "--topic", ":"}).exit, 2);
   EXPECT_EQ(ran({"topic", "list", "--bootstrap", "nowhere"}).exit, 2);
   EXPECT_EQ(ran({"topic", "list", "--timeout", "soon"}).exit, 2);
   EXPECT_EQ(ran({"id", "inspect"}).exit, 2);
@@ -254,6 +308,13 @@ TEST(Run, help_in_json_lists_the_commands) {
   EXPECT_EQ(ran({"topic", "list", "--help", "--json"}).out, help_json("topic list") + "\n");
 }
 
+std::string with_escaped_hyphens(std::string text) {
+  for (std::size_t at = text.find('-'); at != std::string::npos; at = text.find('-', at + 2)) {
+    text.insert(at, "\\");
+  }
+  return text;
+}
+
 TEST(Documentation, completion_and_man_page_name_every_command_and_option) {
   const auto bash = completion_script("bash");
   const auto fish = completion_script("fish");
@@ -262,16 +323,11 @@ TEST(Documentation, completion_and_man_page_name_every_command_and_option) {
   const std::string man = man_page();
   for (const CommandSpec& spec : commands()) {
     EXPECT_THAT(*bash, HasSubstr("'" + spec.path + "')"));
-    EXPECT_THAT(man, HasSubstr(".SS pyralog " + spec.path));
+    EXPECT_THAT(man, HasSubstr(".SS pyralog " + with_escaped_hyphens(spec.path)));
     for (const OptionSpec& option : spec.options) {
       EXPECT_THAT(*bash, HasSubstr("--" + option.name));
       EXPECT_THAT(*fish, HasSubstr("-l " + option.name + " "));
-      std::string escaped = option.name;
-      for (std::size_t at = escaped.find('-'); at != std::string::npos;
-           at = escaped.find('-', at + 2)) {
-        escaped.insert(at, "\\");
-      }
-      EXPECT_THAT(man, HasSubstr("\\fB\\-\\-" + escaped + "\\fR"));
+      EXPECT_THAT(man, HasSubstr("\\fB\\-\\-" + with_escaped_hyphens(option.name) + "\\fR"));
     }
   }
 }

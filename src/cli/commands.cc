@@ -141,13 +141,21 @@ void add_topics(std::vector<CommandSpec>& out) {
                  topic_alter});
   PositionalSpec names = argument("NAME", "The topics' names.");
   names.many = true;
-  out.push_back({"topic delete",
-                 "Delete topics and all their records.",
-                 "",
-                 {names},
-                 client({}),
-                 {},
-                 topic_delete});
+  OptionSpec before = value("records-before", "WHERE",
+                            "Keep the topic, delete its records before this place: end, an offset, "
+                            "@MS for a time in milliseconds, or a time such as "
+                            "2026-01-31T12:00:00Z.");
+  before.offers = "end";
+  out.push_back(
+      {"topic delete",
+       "Delete topics with all their records, or a topic's older records.",
+       "With --records-before the topic stays and its partitions begin later; what is deleted does "
+       "not come back. An offset must lie within every partition meant.",
+       {names},
+       client({before, value("partition", "N", "Delete records of this partition only.", "all")}),
+       {"pyralog topic delete orders",
+        "pyralog topic delete orders --records-before 2026-01-31T12:00:00Z"},
+       topic_delete});
 }
 
 void add_data(std::vector<CommandSpec>& out) {
@@ -204,6 +212,47 @@ void add_groups(std::vector<CommandSpec>& out) {
                  client({}),
                  {},
                  group_describe});
+  OptionSpec topics = list("topic", "TOPIC[:P,…]", "A topic, or partitions of it.");
+  OptionSpec to = value("to", "WHERE",
+                        "earliest, latest, offset N, timestamp MS, timestamp 2026-01-31T12:00:00Z, "
+                        "or shift N records on (-N: back).");
+  to.required = true;
+  to.two_words = "offset|timestamp|shift";
+  to.offers = "earliest|latest|offset|timestamp|shift";
+  out.push_back(
+      {"group reset",
+       "Move a group's committed offsets.",
+       "The group must have no members. Shows the plan; --execute carries it out. What lies "
+       "outside "
+       "of a partition's log goes to the nearest that there is. A time that no record is as young "
+       "as "
+       "means the end. A group that does not exist yet is made.",
+       {argument("GROUP", "The group's name.")},
+       client({topics,
+               flag("all-topics", "All partitions that the group has committed offsets of."), to,
+               flag("dry-run", "Only show the plan, which is the default."),
+               flag("execute", "Carry the plan out.")}),
+       {"pyralog group reset billing --topic orders --to earliest",
+        "pyralog group reset billing --topic orders:0,2 --to offset 42 --execute",
+        "pyralog group reset billing --all-topics --to shift -100 --execute"},
+       group_reset});
+  PositionalSpec names = argument("GROUP", "The groups' names.");
+  names.many = true;
+  out.push_back({"group delete",
+                 "Delete groups and their committed offsets.",
+                 "A group that still has members is refused.",
+                 {names},
+                 client({}),
+                 {"pyralog group delete billing"},
+                 group_delete});
+  topics.required = true;
+  out.push_back({"group delete-offsets",
+                 "Delete a group's committed offsets of topics.",
+                 "A topic that members of the group read is refused.",
+                 {argument("GROUP", "The group's name.")},
+                 client({topics}),
+                 {"pyralog group delete-offsets billing --topic orders"},
+                 group_delete_offsets});
 }
 
 void add_log(std::vector<CommandSpec>& out) {
@@ -286,7 +335,27 @@ void add_config(std::vector<CommandSpec>& out) {
 }
 
 void add_rest(std::vector<CommandSpec>& out) {
-  out.push_back({"version", "Say version, build and licence.", "", {}, {}, {}, version});
+  out.push_back(
+      {"doctor",
+       "Say whether this machine suits a server, and what to do if not.",
+       "Takes the settings that `serve` would be started with. Times up to 100 appends of 4 "
+       "KiB, each with its fdatasync, for 3 seconds at most, in a file without a name; "
+       "looks at space, file system, limits, memory, paging, clock, processor and ports. "
+       "Each is ok, a warning or a problem; a problem makes the command fail. Nothing that "
+       "is written stays behind.",
+       {},
+       setting_options(),
+       {"pyralog doctor --data-dir /var/lib/pyralog"},
+       doctor});
+  out.push_back({"version",
+                 "Say version, build and licence.",
+                 "",
+                 {},
+                 {flag("licences",
+                       "Also the licences, with their texts, of all that the binary contains or "
+                       "links.")},
+                 {},
+                 version});
   PositionalSpec shell = argument("SHELL", "bash, zsh or fish.");
   shell.choices = "bash|zsh|fish";
   out.push_back({"completion",

@@ -49,7 +49,8 @@ std::string options_of(const CommandSpec& spec) {
 
 /// What bash's compgen offers for the value of an option: choices, files or directories.
 std::string bash_values(const OptionSpec& option) {
-  if (!option.choices.empty()) return "-W '" + spaced(option.choices) + "'";
+  const std::string& words = option.choices.empty() ? option.offers : option.choices;
+  if (!words.empty()) return "-W '" + spaced(words) + "'";
   switch (option.completes) {
     case Completes::kFiles:
       return "-f";
@@ -142,7 +143,8 @@ std::string fish() {
           << quoted(option.help);
       if (option.kind != OptionKind::kFlag)
         out << (option.completes == Completes::kNothing ? " -x" : " -rF");
-      if (!option.choices.empty()) out << " -a " << quoted(spaced(option.choices));
+      const std::string& words = option.choices.empty() ? option.offers : option.choices;
+      if (!words.empty()) out << " -a " << quoted(spaced(words));
       out << "\n";
     }
     for (const PositionalSpec& positional : spec.positionals) {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cli/handlers.h"
+#include "cli/places.h"
 #include "cli/record_format.h"
 #include "cli/with_client.h"
 #include "client/consumer.h"
@@ -41,7 +42,7 @@ Result<Plan> plan_of(const Args& args) {
     plan.count = static_cast<std::uint64_t>(count);
   }
   PYRALOG_ASSIGN(plan.from,
-                 parse_start(args.text("from", args.has("group") ? "beginning" : "end")));
+                 parse_start("from", args.text("from", args.has("group") ? "beginning" : "end")));
   PYRALOG_ASSIGN(plan.format, RecordFormat::parse(args.text("format", "%s\\n")));
   plan.until_end = args.flag("until-end");
   plan.as_json = args.flag("json");

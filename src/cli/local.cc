@@ -1,6 +1,7 @@
 // The commands that need no server and open no data directory.
 #include "base/json.h"
 #include "cli/handlers.h"
+#include "cli/licences.h"
 #include "cli/settings_from.h"
 
 namespace pyralog::cli {
@@ -84,7 +85,46 @@ Outcome config_reference(const Args& args, Console& console) {
   return {};
 }
 
+namespace {
+
+void licences_json(JsonWriter& json) {
+  json.key("licences").array();
+  for (const Licence& each : licences()) {
+    const LicenceText found = licence_text(each.key);
+    json.object()
+        .field("name", each.name)
+        .field("version", each.version)
+        .field("licence", each.id)
+        .field("home", each.home)
+        .field("package", found.package);
+    json.key("shared").array();
+    for (const std::string& library : each.shared) json.value(library);
+    json.end().field("text", found.text).end();
+  }
+  json.end();
+}
+
+std::string licences_text() {
+  std::string list = "This binary contains or links, under the licence named:\n";
+  std::string texts;
+  for (const Licence& each : licences()) {
+    const std::string name = each.name + " " + each.version;
+    list += "  " + name + "  " + each.id +
+            (each.key == "pyralog" ? ""
+             : each.shared.empty() ? "  (compiled in)"
+                                   : "  (shared library)") +
+            "\n";
+    const std::string_view text = licence_text(each.key).text;
+    texts += "\n==== " + name + ": " + each.id + (each.home.empty() ? "" : ", " + each.home) +
+             "\n\n" + (text.empty() ? "The text is at that address.\n" : std::string(text));
+  }
+  return list + texts;
+}
+
+}  // namespace
+
 Outcome version(const Args& args, Console& console) {
+  const bool all = args.flag("licences");
   if (args.flag("json")) {
     JsonWriter json;
     json.object()
@@ -92,13 +132,14 @@ Outcome version(const Args& args, Console& console) {
         .field("version", PYRALOG_VERSION)
         .field("build", kBuild)
         .field("compiler", "clang " __clang_version__)
-        .field("licence", "MIT-0")
-        .end();
-    print(console.out, json.text() + "\n");
+        .field("licence", "MIT-0");
+    if (all) licences_json(json);
+    print(console.out, json.end().text() + "\n");
     return {};
   }
   print(console.out, std::string("pyralog ") + PYRALOG_VERSION + " (" + kBuild + ", clang " +
                          __clang_version__ + "), licence MIT-0\n");
+  if (all) print(console.out, licences_text());
   return {};
 }
 

@@ -52,7 +52,10 @@ void bind(Bound& bound) {
     bound.options.emplace_back(spec.name, option);
   }
   for (const OptionSpec& spec : bound.spec->options) bind_option(bound, spec);
-  bind_option(bound, {"json", OptionKind::kFlag, "", "", "", "", Completes::kNothing, false, ""});
+  OptionSpec json;
+  json.name = "json";
+  json.kind = OptionKind::kFlag;
+  bind_option(bound, json);
 }
 
 /// The commands' words as a tree of CLI11 apps.
@@ -145,12 +148,33 @@ std::unexpected<Error> wrong_words(const std::string& path, const CommandSpec* s
                                           (path.empty() ? "" : path + " ") + "--help`");
 }
 
+/// `words` with the values of two words made one: "--to offset 7" → "--to", "offset 7".
+std::vector<std::string> joined(const CommandSpec* spec, std::vector<std::string> words) {
+  if (spec == nullptr) return words;
+  for (const OptionSpec& option : spec->options) {
+    const auto firsts = split(option.two_words, '|');
+    const std::string flag = "--" + option.name;
+    for (std::size_t i = 0; i + 1 < words.size() && words[i] != "--"; ++i) {
+      const bool after = i > 0 && words[i - 1] == flag;
+      const std::string first = after ? words[i]
+                                : words[i].starts_with(flag + "=")
+                                    ? words[i].substr(flag.size() + 1)
+                                    : std::string();
+      if (std::ranges::find(firsts, first) == firsts.end()) continue;
+      words[i] += " " + words[i + 1];
+      words.erase(words.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+    }
+  }
+  return words;
+}
+
 }  // namespace
 
-Result<Parsed> parse(const std::vector<std::string>& words) {
+Result<Parsed> parse(const std::vector<std::string>& given) {
   Parsed parsed;
-  const std::string path = path_of(words);
+  const std::string path = path_of(given);
   const CommandSpec* spec = find_command(path);
+  const std::vector<std::string> words = joined(spec, given);
   if (!words.empty() && path.empty() && !words[0].starts_with("-"))
     return unknown_command(words, "");
   if (!path.empty() && spec == nullptr && words.size() > 1 && !words[1].starts_with("-")) {

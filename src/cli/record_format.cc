@@ -1,7 +1,6 @@
 #include "cli/record_format.h"
 
 #include <charconv>
-#include <ctime>
 
 #include "base/json.h"
 
@@ -158,29 +157,6 @@ void append_record_json(std::string& out, const client::TopicPartition& partitio
     json.end();
   }
   out += json.end().end().text() + "\n";
-}
-
-Result<StartPoint> parse_start(const std::string& text) {
-  if (text == "beginning") return StartPoint{StartPoint::Kind::kBeginning, 0};
-  if (text == "end") return StartPoint{StartPoint::Kind::kEnd, 0};
-  const bool is_time = text.starts_with('@');
-  const std::string_view digits = std::string_view(text).substr(is_time ? 1 : 0);
-  std::int64_t number = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-  if (error == std::errc() && end == digits.data() + digits.size() && number >= 0) {
-    return StartPoint{is_time ? StartPoint::Kind::kTime : StartPoint::Kind::kOffset, number};
-  }
-  for (const char* form : {"%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"}) {
-    std::tm parts{};
-    const char* rest = ::strptime(text.c_str(), form, &parts);
-    if (rest != nullptr && *rest == '\0') {
-      return StartPoint{StartPoint::Kind::kTime,
-                        static_cast<std::int64_t>(::timegm(&parts)) * 1000};
-    }
-  }
-  return fail(Code::kInvalidArgument,
-              "option --from: \"" + text +
-                  "\" is no place; give beginning, end, an offset, @MS or 2026-01-31T12:00:00Z");
 }
 
 }  // namespace pyralog::cli

@@ -33,13 +33,4 @@ class RecordFormat {
 void append_record_json(std::string& out, const client::TopicPartition& partition,
                         const RecordView& record);
 
-/// Where `consume` begins.
-struct StartPoint {
-  enum class Kind : std::uint8_t { kBeginning, kEnd, kOffset, kTime };
-  Kind kind = Kind::kBeginning;
-  std::int64_t number = 0;  ///< offset, or milliseconds since 1970
-};
-/// "beginning", "end", an offset, "@MS" or "2026-01-31T12:00:00Z" (also without the time).
-[[nodiscard]] Result<StartPoint> parse_start(const std::string& text);
-
 }  // namespace pyralog::cli

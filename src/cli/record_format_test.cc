@@ -83,31 +83,5 @@ TEST_F(Printed, json_is_one_line_and_keeps_what_is_no_utf8_in_base64) {
   EXPECT_THAT(json(), HasSubstr("\"value\":null"));
 }
 
-TEST(StartPoint, is_a_word_an_offset_or_a_time) {
-  using Kind = StartPoint::Kind;
-  const auto at = [](const char* text) {
-    const auto point = parse_start(text);
-    EXPECT_TRUE(point) << text;
-    return point ? std::pair(point->kind, point->number) : std::pair(Kind::kEnd, std::int64_t{-9});
-  };
-  EXPECT_EQ(at("beginning").first, Kind::kBeginning);
-  EXPECT_EQ(at("end").first, Kind::kEnd);
-  EXPECT_EQ(at("0"), std::pair(Kind::kOffset, std::int64_t{0}));
-  EXPECT_EQ(at("9223372036854775807"), std::pair(Kind::kOffset, INT64_MAX));
-  EXPECT_EQ(at("@1700000000123"), std::pair(Kind::kTime, std::int64_t{1'700'000'000'123}));
-  EXPECT_EQ(at("2026-01-31T12:00:00Z"), std::pair(Kind::kTime, std::int64_t{1'769'860'800'000}));
-  EXPECT_EQ(at("2026-01-31T12:00:00"), std::pair(Kind::kTime, std::int64_t{1'769'860'800'000}));
-  EXPECT_EQ(at("1970-01-02"), std::pair(Kind::kTime, std::int64_t{86'400'000}));
-}
-
-TEST(StartPoint, refuses_what_is_no_place) {
-  for (const char* bad : {"", "-1", "@", "@-5", "1.5", "9223372036854775808", "tomorrow",
-                          "2026-01-31T12", "2026-01-31 junk"}) {
-    const auto point = parse_start(bad);
-    ASSERT_FALSE(point) << bad;
-    EXPECT_THAT(point.error().message, HasSubstr("--from"));
-  }
-}
-
 }  // namespace
 }  // namespace pyralog::cli

@@ -206,6 +206,12 @@ Outcome topic_alter(const Args& args, Console& console) {
 }
 
 Outcome topic_delete(const Args& args, Console& console) {
+  if (args.has("records-before")) return delete_records(args, console);
+  if (args.has("partition")) {
+    return usage(
+        "topic delete: a partition is not deleted alone; --partition goes with "
+        "--records-before");
+  }
   return with_client(
       args, [&](client::Cluster& cluster, Instant deadline) -> io::Task<Result<void>> {
         // One by one, so that what is said to be deleted is, whatever becomes of the others.

@@ -1,16 +1,15 @@
 #include "client/admin.h"
 
 #include <algorithm>
+#include <map>
+#include <memory>
 
-#include "group/assignor.h"
 #include "wire/kafka/gen/create_partitions.h"
 #include "wire/kafka/gen/create_topics.h"
+#include "wire/kafka/gen/delete_records.h"
 #include "wire/kafka/gen/delete_topics.h"
 #include "wire/kafka/gen/describe_configs.h"
-#include "wire/kafka/gen/describe_groups.h"
 #include "wire/kafka/gen/incremental_alter_configs.h"
-#include "wire/kafka/gen/list_groups.h"
-#include "wire/kafka/gen/offset_fetch.h"
 
 namespace pyralog::client {
 
@@ -29,25 +28,6 @@ std::int32_t ms_until(Instant deadline) {
 
 std::string topic_text(const std::string& name) {
   return "topic \"" + name + "\"";
-}
-
-/// One coordinator's answer to a group request; tries again while an error may pass.
-template <typename Response, typename Request, typename CodeOf>
-io::Task<Result<Reply<Response>>> ask_coordinator(Cluster& cluster, std::string group,
-                                                  Request request, CodeOf code_of,
-                                                  Instant deadline) {
-  io::Backoff backoff(cluster.options().backoff);
-  for (;;) {
-    PYRALOG_CO_ASSIGN(auto coordinator, co_await cluster.coordinator(group, deadline));
-    auto reply =
-        co_await coordinator->template call<Response>(request, cluster.attempt_end(deadline));
-    const std::int16_t code = reply ? code_of(reply->message) : std::int16_t{0};
-    if (reply && code == 0) co_return reply;
-    const Error error = reply ? to_error("group \"" + group + "\"", code) : reply.error();
-    const bool again = reply ? traits_of(code).retriable : is_retriable(error);
-    cluster.forget_coordinator(group);
-    if (!again || !co_await backoff.wait(deadline)) co_return fail(error);
-  }
 }
 
 }  // namespace
@@ -148,81 +128,100 @@ io::Task<Result<void>> Admin::alter_topic_config(
   co_return Result<void>();
 }
 
-io::Task<Result<std::vector<GroupListing>>> Admin::list_groups(Instant deadline) {
-  PYRALOG_CO_TRY(co_await cluster_.all_topics(deadline));
-  std::vector<GroupListing> found;
-  const auto nodes = cluster_.nodes();
-  for (const auto& [id, address] : nodes) {
-    PYRALOG_CO_ASSIGN(auto connection, co_await cluster_.node(id, deadline));
-    PYRALOG_CO_ASSIGN(const auto reply,
-                      co_await connection->call<kafka::ListGroupsResponse>(
-                          kafka::ListGroupsRequest{}, cluster_.attempt_end(deadline)));
-    if (reply.message.error_code != 0) {
-      co_return fail(to_error("groups", reply.message.error_code));
+namespace {
+
+kafka::DeleteRecordsRequest delete_request(const Offsets& before, Instant deadline) {
+  kafka::DeleteRecordsRequest request;
+  request.timeout_ms = ms_until(deadline);
+  for (const auto& [partition, offset] : before) {
+    if (request.topics.empty() || request.topics.back().name != partition.topic) {
+      request.topics.emplace_back().name = partition.topic;
     }
-    for (const auto& group : reply.message.groups) {
-      found.push_back({group.group_id, group.protocol_type, group.group_state});
-    }
+    request.topics.back().partitions.push_back({partition.partition, offset});
   }
-  std::ranges::sort(found, {}, &GroupListing::group);
-  co_return found;
+  return request;
 }
 
-io::Task<Result<GroupDescription>> Admin::describe_group(std::string group, Instant deadline) {
-  kafka::DescribeGroupsRequest request;
-  request.groups = {group};
-  const auto code_of = [](const kafka::DescribeGroupsResponse& message) {
-    return message.groups.empty() ? std::int16_t{0} : message.groups.front().error_code;
-  };
-  PYRALOG_CO_ASSIGN(const auto reply, co_await ask_coordinator<kafka::DescribeGroupsResponse>(
-                                          cluster_, group, std::move(request), code_of, deadline));
-  GroupDescription description;
-  description.group = group;
-  for (const auto& each : reply.message.groups) {
-    description.state = each.group_state;
-    description.protocol_type = each.protocol_type;
-    description.protocol = each.protocol_data;
-    for (const auto& member : each.members) {
-      GroupMember into{
-          member.member_id, member.group_instance_id, member.client_id, member.client_host, {}};
-      const auto assignment = group::decode_assignment(member.member_assignment);
-      if (assignment) {
-        for (const auto& [topic, partition] : assignment->partitions) {
-          into.assigned.push_back({topic, partition});
+/// What becomes of the partitions of one call of delete_records.
+struct Deletion {
+  Offsets open;
+  Offsets starts;
+  std::optional<Error> refused;  ///< the first that trying again does not help
+  Error passing{Code::kTimedOut, "records: not deleted in time", 0};
+
+  void note(const TopicPartition& partition, Error error, bool again) {
+    if (again) {
+      passing = std::move(error);
+      return;
+    }
+    if (!refused) refused = std::move(error);
+    open.erase(partition);
+  }
+};
+
+Error deletion_error(const TopicPartition& partition, std::int16_t code) {
+  std::optional<std::string> said;
+  if (static_cast<KafkaError>(code) == KafkaError::kPolicyViolation) {
+    said =
+        "records of a topic that is compacted only cannot be deleted by offset; write "
+        "tombstones, or add delete to its cleanup.policy";
+  }
+  return to_error(to_string(partition), code, said);
+}
+
+/// One round over the leaders of what is open.
+io::Task<void> delete_at_leaders(Cluster& cluster, Deletion& work, Instant deadline) {
+  std::map<std::shared_ptr<Connection>, Offsets> by_leader;
+  const Offsets all = work.open;
+  for (const auto& [partition, offset] : all) {
+    auto leader = co_await cluster.leader(partition, deadline);
+    if (leader) {
+      by_leader[*leader].emplace(partition, offset);
+    } else {
+      work.note(partition, leader.error(), is_retriable(leader.error()));
+    }
+  }
+  for (const auto& [connection, before] : by_leader) {
+    const Instant end = cluster.attempt_end(deadline);
+    const auto reply =
+        co_await connection->call<kafka::DeleteRecordsResponse>(delete_request(before, end), end);
+    if (!reply) {
+      for (const auto& [partition, offset] : before) {
+        work.note(partition, reply.error(), is_retriable(reply.error()));
+      }
+      continue;
+    }
+    for (const auto& topic : reply->message.topics) {
+      for (const auto& answer : topic.partitions) {
+        const TopicPartition partition{topic.name, answer.partition_index};
+        if (answer.error_code == 0) {
+          work.starts[partition] = answer.low_watermark;
+          work.open.erase(partition);
+          continue;
         }
+        const ErrorTraits& traits = traits_of(answer.error_code);
+        if (traits.stale_metadata) cluster.forget_topic(topic.name);
+        work.note(partition, deletion_error(partition, answer.error_code), traits.retriable);
       }
-      description.members.push_back(std::move(into));
     }
   }
-  PYRALOG_CO_ASSIGN(description.offsets, co_await group_offsets(group, deadline));
-  const bool unknown = description.state.empty() || description.state == "Dead";
-  if (unknown && description.offsets.empty()) {
-    co_return fail(Code::kNotFound, "group \"" + group + "\": there is no such group; check the name");
-  }
-  co_return description;
 }
 
-io::Task<Result<Offsets>> Admin::group_offsets(std::string group, Instant deadline) {
-  kafka::OffsetFetchRequest request;
-  request.group_id = group;
-  request.groups.emplace_back().group_id = group;
-  const auto code_of = [](const kafka::OffsetFetchResponse& message) {
-    return message.groups.empty() ? message.error_code : message.groups.front().error_code;
-  };
-  PYRALOG_CO_ASSIGN(const auto reply, co_await ask_coordinator<kafka::OffsetFetchResponse>(
-                                          cluster_, group, std::move(request), code_of, deadline));
-  Offsets found;
-  const auto take = [&](const auto& topics) {
-    for (const auto& topic : topics) {
-      for (const auto& partition : topic.partitions) {
-        if (partition.committed_offset < 0) continue;
-        found[{topic.name, partition.partition_index}] = partition.committed_offset;
-      }
+}  // namespace
+
+io::Task<Result<Offsets>> Admin::delete_records(Offsets before, Instant deadline) {
+  Deletion work;
+  work.open = std::move(before);
+  io::Backoff backoff(cluster_.options().backoff);
+  for (;;) {
+    co_await delete_at_leaders(cluster_, work, deadline);
+    if (work.open.empty()) break;
+    if (!co_await backoff.wait(deadline)) {
+      co_return fail(work.refused ? *work.refused : work.passing);
     }
-  };
-  take(reply.message.topics);
-  for (const auto& each : reply.message.groups) take(each.topics);
-  co_return found;
+  }
+  if (work.refused) co_return fail(*work.refused);
+  co_return work.starts;
 }
 
 }  // namespace pyralog::client

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -65,11 +66,28 @@ class Admin {
   [[nodiscard]] io::Task<Result<void>> alter_topic_config(
       std::string name, std::vector<std::pair<std::string, std::optional<std::string>>> changes,
       Instant deadline);
+  /// Moves the start of each partition forward to an offset, −1 = its high watermark, and returns
+  /// the new starts; a start that is there already stays. All leaders are asked, then the first
+  /// error is told: kOutOfRange beyond the high watermark, kInvalidArgument for a topic that is
+  /// compacted only.
+  [[nodiscard]] io::Task<Result<Offsets>> delete_records(Offsets before, Instant deadline);
   /// The groups of all servers, by name.
   [[nodiscard]] io::Task<Result<std::vector<GroupListing>>> list_groups(Instant deadline);
   /// kNotFound if there is no such group.
   [[nodiscard]] io::Task<Result<GroupDescription>> describe_group(std::string group,
                                                                   Instant deadline);
+  /// Stores `offsets` for a group without members, which need not exist yet. kAlreadyExists if it
+  /// has members.
+  [[nodiscard]] io::Task<Result<void>> commit_offsets(std::string group, Offsets offsets,
+                                                      Instant deadline);
+  /// Deletes a group without members, and its offsets. kAlreadyExists if it has members, kNotFound
+  /// if there is no such group.
+  [[nodiscard]] io::Task<Result<void>> delete_group(std::string group, Instant deadline);
+  /// Forgets a group's offsets of `partitions`; one that has none is well. kAlreadyExists for a
+  /// topic that members read, kNotFound if there is no such group; the first error of a partition.
+  [[nodiscard]] io::Task<Result<void>> delete_offsets(std::string group,
+                                                      std::set<TopicPartition> partitions,
+                                                      Instant deadline);
 
  private:
   [[nodiscard]] io::Task<Result<Offsets>> group_offsets(std::string group, Instant deadline);

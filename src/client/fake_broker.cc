@@ -1,8 +1,11 @@
 #include "client/fake_broker.h"
 
+#include <algorithm>
+
 #include "model/record_batch.h"
 #include "wire/kafka/frame_cutter.h"
 #include "wire/kafka/gen/api_versions.h"
+#include "wire/kafka/gen/delete_records.h"
 #include "wire/kafka/gen/fetch.h"
 #include "wire/kafka/gen/find_coordinator.h"
 #include "wire/kafka/gen/init_producer_id.h"
@@ -108,6 +111,8 @@ Result<Bytes> FakeBroker::answer(const kafka::RequestFrame& request, const Fault
       return fetch(request, code);
     case kafka::ApiKey::kListOffsets:
       return list_offsets(request);
+    case kafka::ApiKey::kDeleteRecords:
+      return delete_records(request, code);
     case kafka::ApiKey::kInitProducerId:
       return init_producer_id(request);
     case kafka::ApiKey::kFindCoordinator:
@@ -257,6 +262,24 @@ Result<Bytes> FakeBroker::fetch(const kafka::RequestFrame& request, std::int16_t
     response.responses.push_back(std::move(into));
   }
   if (nothing) delay_ = std::chrono::milliseconds(asked.max_wait_ms);
+  return finish(request, response);
+}
+
+Result<Bytes> FakeBroker::delete_records(const kafka::RequestFrame& request, std::int16_t code) {
+  PYRALOG_ASSIGN(const auto asked, kafka::decode_message<kafka::DeleteRecordsRequest>(
+                                       request.body, request.header.request_api_version));
+  kafka::DeleteRecordsResponse response;
+  for (const auto& topic : asked.topics) {
+    auto& into = response.topics.emplace_back();
+    into.name = topic.name;
+    for (const auto& each : topic.partitions) {
+      Partition& from = partition(topic.name, each.partition_index);
+      const std::int16_t own = each.offset > from.end ? 1 : 0;
+      const std::int16_t told = code != 0 ? code : own;
+      if (told == 0) from.start = std::max(from.start, each.offset < 0 ? from.end : each.offset);
+      into.partitions.push_back({each.partition_index, told == 0 ? from.start : -1, told});
+    }
+  }
   return finish(request, response);
 }
 

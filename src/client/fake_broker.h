@@ -79,6 +79,7 @@ class FakeBroker {
   Result<Bytes> produce(const wire::kafka::RequestFrame& request, std::int16_t code);
   std::int16_t store(Partition& partition, ByteView batch, std::int64_t& base);
   Result<Bytes> fetch(const wire::kafka::RequestFrame& request, std::int16_t code);
+  Result<Bytes> delete_records(const wire::kafka::RequestFrame& request, std::int16_t code);
   Result<Bytes> list_offsets(const wire::kafka::RequestFrame& request);
   Result<Bytes> init_producer_id(const wire::kafka::RequestFrame& request);
   Result<Bytes> find_coordinator(const wire::kafka::RequestFrame& request);

@@ -18,9 +18,10 @@ from wire import (Connection, array, batch, data, i8, i16, i32, i64, old_message
 PRODUCE, FETCH, LIST_OFFSETS, METADATA = 0, 1, 2, 3
 OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT = 8, 9, 10, 11, 12
 SYNC_GROUP, API_VERSIONS, CREATE_TOPICS, INIT_PRODUCER_ID = 14, 18, 19, 22
+OFFSET_DELETE = 47
 
 REQUIRED = [0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 22, 23, 32, 33, 37, 42, 44,
-            60, 61]
+            47, 60, 61]
 PYRALOG_MINIMA = {0: 0, 1: 0, 2: 1, 3: 0, 8: 2, 9: 1, 10: 0, 11: 0, 12: 0, 13: 0, 14: 0, 18: 0,
                   19: 2, 20: 1, 23: 2, 32: 1}
 
@@ -383,6 +384,57 @@ class Faults:
                                      string(group) + array([string(self.topic) + array([i32(0)])]))
             reader.i32(), reader.string(), reader.i32(), reader.i32()
             assert reader.i64() == 1, "a stale commit moved the offset"
+
+    def committed(self, connection, group, topic):
+        reader = connection.call(OFFSET_FETCH, 1,
+                                 string(group) + array([string(topic) + array([i32(0)])]))
+        reader.i32(), reader.string(), reader.i32(), reader.i32()
+        return reader.i64()
+
+    def delete_offsets(self, connection, group, topics):
+        """(error of the group, {topic: error of its partition 0})"""
+        body = string(group) + array([string(topic) + array([i32(0)]) for topic in topics])
+        for _ in range(200):
+            reader = connection.call(OFFSET_DELETE, 0, body)
+            error = reader.i16()
+            if error not in (14, 15, 16):
+                break
+            time.sleep(0.05)  # the coordinator still loads
+        reader.i32()
+        told = reader.array(lambda: (reader.string(), reader.array(
+            lambda: (reader.i32(), reader.i16()))))
+        assert reader.at == len(reader.raw), "bytes are left of the answer"
+        return error, {topic: partitions[0][1] for topic, partitions in told}
+
+    def check_offset_delete(self):
+        """Offsets go one by one, not while a member reads the topic, and not of no group."""
+        group, other = "faults-forgets", self.create()
+        self.settle("nobody-made-this")
+        self.settle(group)
+        with self.connect() as connection:
+            assert self.delete_offsets(connection, "nobody-made-this", [self.topic]) == (69, {})
+            for topic, offset in ((self.topic, 3), (other, 4)):
+                body = (string(group) + i32(-1) + string("") + i64(-1)
+                        + array([string(topic) + array([i32(0) + i64(offset) + string("")])]))
+                reader = connection.call(OFFSET_COMMIT, 2, body)
+                assert reader.i32() == 1
+                reader.string(), reader.i32(), reader.i32()
+                assert reader.i16() == 0
+            assert self.committed(connection, group, other) == 4
+            assert self.delete_offsets(connection, group, [other, "faults-none"]) == (
+                0, {other: 0, "faults-none": 3})
+            assert self.committed(connection, group, other) == -1, "the offset is still there"
+            assert self.committed(connection, group, self.topic) == 3, "another's offset went"
+            assert self.delete_offsets(connection, group, [other]) == (0, {other: 0}), "a second time"
+            subscription = i16(0) + array([string(self.topic)]) + data(None)
+            code, generation, member = self.join(connection, group, "", subscription)
+            assert code == 0, code
+            sync = (string(group) + i32(generation) + string(member)
+                    + array([string(member) + data(b"")]))
+            connection.call(SYNC_GROUP, 1, sync)
+            assert self.delete_offsets(connection, group, [self.topic, other]) == (
+                0, {self.topic: 86, other: 0})
+            assert self.committed(connection, group, self.topic) == 3, "a member's offset went"
 
 
 def broker_of(arguments):

@@ -1,0 +1,98 @@
+#include "client/admin.h"
+
+#include <gmock/gmock.h>
+
+#include "client/testing.h"
+
+namespace pyralog::client {
+namespace {
+
+using ::testing::AllOf;
+using testing::Fault;
+using ::testing::HasSubstr;
+using wire::kafka::ApiKey;
+
+constexpr std::int16_t kNotLeader = 6;
+constexpr std::int16_t kLoading = 14;
+constexpr std::int16_t kUnknownMember = 25;
+constexpr std::int16_t kMetadataTooLarge = 12;
+
+class AdminTest : public testing::ClientTest {
+ protected:
+  /// The first `times` requests of the kind get `code` and are not carried out.
+  void refuse(ApiKey key, std::int16_t code, int times) {
+    broker_.fault = [key, code, times](const wire::kafka::RequestFrame& request) mutable {
+      const bool meant = request.header.request_api_key == static_cast<std::int16_t>(key);
+      return meant && times-- > 0 ? Fault{Fault::Kind::kError, code} : Fault{};
+    };
+  }
+  Result<void> commit() {
+    Result<void> result;
+    with_cluster([&](Cluster& cluster) -> io::Task<void> {
+      result = co_await Admin(cluster).commit_offsets("g", {{{"t", 0}, 7}, {{"t", 2}, 9}}, in(30s));
+    });
+    return result;
+  }
+  Result<Offsets> delete_records(Offsets before) {
+    Result<Offsets> result;
+    with_cluster([&](Cluster& cluster) -> io::Task<void> {
+      result = co_await Admin(cluster).delete_records(before, in(30s));
+    });
+    return result;
+  }
+};
+
+TEST_F(AdminTest, offsets_are_stored_for_a_group_without_members) {
+  ASSERT_TRUE(commit());
+  EXPECT_EQ(broker_.committed("t", 0), 7);
+  EXPECT_EQ(broker_.committed("t", 1), -1);
+  EXPECT_EQ(broker_.committed("t", 2), 9);
+}
+
+TEST_F(AdminTest, a_coordinator_that_loads_is_asked_again) {
+  refuse(ApiKey::kOffsetCommit, kLoading, 2);
+  ASSERT_TRUE(commit());
+  EXPECT_EQ(broker_.committed("t", 0), 7);
+  EXPECT_EQ(broker_.count(ApiKey::kOffsetCommit), 3);
+}
+
+TEST_F(AdminTest, a_group_with_members_is_named_with_the_remedy) {
+  refuse(ApiKey::kOffsetCommit, kUnknownMember, 1);
+  const auto refused = commit();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kAlreadyExists);
+  EXPECT_THAT(refused.error().message, AllOf(HasSubstr("group \"g\""), HasSubstr("members; stop")));
+  EXPECT_EQ(broker_.committed("t", 0), -1);
+}
+
+TEST_F(AdminTest, a_partition_that_is_refused_is_named) {
+  refuse(ApiKey::kOffsetCommit, kMetadataTooLarge, 1);
+  const auto refused = commit();
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message,
+              AllOf(HasSubstr("group \"g\": topic \"t\" partition 0"), HasSubstr("error 12")));
+  EXPECT_EQ(broker_.count(ApiKey::kOffsetCommit), 1) << "asking again would not help";
+}
+
+TEST_F(AdminTest, records_are_deleted_where_their_leader_is_now) {
+  broker_.partition("t", 0).end = 9;
+  broker_.partition("t", 1).end = 4;
+  refuse(ApiKey::kDeleteRecords, kNotLeader, 1);
+  const auto starts = delete_records({{{"t", 0}, 5}, {{"t", 1}, -1}});
+  ASSERT_TRUE(starts) << starts.error().message;
+  EXPECT_EQ(*starts, (Offsets{{{"t", 0}, 5}, {{"t", 1}, 4}}));
+  EXPECT_EQ(broker_.partition("t", 0).start, 5);
+  EXPECT_EQ(broker_.partition("t", 1).start, 4);
+  EXPECT_EQ(broker_.partition("t", 2).start, 0);
+}
+
+TEST_F(AdminTest, a_partition_that_refuses_keeps_no_other_from_being_cut) {
+  broker_.partition("t", 1).end = 4;
+  const auto refused = delete_records({{{"t", 0}, 5}, {{"t", 1}, 3}, {{"t", 9}, 0}});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(broker_.partition("t", 1).start, 3);
+  EXPECT_EQ(broker_.count(ApiKey::kDeleteRecords), 1);
+}
+
+}  // namespace
+}  // namespace pyralog::client
