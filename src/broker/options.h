@@ -21,6 +21,9 @@ struct Options {
   std::size_t max_inflated_bytes = 100u << 20;  ///< of one compressed batch that must be opened
   std::size_t open_at_once = 16;             ///< partitions that a shard opens at the same time
   Duration retention_check_interval = std::chrono::minutes(5);  ///< log.retention.check.interval.ms
+  Duration cleaner_backoff = std::chrono::seconds(15);  ///< log.cleaner.backoff.ms
+  std::size_t cleaner_table_bytes = 32u << 20;  ///< log.cleaner.dedupe.buffer.size, of each shard
+  std::uint64_t cleaner_bytes_per_second = UINT64_MAX;  ///< log.cleaner.io.max.bytes.per.second
   Duration producer_snapshot_interval = std::chrono::seconds(60);
   Duration reopen_interval = std::chrono::seconds(5);  ///< of partitions that could not be made
   Duration commit_timeout = std::chrono::seconds(5);  ///< of a coordinator's own records

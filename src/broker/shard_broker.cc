@@ -14,6 +14,10 @@ log::LogConfig log_config(const catalog::TopicConfig& config) {
   out.segment_bytes = static_cast<std::uint64_t>(config.segment_bytes);
   out.segment_ms = config.segment_ms;
   out.index_interval_bytes = static_cast<std::uint32_t>(config.index_interval_bytes);
+  if (config.cleanup_compact) {
+    out.compaction = log::Compaction{config.min_cleanable_dirty_ratio, config.min_compaction_lag_ms,
+                                     config.max_compaction_lag_ms, config.delete_retention_ms};
+  }
   if (config.cleanup_delete) out.retention = {config.retention_ms, config.retention_bytes};
   if (config.retention_bytes > 0) {
     out.memory_bytes = static_cast<std::uint64_t>(config.retention_bytes);
@@ -307,6 +311,39 @@ io::Task<void> ShardBroker::retain() {
     if (!done) {
       observe::log_warn("broker.retention_failed",
                         {{"partition", replica->name()}, {"reason", done.error().message}});
+    }
+  }
+}
+
+io::Task<void> ShardBroker::compact(std::function<bool()> stop) {
+  std::vector<PartitionId> ids;
+  for (const auto& [id, hosted] : hosted_) {
+    if (hosted.replica != nullptr && hosted.replica->log().config().compaction) ids.push_back(id);
+  }
+  std::sort(ids.begin(), ids.end());
+  for (const PartitionId& id : ids) {
+    const Hosted* hosted = find(id);
+    if (hosted == nullptr || hosted->replica == nullptr || hosted->replica->offline()) continue;
+    const std::shared_ptr<replica::Replica> replica = hosted->replica;
+    const io::Shard& shard = io::Shard::current();
+    log::CompactionCall call;
+    call.now = retention_clock_.now(shard.wall(), shard.now());
+    call.table_bytes = options_.cleaner_table_bytes;
+    call.bytes_per_second = options_.cleaner_bytes_per_second;
+    call.stop = stop;
+    const auto done = co_await replica->compact(std::move(call));
+    if (stop()) co_return;
+    if (!done) {
+      observe::log_warn("broker.compaction_failed",
+                        {{"partition", replica->name()}, {"reason", done.error().message}});
+    } else if (done->passes > 0) {
+      observe::log_info("broker.compacted", {{"partition", replica->name()},
+                                             {"upto", done->upto.value},
+                                             {"removed_records", done->records_removed},
+                                             {"segments_before", done->segments_in},
+                                             {"segments_after", done->segments_out},
+                                             {"bytes_before", done->bytes_in},
+                                             {"bytes_after", done->bytes_out}});
     }
   }
 }

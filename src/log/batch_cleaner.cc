@@ -93,8 +93,7 @@ Result<void> BatchCleaner::flush() {
   PYRALOG_ASSIGN(Bytes batch,
                  run.builder.build_sparse(
                      base, static_cast<std::int32_t>(run.next - 1 - base.value), timestamp));
-  assign_offset_and_epoch(batch, base,
-                          Epoch(static_cast<std::uint32_t>(run.first.leader_epoch)));
+  assign_offset_and_epoch(batch, base, Epoch(static_cast<std::uint32_t>(run.first.leader_epoch)));
   copy(batch);
   return {};
 }
@@ -116,9 +115,9 @@ Result<void> BatchCleaner::add(ByteView batch) {
   counts_.tombstones += static_cast<std::uint64_t>(std::ranges::count_if(
       records, [](const RecordView& r) { return r.key.has_value() && !r.value; }));
   const bool changed = records.size() != static_cast<std::size_t>(header.count);
-  const bool alone = std::ranges::binary_search(rules_.producer_batches,
-                                                Offset(header.base_offset)) &&
-                     !PYRALOG_PLANT("log.clean_forgets_producers");
+  const bool alone =
+      std::ranges::binary_search(rules_.producer_batches, Offset(header.base_offset)) &&
+      !PYRALOG_PLANT("log.clean_forgets_producers");
   if (!alone && joins(header, batch.size(), records.empty())) {
     PYRALOG_TRY(unpack());
     put(records, header);

@@ -35,12 +35,13 @@ struct CleanCounts {
 
 /// Makes of a run of batches the same run without the records that compaction removes. Records keep
 /// their offsets. Batches stay contiguous: one that has lost its records is put together with its
-/// neighbours, and what comes out takes the same offsets as what went in. Never merged are batches of
-/// different epochs, or of different attributes, and a producer's remembered ones. Pure.
+/// neighbours, and what comes out takes the same offsets as what went in. Never merged are batches
+/// of different epochs, or of different attributes, and a producer's remembered ones. Pure.
 class BatchCleaner {
  public:
   explicit BatchCleaner(CleanRules rules) : rules_(rules) {}
-  /// Takes the next batch, whose checksum and place were checked. kCorrupt: its records do not parse.
+  /// Takes the next batch, whose checksum and place were checked. kCorrupt: its records do not
+  /// parse.
   [[nodiscard]] Result<void> add(ByteView batch);
   /// Ends the run.
   [[nodiscard]] Result<void> finish() { return flush(); }
@@ -53,11 +54,11 @@ class BatchCleaner {
  private:
   /// The batch that is being put together.
   struct Run {
-    BatchHeader first;            ///< of the first source batch
-    std::int64_t next = 0;        ///< the offset after the last one
-    bool alone = false;           ///< takes no other batch in
-    std::size_t bytes = 0;        ///< what it will have, before compression
-    Bytes original;               ///< the only source batch, unchanged; else empty and:
+    BatchHeader first;                ///< of the first source batch
+    std::int64_t next = 0;            ///< the offset after the last one
+    bool alone = false;               ///< takes no other batch in
+    std::size_t bytes = 0;            ///< what it will have, before compression
+    Bytes original;                   ///< the only source batch, unchanged; else empty and:
     std::optional<BatchHeader> kind;  ///< of the first source batch that kept a record
     BatchBuilder builder;
   };

@@ -91,7 +91,8 @@ KeyTable table_of(const std::map<std::string, std::int64_t>& newest) {
 }
 
 TEST(compact_key, the_newest_of_each_key_stays_with_its_offset) {
-  for (const Codec codec : {Codec::kNone, Codec::kGzip, Codec::kSnappy, Codec::kLz4, Codec::kZstd}) {
+  for (const Codec codec :
+       {Codec::kNone, Codec::kGzip, Codec::kSnappy, Codec::kLz4, Codec::kZstd}) {
     const std::vector<Bytes> batches = {
         batch_of(0, {{"a", "0"}, {"b", "1"}, {"c", "2"}}, 1, codec),
         batch_of(3, {{"a", "3"}, {"d", "4"}}, 1, codec),
@@ -103,8 +104,10 @@ TEST(compact_key, the_newest_of_each_key_stays_with_its_offset) {
     rules.table = &table;
     std::vector<BatchHeader> headers;
     const Cleaned out = clean(batches, rules);
-    const std::vector<Kept> expected = {{2, "c", "2", 1002}, {4, "d", "4", 1004},
-                                        {5, "b", "5", 1005}, {6, "e", "6", 1006},
+    const std::vector<Kept> expected = {{2, "c", "2", 1002},
+                                        {4, "d", "4", 1004},
+                                        {5, "b", "5", 1005},
+                                        {6, "e", "6", 1006},
                                         {7, "a", "7", 1007}};
     EXPECT_EQ(records_in(out.bytes, 0, 8, &headers), expected);
     ASSERT_EQ(headers.size(), 2u) << "one of each epoch";
@@ -115,10 +118,12 @@ TEST(compact_key, the_newest_of_each_key_stays_with_its_offset) {
     EXPECT_EQ(out.counts.records_in, 8u);
     EXPECT_EQ(out.counts.records_out, 5u);
     // A second time nothing is left to do.
-    const Cleaned again = clean({out.bytes.begin() == out.bytes.end() ? Bytes{} : Bytes(
-                                     out.bytes.begin(), out.bytes.begin() + static_cast<std::ptrdiff_t>(
-                                                            headers[0].total_bytes()))},
-                                rules);
+    const Cleaned again = clean(
+        {out.bytes.begin() == out.bytes.end()
+             ? Bytes{}
+             : Bytes(out.bytes.begin(),
+                     out.bytes.begin() + static_cast<std::ptrdiff_t>(headers[0].total_bytes()))},
+        rules);
     EXPECT_TRUE(std::equal(again.bytes.begin(), again.bytes.end(), out.bytes.begin()));
   }
 }
@@ -152,11 +157,10 @@ TEST(compact_key, a_run_without_records_still_takes_its_offsets) {
 }
 
 TEST(compact_key, what_a_producer_may_send_again_stays_by_itself) {
-  const std::vector<Bytes> batches = {
-      batch_of(0, {{"a", "0"}, {"b", "1"}}, 1, Codec::kZstd, 7),
-      batch_of(2, {{"a", "2"}, {"b", "3"}}, 1, Codec::kZstd, 7),
-      batch_of(4, {{"a", "4"}, {"b", "5"}}, 1, Codec::kZstd, 7),
-      batch_of(6, {{"a", "6"}}, 1, Codec::kZstd, 8)};
+  const std::vector<Bytes> batches = {batch_of(0, {{"a", "0"}, {"b", "1"}}, 1, Codec::kZstd, 7),
+                                      batch_of(2, {{"a", "2"}, {"b", "3"}}, 1, Codec::kZstd, 7),
+                                      batch_of(4, {{"a", "4"}, {"b", "5"}}, 1, Codec::kZstd, 7),
+                                      batch_of(6, {{"a", "6"}}, 1, Codec::kZstd, 8)};
   const KeyTable table = table_of({{"a", 6}, {"b", 5}});
   const Offset remembered[] = {Offset(2), Offset(4)};
   CleanRules rules;
@@ -190,7 +194,8 @@ TEST(compact_key, log_append_time_stays_what_it_was) {
   const auto left = records_in(clean({first, second}, rules).bytes, 0, 4, &headers);
   ASSERT_EQ(headers.size(), 2u);
   EXPECT_TRUE(headers[0].log_append_time() && headers[1].log_append_time());
-  const std::vector<Kept> expected = {{1, "b", "1", 5000}, {2, "a", "2", 6000}, {3, "c", "3", 6000}};
+  const std::vector<Kept> expected = {
+      {1, "b", "1", 5000}, {2, "a", "2", 6000}, {3, "c", "3", 6000}};
   EXPECT_EQ(left, expected);
 }
 

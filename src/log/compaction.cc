@@ -31,12 +31,14 @@ void CompactionState::passed(Offset upto, WallMs now, std::int64_t retention_ms,
   // The clock may have gone back; marks never do.
   const std::int64_t at = marks_.empty() ? now.ms : std::max(now.ms, marks_.back().at_ms);
   if (!marks_.empty() && marks_.back().upto >= upto) return;
-  // A mark for each 32nd of the retention is enough: of those between, the time of a later one holds.
+  // A mark for each 32nd of the retention is enough: of those between, the time of a later one
+  // holds.
   const std::size_t n = marks_.size();
   if (n > 1 && at - marks_[n - 2].at_ms < retention_ms / 32) marks_.pop_back();
   marks_.push_back({upto, at});
   // Of those that are old enough the newest says all.
-  while (marks_.size() > 1 && now.ms - retention_ms >= marks_[1].at_ms) marks_.erase(marks_.begin());
+  while (marks_.size() > 1 && now.ms - retention_ms >= marks_[1].at_ms)
+    marks_.erase(marks_.begin());
   if (marks_.size() > kMaxMarks) marks_.erase(marks_.begin());
 }
 
@@ -76,8 +78,8 @@ Result<CompactionState> CompactionState::decode(ByteView bytes, const std::strin
   if (count > kMaxMarks || in.left() != count * 16 + 4) return damaged();
   for (std::uint32_t i = 0; i < count; ++i) {
     const Mark mark{Offset(in.le<std::int64_t>()), in.le<std::int64_t>()};
-    if (!state.marks_.empty() && (mark.upto <= state.marks_.back().upto ||
-                                  mark.at_ms < state.marks_.back().at_ms)) {
+    if (!state.marks_.empty() &&
+        (mark.upto <= state.marks_.back().upto || mark.at_ms < state.marks_.back().at_ms)) {
       return damaged();
     }
     state.marks_.push_back(mark);
@@ -96,8 +98,8 @@ bool compaction_is_due(std::span<const CleanableSegment> segments, const Compact
     dirty += segment.bytes;
     waited = waited || now.ms - rule.max_lag_ms >= segment.created_ms;
   }
-  if (dirty > 0 && (waited || static_cast<double>(dirty) >=
-                                  rule.min_dirty_ratio * static_cast<double>(all))) {
+  if (dirty > 0 &&
+      (waited || static_cast<double>(dirty) >= rule.min_dirty_ratio * static_cast<double>(all))) {
     return true;
   }
   return !segments.empty() && state.has_old_tombstones(now, rule.delete_retention_ms);

@@ -20,8 +20,8 @@ using io::sim::Simulator;
 constexpr std::int64_t kNever = INT64_MAX;
 
 TEST(Compaction, is_due_by_the_share_of_what_is_new_by_age_or_for_tombstones) {
-  const std::vector<CleanableSegment> segments = {
-      {Offset(0), Offset(10), 600, 1000}, {Offset(10), Offset(20), 400, 2000}};
+  const std::vector<CleanableSegment> segments = {{Offset(0), Offset(10), 600, 1000},
+                                                  {Offset(10), Offset(20), 400, 2000}};
   const auto due = [&](Compaction rule, const CompactionState& state, std::int64_t now) {
     return compaction_is_due(segments, rule, state, WallMs{now});
   };
@@ -102,7 +102,8 @@ Bytes keyed(std::int64_t base, int key, bool tombstone, std::uint32_t epoch = 1)
 using Table = std::map<std::string, std::pair<std::int64_t, bool>>;  // key → offset, has a value
 
 /// What a reader makes of the log: the newest of each key. Checks that offsets rise.
-io::Task<Result<Table>> table_of(std::shared_ptr<PartitionLog> log, std::size_t* records = nullptr) {
+io::Task<Result<Table>> table_of(std::shared_ptr<PartitionLog> log,
+                                 std::size_t* records = nullptr) {
   PYRALOG_CO_ASSIGN(const Bytes bytes, co_await read_all(log, log->start_offset(), 700));
   Table table;
   std::int64_t last = -1;
@@ -189,7 +190,8 @@ TEST(compact_key, the_newest_of_each_key_is_left_in_few_segments) {
   node.kill();
   node.restart();
   node.run([&]() -> io::Task<void> {
-    const auto report = co_await verify(io::Shard::current().disk(), "/data/" + to_string(partition()));
+    const auto report =
+        co_await verify(io::Shard::current().disk(), "/data/" + to_string(partition()));
     EXPECT_TRUE(report && report->findings.empty())
         << (report && !report->findings.empty() ? report->findings[0].what : "");
     auto shard = (co_await open_shard()).value();
@@ -310,10 +312,10 @@ TEST(compact_key, readers_and_writers_go_on_meanwhile) {
         ++finds;
         std::int64_t next = -1;
         EXPECT_TRUE((co_await log->scan_headers(log->start_offset(), [&](const BatchHeader& h) {
-          EXPECT_GT(h.next_offset(), next);
-          next = h.next_offset();
-          return true;
-        })).has_value());
+                      EXPECT_GT(h.next_offset(), next);
+                      next = h.next_offset();
+                      return true;
+                    })).has_value());
         co_await io::sleep_for(1ms);
       }
     };
@@ -347,7 +349,8 @@ TEST(compact_key, a_crash_anywhere_leaves_the_newest_of_each_key) {
       Table truth;
       node.run([&]() -> io::Task<void> {
         auto shard = (co_await open_shard()).value();
-        auto log = (co_await shard->open_log(partition(), compacted(round == 3 ? 0 : 1'000'000))).value();
+        auto log =
+            (co_await shard->open_log(partition(), compacted(round == 3 ? 0 : 1'000'000))).value();
         // Half full ones: two of them become one.
         for (int i = 0; i < 6; ++i) {
           co_await fill(*shard, log, 4, truth);
@@ -367,7 +370,8 @@ TEST(compact_key, a_crash_anywhere_leaves_the_newest_of_each_key) {
       });
       (void)node.try_run([&]() -> io::Task<void> {
         auto shard = (co_await open_shard()).value();
-        auto log = (co_await shard->open_log(partition(), compacted(round == 3 ? 0 : 1'000'000))).value();
+        auto log =
+            (co_await shard->open_log(partition(), compacted(round == 3 ? 0 : 1'000'000))).value();
         // Nothing was acknowledged in the new segment: the evidence still speaks of the old one.
         (void)co_await log->roll();
         co_await io::sleep_for(10ms);
@@ -390,7 +394,8 @@ TEST(compact_key, a_crash_anywhere_leaves_the_newest_of_each_key) {
           EXPECT_TRUE(table.has_value()) << table.error().message;
           EXPECT_EQ(without_tombstones(table.value_or(Table())), without_tombstones(truth));
           EXPECT_EQ((*log)->end_offset(), Offset(26));
-          for (const auto& entry : (co_await io::Shard::current().disk().list((*log)->dir())).value()) {
+          for (const auto& entry :
+               (co_await io::Shard::current().disk().list((*log)->dir())).value()) {
             EXPECT_FALSE(parse_swap_name(entry.name, kSwapExtension) ||
                          parse_swap_name(entry.name, kCleanedExtension))
                 << entry.name;
@@ -402,7 +407,8 @@ TEST(compact_key, a_crash_anywhere_leaves_the_newest_of_each_key) {
           }
           co_await fill(*shard, *log, 30, truth);
           (void)(co_await compact_now(**log)).value();
-          EXPECT_EQ(without_tombstones((co_await table_of(*log)).value()), without_tombstones(truth));
+          EXPECT_EQ(without_tombstones((co_await table_of(*log)).value()),
+                    without_tombstones(truth));
         }
         co_await shard->abandon();
       });

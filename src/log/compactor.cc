@@ -20,15 +20,17 @@ constexpr std::size_t kMaxStateBytes = 64u << 10;
 constexpr std::size_t kMaxAppendTimesBytes = 256u << 20;
 constexpr std::uint64_t kChunkBytes = 1u << 20;
 
-CleanableSegment described(const Segment& s) { return {s.base, s.next, s.size, s.created_ms}; }
+CleanableSegment described(const Segment& s) {
+  return {s.base, s.next, s.size, s.created_ms};
+}
 std::vector<CleanableSegment> described(const std::vector<std::shared_ptr<Segment>>& segments) {
   std::vector<CleanableSegment> out;
   for (const auto& segment : segments) out.push_back(described(*segment));
   return out;
 }
 
-SecretHash::Secret random_secret() {
-  SecretHash::Secret secret;
+KeyTable::Secret random_secret() {
+  KeyTable::Secret secret;
   io::Shard::current().rng().fill(secret);
   return secret;
 }
@@ -99,8 +101,9 @@ io::Task<Result<void>> Compactor::pace(std::uint64_t bytes) {
     const double seconds = static_cast<double>(bytes) /
                            static_cast<double>(std::max<std::uint64_t>(call_.bytes_per_second, 1));
     // A chunk at the slowest pace still lets a stop be noticed.
-    co_await io::sleep_for(std::min(
-        std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)), Duration(5s)));
+    co_await io::sleep_for(
+        std::min(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)),
+                 Duration(5s)));
   }
   co_return may_go_on();
 }
@@ -169,8 +172,8 @@ io::Task<Result<void>> Compactor::feed(SegmentRef segment, Visitor visit, AfterC
     want = kChunkBytes;
     if (place.consumed == 0 && place.more) {
       // A batch that is larger than a chunk.
-      const auto header = chunk.size() < kBatchHeaderBytes ? fail(Code::kCorrupt, "")
-                                                           : parse_batch_header(chunk);
+      const auto header =
+          chunk.size() < kBatchHeaderBytes ? fail(Code::kCorrupt, "") : parse_batch_header(chunk);
       if (!header || header->total_bytes() > shard_.options().max_batch_bytes ||
           header->total_bytes() > segment->size - position) {
         co_return log_.corrupt(*segment, position, "the segment ends inside a batch");
@@ -193,22 +196,25 @@ io::Task<Result<Offset>> Compactor::fill(KeyTable& table, const std::vector<Segm
   const std::size_t bound = shard_.options().max_inflated_bytes;
   for (const SegmentRef& segment : segments) {
     if (segment->next <= from || full) continue;
-    PYRALOG_CO_TRY(co_await feed(segment, [&](ByteView batch) -> Result<bool> {
-      PYRALOG_ASSIGN(RecordReader reader, RecordReader::open(batch, bound));
-      if (reader.header().next_offset() <= from.value) return true;
-      for (;;) {
-        PYRALOG_ASSIGN(const std::optional<RecordView> record, reader.next());
-        if (!record) break;
-        if (record->offset < from.value || !record->key) continue;
-        if (!table.put(*record->key, Offset(record->offset))) {
-          upto = Offset(record->offset);
-          full = true;
-          return false;
-        }
-      }
-      upto = Offset(reader.header().next_offset());
-      return true;
-    }, nullptr));
+    PYRALOG_CO_TRY(co_await feed(
+        segment,
+        [&](ByteView batch) -> Result<bool> {
+          PYRALOG_ASSIGN(RecordReader reader, RecordReader::open(batch, bound));
+          if (reader.header().next_offset() <= from.value) return true;
+          for (;;) {
+            PYRALOG_ASSIGN(const std::optional<RecordView> record, reader.next());
+            if (!record) break;
+            if (record->offset < from.value || !record->key) continue;
+            if (!table.put(*record->key, Offset(record->offset))) {
+              upto = Offset(record->offset);
+              full = true;
+              return false;
+            }
+          }
+          upto = Offset(reader.header().next_offset());
+          return true;
+        },
+        nullptr));
   }
   co_return upto;
 }
@@ -238,8 +244,8 @@ io::Task<Result<std::size_t>> Compactor::write(std::span<const SegmentRef> segme
   std::size_t count = 0;
   do {
     PYRALOG_CO_TRY(co_await feed(segments[count++], clean, drain));
-  } while (count < segments.size() && may_join(first, out.size + cleaner.pending_bytes(),
-                                               described(*segments[count]), most));
+  } while (count < segments.size() &&
+           may_join(first, out.size + cleaner.pending_bytes(), described(*segments[count]), most));
   PYRALOG_CO_TRY(cleaner.finish());
   PYRALOG_CO_TRY(drain());
   out.counts = cleaner.counts();
@@ -247,7 +253,8 @@ io::Task<Result<std::size_t>> Compactor::write(std::span<const SegmentRef> segme
   out.header = {log_.id_, first.base, segments.front()->epoch, first.created_ms, last.next};
   PYRALOG_CO_TRY(out.file->write_at(0, encode(out.header)));
   if (out.size > kMaxSegmentBytes) {
-    co_return fail(Code::kTooLarge, fmt::format("{}: compacted, it has {} bytes", out.path, out.size));
+    co_return fail(Code::kTooLarge,
+                   fmt::format("{}: compacted, it has {} bytes", out.path, out.size));
   }
   PYRALOG_CO_TRY(co_await out.file->sync());
   co_return count;
@@ -269,12 +276,13 @@ io::Task<Result<Compactor::SegmentRef>> Compactor::check(std::span<const Segment
   const Offset next = group.back()->next;
   if (!found.fault.empty() || found.sound_bytes != out.size || found.next != next ||
       found.records != out.counts.records_out) {
-    co_return fail(Code::kCorrupt,
-                   fmt::format("{}: what compaction wrote is not what it should be: {}, {} of {} "
-                               "bytes, up to offset {} of {}, {} of {} records; the log stays as it "
-                               "was",
-                               out.path, found.fault, found.sound_bytes, out.size, found.next.value,
-                               next.value, found.records, out.counts.records_out));
+    co_return fail(
+        Code::kCorrupt,
+        fmt::format("{}: what compaction wrote is not what it should be: {}, {} of {} "
+                    "bytes, up to offset {} of {}, {} of {} records; the log stays as it "
+                    "was",
+                    out.path, found.fault, found.sound_bytes, out.size, found.next.value,
+                    next.value, found.records, out.counts.records_out));
   }
   auto fresh = std::make_shared<Segment>();
   fresh->base = group.front()->base;
@@ -296,9 +304,9 @@ io::Task<Result<Compactor::SegmentRef>> Compactor::check(std::span<const Segment
 io::Task<Result<void>> Compactor::merge_append_times(std::span<const SegmentRef> group) {
   if (group.size() < 2) co_return Result<void>{};
   const Offset base = group.front()->base;
-  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
-                    co_await shard_.disk_.open(log_.path_of(base, "appendtime"),
-                                               io::OpenMode::kOpenOrCreate));
+  PYRALOG_CO_ASSIGN(
+      std::shared_ptr<io::File> file,
+      co_await shard_.disk_.open(log_.path_of(base, "appendtime"), io::OpenMode::kOpenOrCreate));
   Bytes content(file->size());
   PYRALOG_CO_ASSIGN(const std::size_t got, co_await file->read_at(0, content));
   content.resize(got);
@@ -398,8 +406,14 @@ io::Task<Result<void>> Compactor::pass(const std::vector<SegmentRef>& segments) 
   CompactionState& state = *log_.compaction_state_;
   const std::int64_t retention = log_.config_.compaction->delete_retention_ms;
   const Offset horizon = state.horizon(call_.now, retention);
-  KeyTable table(call_.table_bytes, random_secret());
   const Offset from = std::max(state.upto(), log_.start_);
+  // Some megabytes to be cleared: not here.
+  const std::size_t bytes =
+      KeyTable::bytes_for(call_.table_bytes, static_cast<std::uint64_t>(std::max<std::int64_t>(
+                                                 segments.back()->next.value - from.value, 0)));
+  const KeyTable::Secret secret = random_secret();
+  KeyTable table =
+      co_await io::run_in(io::Pool::kWork, [bytes, secret] { return KeyTable(bytes, secret); });
   PYRALOG_CO_ASSIGN(const Offset upto, co_await fill(table, segments, from));
   std::vector<SegmentRef> below;
   for (const SegmentRef& s : segments) {
@@ -432,9 +446,9 @@ io::Task<Result<Compacted>> Compactor::run() {
     if (!log_.config_.compaction || !log_.compaction_state_) break;
     const Offset before = log_.compaction_state_->upto();
     const bool more = done_.passes > 0 && !segments.empty() && segments.back()->next > before;
-    if (!more && (done_.passes > 0 ||
-                  !compaction_is_due(described(segments), *log_.config_.compaction,
-                                     *log_.compaction_state_, call_.now))) {
+    if (!more &&
+        (done_.passes > 0 || !compaction_is_due(described(segments), *log_.config_.compaction,
+                                                *log_.compaction_state_, call_.now))) {
       break;
     }
     PYRALOG_CO_TRY(co_await pass(segments));

@@ -17,10 +17,11 @@
 
 namespace pyralog::log {
 
-/// Compacts one log: passes over its closed segments, each with a table of as many keys as the memory
-/// allows, until all that may be compared has been. A pass reads the records since the last one into the
-/// table, then writes the segments below anew without what is outdated, several small ones as one, and
-/// swaps them in (segment_swap.h). Appends and reads go on meanwhile. Lives as long as one call.
+/// Compacts one log: passes over its closed segments, each with a table of as many keys as the
+/// memory allows, until all that may be compared has been. A pass reads the records since the last
+/// one into the table, then writes the segments below anew without what is outdated, several small
+/// ones as one, and swaps them in (segment_swap.h). Appends and reads go on meanwhile. Lives as
+/// long as one call.
 class Compactor {
  public:
   Compactor(ShardLogs& shard, PartitionLog& log, const CompactionCall& call)
@@ -41,8 +42,8 @@ class Compactor {
   /// Fills the table with what lies behind `from`; where that ended.
   [[nodiscard]] io::Task<Result<Offset>> fill(KeyTable& table,
                                               const std::vector<SegmentRef>& segments, Offset from);
-  /// Shows all batches of a segment; `after` runs on the shard after each chunk of them and says how
-  /// many bytes it has written.
+  /// Shows all batches of a segment; `after` runs on the shard after each chunk of them and says
+  /// how many bytes it has written.
   using AfterChunk = std::function<Result<std::uint64_t>()>;
   [[nodiscard]] io::Task<Result<void>> feed(SegmentRef segment, Visitor visit, AfterChunk after);
   /// Replaces the first of `segments`, and as many more as become one with it; how many.
@@ -51,11 +52,10 @@ class Compactor {
   [[nodiscard]] io::Task<Result<std::size_t>> write(std::span<const SegmentRef> segments,
                                                     const KeyTable& table, Offset horizon,
                                                     Output& out);
-  [[nodiscard]] io::Task<Result<SegmentRef>> check(std::span<const SegmentRef> group,
-                                                   Output& out);
+  [[nodiscard]] io::Task<Result<SegmentRef>> check(std::span<const SegmentRef> group, Output& out);
   [[nodiscard]] io::Task<Result<void>> merge_append_times(std::span<const SegmentRef> group);
-  [[nodiscard]] io::Task<Result<void>> swap(std::span<const SegmentRef> group,
-                                            SegmentRef fresh, std::string cleaned);
+  [[nodiscard]] io::Task<Result<void>> swap(std::span<const SegmentRef> group, SegmentRef fresh,
+                                            std::string cleaned);
   [[nodiscard]] io::Task<Result<void>> pace(std::uint64_t bytes);
   [[nodiscard]] Result<void> may_go_on() const;
 

@@ -4,15 +4,20 @@
 
 namespace pyralog::log {
 
-KeyTable::KeyTable(std::size_t bytes, const SecretHash::Secret& secret)
+std::size_t KeyTable::bytes_for(std::size_t bytes, std::uint64_t keys) {
+  const std::uint64_t slots = std::min<std::uint64_t>(keys, bytes) / 3 * 4 + 4;
+  return std::min<std::uint64_t>(bytes, slots * sizeof(Slot));
+}
+
+KeyTable::KeyTable(std::size_t bytes, const Secret& secret)
     : hash_(secret), slots_(std::max<std::size_t>(bytes / sizeof(Slot), 2)) {
   // Beyond that, searches for a free slot become long.
   most_ = std::max<std::size_t>(slots_.size() / 4 * 3, 1);
 }
 
 std::size_t KeyTable::find(const SecretHash::Value& hash) const {
-  std::size_t at = static_cast<std::size_t>(
-      (static_cast<unsigned __int128>(hash.low) * slots_.size()) >> 64);
+  std::size_t at =
+      static_cast<std::size_t>((static_cast<unsigned __int128>(hash.low) * slots_.size()) >> 64);
   while (slots_[at].offset >= 0 && slots_[at].hash != hash) {
     if (++at == slots_.size()) at = 0;
   }

@@ -15,15 +15,16 @@ namespace pyralog::log {
 /// its hash of 128 bits under a secret. Pure; any one thread.
 class KeyTable {
  public:
+  using Secret = SecretHash::Secret;
   /// Takes at most `bytes` of memory, but has room for one key at least.
-  KeyTable(std::size_t bytes, const SecretHash::Secret& secret);
+  KeyTable(std::size_t bytes, const Secret& secret);
+  /// What a table for `keys` keys takes, and at most `bytes`.
+  [[nodiscard]] static std::size_t bytes_for(std::size_t bytes, std::uint64_t keys);
   /// Notes that `key` has a record at `offset`; offsets rise. False: it is full, and nothing was
   /// noted.
   [[nodiscard]] bool put(ByteView key, Offset offset);
   [[nodiscard]] std::optional<Offset> newest(ByteView key) const;
   [[nodiscard]] std::size_t size() const { return used_; }
-  /// Whether `more` keys would fit for certain.
-  [[nodiscard]] bool has_room(std::size_t more) const { return used_ + more <= most_; }
 
  private:
   struct Slot {

@@ -59,14 +59,16 @@ io::Task<Result<void>> settle_swaps(io::Disk& disk, std::string dir) {
     const auto header = co_await read_segment_header(std::move(file));
     if (!header) {
       if (header.error().code != Code::kCorrupt) co_return fail(header.error());
-      co_return fail(Code::kCorrupt,
-                     fmt::format("{}/{}: byte 0: {}; compaction had made it durable in the place of "
-                                 "others. Restore it from a copy",
-                                 dir, entry.name, header.error().message));
+      co_return fail(
+          Code::kCorrupt,
+          fmt::format("{}/{}: byte 0: {}; compaction had made it durable in the place of "
+                      "others. Restore it from a copy",
+                      dir, entry.name, header.error().message));
     }
     if (header->base != *base || header->next <= *base) {
-      co_return fail(Code::kCorrupt, fmt::format("{}/{}: the header is not that of a compacted segment",
-                                                 dir, entry.name));
+      co_return fail(
+          Code::kCorrupt,
+          fmt::format("{}/{}: the header is not that of a compacted segment", dir, entry.name));
     }
     PYRALOG_CO_TRY(co_await finish_swap(disk, dir, *base, header->next, [](const std::string&) {}));
   }

@@ -13,10 +13,11 @@
 
 namespace pyralog::log {
 
-/// How compaction puts one file in the place of several, so that a crash anywhere leaves the old ones or
-/// the new one:
+/// How compaction puts one file in the place of several, so that a crash anywhere leaves the old
+/// ones or the new one:
 ///   1. BASE.log.cleaned is written and synced; an accident leaves it, and it is removed.
-///   2. It becomes BASE.log.swap, durably: from here on the new file counts. Its header says up to which
+///   2. It becomes BASE.log.swap, durably: from here on the new file counts. Its header says up to
+///   which
 ///      offset it replaces the others.
 ///   3. The segments that it replaces, but for the first, and the first one's indexes are removed,
 ///      durably; then it takes the first one's name.
@@ -28,8 +29,8 @@ inline constexpr std::string_view kSwapExtension = "log.swap";
 [[nodiscard]] std::optional<Offset> parse_swap_name(std::string_view name,
                                                     std::string_view extension);
 
-/// Step 3, for the file BASE.log.swap in `dir` that is there. May be done again after a crash anywhere in
-/// it. `forget` is told of each path before it goes or changes.
+/// Step 3, for the file BASE.log.swap in `dir` that is there. May be done again after a crash
+/// anywhere in it. `forget` is told of each path before it goes or changes.
 [[nodiscard]] io::Task<Result<void>> finish_swap(io::Disk& disk, std::string dir, Offset base,
                                                  Offset next,
                                                  std::function<void(const std::string&)> forget);

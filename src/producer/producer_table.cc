@@ -170,6 +170,17 @@ bool ProducerTable::truncate_from(Offset end) {
   return true;
 }
 
+std::vector<Offset> ProducerTable::remembered() const {
+  std::vector<Offset> out;
+  for (const auto& [id, producer] : producers_) {
+    for (std::size_t i = 0; i < producer.count; ++i) {
+      out.emplace_back(producer.batches[i].base_offset);
+    }
+  }
+  std::ranges::sort(out);
+  return out;
+}
+
 std::vector<ActiveProducer> ProducerTable::list(WallMs now) const {
   std::vector<ActiveProducer> out;
   out.reserve(producers_.size());

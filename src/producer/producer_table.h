@@ -94,6 +94,8 @@ class ProducerTable {
   /// Offset after the last batch applied, or the offset the restored snapshot covers.
   [[nodiscard]] Offset end() const { return end_; }
   [[nodiscard]] std::size_t size() const { return producers_.size(); }
+  /// Base offsets of the batches that are remembered, rising: compaction leaves their headers.
+  [[nodiscard]] std::vector<Offset> remembered() const;
   /// All producers that have not expired at `now`, by id.
   [[nodiscard]] std::vector<ActiveProducer> list(WallMs now) const;
 

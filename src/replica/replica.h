@@ -108,6 +108,12 @@ class Replica {
   [[nodiscard]] io::Task<Result<void>> retain(WallMs now) {
     return log_->retain(now, high_watermark_);
   }
+  /// Compacts what is committed, as the topic's settings say. The caller fills in the rest of `call`.
+  [[nodiscard]] io::Task<Result<log::Compacted>> compact(log::CompactionCall call) {
+    call.limit = high_watermark_;
+    call.producer_batches = producers_.remembered();
+    co_return co_await log_->compact(call);
+  }
   /// Deletes the records below `offset` for good (Kafka's DeleteRecords). kOutOfRange above the high
   /// watermark.
   [[nodiscard]] io::Task<Result<void>> delete_records_below(Offset offset);

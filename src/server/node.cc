@@ -44,6 +44,11 @@ broker::Options broker_options(const ServerOptions& o) {
   out.topics.default_partitions = narrow<std::int32_t>(o.num_partitions);
   out.default_replication_factor = narrow<std::int16_t>(o.default_replication_factor);
   out.retention_check_interval = std::chrono::milliseconds(o.retention_check_interval_ms);
+  out.cleaner_backoff = std::chrono::milliseconds(o.cleaner_backoff_ms);
+  out.cleaner_table_bytes = narrow<std::size_t>(o.cleaner_table_bytes);
+  if (o.cleaner_bytes_per_second >= 0) {
+    out.cleaner_bytes_per_second = narrow<std::uint64_t>(o.cleaner_bytes_per_second);
+  }
   out.offsets_partitions = narrow<std::int32_t>(o.offsets_partitions);
   out.offsets_replication_factor = narrow<std::int16_t>(o.offsets_replication_factor);
   out.producers.expiration_ms = o.producer_id_expiration_ms;

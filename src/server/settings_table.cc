@@ -77,6 +77,15 @@ constexpr Setting kSettings[] = {
     {"log.retention.check.interval.ms", "", "Topics", Kind::kMillis,
      &Options::retention_check_interval_ms, 100, kMaxMillis, "",
      "How often partitions are looked at for files that retention lets go."},
+    {"log.cleaner.backoff.ms", "", "Topics", Kind::kMillis, &Options::cleaner_backoff_ms, 100,
+     kMaxMillis, "", "How often topics with cleanup.policy=compact are looked at."},
+    {"log.cleaner.dedupe.buffer.size", "", "Topics", Kind::kBytes, &Options::cleaner_table_bytes,
+     65'536, 1LL << 40, "",
+     "Memory of each shard for the keys that compaction compares, 32 bytes a key; with less of it, "
+     "compaction takes more passes."},
+    {"log.cleaner.io.max.bytes.per.second", "", "Topics", Kind::kBytes,
+     &Options::cleaner_bytes_per_second, -1, 1LL << 50, "",
+     "How much compaction reads and writes in a second, on each shard; -1 sets no limit."},
 
     {"offsets.topic.num.partitions", "", "Groups and producers", Kind::kInteger,
      &Options::offsets_partitions, 1, 10'000, "",

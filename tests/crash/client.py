@@ -28,10 +28,10 @@ class Refused(Exception):
 class Record:
     """One record as it was read back."""
 
-    __slots__ = ("offset", "value", "epoch", "producer", "sequence")
+    __slots__ = ("offset", "key", "value", "epoch", "producer", "sequence")
 
-    def __init__(self, offset, value, epoch, producer, sequence):
-        self.offset, self.value, self.epoch = offset, value, epoch
+    def __init__(self, offset, key, value, epoch, producer, sequence):
+        self.offset, self.key, self.value, self.epoch = offset, key, value, epoch
         self.producer, self.sequence = producer, sequence
 
 
@@ -60,14 +60,28 @@ def records_of(raw):
             end = place + size
             _, inner = varint(raw, place + 1)
             delta, inner = varint(raw, inner)
-            key, inner = varint(raw, inner)
-            inner += max(key, 0)
-            value, inner = varint(raw, inner)
-            found.append(Record(base + delta, raw[inner:inner + value], epoch, producer,
+            size, inner = varint(raw, inner)
+            key = None if size < 0 else raw[inner:inner + size]
+            inner += max(size, 0)
+            size, inner = varint(raw, inner)
+            value = None if size < 0 else raw[inner:inner + size]
+            found.append(Record(base + delta, key, value, epoch, producer,
                                 sequence + index if producer >= 0 else -1))
             place = end
         at += 12 + length
     return found
+
+
+def end_of(raw):
+    """The offset after whole batches, None if there are none: the last ones may have no records."""
+    end, at = None, 0
+    while len(raw) - at >= 61:
+        base, length = struct.unpack_from(">qi", raw, at)
+        if len(raw) - at < 12 + length:
+            break
+        end = base + struct.unpack_from(">i", raw, at + 23)[0] + 1
+        at += 12 + length
+    return end
 
 
 def produce_body(topic, partition, batch, acks, timeout_ms=10_000):

@@ -91,7 +91,7 @@ def broker_of(arguments):
         return brokers.External(arguments.bootstrap)
     if arguments.kafka:
         return brokers.Kafka()
-    return brokers.Pyralog(arguments.binary)
+    return brokers.Pyralog(arguments.binary, options=["--log-cleaner-backoff-ms", "200"])
 
 
 def main():

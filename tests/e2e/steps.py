@@ -236,6 +236,55 @@ def seek(ctx, _):
         expect_equal((marks["low"], marks["high"]), (0, count), f"{codec}: watermarks")
 
 
+def compacted(ctx, step):
+    """Compaction takes what a newer record of its key has replaced; the rest stays at its offset, and a
+    reader gets over batches that have lost records, or all of them."""
+    topic = ctx.topic("c", **{"cleanup.policy": "compact", "segment.bytes": "16384",
+                              "min.cleanable.dirty.ratio": "0.01"})
+    keys = step["keys"]
+    truth, written = {}, 0
+    for turn, codec in enumerate(step["codecs"]):
+        records = []
+        for i in range(step["records"]):
+            key = f"k{(i * 7 + turn) % keys}"
+            record = {"key": key}
+            if (i + turn) % 11:
+                record["value"] = f"{turn}.{i}:" + "v" * 300
+            truth[key] = (written + i, record.get("value"))
+            records.append(record)
+        written += len(records)
+        ctx.produce(topic, records, codec=codec, batch=20)
+
+    def read(client, count, at="earliest"):
+        return ctx.call("fetch", client, topic=topic, partition=0, count=count, timeout_ms=20_000,
+                        **{"from": at})["records"]
+
+    # The last segment is as it was written; how many are left in all, only a reader can tell.
+    last = max(offset for offset, _ in truth.values())
+
+    def read_all():
+        found = []
+        while not found or found[-1]["offset"] < last:
+            part = read(HELPER, 1, found[-1]["offset"] + 1 if found else "earliest")
+            expect(part, f"nothing behind {found[-1:]}, yet there is a record at {last}")
+            found += part
+        return found
+
+    def settled():
+        before = read(HELPER, 1)[0]["offset"]
+        time.sleep(1)  # compaction looks five times meanwhile
+        found = read_all()
+        return found if found[0]["offset"] == before > step["records"] else None
+
+    left = until(settled, "the first records are gone", 60)
+    expect(len(left) < written / 2, f"{len(left)} of {written} records are left")
+    for client in {ctx.client, ctx.partner}:
+        found = read(client, len(left))
+        expect_equal([r["offset"] for r in found], [r["offset"] for r in left], f"{client}: offsets")
+        expect_equal({r["key"]: (r["offset"], r.get("value")) for r in found}, truth,
+                     f"{client}: the newest of each key")
+
+
 def client_errors(ctx, _):
     missing = ctx.named("none")
     expect_code(UNKNOWN_TOPIC, "fetch from an unknown topic",
@@ -499,7 +548,7 @@ def group_admin(ctx, _):
 
 
 KINDS = {function.__name__: function for function in (
-    admin, admin_errors, roundtrip, seek, client_errors, idempotent, commit_fetch, offset_reset,
-    offset_reset_none, group_member_killed, static_members, stale_commit, assignors, cooperative,
+    admin, admin_errors, roundtrip, seek, compacted, client_errors, idempotent, commit_fetch,
+    offset_reset, offset_reset_none, group_member_killed, static_members, stale_commit, assignors, cooperative,
     regex, pause_resume, group_admin)}
 KINDS["mixed_group"] = mixed_group

@@ -58,17 +58,22 @@ def varint(value):
     return bytes(out)
 
 
-def record(offset_delta, value, timestamp_delta=0):
-    body = (b"\0" + varint(timestamp_delta) + varint(offset_delta) + varint(-1)
-            + varint(len(value)) + value + varint(0))
+def record(offset_delta, value, timestamp_delta=0, key=None):
+    def nullable(text):
+        return varint(-1) if text is None else varint(len(text)) + text
+
+    body = (b"\0" + varint(timestamp_delta) + varint(offset_delta) + nullable(key) + nullable(value)
+            + varint(0))
     return varint(len(body)) + body
 
 
 def batch(values, attributes=0, count=None, last_delta=None, deltas=None, magic=2, crc_xor=0,
-          length_add=0, producer=(-1, -1, -1), now_ms=1_700_000_000_000):
+          length_add=0, producer=(-1, -1, -1), now_ms=1_700_000_000_000, keys=None):
     """A record batch v2; the options make it lie."""
     deltas = deltas or range(len(values))
-    records = b"".join(record(delta, value) for delta, value in zip(deltas, values))
+    keys = keys or [None] * len(values)
+    records = b"".join(record(delta, value, key=key)
+                       for delta, value, key in zip(deltas, values, keys))
     tail = (i16(attributes) + i32(len(values) - 1 if last_delta is None else last_delta)
             + i64(now_ms) + i64(now_ms) + i64(producer[0]) + i16(producer[1]) + i32(producer[2])
             + i32(len(values) if count is None else count) + records)
