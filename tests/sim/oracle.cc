@@ -1,6 +1,7 @@
 #include "oracle.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/hash.h"
 
@@ -41,11 +42,13 @@ void Oracle::violate(std::string what) {
   if (violations_.size() < kMaxViolations) violations_.push_back(std::move(what));
 }
 
-std::uint32_t Oracle::add_partition(std::string topic, std::int32_t index, Durability durability) {
+std::uint32_t Oracle::add_partition(std::string topic, std::int32_t index, Durability durability,
+                                    bool compacted) {
   Partition partition;
   partition.topic = std::move(topic);
   partition.index = index;
   partition.durability = durability;
+  partition.compacted = compacted;
   partitions_.push_back(std::move(partition));
   return static_cast<std::uint32_t>(partitions_.size() - 1);
 }
@@ -159,7 +162,12 @@ std::optional<SeenBatch> Oracle::open_batch(const Partition& partition, std::uin
   BatchCheck check;
   check.max_bytes = 1u << 26;
   check.open_compressed = true;
-  if (const auto fault = check_batch(batch, check, seen.header)) {
+  const auto fault = check_batch(batch, check, seen.header);
+  // What compaction leaves has fewer records than offsets; its checksum holds all the same.
+  const bool sparse = partition.compacted && fault == BatchFault::kBadCount &&
+                      seen.header.count <= seen.header.last_offset_delta &&
+                      batch_crc(batch) == seen.header.crc;
+  if (fault && !sparse) {
     violate(fmt::format("{} offset {}: a batch was served that is unsound: {}", partition.name(),
                         seen.header.base_offset, describe(*fault)));
     return std::nullopt;
@@ -181,7 +189,18 @@ std::optional<SeenBatch> Oracle::open_batch(const Partition& partition, std::uin
                           partition.name(), (*record)->offset, number,
                           partitions_[was.partition].name(), was.timestamp, (*record)->timestamp));
     }
+    if (partition.compacted &&
+        ((*record)->key ? as_text(*(*record)->key) : std::string_view()) != key_of(number)) {
+      violate(fmt::format("{} offset {}: record {} has another key", partition.name(),
+                          (*record)->offset, number));
+    }
     seen.records.push_back(number);
+    seen.offsets.push_back((*record)->offset);
+  }
+  if (seen.records.size() != static_cast<std::size_t>(seen.header.count)) {
+    violate(fmt::format("{} offset {}: the records of a batch do not parse", partition.name(),
+                        seen.header.base_offset));
+    return std::nullopt;
   }
   return seen;
 }
@@ -208,8 +227,7 @@ std::optional<std::vector<SeenBatch>> Oracle::served(std::uint32_t p, std::int64
                           next - 1, high_watermark));
     }
     for (std::size_t i = 0; i < batch->records.size(); ++i) {
-      note(partition, base + static_cast<std::int64_t>(i), batch->records[i],
-           batch->header.leader_epoch, promise_of(partition.durability), "served");
+      note(partition, batch->offsets[i], batch->records[i], batch->header.leader_epoch, promise_of(partition.durability), "served");
     }
     bytes = bytes.subspan(header->total_bytes());
     batches.push_back(std::move(*batch));
@@ -219,7 +237,7 @@ std::optional<std::vector<SeenBatch>> Oracle::served(std::uint32_t p, std::int64
 
 void Oracle::found_by_time(std::uint32_t p, std::int64_t timestamp, std::int64_t offset,
                            std::int64_t found_timestamp, std::int64_t floor) {
-  const Partition& partition = partitions_[p];
+  Partition& partition = partitions_[p];
   const auto known = static_cast<std::int64_t>(partition.known.size());
   if (offset >= 0 && offset < known) {
     const std::uint64_t record = partition.known[static_cast<std::size_t>(offset)].record;
@@ -234,9 +252,42 @@ void Oracle::found_by_time(std::uint32_t p, std::int64_t timestamp, std::int64_t
   for (std::int64_t o = 0; o < std::min(upto, known); ++o) {
     const std::uint64_t record = partition.known[static_cast<std::size_t>(o)].record;
     if (record == 0 || sent(record).timestamp < timestamp) continue;
+    if (partition.compacted) {
+      partition.passed_over.insert_or_assign(o, record);
+      continue;
+    }
     violate(fmt::format("{}: a search for time {} found offset {}, passing over {}",
                         partition.name(), timestamp, offset, o));
     return;
+  }
+}
+
+/// A record may only be gone for a newer one of its key, which is there.
+void Oracle::check_compaction(Partition& partition, const std::vector<SeenBatch>& log,
+                              std::int64_t end) {
+  std::map<std::int64_t, std::uint64_t> there;
+  std::map<std::string, std::int64_t> newest;
+  for (const SeenBatch& batch : log) {
+    for (std::size_t i = 0; i < batch.records.size(); ++i) {
+      there.emplace(batch.offsets[i], batch.records[i]);
+      newest[key_of(batch.records[i])] = batch.offsets[i];
+    }
+  }
+  for (const auto& [offset, record] : std::exchange(partition.passed_over, {})) {
+    const auto at = there.find(offset);
+    if (at == there.end() || at->second != record) continue;
+    violate(fmt::format("{}: a search by time passed over record {} at offset {}, still there",
+                        partition.name(), record, offset));
+  }
+  const auto upto = std::min(static_cast<std::int64_t>(partition.known.size()), end);
+  for (std::int64_t o = 0; o < upto; ++o) {
+    const std::uint64_t record = partition.known[static_cast<std::size_t>(o)].record;
+    if (record == 0 || there.contains(o)) continue;
+    stats_.add("rare.record_compacted");
+    const auto at = newest.find(key_of(record));
+    if (at != newest.end() && at->second > o) continue;
+    violate(fmt::format("{} offset {}: record {} is gone, and nothing newer of {} is there",
+                        partition.name(), o, record, key_of(record)));
   }
 }
 
@@ -261,12 +312,14 @@ void Oracle::check_producers(const Partition& partition, const std::vector<SeenB
     if (batch.header.idempotent()) {
       const auto due = next_sequence.find(batch.header.producer_id);
       const std::int32_t expected = due == next_sequence.end() ? 0 : due->second;
-      if (batch.header.base_sequence != expected) {
+      // Batches that compaction has put together have no producer any more.
+      if (partition.compacted ? batch.header.base_sequence < expected
+                              : batch.header.base_sequence != expected) {
         violate(fmt::format("{} offset {}: producer id {} goes on with sequence {}, {} was due",
                             partition.name(), batch.header.base_offset, batch.header.producer_id,
                             batch.header.base_sequence, expected));
       }
-      next_sequence[batch.header.producer_id] = batch.header.base_sequence + batch.header.count;
+      next_sequence[batch.header.producer_id] = batch.header.base_sequence + batch.header.last_offset_delta + 1;
     }
     for (const std::uint64_t record : batch.records) {
       const SentRecord& was = sent(record);
@@ -343,7 +396,7 @@ void Oracle::recovered(std::uint32_t p, const std::vector<Bytes>& batches, std::
   std::uint64_t unseen = 0;
   for (const SeenBatch& batch : log) {
     for (std::size_t i = 0; i < batch.records.size(); ++i) {
-      const std::int64_t offset = batch.header.base_offset + static_cast<std::int64_t>(i);
+      const std::int64_t offset = batch.offsets[i];
       const auto at = static_cast<std::size_t>(offset);
       if (at >= partition.known.size() || partition.known[at].record == 0) ++unseen;
       note(partition, offset, batch.records[i], batch.header.leader_epoch, shown, "recovered");
@@ -351,6 +404,7 @@ void Oracle::recovered(std::uint32_t p, const std::vector<Bytes>& batches, std::
   }
   if (unseen > 0) stats_.add("rare.unacknowledged_records_kept", unseen);
   check_producers(partition, log);
+  if (partition.compacted) check_compaction(partition, log, end);
 }
 
 }  // namespace pyralog::simtest

@@ -36,6 +36,7 @@ struct SentRecord {
 struct SeenBatch {
   BatchHeader header;
   std::vector<std::uint64_t> records;  ///< numbers, in order of offset
+  std::vector<std::int64_t> offsets;   ///< of these
 };
 
 /// What clients have been promised and shown so far, and whether what they see now fits to it. All
@@ -46,6 +47,7 @@ class Oracle {
     std::string topic;
     std::int32_t index = 0;
     Durability durability = Durability::kFsync;
+    bool compacted = false;  ///< records have keys; an older one of a key may be gone
     /// What is known to be at an offset.
     struct Known {
       std::uint64_t record = 0;  ///< 0 = nothing known
@@ -57,6 +59,9 @@ class Oracle {
     std::int64_t high_watermark = 0;  ///< the highest seen
     std::int32_t epoch = 0;           ///< the highest seen
     std::uint64_t losses = 0;         ///< how often known records have gone, as they may
+    /// Offset and record that a search by time has passed over in a compacted partition: right only if
+    /// it was gone by then.
+    std::map<std::int64_t, std::uint64_t> passed_over;
     std::map<std::uint32_t, std::int64_t> last_ack;  ///< plain producer → greatest acknowledged
     /// Idempotent producer → first record of each acknowledged batch → its offset.
     std::map<std::uint32_t, std::map<std::uint64_t, std::int64_t>> acked;
@@ -68,7 +73,8 @@ class Oracle {
   [[nodiscard]] const std::vector<std::string>& violations() const { return violations_; }
   void violate(std::string what);
 
-  std::uint32_t add_partition(std::string topic, std::int32_t index, Durability durability);
+  std::uint32_t add_partition(std::string topic, std::int32_t index, Durability durability,
+                              bool compacted = false);
   [[nodiscard]] std::size_t partitions() const { return partitions_.size(); }
   [[nodiscard]] const Partition& partition(std::uint32_t p) const { return partitions_[p]; }
 
@@ -79,6 +85,10 @@ class Oracle {
   [[nodiscard]] const SentRecord& sent(std::uint64_t record) const { return sent_[record - 1]; }
   /// The bytes of a record's value.
   [[nodiscard]] static Bytes value_of(std::uint64_t record);
+  /// Its key, in a compacted partition.
+  [[nodiscard]] static std::string key_of(std::uint64_t record) {
+    return "key-" + std::to_string(record * 7 % 11);
+  }
 
   // What clients are told.
   /// `records` were acknowledged at `base`, for the first time.
@@ -112,6 +122,8 @@ class Oracle {
   void note(Partition& partition, std::int64_t offset, std::uint64_t record, std::int32_t epoch,
             Strength strength, const char* how);
   void check_order(Partition& partition, std::int64_t base, std::uint64_t first);
+  void check_compaction(Partition& partition, const std::vector<SeenBatch>& log,
+                        std::int64_t end);
   void check_producers(const Partition& partition, const std::vector<SeenBatch>& log);
   [[nodiscard]] std::optional<SeenBatch> open_batch(const Partition& partition, std::uint32_t p,
                                                     ByteView batch);

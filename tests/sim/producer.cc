@@ -77,6 +77,8 @@ class Producer {
                                                             plan_.idempotent, record.timestamp);
       const Bytes value = Oracle::value_of(number);
       record.value = ByteView(value);
+      const std::string key = Oracle::key_of(number);
+      if (world_.oracle.partition(plan_.partition).compacted) record.key = as_bytes(key);
       builder.add(record);
       batch.records.push_back(number);
     }

@@ -114,6 +114,7 @@ constexpr const char* kMustHappen[] = {
     "rare.duplicate_of_a_plain_producer",
     "rare.memory_topic_emptied",
     "rare.partition_offline",
+    "rare.record_compacted",
     "rare.unacknowledged_records_kept",
     "rare.unpromised_records_lost",
 };

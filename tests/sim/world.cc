@@ -45,6 +45,8 @@ void World::plan_server() {
   b.log.synced_journal_bytes = either(1u << 11, 16u << 20);
   b.log.append_time_sync = std::chrono::milliseconds(either(20, 1000));
   b.groups.initial_rebalance_delay_ms = 0;
+  b.cleaner_backoff = std::chrono::milliseconds(either(20, 300));
+  b.cleaner_table_bytes = either(std::size_t{1} << 8, std::size_t{1} << 20);
 }
 
 void World::plan_topics() {
@@ -66,6 +68,20 @@ void World::plan_topics() {
     }
     topics_.push_back(std::move(topic));
   }
+  plan_compacted_topic();
+}
+
+void World::plan_compacted_topic() {
+  DataTopic topic;
+  topic.durability = rng_.chance(0.7) ? Durability::kFsync : Durability::kOs;
+  topic.name = fmt::format("compacted-{}", pyralog::name(topic.durability));
+  topic.settings.emplace_back("durability", pyralog::name(topic.durability));
+  topic.settings.emplace_back("cleanup.policy", "compact");
+  topic.settings.emplace_back("segment.bytes", std::to_string(600 + rng_.below(4000)));
+  topic.settings.emplace_back("index.interval.bytes", rng_.chance(0.5) ? "100" : "4096");
+  topic.settings.emplace_back("min.cleanable.dirty.ratio", rng_.chance(0.5) ? "0" : "0.4");
+  topic.partitions.push_back(oracle.add_partition(topic.name, 0, topic.durability, true));
+  topics_.push_back(std::move(topic));
 }
 
 io::Task<World::Busy> World::enter(io::Rng& rng, Duration think) {

@@ -68,6 +68,7 @@ class World {
 
  private:
   void plan_topics();
+  void plan_compacted_topic();
   void plan_server();
   /// Starts the server, through as many crashes in recovery as the seed wants; false if it refuses.
   bool start_server();
