@@ -115,6 +115,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     state.partitions.lead(active);
     state.background.spawn(snapshot_loop(state));
     state.background.spawn(retention_loop(state));
+    state.background.spawn(expiry_loop(state));
     state.background.spawn(reopen_loop(state));
     co_return;
   });
@@ -178,6 +179,14 @@ io::Task<void> Broker::retention_loop(ShardState& state) {
     const Instant next = io::Shard::current().now() + options_.retention_check_interval;
     if (co_await state.stop_wanted.wait(next)) break;
     co_await state.partitions.retain();
+  }
+}
+
+io::Task<void> Broker::expiry_loop(ShardState& state) {
+  while (!state.stopping) {
+    const Instant next = io::Shard::current().now() + options_.offsets_check_interval;
+    if (co_await state.stop_wanted.wait(next)) break;
+    if (!state.draining) co_await state.groups.expire();
   }
 }
 

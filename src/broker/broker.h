@@ -243,6 +243,7 @@ class Broker {
   io::Task<AdminOutcome> propose(cluster::MetadataLog::Plan plan);
   io::Task<void> snapshot_loop(ShardState& state);
   io::Task<void> retention_loop(ShardState& state);
+  io::Task<void> expiry_loop(ShardState& state);
   io::Task<void> reopen_loop(ShardState& state);
 
   io::Shards shards_;

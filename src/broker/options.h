@@ -21,6 +21,8 @@ struct Options {
   std::size_t max_inflated_bytes = 100u << 20;  ///< of one compressed batch that must be opened
   std::size_t open_at_once = 16;             ///< partitions that a shard opens at the same time
   Duration retention_check_interval = std::chrono::minutes(5);  ///< log.retention.check.interval.ms
+  Duration offsets_check_interval =
+      std::chrono::minutes(10);  ///< offsets.retention.check.interval.ms
   Duration producer_snapshot_interval = std::chrono::seconds(60);
   Duration reopen_interval = std::chrono::seconds(5);  ///< of partitions that could not be made
   Duration commit_timeout = std::chrono::seconds(5);  ///< of a coordinator's own records

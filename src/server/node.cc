@@ -51,6 +51,8 @@ broker::Options broker_options(const ServerOptions& o) {
   out.groups.max_session_timeout_ms = narrow<std::int32_t>(o.group_max_session_timeout_ms);
   out.groups.initial_rebalance_delay_ms = narrow<std::int32_t>(o.group_initial_rebalance_delay_ms);
   out.groups.offset_metadata_max_bytes = narrow<std::size_t>(o.offset_metadata_max_bytes);
+  out.groups.offsets_retention_ms = o.offsets_retention_minutes * 60'000;
+  out.offsets_check_interval = std::chrono::milliseconds(o.offsets_retention_check_interval_ms);
   out.groups.max_group_size = narrow<std::size_t>(o.group_max_size);
   return out;
 }

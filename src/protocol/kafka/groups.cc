@@ -153,6 +153,7 @@ Handled handle_offset_commit(Service& service, Request request) {
   commit.generation = in.generation_id_or_member_epoch;
   commit.member_id = in.member_id;
   commit.instance_id = in.group_instance_id;
+  commit.retention_ms = in.retention_time_ms;
   const auto exists = [](const catalog::TopicPtr& topic, std::int32_t partition) {
     return topic != nullptr && partition >= 0 &&
            static_cast<std::size_t>(partition) < topic->partitions.size();
