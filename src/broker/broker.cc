@@ -261,4 +261,20 @@ io::Task<std::vector<PartitionStatus>> Broker::status() {
   co_return all;
 }
 
+io::Task<BrokerTotals> Broker::totals() {
+  std::vector<BrokerTotals> parts(shards_.size());
+  const Groups everybody(shards_.size(), {0});
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    if (const auto* logs = states_[s]->partitions.logs()) parts[s].log = logs->stats();
+    parts[s].expired = states_[s]->groups.expired();
+    co_return;
+  });
+  BrokerTotals all;
+  for (const BrokerTotals& part : parts) {
+    all.log += part.log;
+    all.expired += part.expired;
+  }
+  co_return all;
+}
+
 }  // namespace pyralog::broker

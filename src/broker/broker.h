@@ -118,6 +118,12 @@ struct RecoveryStatus {
   std::int64_t millis = 0;
 };
 
+/// What a node has done since it started, of all its shards.
+struct BrokerTotals {
+  log::ShardLogStats log;
+  group::Expired expired;
+};
+
 /// One node's API: what every door calls. Callable on any shard; hops to the shards that own the
 /// partitions and comes back to the caller's. One per node.
 class Broker {
@@ -199,6 +205,7 @@ class Broker {
   [[nodiscard]] io::Task<group::ListGroupsResponse> list_groups(std::vector<std::string> states);
 
   [[nodiscard]] io::Task<std::vector<PartitionStatus>> status();
+  [[nodiscard]] io::Task<BrokerTotals> totals();
   /// Of the last start; valid once `start` has returned. Called on shard 0.
   [[nodiscard]] const RecoveryStatus& recovery() const { return recovery_; }
 
