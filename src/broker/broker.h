@@ -37,6 +37,8 @@ struct ProduceOutcome {
   std::int64_t base_offset = -1;
   std::int64_t append_time_ms = -1;
   std::int64_t log_start = -1;
+  Duration
+      stored_in{};  ///< from the append's beginning until it was written or, with all, committed
 };
 
 struct FetchItem {
@@ -55,6 +57,7 @@ struct FetchOutcome {
   std::uint64_t bytes = 0;
   /// Where the client's log parts from ours, if it does.
   std::optional<EpochStart> diverging;
+  Duration waited{};  ///< by the whole fetch, for records to come
 };
 struct FetchBounds {
   std::uint64_t min_bytes = 1;

@@ -16,9 +16,11 @@ T narrow(std::int64_t value) {
 }
 
 protocol::kafka::Service::Options service_options(const ServerOptions& o,
-                                                  observe::Registry& metrics) {
+                                                  observe::Registry& metrics,
+                                                  observe::SlowLog& slow) {
   protocol::kafka::Service::Options out;
   out.metrics = &metrics;
+  out.slow = &slow;
   out.fetch_max_bytes = narrow<std::size_t>(o.fetch_max_bytes);
   out.sessions.max_sessions = narrow<std::size_t>(o.max_fetch_sessions);
   return out;
@@ -60,7 +62,8 @@ broker::Options broker_options(const ServerOptions& o) {
 Node::Node(io::Shards shards, ServerOptions options)
     : shards_(std::move(shards)),
       options_(std::move(options)),
-      metrics_(static_cast<unsigned>(shards_.size())) {}
+      metrics_(static_cast<unsigned>(shards_.size())),
+      slow_(metrics_, std::chrono::milliseconds(options_.slow_operation_ms)) {}
 
 Node::~Node() = default;
 
@@ -87,7 +90,11 @@ io::Task<Result<void>> Node::open(const ListenPlan& plan) {
   options.port = told.port == 0 && kafka_address_ ? kafka_address_->port : told.port;
   PYRALOG_CO_ASSIGN(cluster_, co_await cluster::Cluster::open(shard.disk(), shard.rng(), options));
   PYRALOG_CO_TRY(co_await put_defaults());
-  broker_ = std::make_unique<broker::Broker>(shards_, broker_options(options_));
+  broker::Options broker = broker_options(options_);
+  broker.log.slow = &slow_;
+  broker.log.sync_times = &metrics_.histogram(
+      "pyralog_log_sync_seconds", "Rounds of group commit, on the disk", observe::Unit::kSeconds);
+  broker_ = std::make_unique<broker::Broker>(shards_, std::move(broker));
   co_return co_await broker_->start(*cluster_);
 }
 
@@ -111,7 +118,7 @@ io::Task<void> Node::serve_kafka() {
   std::vector<protocol::kafka::Service*> services;
   for (unsigned s = 0; s < shards_.size(); ++s) {
     services_.push_back(std::make_unique<protocol::kafka::Service>(
-        *broker_, s, service_options(options_, metrics_)));
+        *broker_, s, service_options(options_, metrics_, slow_)));
     services.push_back(services_.back().get());
   }
   for (auto* service : services) service->join(services, shards_);

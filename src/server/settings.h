@@ -72,6 +72,7 @@ struct ServerOptions {
   // Log lines
   std::string log_level = "info";
   std::string log_format = "text";
+  std::int64_t slow_operation_ms = 1'000;
 };
 
 enum class SettingKind : std::uint8_t {

@@ -121,6 +121,10 @@ constexpr Setting kSettings[] = {
      "debug|info|warn|error", "The least important log lines that are written, to standard error."},
     {"log.format", "", "Log lines", Kind::kChoice, &Options::log_format, 0, 0, "text|json",
      "How a log line is written."},
+    {"log.slow.operation.ms", "", "Log lines", Kind::kMillis, &Options::slow_operation_ms, -1,
+     kMaxMillis, "",
+     "Requests, syncs and writes that take longer are told of, a few lines at a time, and counted; "
+     "-1 tells of none. What a client asked to wait for does not count."},
 };
 
 }  // namespace

@@ -55,6 +55,25 @@ class Metrics(CommandTest):
         headers = 64 * (self.seen["pyralog_log_rolls_total"] + 1)
         self.assertEqual(kept + gone - self.seen["pyralog_log_appended_bytes_total"], headers)
 
+    def test_slow_operations_are_told_of_and_counted(self):
+        server = self.server("--log-slow-operation-ms", "0")
+        self.good("topic", "create", "t", "--bootstrap", server.bootstrap)
+        self.good("produce", "t", "--bootstrap", server.bootstrap, given=b"a\n")
+        seen = scrape(server)
+        for kind in ("request", "sync", "write"):
+            self.assertGreater(seen[f'pyralog_slow_operations_total{{kind="{kind}"}}'], 0)
+        said = server.log_tail(1000)
+        self.assertRegex(said, r" WARN slow\.request api=Metadata client_id=\S+ client=\S+ queue_ms=")
+        self.assertRegex(said, r" WARN slow\.sync what=new_segment partition=t-0 ms=")
+        self.assertRegex(said, r" WARN slow\.write what=append partition=t-0 ms=")
+
+    def test_no_operation_is_slow_if_that_is_off(self):
+        server = self.server("--log-slow-operation-ms", "-1")
+        self.good("topic", "create", "t", "--bootstrap", server.bootstrap)
+        self.good("produce", "t", "--bootstrap", server.bootstrap, given=b"a\n")
+        self.assertNotIn("slow.", server.log_tail(1000))
+        self.assertEqual(scrape(server)['pyralog_slow_operations_total{kind="request"}'], 0)
+
 
 if __name__ == "__main__":
     command.main()
