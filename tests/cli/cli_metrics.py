@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """What /metrics shows is what happened."""
 
+import json
 import re
 import time
 import urllib.request
 
 import command
-from command import CommandTest
+from command import REPOSITORY, CommandTest
+
+DASHBOARD = REPOSITORY / "docs" / "grafana-dashboard.json"
 
 SAMPLE = re.compile(r"^([a-z_0-9]+)(\{.*\})? (\S+)$")
 
@@ -73,6 +76,91 @@ class Metrics(CommandTest):
         self.good("produce", "t", "--bootstrap", server.bootstrap, given=b"a\n")
         self.assertNotIn("slow.", server.log_tail(1000))
         self.assertEqual(scrape(server)['pyralog_slow_operations_total{kind="request"}'], 0)
+
+
+def strings_of(value, key=None):
+    """Every (key, text) of a JSON document."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from strings_of(each, name)
+    elif isinstance(value, list):
+        for each in value:
+            yield from strings_of(each, key)
+    elif isinstance(value, str):
+        yield key, value
+
+
+def asked_by(dashboard):
+    """The metrics that a dashboard names anywhere, and {metric: labels that it is asked for}."""
+    names, labels = set(), {}
+    for _, text in strings_of(dashboard):
+        names |= set(re.findall(r"\bpyralog_\w+", text))
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            wanted = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            for grouping in re.findall(r"\bby \(([^)]*)\)", target["expr"]):
+                wanted |= {label.strip() for label in grouping.split(",")}
+            for name, matchers in re.findall(r"\b(pyralog_\w+)\{([^}]*)\}", target["expr"]):
+                found = set(re.findall(r"(\w+)\s*[=!]", matchers))
+                labels.setdefault(name, set()).update(wanted | found)
+    return names, labels
+
+
+def complaints(dashboard, series):
+    """What the dashboard asks for and `series` ("name{labels}") have not."""
+    have = {}
+    for each in series:
+        name, _, rest = each.partition("{")
+        have.setdefault(name, set()).update(re.findall(r"(\w+)=\"", rest))
+    names, labels = asked_by(dashboard)
+    found = [f"no metric {name}" for name in sorted(names - set(have))]
+    for name, wanted in sorted(labels.items()):
+        # Prometheus adds the instance itself.
+        missing = wanted - have.get(name, set()) - {"instance"}
+        found += [f"{name} has no label {label}" for label in sorted(missing) if name in have]
+    return found
+
+
+class Dashboard(CommandTest):
+    def setUp(self):
+        super().setUp()
+        self.dashboard = json.loads(DASHBOARD.read_text())
+
+    def test_it_asks_for_nothing_that_the_server_does_not_have(self):
+        server = self.server()
+        self.good("topic", "create", "t", "--bootstrap", server.bootstrap)
+        self.good("produce", "t", "--bootstrap", server.bootstrap, given=b"a\n")
+        series = scrape(server)
+        self.assertEqual(complaints(self.dashboard, series), [])
+        self.assertGreater(len(asked_by(self.dashboard)[0]), 20)
+        for metric in ("pyralog_log_syncs_total", "pyralog_kafka_request_seconds_bucket"):
+            without = [each for each in series if not each.startswith(metric)]
+            self.assertEqual(complaints(self.dashboard, without), [f"no metric {metric}"])
+        renamed = [each.replace('api="', 'key="') for each in series]
+        self.assertIn("pyralog_kafka_request_seconds_count has no label api",
+                      complaints(self.dashboard, renamed))
+
+    def test_everything_that_the_server_counts_is_in_it(self):
+        server = self.server()
+        self.good("topic", "create", "t", "--bootstrap", server.bootstrap)
+        self.good("produce", "t", "--bootstrap", server.bootstrap, given=b"a\n")
+        asked = {re.sub(r"_(bucket|count|sum)$", "", name) for name in asked_by(self.dashboard)[0]}
+        counted = {re.sub(r"_(bucket|count|sum)$", "", each.partition("{")[0])
+                   for each in scrape(server)}
+        uninteresting = {"pyralog_server_shards", "pyralog_broker_partition_epoch"}
+        self.assertEqual(counted - asked - uninteresting, set())
+
+    def test_its_panels_have_ids_of_their_own_and_do_not_overlap(self):
+        panels = self.dashboard["panels"]
+        self.assertEqual(len({panel["id"] for panel in panels}), len(panels))
+        taken = set()
+        for panel in panels:
+            at = panel["gridPos"]
+            self.assertLessEqual(at["x"] + at["w"], 24, panel["title"])
+            cells = {(x, y) for x in range(at["x"], at["x"] + at["w"])
+                     for y in range(at["y"], at["y"] + at["h"])}
+            self.assertFalse(cells & taken, panel["title"])
+            taken |= cells
 
 
 if __name__ == "__main__":
