@@ -116,6 +116,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     state.background.spawn(snapshot_loop(state));
     state.background.spawn(retention_loop(state));
     state.background.spawn(compaction_loop(state));
+    state.background.spawn(expiry_loop(state));
     state.background.spawn(reopen_loop(state));
     co_return;
   });
@@ -190,6 +191,14 @@ io::Task<void> Broker::compaction_loop(ShardState& state) {
   }
 }
 
+io::Task<void> Broker::expiry_loop(ShardState& state) {
+  while (!state.stopping) {
+    const Instant next = io::Shard::current().now() + options_.offsets_check_interval;
+    if (co_await state.stop_wanted.wait(next)) break;
+    if (!state.draining) co_await state.groups.expire();
+  }
+}
+
 io::Task<void> Broker::reopen_loop(ShardState& state) {
   while (!state.stopping) {
     const Instant next = io::Shard::current().now() + options_.reopen_interval;
@@ -258,6 +267,22 @@ io::Task<std::vector<PartitionStatus>> Broker::status() {
   std::vector<PartitionStatus> all;
   for (auto& part : parts) std::ranges::move(part, std::back_inserter(all));
   std::ranges::sort(all, {}, &PartitionStatus::name);
+  co_return all;
+}
+
+io::Task<BrokerTotals> Broker::totals() {
+  std::vector<BrokerTotals> parts(shards_.size());
+  const Groups everybody(shards_.size(), {0});
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    if (const auto* logs = states_[s]->partitions.logs()) parts[s].log = logs->stats();
+    parts[s].expired = states_[s]->groups.expired();
+    co_return;
+  });
+  BrokerTotals all;
+  for (const BrokerTotals& part : parts) {
+    all.log += part.log;
+    all.expired += part.expired;
+  }
   co_return all;
 }
 

@@ -37,6 +37,8 @@ struct ProduceOutcome {
   std::int64_t base_offset = -1;
   std::int64_t append_time_ms = -1;
   std::int64_t log_start = -1;
+  Duration
+      stored_in{};  ///< from the append's beginning until it was written or, with all, committed
 };
 
 struct FetchItem {
@@ -55,6 +57,7 @@ struct FetchOutcome {
   std::uint64_t bytes = 0;
   /// Where the client's log parts from ours, if it does.
   std::optional<EpochStart> diverging;
+  Duration waited{};  ///< by the whole fetch, for records to come
 };
 struct FetchBounds {
   std::uint64_t min_bytes = 1;
@@ -116,6 +119,12 @@ struct RecoveryStatus {
   std::uint64_t replayed_bytes = 0;  ///< read again for what producers had sent
   std::uint64_t torn_bytes = 0;      ///< cut off behind the last sound batch
   std::int64_t millis = 0;
+};
+
+/// What a node has done since it started, of all its shards.
+struct BrokerTotals {
+  log::ShardLogStats log;
+  group::Expired expired;
 };
 
 /// One node's API: what every door calls. Callable on any shard; hops to the shards that own the
@@ -199,6 +208,7 @@ class Broker {
   [[nodiscard]] io::Task<group::ListGroupsResponse> list_groups(std::vector<std::string> states);
 
   [[nodiscard]] io::Task<std::vector<PartitionStatus>> status();
+  [[nodiscard]] io::Task<BrokerTotals> totals();
   /// Of the last start; valid once `start` has returned. Called on shard 0.
   [[nodiscard]] const RecoveryStatus& recovery() const { return recovery_; }
 
@@ -244,6 +254,7 @@ class Broker {
   io::Task<void> snapshot_loop(ShardState& state);
   io::Task<void> retention_loop(ShardState& state);
   io::Task<void> compaction_loop(ShardState& state);
+  io::Task<void> expiry_loop(ShardState& state);
   io::Task<void> reopen_loop(ShardState& state);
 
   io::Shards shards_;

@@ -146,6 +146,7 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
                                                   FetchBounds bounds) {
   io::Shard& home = io::Shard::current();
   std::vector<FetchOutcome> out;
+  Duration waited{};
   // More than may be sent at once never comes.
   bounds.min_bytes = std::min(bounds.min_bytes, bounds.max_bytes);
   while (true) {
@@ -158,6 +159,7 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
     }
     if (answer || bytes >= bounds.min_bytes || home.now() >= bounds.deadline ||
         local().draining) {
+      for (FetchOutcome& each : out) each.waited = waited;
       co_return out;
     }
     // What there is would be held for as long as the wait lasts: it is read again.
@@ -185,7 +187,10 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
       co_return;
     };
     co_await scatter(std::move(groups), watch);
-    if (!co_await waiter->wait(bounds.deadline)) {
+    const Instant began = home.now();
+    const bool woken = co_await waiter->wait(bounds.deadline);
+    waited += home.now() - began;
+    if (!woken) {
       // One more pass takes what has come since; the deadline then ends it.
       bounds.min_bytes = 0;
     }

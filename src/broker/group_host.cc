@@ -1,5 +1,7 @@
 #include "broker/group_host.h"
 
+#include <algorithm>
+
 #include "base/plant.h"
 #include "model/record_batch.h"
 #include "observe/log.h"
@@ -132,6 +134,25 @@ void GroupHost::forget(const std::vector<std::string>& topics) {
   carry_out(table_.step(group::TopicsDeleted{topics}, now()), topics);
 }
 
+io::Task<group::Expired> GroupHost::expire(WallMs now) {
+  const group::Expired before = expired_;
+  group::ExpiryRound round{now, {}, false};
+  while (!stopped_ && !round.over && expired_.failures == before.failures) {
+    carry_out(table_.expire(round, GroupHost::now()));
+    co_await settled(Instant::never());
+    co_await io::yield();  // a step may have stored nothing
+  }
+  if (expired_.failures != before.failures) {
+    observe::log_warn("broker.offsets_not_expired",
+                      {{"partition", replica_->name()},
+                       {"reason",
+                        "their tombstones could not be stored; they stay until the next "
+                        "check (offsets.retention.check.interval.ms)"}});
+  }
+  co_return group::Expired{expired_.offsets - before.offsets, expired_.groups - before.groups,
+                           expired_.failures - before.failures};
+}
+
 io::Task<bool> GroupHost::is_rid_of(std::string topic, Instant deadline) {
   co_await settled(deadline);
   // What has not been read may name any topic. What is damaged will not be read, though, before
@@ -178,6 +199,7 @@ void GroupHost::carry_out(group::Effects effects, const std::vector<std::string>
   // First: an append that is refused at once is a step of its own within this loop, and what that
   // step wants to be woken for is the younger wish.
   set_timer(effects.next_timer);
+  expired_ += effects.expired;
   for (auto& each : effects.appends) tasks_.spawn(append(std::move(each), forgotten));
   for (auto& reply : effects.replies) {
     const auto at = waiting_.find(reply.token);
@@ -253,6 +275,9 @@ void GroupHosts::add(const PartitionId& id, std::shared_ptr<replica::Replica> re
                      std::shared_ptr<const catalog::Catalog> existing) {
   auto host = std::make_shared<GroupHost>(options_, std::move(replica));
   host->load(std::move(existing));
+  // So that a jump before the first check is seen as one.
+  const io::Shard& shard = io::Shard::current();
+  (void)clock_.now(shard.wall(), shard.now());
   hosts_[id] = std::move(host);
 }
 
@@ -282,6 +307,25 @@ io::Task<std::optional<std::string>> GroupHosts::obstacle_to(std::string topic, 
     if (!co_await host->is_rid_of(topic, deadline)) co_return host->obstacle();
   }
   co_return std::nullopt;
+}
+
+io::Task<void> GroupHosts::expire() {
+  const io::Shard& shard = io::Shard::current();
+  std::vector<PartitionId> ids;
+  for (const auto& [id, host] : hosts_) ids.push_back(id);
+  std::ranges::sort(ids);
+  for (const PartitionId& id : ids) {
+    const std::shared_ptr<GroupHost> host = find(id);
+    if (host == nullptr) continue;
+    const WallMs believed = clock_.now(shard.wall(), shard.now());
+    const WallMs now = PYRALOG_PLANT("broker.believe_clock_jump") ? shard.wall() : believed;
+    const group::Expired gone = co_await host->expire(now);
+    expired_ += gone;
+    if (gone.offsets == 0 && gone.groups == 0) continue;
+    observe::log_info("broker.offsets_expired", {{"partition", host->partition_name()},
+                                                 {"offsets", gone.offsets},
+                                                 {"groups", gone.groups}});
+  }
 }
 
 io::Task<void> GroupHosts::stop() {

@@ -16,6 +16,7 @@
 #include "group/group_table.h"
 #include "io/net.h"
 #include "io/shard.h"
+#include "log/retention.h"
 #include "replica/replica.h"
 
 namespace pyralog::broker {
@@ -45,6 +46,10 @@ class GroupHost {
   [[nodiscard]] io::Task<bool> is_rid_of(std::string topic, Instant deadline);
   /// Why it is not rid of them, and what can be done.
   [[nodiscard]] std::string obstacle() const;
+  /// Lets go what retention does not keep at `now`, which must not run ahead of time, a bounded
+  /// number of tombstones at a time; nothing while it loads. Returns what has gone. What cannot be
+  /// stored stays until the next call.
+  [[nodiscard]] io::Task<group::Expired> expire(WallMs now);
   [[nodiscard]] const group::GroupTable& table() const { return table_; }
   [[nodiscard]] const std::string& partition_name() const { return replica_->name(); }
   /// Answers everybody who waits and ends; join before destroying.
@@ -79,6 +84,7 @@ class GroupHost {
   std::set<std::uint64_t> storing_;  ///< appends under way, numbered as they began
   std::uint64_t last_storing_ = 0;
   io::WaitList progress_;            ///< of loading_ and storing_
+  group::Expired expired_;           ///< so far
   std::set<std::string> gone_;       ///< topics that were deleted while it was loading
   /// Topic that is gone → what could not be written about its offsets.
   std::multimap<std::string, std::shared_ptr<const group::Append>> owed_;
@@ -98,6 +104,10 @@ class GroupHosts {
   /// Why a partition is not rid of the offsets of `topic`, if there is one that is not.
   [[nodiscard]] io::Task<std::optional<std::string>> obstacle_to(std::string topic,
                                                                  Instant deadline);
+  /// A round of expiry over all; ends early once `stop` has been called.
+  [[nodiscard]] io::Task<void> expire();
+  /// What has expired so far, also of partitions that are gone.
+  [[nodiscard]] const group::Expired& expired() const { return expired_; }
   [[nodiscard]] const std::unordered_map<PartitionId, std::shared_ptr<GroupHost>>& all() const {
     return hosts_;
   }
@@ -106,6 +116,8 @@ class GroupHosts {
  private:
   const Options& options_;
   std::unordered_map<PartitionId, std::shared_ptr<GroupHost>> hosts_;
+  log::RetentionClock clock_;
+  group::Expired expired_;
 };
 
 /// What a call on a GroupHost that returns Task<T> yields: T.

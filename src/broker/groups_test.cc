@@ -391,5 +391,73 @@ TEST_F(GroupsTest, deleting_the_offsets_topic_ends_its_coordinators) {
   EXPECT_EQ(committed_now("g"), -1);
 }
 
+/// Offsets are kept for a minute and looked at every second.
+class ExpiryTest : public GroupsTest {
+ protected:
+  ExpiryTest() {
+    options_.groups.offsets_retention_ms = 60'000;
+    options_.offsets_check_interval = 1s;
+    stop();
+    start();
+    EXPECT_EQ(create("t"), KafkaError::kNone);
+    EXPECT_EQ(ensure().error, KafkaError::kNone);
+  }
+};
+
+TEST_F(ExpiryTest, what_nobody_uses_goes_in_time_and_for_good) {
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  sim_.run_for(30s);
+  restart_after_crash(true);
+  sim_.run_for(25s);
+  EXPECT_EQ(committed_now("g"), 5);
+  sim_.run_for(7s);
+  EXPECT_EQ(committed_now("g"), -1) << "the age of a commit outlives a restart";
+  EXPECT_EQ(state_of("g"), "Dead");
+  restart_after_crash(true);
+  sim_.run_for(900ms);
+  EXPECT_EQ(committed_now("g"), -1);
+  EXPECT_EQ(commit_now("g", 6), KafkaError::kNone);
+  EXPECT_EQ(committed_now("g"), 6);
+}
+
+TEST_F(ExpiryTest, a_clock_that_jumps_ahead_takes_nothing_along) {
+  options_.groups.offsets_retention_ms = 7 * 24 * 3'600'000;
+  stop();
+  start();
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  node().set_wall_offset(8 * 24h);
+  sim_.run_for(59min);
+  EXPECT_EQ(committed_now("g"), 5);
+  sim_.run_for(2min);
+  EXPECT_EQ(committed_now("g"), -1) << "it has stood for an hour";
+}
+
+TEST_F(ExpiryTest, what_cannot_be_written_stays_until_it_can) {
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  disk().set_hook([](DiskOp op, const std::string& path) {
+    return op == DiskOp::kSync && path.ends_with(".log") ? DiskFault::kError : DiskFault::kNone;
+  });
+  sim_.run_for(2min);
+  EXPECT_EQ(committed_now("g"), 5);
+  disk().set_hook({});
+  restart_after_crash(true);
+  sim_.run_for(3s);
+  EXPECT_EQ(committed_now("g"), -1);
+}
+
+TEST_F(ExpiryTest, an_end_in_the_midst_of_it_is_no_obstacle) {
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(commit_now("g" + std::to_string(i), i), KafkaError::kNone);
+  }
+  sim_.run_for(59s);
+  slow_logs();
+  sim_.run_for(1500ms);
+  stop();
+  quick_logs();
+  start();
+  sim_.run_for(2s);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(committed_now("g" + std::to_string(i)), -1);
+}
+
 }  // namespace
 }  // namespace pyralog::broker

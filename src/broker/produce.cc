@@ -123,6 +123,7 @@ io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> i
     std::vector<std::shared_ptr<replica::Replica>> replicas(mine.size());
     // All appends begin before the first is waited for: one that needs a new segment must not let
     // the next request overtake this one in the other partitions.
+    const Instant began = io::Shard::current().now();
     io::TaskGroup appends;
     for (std::size_t k = 0; k < mine.size(); ++k) {
       const std::size_t i = mine[k];
@@ -146,11 +147,11 @@ io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> i
       out.log_start = replicas[k]->log_start().value;
       out.error = appended.error;
       out.message = appended.message;
-      if (out.error != KafkaError::kNone) continue;
-      if (acks == Acks::kAll) {
+      if (out.error == KafkaError::kNone && acks == Acks::kAll) {
         out.error = co_await replicas[k]->wait_committed(appended.end, deadline);
-        if (out.error != KafkaError::kNone) continue;
       }
+      out.stored_in = io::Shard::current().now() - began;
+      if (out.error != KafkaError::kNone) continue;
       out.base_offset = appended.base.value;
       out.append_time_ms = appended.append_time_ms;
     }

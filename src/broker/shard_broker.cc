@@ -35,6 +35,7 @@ replica::Replica::Options ShardBroker::replica_options(const catalog::Topic& top
   replica::Replica::Options out;
   out.name = topic.name + "-" + std::to_string(index.value);
   out.log = log_config(topic.config);
+  out.log.name = out.name;
   out.log_append_time = topic.config.log_append_time;
   out.producers = options_.producers;
   return out;

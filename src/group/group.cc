@@ -107,7 +107,8 @@ void Group::count_protocols(const Member& member, bool add) {
 
 void Group::become(GroupState state, const Now& now) {
   state_ = state;
-  state_since_ms_ = now.wall.ms;
+  // A deletion that cannot be stored leaves the group as it was.
+  if (state != GroupState::kDead) state_since_ms_ = now.wall.ms;
 }
 
 void Group::append(std::vector<StoredRecord> records, Pending pending, Context& ctx) {
@@ -331,7 +332,7 @@ void Group::done(StoreDeletion& what, std::uint64_t, KafkaError error, Context& 
     generation_ = 0;
     protocol_type_.clear();
   } else {
-    become(GroupState::kEmpty, ctx.now);
+    state_ = GroupState::kEmpty;
   }
   ctx.out.replies.push_back(Reply{what.token, DeleteResponse{store_error(error, false)}});
 }
@@ -409,6 +410,7 @@ void Group::load(std::optional<GroupValue> value) {
   generation_ = 0;
   protocol_type_.clear();
   state_ = GroupState::kEmpty;
+  state_since_ms_ = -1;
   if (!value) return;
   protocol_type_ = std::move(value->protocol_type);
   generation_ = value->generation;

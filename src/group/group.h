@@ -48,6 +48,17 @@ class Group {
   void remove(const DeleteRequest& in, Context& ctx);
   void delete_offsets(const DeleteOffsetsRequest& in, Context& ctx);
   void topics_deleted(const std::vector<std::string>& topics, Context& ctx);
+  /// How much one step of expiry may still write and look at.
+  struct ExpiryRoom {
+    std::size_t records;
+    std::size_t bytes;
+    std::size_t looks;
+  };
+  /// Lets go what retention does not keep (KIP-211), by a clock that does not run ahead: of an
+  /// empty group what is old since it became empty, of one that only stores offsets each that is
+  /// old, of one with members those of topics that nobody reads. An empty group that keeps none
+  /// goes too. True if it is to be asked again, for there was no room for all.
+  [[nodiscard]] bool expire(WallMs by, ExpiryRoom& room, Context& ctx);
   void appended(const Appended& in, Context& ctx);
   void tick(Context& ctx);
   /// Answers everybody who waits with `error`.
@@ -115,9 +126,13 @@ class Group {
     DeleteOffsetsResponse response;
     std::vector<TopicPartition> offsets;
   };
+  struct StoreExpiry {
+    std::vector<TopicPartition> offsets;
+    bool whole;  ///< the group, too
+  };
   struct StoreOther {};
   using Pending = std::variant<StoreAssignment, StoreStaticMember, StoreOffsets, StoreDeletion,
-                               StoreOffsetDeletion, StoreOther>;
+                               StoreOffsetDeletion, StoreExpiry, StoreOther>;
 
   // group_join.cc
   void join_new(const JoinRequest& in, Context& ctx);
@@ -166,13 +181,19 @@ class Group {
   void done(StoreOffsets& what, std::uint64_t id, KafkaError error, Context& ctx);
   void done(StoreDeletion& what, std::uint64_t id, KafkaError error, Context& ctx);
   void done(StoreOffsetDeletion& what, std::uint64_t id, KafkaError error, Context& ctx);
+  void done(StoreExpiry& what, std::uint64_t id, KafkaError error, Context& ctx);
   void done(StoreOther& what, std::uint64_t id, KafkaError error, Context& ctx);
 
   // group_offsets.cc
   [[nodiscard]] KafkaError check_commit(const CommitRequest& in) const;
   [[nodiscard]] std::set<TopicPartition> known_offsets() const;
-  [[nodiscard]] bool is_subscribed_to(const std::string& topic) const;
+  /// The topics that members read, as far as they say so; none = any may be read.
+  [[nodiscard]] std::optional<std::set<std::string>> subscribed_topics() const;
   void forget_in_flight(const TopicPartition& where);
+
+  // group_expiry.cc
+  [[nodiscard]] bool is_old(const OffsetValue& value, WallMs by) const;
+  [[nodiscard]] std::set<TopicPartition> being_committed() const;
 
   struct StoredOffset {
     OffsetValue value;

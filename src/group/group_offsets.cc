@@ -8,6 +8,14 @@
 
 namespace pyralog::group {
 
+namespace {
+/// When a commit that says for how long it is to be kept expires; −1 if it does not say.
+std::int64_t expiry_of(std::int64_t retention_ms, WallMs now) {
+  if (retention_ms < 0) return -1;
+  return retention_ms > INT64_MAX - now.ms ? INT64_MAX : now.ms + retention_ms;
+}
+}  // namespace
+
 KafkaError Group::check_commit(const CommitRequest& in) const {
   if (state_ == GroupState::kDead) return KafkaError::kCoordinatorNotAvailable;
   // From an administrator, or a consumer that assigns its own partitions.
@@ -31,6 +39,7 @@ void Group::commit(const CommitRequest& in, Context& ctx) {
   StoreOffsets pending{in.token, {}, {}};
   const KafkaError error = check_commit(in);
   std::vector<StoredRecord> records;
+  const std::int64_t expires = expiry_of(in.retention_ms, ctx.now.wall);
   std::size_t room =
       options_->max_offsets_per_group - std::min(options_->max_offsets_per_group, offsets_.size());
   for (const CommitRequest::Partition& p : in.partitions) {
@@ -51,7 +60,7 @@ void Group::commit(const CommitRequest& in, Context& ctx) {
     }
     pending.response.partitions.push_back({p.topic, p.partition, told});
     if (told != KafkaError::kNone) continue;
-    OffsetValue value{p.offset, p.leader_epoch, p.metadata, ctx.now.wall.ms, -1};
+    OffsetValue value{p.offset, p.leader_epoch, p.metadata, ctx.now.wall.ms, expires};
     records.push_back(
         StoredRecord{encode_key(OffsetKey{name_, p.topic, p.partition}), encode_value(value)});
     pending.offsets.emplace_back(std::move(where), std::move(value));
@@ -106,18 +115,18 @@ void Group::remove(const DeleteRequest& in, Context& ctx) {
   append(std::move(records), StoreDeletion{in.token}, ctx);
 }
 
-/// Whether a member reads `topic`, as far as members say so.
-bool Group::is_subscribed_to(const std::string& topic) const {
+std::optional<std::set<std::string>> Group::subscribed_topics() const {
+  std::set<std::string> topics;
   for (const auto& [id, member] : members_) {
     // While they rejoin, none of their protocols is chosen yet: any may be.
     for (const Protocol& protocol : member.protocols) {
       if (protocol_ && protocol.name != *protocol_) continue;
       const auto subscription = decode_subscription(protocol.metadata);
-      if (!subscription) return true;
-      if (std::ranges::find(subscription->topics, topic) != subscription->topics.end()) return true;
+      if (!subscription) return std::nullopt;
+      topics.insert(subscription->topics.begin(), subscription->topics.end());
     }
   }
-  return false;
+  return topics;
 }
 
 void Group::delete_offsets(const DeleteOffsetsRequest& in, Context& ctx) {
@@ -130,8 +139,9 @@ void Group::delete_offsets(const DeleteOffsetsRequest& in, Context& ctx) {
   StoreOffsetDeletion pending{in.token, {}, {}};
   std::vector<StoredRecord> records;
   const std::set<TopicPartition> known = known_offsets();
+  const auto read = subscribed_topics();
   for (const DeleteOffsetsRequest::Partition& p : in.partitions) {
-    const bool refused = in_use && is_subscribed_to(p.topic);
+    const bool refused = in_use && (!read || read->contains(p.topic));
     pending.response.partitions.push_back(
         {p.topic, p.partition, refused ? KafkaError::kGroupSubscribedToTopic : KafkaError::kNone});
     const TopicPartition where{p.topic, p.partition};
@@ -147,7 +157,7 @@ void Group::delete_offsets(const DeleteOffsetsRequest& in, Context& ctx) {
 }
 
 void Group::topics_deleted(const std::vector<std::string>& topics, Context& ctx) {
-  if (state_ == GroupState::kDead) return;
+  // Also of a group that is being deleted, for that may fail.
   std::vector<StoredRecord> records;
   for (const TopicPartition& where : known_offsets()) {
     if (std::find(topics.begin(), topics.end(), where.first) == topics.end()) continue;

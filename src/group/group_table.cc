@@ -109,6 +109,30 @@ Effects GroupTable::step(const Input& input, const Now& now) {
   return out;
 }
 
+Effects GroupTable::expire(ExpiryRound& round, const Now& now) {
+  Effects out;
+  Group::ExpiryRoom room{options_->max_expired_at_once, options_->max_expired_bytes_at_once,
+                         options_->max_looked_at_at_once};
+  round.over = !loaded_ || options_->offsets_retention_ms < 0;
+  for (auto at = groups_.lower_bound(round.next); !round.over;) {
+    if (at == groups_.end()) {
+      round.over = true;
+      break;
+    }
+    round.next = at->first;
+    if (room.records == 0 || room.bytes == 0 || room.looks == 0) break;
+    Group& group = *at->second;
+    ++at;
+    Group::Context ctx{now, out, next_append_};
+    const std::size_t before = out.appends.size();
+    const bool again = group.expire(round.now, room, ctx);
+    settle(group, before, out);
+    if (again) break;
+  }
+  out.next_timer = due_.empty() ? Instant::never() : due_.begin()->first;
+  return out;
+}
+
 std::optional<KafkaError> GroupTable::refused(std::string_view group, bool may_be_empty) const {
   if (group.empty() && !may_be_empty) return KafkaError::kInvalidGroupId;
   if (group.size() > kMaxGroupIdBytes) return KafkaError::kInvalidGroupId;

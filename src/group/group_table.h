@@ -44,6 +44,11 @@ class GroupTable {
 
   [[nodiscard]] Effects step(const Input& input, const Now& now);
 
+  /// One step of a round of expiry: appends tombstones, as many as `Options` allow, and moves
+  /// `round` on. Feed their Appended back before the next step; nothing is gone before. At a
+  /// failure end the round: the next one finds it all again. Over at once while loading.
+  [[nodiscard]] Effects expire(ExpiryRound& round, const Now& now);
+
   /// Answers everybody who waits with NOT_COORDINATOR and forgets all; back to loading.
   [[nodiscard]] Effects unload();
 

@@ -1,6 +1,7 @@
 #pragma once
 // A coordinator under test: a table, a clock that is set by hand, and the offsets partition.
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -45,6 +46,11 @@ class Coordinator {
     }
     ms = end;
   }
+  /// A round of expiry at this time of the wall clock, as far as appends are not held.
+  void expire(std::int64_t by_ms) {
+    ExpiryRound round{WallMs{by_ms}, {}, false};
+    for (; !round.over; ++expiry_steps) take(table_.expire(round, now()));
+  }
   /// A new leader of the partition: waiting clients are told, committed records are replayed.
   void restart() {
     held.clear();
@@ -74,6 +80,9 @@ class Coordinator {
   std::vector<Append> held;
   std::map<Token, Response> replies;
   std::size_t answered_twice = 0;
+  Expired expired;  ///< in all
+  std::size_t expiry_steps = 0;
+  std::size_t largest_append = 0;  ///< in records
 
  private:
   void take(Effects effects) {
@@ -81,7 +90,11 @@ class Coordinator {
     for (Reply& r : effects.replies) {
       if (!replies.emplace(r.token, std::move(r.response)).second) ++answered_twice;
     }
-    for (Append& a : effects.appends) held.push_back(std::move(a));
+    for (Append& a : effects.appends) {
+      largest_append = std::max(largest_append, a.records.size());
+      held.push_back(std::move(a));
+    }
+    expired += effects.expired;
     if (!hold) release();
   }
 

@@ -96,6 +96,7 @@ struct CommitRequest {
     std::string metadata;
   };
   std::vector<Partition> partitions;
+  std::int64_t retention_ms = -1;  ///< versions 2–4: kept so long, whatever the group does; <0 none
 };
 
 struct DeleteRequest {
@@ -213,10 +214,31 @@ struct Append {
   std::vector<StoredRecord> records;
 };
 
+/// What retention has forgotten by now, of appends that have ended.
+struct Expired {
+  std::uint64_t offsets = 0;
+  std::uint64_t groups = 0;
+  std::uint64_t failures = 0;  ///< appends that failed; what they meant is still there
+  Expired& operator+=(const Expired& other) {
+    offsets += other.offsets;
+    groups += other.groups;
+    failures += other.failures;
+    return *this;
+  }
+};
+
+/// A round of expiry over all groups of a table, in steps of bounded size.
+struct ExpiryRound {
+  WallMs now;        ///< must not run ahead of time: what expires is gone
+  std::string next;  ///< the group to go on with; begins empty
+  bool over = false;
+};
+
 struct Effects {
   std::vector<Append> appends;
   std::vector<Reply> replies;
   Instant next_timer = Instant::never();  ///< feed Tick then; replaces any earlier wish
+  Expired expired;                        ///< by this step
 };
 
 // ---- Reads, answered at once ----

@@ -20,6 +20,11 @@ struct Options {
   std::size_t max_offsets_per_group = 200'000;
   std::size_t max_member_bytes = 4u << 20;  ///< a member's protocols, and its assignment
   std::size_t max_group_bytes = 64u << 20;  ///< protocols of all members
+  /// offsets.retention.minutes: how long offsets stay that nobody uses; −1 = for ever.
+  std::int64_t offsets_retention_ms = 7LL * 24 * 3'600'000;
+  std::size_t max_expired_at_once = 500;               ///< tombstones of one step of expiry, and
+  std::size_t max_expired_bytes_at_once = 256u << 10;  ///< their keys (one of any size goes)
+  std::size_t max_looked_at_at_once = 20'000;          ///< groups and offsets in one step of expiry
 };
 
 }  // namespace pyralog::group

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/plant.h"
 #include "wire/kafka/gen/consumer_offsets.h"
 
 namespace pyralog::group {
@@ -14,6 +15,8 @@ namespace kafka = wire::kafka;
 constexpr std::int16_t kOffsetKeyVersion = 1;
 constexpr std::int16_t kGroupKeyVersion = 2;
 constexpr std::int16_t kValueVersion = 3;
+/// The only version with an expiry of its own; it has no leader epoch.
+constexpr std::int16_t kExpiringValueVersion = 1;
 /// A group of the largest size that `Options` allows fits.
 constexpr kafka::DecodeLimits kLimits{.max_memory_bytes = 512u << 20};
 
@@ -61,7 +64,9 @@ Bytes encode_value(const OffsetValue& value) {
   wire.leader_epoch = value.leader_epoch;
   wire.metadata = value.metadata;
   wire.commit_timestamp = value.commit_timestamp_ms;
-  return encode_versioned(wire, kValueVersion);
+  wire.expire_timestamp = value.expire_timestamp_ms;
+  const bool expires = value.expire_timestamp_ms >= 0 && !PYRALOG_PLANT("group.forget_own_expiry");
+  return encode_versioned(wire, expires ? kExpiringValueVersion : kValueVersion);
 }
 
 Bytes encode_value(const GroupValue& value) {

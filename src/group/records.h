@@ -13,7 +13,8 @@
 namespace pyralog::group {
 
 /// The records of __consumer_offsets in Kafka's own schemas: OffsetCommitKey 1, OffsetCommitValue
-/// 3, GroupMetadataKey 2, GroupMetadataValue 3; all older versions are read too.
+/// 3 (1 if it has a time of its own at which it expires), GroupMetadataKey 2, GroupMetadataValue 3;
+/// all older versions are read too.
 
 struct OffsetKey {
   std::string group;

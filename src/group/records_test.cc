@@ -55,6 +55,17 @@ TEST(Records, are_kafkas) {
             "0000000161");
 }
 
+TEST(Records, an_offset_with_an_expiry_of_its_own_has_the_version_that_can_say_so) {
+  const Bytes value = encode_value(OffsetValue{9, 2, "", 5, 6});
+  EXPECT_EQ(hex(value),
+            "0001"
+            "0000000000000009"
+            "0000"
+            "0000000000000005"
+            "0000000000000006");
+  EXPECT_EQ(decode_offset_value(value)->expire_timestamp_ms, 6);
+}
+
 TEST(Records, older_versions_are_read) {
   const auto old = decode_offset_value(Bytes{0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0,  // offset, ""
                                              0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6});

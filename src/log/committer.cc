@@ -108,10 +108,24 @@ struct Committer::Round {
   }
 };
 
+void Committer::note_times(const Round& round, Duration queued, Duration took) const {
+  if (round.logs.empty()) return;
+  if (shard_.options().sync_times != nullptr) shard_.options().sync_times->record(took);
+  observe::SlowLog* slow = shard_.options().slow;
+  if (slow == nullptr || !slow->is_slow(took)) return;
+  slow->note(observe::SlowKind::kSync, took,
+             {{"what", "group_commit"},
+              {"partition", round.logs.front()->name()},
+              {"partitions", round.logs.size()},
+              {"files", round.files.size()},
+              {"queue_ms", observe::to_ms(queued)}});
+}
+
 io::Task<void> Committer::run_round() {
   co_await io::yield();  // whoever appends in this turn of the loop shares the round
   std::vector<std::shared_ptr<PartitionLog>> waiting = std::move(waiting_);
   waiting_.clear();
+  const Duration queued = io::Shard::current().now() - waiting_since_;
   ++rounds_begun_;
   // By name: an order that depended on addresses could not be replayed.
   std::sort(waiting.begin(), waiting.end(),
@@ -127,7 +141,9 @@ io::Task<void> Committer::run_round() {
   io::TaskGroup beside;
   beside.spawn(sync_journal());
   std::vector<Result<void>> results(round.files.size());
+  const Instant began = io::Shard::current().now();
   if (!PYRALOG_PLANT("log.skip_fsync")) results = co_await shard_.disk_.sync(round.files);
+  note_times(round, queued, io::Shard::current().now() - began);
   for (std::size_t i = 0; PYRALOG_PLANT("log.sync_each_record") && i < round.logs.size(); ++i) {
     const auto records = round.captures[i].entry.end_offset.value - round.logs[i]->synced_end_.value;
     co_await io::sleep_for(records * 1ms);
@@ -166,6 +182,7 @@ io::Task<void> Committer::run() {
 io::Task<Result<Offset>> Committer::sync(std::shared_ptr<PartitionLog> log) {
   if (log->offline_) co_return log->refuse();
   if (log->memory_ || !log->dirty()) co_return log->synced_end();
+  if (waiting_.empty()) waiting_since_ = io::Shard::current().now();
   waiting_.push_back(log);
   const std::uint64_t mine = rounds_begun_ + 1;
   if (!running_) {

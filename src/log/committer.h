@@ -42,6 +42,7 @@ class Committer {
 
  private:
   struct Round;
+  void note_times(const Round& round, Duration queued, Duration took) const;
   [[nodiscard]] io::Task<void> run();
   [[nodiscard]] io::Task<void> run_round();
   [[nodiscard]] io::Task<void> sync_journal();
@@ -53,6 +54,7 @@ class Committer {
   io::Turn renewing_;
   std::map<PartitionId, SyncedEntry> latest_;  ///< what the journal must hold when rewritten
   std::vector<std::shared_ptr<PartitionLog>> waiting_;
+  Instant waiting_since_;  ///< the first of them
   bool running_ = false;
   bool evidence_missing_ = false;  ///< an entry could not be written: rewrite the journal
   std::uint64_t rounds_begun_ = 0;

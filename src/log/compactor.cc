@@ -465,6 +465,13 @@ io::Task<Result<Compacted>> PartitionLog::compact(const CompactionCall& call) {
   Compactor compactor(shard_, *this, call);
   auto done = co_await compactor.run();
   compacting_ = false;
+  ShardLogStats& stats = shard_.stats_;
+  const Compacted& so_far = compactor.done();
+  stats.compaction_passes += so_far.passes;
+  stats.compaction_read_bytes += so_far.bytes_in;
+  stats.compaction_written_bytes += so_far.bytes_out;
+  stats.compaction_removed_records += so_far.records_removed;
+  if (!done && done.error().code != Code::kCancelled) ++stats.compaction_failures;
   co_return done;
 }
 

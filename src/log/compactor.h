@@ -27,6 +27,8 @@ class Compactor {
   Compactor(ShardLogs& shard, PartitionLog& log, const CompactionCall& call)
       : shard_(shard), log_(log), call_(call) {}
   [[nodiscard]] io::Task<Result<Compacted>> run();
+  /// What it has done, also if `run` failed.
+  [[nodiscard]] const Compacted& done() const { return done_; }
 
  private:
   using SegmentRef = std::shared_ptr<Segment>;

@@ -8,11 +8,13 @@
 #include "log/compaction.h"
 #include "log/retention.h"
 #include "model/fundamental.h"
+#include "observe/slow.h"
 
 namespace pyralog::log {
 
 /// What a topic's settings say about one partition's log.
 struct LogConfig {
+  std::string name;  ///< what people call it, for log lines: topic-partition
   Durability durability = Durability::kFsync;
   std::uint64_t segment_bytes = 1u << 30;              ///< segment.bytes
   std::int64_t segment_ms = 7LL * 24 * 3600 * 1000;    ///< segment.ms
@@ -37,6 +39,8 @@ struct Options {
   std::uint64_t synced_journal_bytes = 16u << 20;  ///< rewritten when larger
   Duration append_time_step = 10ms;                ///< at most one .appendtime entry per step
   Duration append_time_sync = 1s;  ///< entries younger than this may be lost with the power
+  observe::SlowLog* slow = nullptr;          ///< outlives the logs; nullptr = nothing is told
+  observe::Histogram* sync_times = nullptr;  ///< of rounds of group commit; likewise
 };
 
 }  // namespace pyralog::log

@@ -176,6 +176,7 @@ io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::create_files(SegmentRe
                     co_await shard_.disk_.open(path, io::OpenMode::kCreate));
   const Bytes header =
       encode(SegmentHeader{id_, segment->base, segment->epoch, segment->created_ms});
+  const Instant began = io::Shard::current().now();
   auto made = file->write_at(0, header);
   if (made) made = co_await file->sync();
   // One sync of the directory is for both names.
@@ -186,6 +187,7 @@ io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::create_files(SegmentRe
   if (made && times_file_ == nullptr) {
     made = co_await open_append_times(segment, io::OpenMode::kOpenOrCreate);
   }
+  note_slow(observe::SlowKind::kSync, "new_segment", began);
   if (made) {
     stray_.reset();
     co_return file;
@@ -308,7 +310,10 @@ Result<Appended> PartitionLog::append(std::span<const ByteView> batches, WallMs 
   if (memory_) return append_to_memory(batches, wall);
   PYRALOG_ASSERT(!segments_.empty() && segments_.back()->file && !tail_unknown_);
   Segment& active = *segments_.back();
-  if (auto written = active.file->write_at(active.size, batches); !written) {
+  const Instant began = io::Shard::current().now();
+  auto written = active.file->write_at(active.size, batches);
+  note_slow(observe::SlowKind::kWrite, "append", began);
+  if (!written) {
     tail_unknown_ = true;
     if (written.error().code == Code::kExhausted) return fail(std::move(written.error()));
     return go_offline(written.error());
@@ -317,6 +322,13 @@ Result<Appended> PartitionLog::append(std::span<const ByteView> batches, WallMs 
   take_appended(batches);
   note_append_time(done.first, wall);
   return done;
+}
+
+void PartitionLog::note_slow(observe::SlowKind kind, const char* what, Instant began) const {
+  observe::SlowLog* slow = shard_.options().slow;
+  if (slow == nullptr) return;
+  const Duration took = io::Shard::current().now() - began;
+  if (slow->is_slow(took)) slow->note(kind, took, {{"what", what}, {"partition", name()}});
 }
 
 void PartitionLog::take_appended(std::span<const ByteView> batches) {

@@ -68,6 +68,10 @@ class PartitionLog {
   [[nodiscard]] const PartitionId& id() const { return id_; }
   [[nodiscard]] const std::string& dir() const { return dir_; }
   [[nodiscard]] const LogConfig& config() const { return config_; }
+  /// For people: topic-partition, or the directory if nobody has said.
+  [[nodiscard]] const std::string& name() const {
+    return config_.name.empty() ? dir_ : config_.name;
+  }
   /// New settings hold from the next roll on; durability may not change between memory and disk.
   void set_config(const LogConfig& config);
 
@@ -191,6 +195,8 @@ class PartitionLog {
   [[nodiscard]] io::Task<Result<void>> write_index(SegmentRef segment, const SegmentIndex& index);
   [[nodiscard]] Result<void> parse_appended(std::span<const ByteView> batches);
   void take_appended(std::span<const ByteView> batches);
+  /// Tells the slow-operation log, if it wants to know.
+  void note_slow(observe::SlowKind kind, const char* what, Instant began) const;
   void note_append_time(Offset base, WallMs wall);
   [[nodiscard]] Result<Appended> append_to_memory(std::span<const ByteView> batches,
                                                   WallMs wall);

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,7 @@
 
 namespace pyralog::log {
 
-/// What the logs of a shard have done so far; for metrics.
+/// What the logs of a shard have done so far; for metrics. Only counts, all of one type.
 struct ShardLogStats {
   std::uint64_t appended_bytes = 0;
   std::uint64_t syncs = 0;             ///< group commits
@@ -35,7 +36,22 @@ struct ShardLogStats {
   std::uint64_t scanned_bytes = 0;
   std::uint64_t torn_bytes = 0;        ///< cut off at recovery
   std::uint64_t lost_evidence = 0;     ///< `synced` entries that could not be written
+  std::uint64_t compaction_passes = 0;
+  std::uint64_t compaction_failures = 0;   ///< calls that ended with an error
+  std::uint64_t compaction_read_bytes = 0;  ///< of the segments that were replaced
+  std::uint64_t compaction_written_bytes = 0;
+  std::uint64_t compaction_removed_records = 0;
+  ShardLogStats& operator+=(const ShardLogStats& other);
 };
+
+/// One count as metrics show it.
+struct ShardLogCount {
+  std::uint64_t ShardLogStats::* count;
+  const char* metric;
+  const char* help;
+};
+/// All of them.
+[[nodiscard]] std::span<const ShardLogCount> shard_log_counts();
 
 /// All partition logs of one shard: opens and deletes them, commits them in groups, closes them so
 /// that the next start scans nothing. Lives on its shard.

@@ -229,8 +229,8 @@ bool admit(const Event& event, WallMs time, std::uint64_t& suppressed) {
 
 }  // namespace
 
-std::string format_line(bool json, WallMs time, Level level, std::string_view event, Fields fields,
-                        std::uint64_t suppressed) {
+std::string format_line(bool json, WallMs time, Level level, std::string_view event,
+                        std::span<const Field> fields, std::uint64_t suppressed) {
   std::string out;
   if (!json) {
     out = fmt::format("{} {} {}", time_text(time), name_of(level, false), event);
@@ -253,7 +253,7 @@ std::string format_line(bool json, WallMs time, Level level, std::string_view ev
   return out + "}";
 }
 
-void log(Level level, Event event, Fields fields) {
+void log(Level level, Event event, std::span<const Field> fields) {
   Output& out = output();
   if (level < out.level.load(std::memory_order_relaxed)) return;
   const WallMs time = now();
@@ -270,20 +270,6 @@ Level log_level() { return output().level.load(std::memory_order_relaxed); }
 std::uint64_t dropped_lines() { return output().dropped.load(std::memory_order_relaxed); }
 void capture_log(std::function<void(const std::string& line)> sink) {
   output().capture(std::move(sink));
-}
-
-SlowScope::SlowScope(std::string_view operation, std::string detail, Duration limit)
-    : operation_(operation),
-      detail_(std::move(detail)),
-      limit_(limit),
-      start_(io::Shard::current().now()) {}
-
-SlowScope::~SlowScope() {
-  if (io::Shard::tearing_down() || !io::Shard::has_current()) return;
-  const Duration took = io::Shard::current().now() - start_;
-  if (took <= limit_) return;
-  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(took).count();
-  log_warn("slow_operation", {{"operation", operation_}, {"detail", detail_}, {"ms", ms}});
 }
 
 }  // namespace pyralog::observe

@@ -5,6 +5,7 @@
 #include <functional>
 #include <initializer_list>
 #include <source_location>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -50,7 +51,10 @@ struct Event {
 /// go to a queue that one thread writes to the descriptor, and are counted and dropped if it is full.
 /// Warnings and errors are bounded to 10 a second per place in the code; the next line there says how
 /// many were left out. Any thread.
-void log(Level level, Event event, Fields fields = {});
+void log(Level level, Event event, std::span<const Field> fields);
+inline void log(Level level, Event event, Fields fields = {}) {
+  log(level, event, std::span<const Field>(fields.begin(), fields.size()));
+}
 inline void log_debug(Event event, Fields fields = {}) { log(Level::kDebug, event, fields); }
 inline void log_info(Event event, Fields fields = {}) { log(Level::kInfo, event, fields); }
 inline void log_warn(Event event, Fields fields = {}) { log(Level::kWarn, event, fields); }
@@ -75,23 +79,12 @@ void capture_log(std::function<void(const std::string& line)> sink);
 
 /// One line without its end, as `log` writes it.
 [[nodiscard]] std::string format_line(bool json, WallMs time, Level level, std::string_view event,
-                                      Fields fields, std::uint64_t suppressed = 0);
-
-/// Warns when it is destroyed more than `limit` after it was made: a slow operation, by name. One
-/// shard's code.
-class SlowScope {
- public:
-  explicit SlowScope(std::string_view operation, std::string detail = {},
-                     Duration limit = std::chrono::milliseconds(500));
-  SlowScope(const SlowScope&) = delete;
-  SlowScope& operator=(const SlowScope&) = delete;
-  ~SlowScope();
-
- private:
-  std::string_view operation_;
-  std::string detail_;
-  Duration limit_;
-  Instant start_;
-};
+                                      std::span<const Field> fields, std::uint64_t suppressed = 0);
+[[nodiscard]] inline std::string format_line(bool json, WallMs time, Level level,
+                                             std::string_view event, Fields fields,
+                                             std::uint64_t suppressed = 0) {
+  return format_line(json, time, level, event,
+                     std::span<const Field>(fields.begin(), fields.size()), suppressed);
+}
 
 }  // namespace pyralog::observe

@@ -16,9 +16,11 @@ T narrow(std::int64_t value) {
 }
 
 protocol::kafka::Service::Options service_options(const ServerOptions& o,
-                                                  observe::Registry& metrics) {
+                                                  observe::Registry& metrics,
+                                                  observe::SlowLog& slow) {
   protocol::kafka::Service::Options out;
   out.metrics = &metrics;
+  out.slow = &slow;
   out.fetch_max_bytes = narrow<std::size_t>(o.fetch_max_bytes);
   out.sessions.max_sessions = narrow<std::size_t>(o.max_fetch_sessions);
   return out;
@@ -56,6 +58,8 @@ broker::Options broker_options(const ServerOptions& o) {
   out.groups.max_session_timeout_ms = narrow<std::int32_t>(o.group_max_session_timeout_ms);
   out.groups.initial_rebalance_delay_ms = narrow<std::int32_t>(o.group_initial_rebalance_delay_ms);
   out.groups.offset_metadata_max_bytes = narrow<std::size_t>(o.offset_metadata_max_bytes);
+  out.groups.offsets_retention_ms = o.offsets_retention_minutes * 60'000;
+  out.offsets_check_interval = std::chrono::milliseconds(o.offsets_retention_check_interval_ms);
   out.groups.max_group_size = narrow<std::size_t>(o.group_max_size);
   return out;
 }
@@ -63,7 +67,8 @@ broker::Options broker_options(const ServerOptions& o) {
 Node::Node(io::Shards shards, ServerOptions options)
     : shards_(std::move(shards)),
       options_(std::move(options)),
-      metrics_(static_cast<unsigned>(shards_.size())) {}
+      metrics_(static_cast<unsigned>(shards_.size())),
+      slow_(metrics_, std::chrono::milliseconds(options_.slow_operation_ms)) {}
 
 Node::~Node() = default;
 
@@ -90,7 +95,11 @@ io::Task<Result<void>> Node::open(const ListenPlan& plan) {
   options.port = told.port == 0 && kafka_address_ ? kafka_address_->port : told.port;
   PYRALOG_CO_ASSIGN(cluster_, co_await cluster::Cluster::open(shard.disk(), shard.rng(), options));
   PYRALOG_CO_TRY(co_await put_defaults());
-  broker_ = std::make_unique<broker::Broker>(shards_, broker_options(options_));
+  broker::Options broker = broker_options(options_);
+  broker.log.slow = &slow_;
+  broker.log.sync_times = &metrics_.histogram(
+      "pyralog_log_sync_seconds", "Rounds of group commit, on the disk", observe::Unit::kSeconds);
+  broker_ = std::make_unique<broker::Broker>(shards_, std::move(broker));
   co_return co_await broker_->start(*cluster_);
 }
 
@@ -114,7 +123,7 @@ io::Task<void> Node::serve_kafka() {
   std::vector<protocol::kafka::Service*> services;
   for (unsigned s = 0; s < shards_.size(); ++s) {
     services_.push_back(std::make_unique<protocol::kafka::Service>(
-        *broker_, s, service_options(options_, metrics_)));
+        *broker_, s, service_options(options_, metrics_, slow_)));
     services.push_back(services_.back().get());
   }
   for (auto* service : services) service->join(services, shards_);
@@ -175,41 +184,6 @@ io::Task<std::string> Node::status_json() {
     }
   }
   co_return out.dump();
-}
-
-io::Task<std::string> Node::metrics_text() {
-  // What is asked for at each scrape, so that partitions that are gone leave no series behind.
-  observe::Registry metrics(static_cast<unsigned>(shards_.size()));
-  metrics.gauge("pyralog_server_ready_count", "1 once clients are accepted").set(ready_ ? 1 : 0);
-  metrics.gauge("pyralog_server_shards_count", "Event loops")
-      .set(static_cast<std::int64_t>(shards_.size()));
-  if (cluster_ != nullptr) {
-    metrics.gauge("pyralog_cluster_starts_count", "Starts of this node with this data directory")
-        .set(static_cast<std::int64_t>(cluster_->cookie().boot_counter));
-    metrics.gauge("pyralog_cluster_topics_count", "Topics")
-        .set(static_cast<std::int64_t>(cluster_->catalog()->topic_count()));
-  }
-  if (kafka_ != nullptr) {
-    metrics.gauge("pyralog_kafka_connections_count", "Kafka clients connected now")
-        .set(static_cast<std::int64_t>(kafka_->connections()));
-  }
-  if (!ready_) co_return metrics_.text() + metrics.text();
-  for (const auto& p : co_await broker_->status()) {
-    const observe::Labels labels{{"partition", p.name}};
-    const auto put = [&](const char* name, const char* help, std::int64_t value) {
-      metrics.gauge(name, help, labels).set(value);
-    };
-    put("pyralog_broker_partition_offline_count", "1 if the partition serves nobody",
-        p.offline.empty() ? 0 : 1);
-    put("pyralog_broker_partition_epoch_count", "Leader epoch", p.epoch);
-    put("pyralog_broker_partition_log_start_offset", "First offset that is kept", p.log_start);
-    put("pyralog_broker_partition_high_watermark_offset", "End of what consumers may see",
-        p.high_watermark);
-    put("pyralog_broker_partition_log_end_offset", "Offset of the next record", p.log_end);
-    put("pyralog_broker_partition_log_bytes", "Size of the log",
-        static_cast<std::int64_t>(p.bytes));
-  }
-  co_return metrics_.text() + metrics.text();
 }
 
 void Node::serve_http() {

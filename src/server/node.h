@@ -11,6 +11,7 @@
 #include "io/net.h"
 #include "io/shard.h"
 #include "observe/metrics.h"
+#include "observe/slow.h"
 #include "protocol/http/http.h"
 #include "protocol/kafka/listener.h"
 #include "protocol/kafka/service.h"
@@ -55,6 +56,7 @@ class Node {
   io::Shards shards_;
   ServerOptions options_;
   observe::Registry metrics_;
+  observe::SlowLog slow_;
   std::unique_ptr<io::Listener> kafka_bound_;
   std::unique_ptr<io::Listener> http_bound_;
   std::optional<io::Address> kafka_address_;

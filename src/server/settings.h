@@ -59,6 +59,8 @@ struct ServerOptions {
   std::int64_t offsets_partitions = 50;
   std::int64_t offsets_replication_factor = -1;
   std::int64_t offset_metadata_max_bytes = 4'096;
+  std::int64_t offsets_retention_minutes = 10'080;
+  std::int64_t offsets_retention_check_interval_ms = 600'000;
   std::int64_t group_min_session_timeout_ms = 6'000;
   std::int64_t group_max_session_timeout_ms = 1'800'000;
   std::int64_t group_initial_rebalance_delay_ms = 3'000;
@@ -73,6 +75,7 @@ struct ServerOptions {
   // Log lines
   std::string log_level = "info";
   std::string log_format = "text";
+  std::int64_t slow_operation_ms = 1'000;
 };
 
 enum class SettingKind : std::uint8_t {

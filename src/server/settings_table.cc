@@ -96,6 +96,14 @@ constexpr Setting kSettings[] = {
     {"offset.metadata.max.bytes", "", "Groups and producers", Kind::kBytes,
      &Options::offset_metadata_max_bytes, 0, 1'048'576, "",
      "The longest text that a client may commit beside an offset."},
+    {"offsets.retention.minutes", "", "Groups and producers", Kind::kInteger,
+     &Options::offsets_retention_minutes, 1, kMaxMillis / 60'000, "",
+     "How long committed offsets are kept that nobody uses: of a group without members since its "
+     "last one left, of a consumer outside a group since each commit, of topics that no member of "
+     "a group reads since the commit."},
+    {"offsets.retention.check.interval.ms", "", "Groups and producers", Kind::kMillis,
+     &Options::offsets_retention_check_interval_ms, 100, kMaxMillis, "",
+     "How often committed offsets are looked at for those to forget."},
     {"group.min.session.timeout.ms", "", "Groups and producers", Kind::kMillis,
      &Options::group_min_session_timeout_ms, 1, kMaxInt32, "",
      "The shortest session timeout that a group member may ask for."},
@@ -122,6 +130,10 @@ constexpr Setting kSettings[] = {
      "debug|info|warn|error", "The least important log lines that are written, to standard error."},
     {"log.format", "", "Log lines", Kind::kChoice, &Options::log_format, 0, 0, "text|json",
      "How a log line is written."},
+    {"log.slow.operation.ms", "", "Log lines", Kind::kMillis, &Options::slow_operation_ms, -1,
+     kMaxMillis, "",
+     "Requests, syncs and writes that take longer are told of, a few lines at a time, and counted; "
+     "-1 tells of none. What a client asked to wait for does not count."},
 };
 
 }  // namespace

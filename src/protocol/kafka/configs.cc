@@ -70,6 +70,12 @@ std::vector<BrokerSetting> broker_settings(Service& service) {
        "Partitions of a topic that does not say."},
       {"offset.metadata.max.bytes", std::to_string(o.groups.offset_metadata_max_bytes),
        SettingType::kInt, "Bytes that may go with a committed offset."},
+      {"offsets.retention.check.interval.ms",
+       std::to_string(
+           std::chrono::duration_cast<std::chrono::milliseconds>(o.offsets_check_interval).count()),
+       SettingType::kLong, "How often offsets are looked at for those to forget."},
+      {"offsets.retention.minutes", std::to_string(o.groups.offsets_retention_ms / 60'000),
+       SettingType::kInt, "How long offsets are kept that nobody uses."},
       {"offsets.topic.num.partitions", std::to_string(o.offsets_partitions), SettingType::kInt,
        "Partitions of __consumer_offsets, fixed when it is made."},
       {"producer.id.expiration.ms", std::to_string(o.producers.expiration_ms), SettingType::kInt,

@@ -85,8 +85,9 @@ io::Task<void> Connection::admit(bool barrier, std::size_t bytes) {
   while (must_wait() && !broken_) co_await changed_.wait(Instant::never());
 }
 
-io::Task<void> Connection::serve(RequestBytes request, std::shared_ptr<Slot> slot) {
-  slot->reply = co_await handler_.handle(std::move(request));
+io::Task<void> Connection::serve(RequestBytes request, std::shared_ptr<Slot> slot,
+                                 Duration queued) {
+  slot->reply = co_await handler_.handle(std::move(request), queued);
   slot->ready = true;
   changed_.wake_all();
 }
@@ -136,6 +137,7 @@ io::Task<Result<void>> Connection::run() {
       break;
     }
     const bool barrier = handler_.is_barrier(*frame);
+    const Instant came = io::Shard::current().now();
     co_await admit(barrier || after_barrier, frame->size());
     if (broken_) break;
     after_barrier = barrier;
@@ -144,7 +146,8 @@ io::Task<Result<void>> Connection::run() {
     slot->memory = std::move(reserved_);
     slot_bytes_ += frame->size();
     slots_.push_back(slot);
-    tasks_.spawn(serve(std::make_shared<Bytes>(std::move(*frame)), std::move(slot)));
+    tasks_.spawn(serve(std::make_shared<Bytes>(std::move(*frame)), std::move(slot),
+                       io::Shard::current().now() - came));
   }
   reading_done_ = true;
   changed_.wake_all();

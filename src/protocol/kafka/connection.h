@@ -31,8 +31,9 @@ class Handler {
  public:
   virtual ~Handler() = default;
   /// Runs at once up to its first suspension, in the order in which the frames came; replies are
-  /// sent in that order too, whichever is ready first.
-  [[nodiscard]] virtual io::Task<Reply> handle(RequestBytes request) = 0;
+  /// sent in that order too, whichever is ready first. `queued` is how long it has waited for its
+  /// turn.
+  [[nodiscard]] virtual io::Task<Reply> handle(RequestBytes request, Duration queued) = 0;
   /// True if this request may start only when every earlier one has been answered, and later ones
   /// only after it.
   [[nodiscard]] virtual bool is_barrier(ByteView request) const = 0;
@@ -76,7 +77,7 @@ class Connection {
   io::Task<Result<Bytes>> next_frame();
   io::Task<void> reserve(std::size_t whole, std::size_t now, Instant& since);
   io::Task<void> admit(bool barrier, std::size_t bytes);
-  io::Task<void> serve(RequestBytes request, std::shared_ptr<Slot> slot);
+  io::Task<void> serve(RequestBytes request, std::shared_ptr<Slot> slot, Duration queued);
   io::Task<void> write_replies();
 
   std::unique_ptr<io::Stream> stream_;

@@ -15,7 +15,7 @@ namespace {
 /// Answers a frame with itself once the test lets it; a frame that begins with '!' is a barrier.
 class Echo final : public Handler {
  public:
-  io::Task<Reply> handle(RequestBytes request) override {
+  io::Task<Reply> handle(RequestBytes request, Duration) override {
     const std::string text(as_text(*request));
     begun.push_back(text);
     bytes += request->size();

@@ -73,10 +73,23 @@ class ResponseBuilder {
   std::vector<std::vector<io::Piece>> external_;
 };
 
+void note_times(const Service& service, const Request& request,
+                const std::vector<broker::FetchItem>& items, const Outcomes& outcomes,
+                Instant began) {
+  if (outcomes.empty()) return;
+  request.times->meant = outcomes.front().waited;
+  request.times->disk = io::Shard::current().now() - began - request.times->meant;
+  if (outcomes.size() > 1 || !service.is_slow(request.times->disk)) return;
+  request.times->partition =
+      items.front().target.topic + "-" + std::to_string(items.front().target.partition);
+}
+
 Handled fetch_all(Service& service, Request request, wire::FetchRequest fetch, bool open_session) {
   std::vector<broker::FetchItem> items = items_of(fetch);
   const broker::FetchBounds bounds = bounds_of(fetch, service.options());
+  const Instant began = io::Shard::current().now();
   Outcomes outcomes = co_await service.broker().fetch(items, bounds);
+  note_times(service, request, items, outcomes, began);
   std::int32_t session = 0;
   if (open_session && !items.empty()) {
     io::Shard& shard = io::Shard::current();
@@ -151,8 +164,10 @@ Handled fetch_in_session(Service& service, Request request, wire::FetchRequest f
   });
   ResponseBuilder response;
   if (turn.error != KafkaError::kNone) co_return response.finish(request, 0, turn.error);
+  const Instant began = io::Shard::current().now();
   Outcomes outcomes =
       co_await service.broker().fetch(turn.items, bounds_of(fetch, service.options()));
+  note_times(service, request, turn.items, outcomes, began);
   const auto told = co_await io::on(service.shard(shard), [&]() -> io::Task<std::vector<bool>> {
     co_return end_turn(*owner, fetch.session_id, fetch.session_epoch, turn.items, outcomes);
   });

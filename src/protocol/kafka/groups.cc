@@ -23,14 +23,17 @@ namespace {
 /// Operations that a client may do with a group, as bits: all that exist, as nobody is refused yet.
 constexpr std::int32_t kGroupOperations = 328;  // read delete describe
 
-/// Asks the group's coordinator and yields its typed answer, or why there is no coordinator.
+/// Asks the group's coordinator and yields its typed answer, or why there is no coordinator; how
+/// long that took is added to `spent`.
 template <typename Answer, typename Question>
 io::Task<std::expected<Answer, KafkaError>> ask(Service& service, std::string group,
-                                                Question question) {
+                                                Question question, Duration& spent) {
+  const Instant began = io::Shard::current().now();
   auto answer = co_await service.broker().with_group(
       group, [&](broker::GroupHost& host) -> io::Task<group::Response> {
         co_return co_await host.ask(group::Input(std::move(question)));
       });
+  spent += io::Shard::current().now() - began;
   if (!answer) co_return std::unexpected(answer.error());
   co_return std::get<Answer>(std::move(*answer));
 }
@@ -62,7 +65,8 @@ Handled handle_join_group(Service& service, Request request) {
   join.supports_skipping_assignment = request.version() >= 9;
   join.new_member_id =
       (in.group_instance_id ? *in.group_instance_id : request.client_id()) + "-" + random_suffix();
-  const auto answer = co_await ask<group::JoinResponse>(service, in.group_id, std::move(join));
+  const auto answer = co_await ask<group::JoinResponse>(service, in.group_id, std::move(join),
+                                                        request.times->meant);
   wire::JoinGroupResponse out;
   if (!answer) {
     out.error_code = code(answer.error());
@@ -96,7 +100,10 @@ Handled handle_sync_group(Service& service, Request request) {
   for (auto& each : in.assignments) {
     sync.assignments.push_back({std::move(each.member_id), std::move(each.assignment)});
   }
-  const auto answer = co_await ask<group::SyncResponse>(service, in.group_id, std::move(sync));
+  // The leader waits for its assignment to be stored, the others for the leader.
+  Duration& spent = sync.assignments.empty() ? request.times->meant : request.times->disk;
+  const auto answer =
+      co_await ask<group::SyncResponse>(service, in.group_id, std::move(sync), spent);
   wire::SyncGroupResponse out;
   if (!answer) {
     out.error_code = code(answer.error());
@@ -116,7 +123,8 @@ Handled handle_heartbeat(Service& service, Request request) {
   beat.generation = in.generation_id;
   beat.member_id = in.member_id;
   beat.instance_id = in.group_instance_id;
-  const auto answer = co_await ask<group::HeartbeatResponse>(service, in.group_id, std::move(beat));
+  const auto answer = co_await ask<group::HeartbeatResponse>(service, in.group_id, std::move(beat),
+                                                             request.times->disk);
   wire::HeartbeatResponse out;
   out.error_code = code(answer ? answer->error : answer.error());
   co_return reply(request, out);
@@ -130,7 +138,8 @@ Handled handle_leave_group(Service& service, Request request) {
   for (const auto& member : in.members) {
     leave.members.push_back({member.member_id, member.group_instance_id});
   }
-  const auto answer = co_await ask<group::LeaveResponse>(service, in.group_id, std::move(leave));
+  const auto answer = co_await ask<group::LeaveResponse>(service, in.group_id, std::move(leave),
+                                                         request.times->disk);
   wire::LeaveGroupResponse out;
   if (!answer) {
     out.error_code = code(answer.error());
@@ -153,6 +162,7 @@ Handled handle_offset_commit(Service& service, Request request) {
   commit.generation = in.generation_id_or_member_epoch;
   commit.member_id = in.member_id;
   commit.instance_id = in.group_instance_id;
+  commit.retention_ms = in.retention_time_ms;
   const auto exists = [](const catalog::TopicPtr& topic, std::int32_t partition) {
     return topic != nullptr && partition >= 0 &&
            static_cast<std::size_t>(partition) < topic->partitions.size();
@@ -161,6 +171,7 @@ Handled handle_offset_commit(Service& service, Request request) {
   for (const auto& topic : in.topics) {
     meant.push_back(service.broker().catalog()->topic(topic.name));
   }
+  const Instant began = io::Shard::current().now();
   auto answer = co_await service.broker().with_group(
       in.group_id, [&](broker::GroupHost& host) -> io::Task<group::Response> {
         // A coordinator has forgotten what its shard knows to be deleted, and must not learn it
@@ -180,6 +191,7 @@ Handled handle_offset_commit(Service& service, Request request) {
         }
         co_return co_await host.ask(group::Input(std::move(commit)));
       });
+  request.times->disk = io::Shard::current().now() - began;
   wire::OffsetCommitResponse out;
   std::size_t next = 0;
   for (std::size_t i = 0; i < in.topics.size(); ++i) {
@@ -347,7 +359,8 @@ Handled handle_delete_groups(Service& service, Request request) {
   for (const std::string& name : in.groups_names) {
     group::DeleteRequest gone;
     gone.group = name;
-    const auto answer = co_await ask<group::DeleteResponse>(service, name, std::move(gone));
+    const auto answer =
+        co_await ask<group::DeleteResponse>(service, name, std::move(gone), request.times->disk);
     out.results.push_back({name, code(answer ? answer->error : answer.error())});
   }
   co_return reply(request, out);
@@ -368,8 +381,8 @@ Handled handle_offset_delete(Service& service, Request request) {
     }
   }
   wire::OffsetDeleteResponse out;
-  const auto answer =
-      co_await ask<group::DeleteOffsetsResponse>(service, in.group_id, std::move(gone));
+  const auto answer = co_await ask<group::DeleteOffsetsResponse>(
+      service, in.group_id, std::move(gone), request.times->disk);
   const KafkaError error = answer ? answer->error : answer.error();
   out.error_code = code(error);
   if (error != KafkaError::kNone) co_return reply(request, out);

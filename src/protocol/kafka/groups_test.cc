@@ -249,7 +249,8 @@ TEST_F(WireGroupsTest, a_commit_that_meets_the_deletion_of_its_topic_leaves_noth
     node().spawn(
         [&, this]() -> io::Task<void> {
           const auto bytes = std::make_shared<Bytes>(frame.begin() + 4, frame.end());
-          Request commit{bytes, wire::parse_request(*bytes).value(), "client"};
+          RequestTimes times;
+          Request commit{bytes, wire::parse_request(*bytes).value(), "client", {}, &times};
           static_cast<void>(co_await handle_offset_commit(*services_[1], std::move(commit)));
         },
         1);

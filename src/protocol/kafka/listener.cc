@@ -14,13 +14,14 @@ class Requests : public Handler {
   Requests(Service& service, std::string client_host)
       : service_(service), client_host_(std::move(client_host)) {}
 
-  io::Task<Reply> handle(RequestBytes bytes) override {
+  io::Task<Reply> handle(RequestBytes bytes, Duration queued) override {
     auto frame = wire::parse_request(*bytes);
     if (!frame) co_return refuse(frame.error());
     Request request;
     request.frame = std::move(*frame);
     request.bytes = std::move(bytes);
     request.client_host = client_host_;
+    request.queued = queued;
     auto reply = co_await service_.handle(std::move(request));
     if (!reply) co_return refuse(reply.error());
     co_return std::move(*reply);

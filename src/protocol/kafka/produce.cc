@@ -83,6 +83,23 @@ std::vector<broker::ProduceOutcome> refuse_all(const wire::ProduceRequest& produ
 
 }  // namespace
 
+namespace {
+void note_slowest(const Service& service, const Request& request,
+                  const wire::ProduceRequest& produce,
+                  const std::vector<broker::ProduceOutcome>& outcomes) {
+  std::size_t next = 0;
+  for (const auto& topic : produce.topic_data) {
+    for (const auto& partition : topic.partition_data) {
+      const Duration took = outcomes[next++].stored_in;
+      if (took <= request.times->disk) continue;
+      request.times->disk = took;
+      if (!service.is_slow(took)) continue;
+      request.times->partition = topic.name + "-" + std::to_string(partition.index);
+    }
+  }
+}
+}  // namespace
+
 Handled handle_produce(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto produce, decode<wire::ProduceRequest>(request));
   if (request.version() < 3) {
@@ -110,6 +127,7 @@ Handled handle_produce(Service& service, Request request) {
   }
   const auto outcomes =
       co_await service.broker().produce(items_of(request, produce), acks, timeout);
+  note_slowest(service, request, produce, outcomes);
   co_return answer(request, produce, outcomes);
 }
 

@@ -1,5 +1,6 @@
 #include "protocol/kafka/service.h"
 
+#include "base/plant.h"
 #include "wire/kafka/gen/api_versions.h"
 
 namespace pyralog::protocol::kafka {
@@ -116,14 +117,30 @@ io::Task<Result<Reply>> Service::handle(Request request) {
                                            std::to_string(api->min_version) + " to " +
                                            std::to_string(api->max_version) + " are)");
   }
-  if (options_.metrics == nullptr) {
-    co_return co_await handler_of(api->key)(*this, std::move(request));
-  }
   const Instant began = io::Shard::current().now();
-  request_bytes_->add(request.bytes->size());
+  if (request_bytes_ != nullptr) request_bytes_->add(request.bytes->size());
+  RequestTimes times;
+  request.times = &times;
+  // The request is the handler's from here on.
+  const std::string client_id = request.client_id();
+  const std::string client_host = request.client_host;
+  const Duration queued = request.queued;
+  const char* name = frame.api->name;
   auto reply = co_await handler_of(api->key)(*this, std::move(request));
-  const auto index = static_cast<std::size_t>(api - offered_apis().data());
-  request_times_[index]->record(io::Shard::current().now() - began);
+  const Duration took = io::Shard::current().now() - began;
+  if (!request_times_.empty()) {
+    request_times_[static_cast<std::size_t>(api - offered_apis().data())]->record(took);
+  }
+  const bool meant = PYRALOG_PLANT("kafka.meant_waits_are_slow");
+  const Duration ours = meant ? took : took - times.meant;
+  if (!is_slow(ours)) co_return reply;
+  std::vector<observe::Field> fields = {
+      {"api", name}, {"client_id", client_id}, {"client", client_host}};
+  if (!times.partition.empty()) fields.push_back({"partition", times.partition});
+  fields.push_back({"queue_ms", observe::to_ms(queued)});
+  fields.push_back({"disk_ms", observe::to_ms(times.disk)});
+  fields.push_back({"client_wait_ms", observe::to_ms(times.meant)});
+  options_.slow->note(observe::SlowKind::kRequest, ours, std::move(fields));
   co_return reply;
 }
 

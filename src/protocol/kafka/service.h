@@ -10,6 +10,7 @@
 #include "io/net.h"
 #include "io/shard.h"
 #include "observe/metrics.h"
+#include "observe/slow.h"
 #include "protocol/kafka/connection.h"
 #include "protocol/kafka/fetch_sessions.h"
 #include "wire/kafka/api.h"
@@ -18,11 +19,22 @@ namespace pyralog::protocol::kafka {
 
 namespace wire = pyralog::wire::kafka;
 
+/// Where a request's time went, as its handler says; for the slow-operation log.
+struct RequestTimes {
+  Duration
+      meant{};  ///< waits that the client asked for: for records to come, for the other members
+  Duration
+      disk{};  ///< until what it wrote or read was there, with the way to the partition's shard
+  std::string partition;  ///< the one that took longest, if that was slow
+};
+
 /// One request under way: header, body, and whose it is. Cheap to copy; keeps the bytes alive.
 struct Request {
   RequestBytes bytes;
   wire::RequestFrame frame;
   std::string client_host;
+  Duration queued{};              ///< before it was begun
+  RequestTimes* times = nullptr;  ///< set, and outlives its handling
   [[nodiscard]] std::int16_t version() const { return frame.header.request_api_version; }
   [[nodiscard]] const std::string& client_id() const {
     static const std::string kNone;
@@ -41,6 +53,7 @@ class Service {
     Duration max_request_time = std::chrono::minutes(5);  ///< bound on what clients ask for
     FetchSessions::Options sessions;
     observe::Registry* metrics = nullptr;  ///< outlives the service; nullptr = nothing is counted
+    observe::SlowLog* slow = nullptr;      ///< likewise
   };
 
   Service(broker::Broker& broker, unsigned shard, Options options);
@@ -53,6 +66,10 @@ class Service {
   [[nodiscard]] io::Task<Result<Reply>> handle(Request request);
 
   [[nodiscard]] broker::Broker& broker() { return broker_; }
+  /// Whether the slow-operation log wants to hear of it.
+  [[nodiscard]] bool is_slow(Duration took) const {
+    return options_.slow != nullptr && options_.slow->is_slow(took);
+  }
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] FetchSessions& sessions() { return sessions_; }
   [[nodiscard]] Service* peer(unsigned shard) {

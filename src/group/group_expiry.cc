@@ -1,0 +1,103 @@
+// What retention lets go of what the group has committed (KIP-211).
+
+#include <algorithm>
+
+#include "base/plant.h"
+#include "group/group.h"
+
+namespace pyralog::group {
+
+/// What was committed after the group became empty, by an administrator, counts from then.
+bool Group::is_old(const OffsetValue& value, WallMs by) const {
+  if (value.expire_timestamp_ms >= 0) return value.expire_timestamp_ms <= by.ms;
+  const bool emptied = !protocol_type_.empty() && state_ == GroupState::kEmpty;
+  const std::int64_t since =
+      emptied ? std::max(state_since_ms_, value.commit_timestamp_ms) : value.commit_timestamp_ms;
+  return since >= 0 && by.ms - since >= options_->offsets_retention_ms;
+}
+
+std::set<Group::TopicPartition> Group::being_committed() const {
+  std::set<TopicPartition> all;
+  for (const auto& [id, pending] : appends_) {
+    if (const auto* store = std::get_if<StoreOffsets>(&pending)) {
+      for (const auto& [where, value] : store->offsets) all.insert(where);
+    }
+  }
+  return all;
+}
+
+bool Group::expire(WallMs by, ExpiryRoom& room, Context& ctx) {
+  room.looks -= std::min(room.looks, offsets_.size() + 1);
+  const bool empty = state_ == GroupState::kEmpty;
+  // Only consumers say what they read, and all of them only once they have agreed.
+  const bool told = state_ == GroupState::kStable && protocol_type_ == "consumer";
+  if (!empty && !told) return false;
+  const bool storing = std::ranges::any_of(appends_, [](const auto& append) {
+    return std::holds_alternative<StoreExpiry>(append.second);
+  });
+  if (storing) return false;
+  std::optional<std::set<std::string>> read;
+  if (told) {
+    const bool any_old = std::ranges::any_of(
+        offsets_, [&](const auto& each) { return is_old(each.second.value, by); });
+    if (!any_old) return false;
+    read = subscribed_topics();
+    if (PYRALOG_PLANT("group.expire_subscribed")) read.emplace();
+    if (!read) return false;
+  }
+  std::set<TopicPartition> committing = being_committed();
+  if (PYRALOG_PLANT("group.expire_under_commit")) committing.clear();
+  StoreExpiry pending{{}, false};
+  std::vector<StoredRecord> records;
+  bool cut = false;
+  for (const auto& [where, stored] : offsets_) {
+    if (!is_old(stored.value, by) || (read && read->contains(where.first)) ||
+        committing.contains(where)) {
+      continue;
+    }
+    cut = room.records == 0 || room.bytes == 0;
+    if (cut && !PYRALOG_PLANT("group.unbounded_expiry")) break;
+    records.push_back(StoredRecord{encode_key(OffsetKey{name_, where.first, where.second}), {}});
+    pending.offsets.push_back(where);
+    room.records -= std::min<std::size_t>(room.records, 1);
+    room.bytes -= std::min(room.bytes, records.back().key.size());
+  }
+  // Members that were given an id are expected back, and what is being stored may yet be kept.
+  pending.whole = empty && pending.offsets.size() == offsets_.size() && pending_members_.empty() &&
+                  appends_.empty() && !forgotten();
+  if (pending.whole) {
+    // A group that only stored offsets has no record of its own.
+    if (generation_ != 0 || !protocol_type_.empty()) {
+      records.push_back(StoredRecord{encode_key(GroupKey{name_}), {}});
+      room.records -= std::min<std::size_t>(room.records, 1);
+    }
+    become(GroupState::kDead, ctx.now);
+  }
+  if (records.empty()) return false;
+  if (PYRALOG_PLANT("group.expire_before_stored")) {
+    for (const TopicPartition& where : pending.offsets) offsets_.erase(where);
+  }
+  append(std::move(records), std::move(pending), ctx);
+  return cut;
+}
+
+void Group::done(StoreExpiry& what, std::uint64_t id, KafkaError error, Context& ctx) {
+  if (error != KafkaError::kNone) {
+    if (what.whole) state_ = GroupState::kEmpty;
+    ++ctx.out.expired.failures;
+    return;
+  }
+  for (const TopicPartition& where : what.offsets) {
+    // A commit that was stored after the tombstone stands.
+    const auto at = offsets_.find(where);
+    if (at == offsets_.end() || at->second.append_id >= id) continue;
+    offsets_.erase(at);
+    ++ctx.out.expired.offsets;
+  }
+  if (!what.whole) return;
+  generation_ = 0;
+  protocol_type_.clear();
+  ++ctx.out.expired.groups;
+}
+
+}  // namespace pyralog::group
