@@ -89,6 +89,7 @@ struct Compactor::Output {
 Result<void> Compactor::may_go_on() const {
   if (log_.offline_) return log_.refuse();
   if (call_.stop && call_.stop()) return fail(Code::kCancelled, "compaction was stopped");
+  if (!log_.config_.compaction) return fail(Code::kCancelled, "the topic is compacted no more");
   if (cuts_ != log_.cuts_) return fail(Code::kUnavailable, "the log was cut meanwhile; try again");
   return {};
 }
@@ -124,7 +125,7 @@ io::Task<Result<void>> Compactor::load_state() {
 io::Task<Result<void>> Compactor::end_old_active() {
   if (log_.segments_.empty()) co_return Result<void>{};
   const Segment& active = *log_.segments_.back();
-  const std::int64_t lag = log_.config_.compaction->max_lag_ms;
+  const std::int64_t lag = rule_.max_lag_ms;
   if (active.sealed || active.size == kSegmentHeaderBytes ||
       io::Shard::current().wall().ms - lag < active.created_ms) {
     co_return Result<void>{};
@@ -134,7 +135,7 @@ io::Task<Result<void>> Compactor::end_old_active() {
 
 io::Task<Result<std::vector<Compactor::SegmentRef>>> Compactor::cleanable() {
   const std::vector<SegmentRef> segments = log_.segments_;
-  const std::int64_t lag = log_.config_.compaction->min_lag_ms;
+  const std::int64_t lag = rule_.min_lag_ms;
   std::vector<SegmentRef> found;
   for (std::size_t i = 0; i + 1 < segments.size(); ++i) {
     const Segment& segment = *segments[i];
@@ -404,7 +405,7 @@ io::Task<Result<std::size_t>> Compactor::replace(std::span<const SegmentRef> seg
 
 io::Task<Result<void>> Compactor::pass(const std::vector<SegmentRef>& segments) {
   CompactionState& state = *log_.compaction_state_;
-  const std::int64_t retention = log_.config_.compaction->delete_retention_ms;
+  const std::int64_t retention = rule_.delete_retention_ms;
   const Offset horizon = state.horizon(call_.now, retention);
   const Offset from = std::max(state.upto(), log_.start_);
   // Some megabytes to be cleared: not here.
@@ -443,18 +444,17 @@ io::Task<Result<Compacted>> Compactor::run() {
   PYRALOG_CO_TRY(co_await load_state());
   for (;;) {
     PYRALOG_CO_ASSIGN(const std::vector<SegmentRef> segments, co_await cleanable());
-    if (!log_.config_.compaction || !log_.compaction_state_) break;
+    PYRALOG_CO_TRY(may_go_on());
     const Offset before = log_.compaction_state_->upto();
     const bool more = done_.passes > 0 && !segments.empty() && segments.back()->next > before;
-    if (!more &&
-        (done_.passes > 0 || !compaction_is_due(described(segments), *log_.config_.compaction,
-                                                *log_.compaction_state_, call_.now))) {
+    if (!more && (done_.passes > 0 || !compaction_is_due(described(segments), rule_,
+                                                         *log_.compaction_state_, call_.now))) {
       break;
     }
     PYRALOG_CO_TRY(co_await pass(segments));
     if (log_.compaction_state_->upto() <= before) break;
   }
-  if (log_.compaction_state_) done_.upto = log_.compaction_state_->upto();
+  done_.upto = log_.compaction_state_->upto();
   co_return done_;
 }
 

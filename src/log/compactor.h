@@ -24,8 +24,9 @@ namespace pyralog::log {
 /// long as one call.
 class Compactor {
  public:
+  /// The log's settings ask for compaction.
   Compactor(ShardLogs& shard, PartitionLog& log, const CompactionCall& call)
-      : shard_(shard), log_(log), call_(call) {}
+      : shard_(shard), log_(log), call_(call), rule_(*log.config_.compaction) {}
   [[nodiscard]] io::Task<Result<Compacted>> run();
   /// What it has done, also if `run` failed.
   [[nodiscard]] const Compacted& done() const { return done_; }
@@ -64,6 +65,7 @@ class Compactor {
   ShardLogs& shard_;
   PartitionLog& log_;
   const CompactionCall& call_;
+  const Compaction rule_;  ///< as it was at the beginning: settings may change meanwhile
   std::uint64_t cuts_ = 0;
   std::uint64_t tombstones_ = 0;  ///< that the pass has kept
   Compacted done_;
