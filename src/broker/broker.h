@@ -39,6 +39,7 @@ struct ProduceOutcome {
   std::int64_t log_start = -1;
   Duration
       stored_in{};  ///< from the append's beginning until it was written or, with all, committed
+  Duration waited{};  ///< of that, for this partition alone
 };
 
 struct FetchItem {

@@ -135,6 +135,8 @@ void GroupHost::forget(const std::vector<std::string>& topics) {
 }
 
 io::Task<group::Expired> GroupHost::expire(WallMs now) {
+  // One whose log cannot be read would keep all the others waiting.
+  if (!table_.is_loaded()) co_return group::Expired{};
   const group::Expired before = expired_;
   group::ExpiryRound round{now, {}, false};
   while (!stopped_ && !round.over && expired_.failures == before.failures) {

@@ -116,8 +116,10 @@ io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> i
   }
   const Instant deadline = io::Shard::current().now() + timeout;
   const auto append = [&](replica::Replica& to, std::size_t i) -> io::Task<void> {
+    const Instant asked = io::Shard::current().now();
     checked[i].appended =
         co_await to.append({std::move(items[i].owner), items[i].records, checked[i].header});
+    outcomes[i].waited = io::Shard::current().now() - asked;
   };
   const auto work = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
     std::vector<std::shared_ptr<replica::Replica>> replicas(mine.size());
@@ -129,10 +131,9 @@ io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> i
       const std::size_t i = mine[k];
       const Hosted* hosted = states_[s]->partitions.find(checked[i].id);
       if (hosted == nullptr || hosted->replica == nullptr) {
-        outcomes[i] = refuse(hosted == nullptr ? KafkaError::kNotLeaderOrFollower
-                                               : KafkaError::kKafkaStorageError,
-                             hosted == nullptr ? "the partition is being made"
-                                               : hosted->failed->message);
+        outcomes[i] = refuse(
+            hosted == nullptr ? KafkaError::kNotLeaderOrFollower : KafkaError::kKafkaStorageError,
+            hosted == nullptr ? "the partition is being made" : hosted->failed->message);
         continue;
       }
       replicas[k] = hosted->replica;
@@ -148,7 +149,9 @@ io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> i
       out.error = appended.error;
       out.message = appended.message;
       if (out.error == KafkaError::kNone && acks == Acks::kAll) {
+        const Instant asked = io::Shard::current().now();
         out.error = co_await replicas[k]->wait_committed(appended.end, deadline);
+        out.waited += io::Shard::current().now() - asked;
       }
       out.stored_in = io::Shard::current().now() - began;
       if (out.error != KafkaError::kNone) continue;

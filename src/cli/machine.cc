@@ -99,8 +99,9 @@ int nameless_file(const std::string& dir) {
   }
   const int fd = ::open(dir.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) return fd;
-  std::string path = dir + "/.pyralog-doctor-XXXXXX";
-  const int named = ::mkostemp(path.data(), O_CLOEXEC);
+  // By this ending a first start knows what it may pass over, should nobody come to remove it.
+  std::string path = dir + "/.pyralog-doctor-XXXXXX.tmp";
+  const int named = ::mkostemps(path.data(), 4, O_CLOEXEC);
   if (named >= 0) ::unlink(path.c_str());
   return named;
 }

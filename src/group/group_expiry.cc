@@ -82,7 +82,11 @@ bool Group::expire(WallMs by, ExpiryRoom& room, Context& ctx) {
 }
 
 void Group::done(StoreExpiry& what, std::uint64_t id, KafkaError error, Context& ctx) {
-  if (error != KafkaError::kNone) {
+  // A tombstone that is late is in the log all the same, and replay will obey it: what it names
+  // must not go on being served. Should a crash lose it, the offset comes back and expires again.
+  const bool stored = error == KafkaError::kNone || error == KafkaError::kRequestTimedOut;
+  if (!stored ||
+      (error != KafkaError::kNone && PYRALOG_PLANT("group.late_tombstones_do_not_count"))) {
     if (what.whole) state_ = GroupState::kEmpty;
     ++ctx.out.expired.failures;
     return;

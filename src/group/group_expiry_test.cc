@@ -191,6 +191,21 @@ TEST(Expiry, that_cannot_be_stored_leaves_all_as_it_was) {
   EXPECT_EQ(c.expired.offsets, 1u);
 }
 
+TEST(Expiry, a_tombstone_that_is_late_counts) {
+  Coordinator c(kShort);
+  store(c, commit(1, -1, "", 42));
+  const std::int64_t first = wall(c);
+  c.hold = true;
+  c.expire(first + kRetention);
+  EXPECT_EQ(committed(c.table()), 42);
+  // It is in the log, and replay will obey it: nobody may be told otherwise until then.
+  c.release(KafkaError::kRequestTimedOut);
+  EXPECT_EQ(committed(c.table()), -1);
+  c.hold = false;
+  c.restart();
+  EXPECT_EQ(committed(c.table()), -1);
+}
+
 TEST(Expiry, a_commit_on_its_way_and_one_that_comes_later_stand) {
   Coordinator c(kShort);
   store(c, commit(1, -1, "", 42));

@@ -119,12 +119,15 @@ std::optional<std::set<std::string>> Group::subscribed_topics() const {
   std::set<std::string> topics;
   for (const auto& [id, member] : members_) {
     // While they rejoin, none of their protocols is chosen yet: any may be.
+    bool known = false;
     for (const Protocol& protocol : member.protocols) {
       if (protocol_ && protocol.name != *protocol_) continue;
+      known = true;
       const auto subscription = decode_subscription(protocol.metadata);
       if (!subscription) return std::nullopt;
       topics.insert(subscription->topics.begin(), subscription->topics.end());
     }
+    if (!known) return std::nullopt;
   }
   return topics;
 }

@@ -32,7 +32,8 @@ class Coordinator {
     while (!held.empty()) {
       const Append append = std::move(held.front());
       held.erase(held.begin());
-      if (error == KafkaError::kNone)
+      // What is late is in the log all the same.
+      if (error == KafkaError::kNone || error == KafkaError::kRequestTimedOut)
         log_.insert(log_.end(), append.records.begin(), append.records.end());
       take(table_.step(Appended{append.append_id, error}, now()));
     }

@@ -333,5 +333,28 @@ TEST(crash_log, lives_with_disks_that_fail_now_and_then) {
   EXPECT_GT(errors, 60u);
 }
 
+TEST(crash_log, what_comes_during_a_sync_is_not_taken_for_durable) {
+  Simulator sim(21);
+  io::sim::NodeOptions slow = quiet_disk();
+  slow.disk.latency_min = slow.disk.latency_max = 10ms;
+  Node& node = sim.add_node(slow);
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), {})).value();
+    (void)(co_await append(*log, batch(0))).value();
+    Offset durable;
+    io::TaskGroup beside;
+    const auto sync = [&]() -> io::Task<void> { durable = (co_await shard->sync(log)).value(); };
+    beside.spawn(sync());
+    co_await io::sleep_for(5ms);
+    EXPECT_EQ(log->synced_end(), Offset(0)) << "the sync is under way";
+    (void)(co_await append(*log, batch(1))).value();
+    co_await beside.join();
+    EXPECT_EQ(durable, Offset(1));
+    EXPECT_EQ(log->synced_end(), Offset(1));
+    co_await shard->abandon();
+  });
+}
+
 }  // namespace
 }  // namespace pyralog::log

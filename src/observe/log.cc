@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -15,6 +16,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/json.h"
 #include "io/shard.h"
 
 namespace pyralog::observe {
@@ -26,42 +28,40 @@ constexpr std::uint32_t kLinesPerSecond = 10;
 
 const char* name_of(Level level, bool json) {
   switch (level) {
-    case Level::kDebug: return json ? "debug" : "DEBUG";
-    case Level::kInfo: return json ? "info" : "INFO";
-    case Level::kWarn: return json ? "warn" : "WARN";
-    case Level::kError: return json ? "error" : "ERROR";
+    case Level::kDebug:
+      return json ? "debug" : "DEBUG";
+    case Level::kInfo:
+      return json ? "info" : "INFO";
+    case Level::kWarn:
+      return json ? "warn" : "WARN";
+    case Level::kError:
+      return json ? "error" : "ERROR";
   }
   return "";
 }
 
-void append_quoted(std::string& out, std::string_view text) {
-  out += '"';
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (c == '\n') {
-      out += "\\n";
-    } else if (byte < 0x20 || byte == 0x7f) {
-      fmt::format_to(std::back_inserter(out), "\\u{:04x}", byte);
-    } else {
-      out += c;
-    }
-  }
-  out += '"';
-}
-
+/// Nothing that a terminal would obey or a reader stumble over, whatever a client has called
+/// itself.
 void append_text(std::string& out, std::string_view text, bool json) {
-  const bool plain = !json && !text.empty() &&
-                     text.find_first_of(" \"=\\\n\t\r") == std::string_view::npos &&
-                     std::all_of(text.begin(), text.end(), [](char c) {
-                       return static_cast<unsigned char>(c) >= 0x20 && c != '\x7f';
-                     });
+  const bool plain = !json && !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte > 0x20 && byte < 0x7f && c != '"' && c != '=' && c != '\\';
+  });
   if (plain) {
     out += text;
-  } else {
-    append_quoted(out, text);
+    return;
+  }
+  std::string quoted;
+  base::append_json_string(quoted, text);
+  // U+0080 to U+009F: controls, too.
+  for (std::size_t i = 0; i < quoted.size(); ++i) {
+    const auto next = i + 1 < quoted.size() ? static_cast<unsigned char>(quoted[i + 1]) : 0U;
+    if (static_cast<unsigned char>(quoted[i]) == 0xC2 && next >= 0x80 && next < 0xA0) {
+      fmt::format_to(std::back_inserter(out), "\\u{:04x}", next);
+      ++i;
+    } else {
+      out += quoted[i];
+    }
   }
 }
 
@@ -212,8 +212,8 @@ struct Place {
 /// Whether a line may go out now, and how many before it did not.
 bool admit(const Event& event, WallMs time, std::uint64_t& suppressed) {
   static std::array<Place, 1024> places;
-  const std::size_t hash = std::hash<const void*>{}(event.where.file_name()) * 31 +
-                           event.where.line() * 2'654'435'761U;
+  const std::size_t hash =
+      std::hash<const void*>{}(event.where.file_name()) * 31 + event.where.line() * 2'654'435'761U;
   Place& place = places[(hash >> 4U) % places.size()];
   const std::int64_t second = time.ms / 1000;
   if (place.second.exchange(second, std::memory_order_relaxed) != second) {
@@ -241,11 +241,12 @@ std::string format_line(bool json, WallMs time, Level level, std::string_view ev
     if (suppressed > 0) fmt::format_to(std::back_inserter(out), " suppressed={}", suppressed);
     return out;
   }
-  out = fmt::format(R"({{"time":"{}","level":"{}","event":)", time_text(time), name_of(level, true));
-  append_quoted(out, event);
+  out =
+      fmt::format(R"({{"time":"{}","level":"{}","event":)", time_text(time), name_of(level, true));
+  base::append_json_string(out, event);
   for (const Field& field : fields) {
     out += ',';
-    append_quoted(out, field.key);
+    base::append_json_string(out, field.key);
     out += ':';
     append_value(out, field.value, true);
   }
@@ -263,11 +264,21 @@ void log(Level level, Event event, std::span<const Field> fields) {
                       suppressed));
 }
 
-void start_logging(const LogOptions& options) { output().start(options); }
-void stop_logging() { output().stop(); }
-void set_log_level(Level level) { output().level.store(level, std::memory_order_relaxed); }
-Level log_level() { return output().level.load(std::memory_order_relaxed); }
-std::uint64_t dropped_lines() { return output().dropped.load(std::memory_order_relaxed); }
+void start_logging(const LogOptions& options) {
+  output().start(options);
+}
+void stop_logging() {
+  output().stop();
+}
+void set_log_level(Level level) {
+  output().level.store(level, std::memory_order_relaxed);
+}
+Level log_level() {
+  return output().level.load(std::memory_order_relaxed);
+}
+std::uint64_t dropped_lines() {
+  return output().dropped.load(std::memory_order_relaxed);
+}
 void capture_log(std::function<void(const std::string& line)> sink) {
   output().capture(std::move(sink));
 }

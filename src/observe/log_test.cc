@@ -27,17 +27,39 @@ class Log : public testing::Test {
 TEST_F(Log, a_text_line_names_time_level_event_and_fields) {
   const std::string name = "two words";
   EXPECT_EQ(format_line(false, kTime, Level::kWarn, "log.slow",
-                        {{"n", 3}, {"u", 7U}, {"r", 0.5}, {"ok", true}, {"t", "plain"}, {"w", name},
-                         {"e", ""}, {"q", "a\"b\\\n"}}),
+                        {{"n", 3},
+                         {"u", 7U},
+                         {"r", 0.5},
+                         {"ok", true},
+                         {"t", "plain"},
+                         {"w", name},
+                         {"e", ""},
+                         {"q", "a\"b\\\n"}}),
             "2026-01-01T00:00:00.123Z WARN log.slow n=3 u=7 r=0.5 ok=true t=plain w=\"two words\" "
             "e=\"\" q=\"a\\\"b\\\\\\n\"");
 }
 
 TEST_F(Log, a_json_line_is_json) {
   const Error error{Code::kIo, "bad \x01", 5};
-  EXPECT_EQ(format_line(true, kTime, Level::kError, "x", {{"n", -3}, {"t", "a b"}, {"e", error}}, 2),
-            "{\"time\":\"2026-01-01T00:00:00.123Z\",\"level\":\"error\",\"event\":\"x\",\"n\":-3,"
-            "\"t\":\"a b\",\"e\":\"bad \\u0001\",\"suppressed\":2}");
+  EXPECT_EQ(
+      format_line(true, kTime, Level::kError, "x", {{"n", -3}, {"t", "a b"}, {"e", error}}, 2),
+      "{\"time\":\"2026-01-01T00:00:00.123Z\",\"level\":\"error\",\"event\":\"x\",\"n\":-3,"
+      "\"t\":\"a b\",\"e\":\"bad \\u0001\",\"suppressed\":2}");
+}
+
+TEST_F(Log, what_a_client_calls_itself_moves_no_terminal_and_breaks_no_reader) {
+  // Not UTF-8, an escape, and a control that is one in UTF-8 only.
+  const std::string name =
+      "a\xff\x9b"
+      "2J\x1b[2J\xc2\x9b"
+      "2J\xc3\xa9";
+  for (const bool json : {false, true}) {
+    const std::string line = format_line(json, kTime, Level::kWarn, "x", {{"client_id", name}});
+    EXPECT_EQ(line.find('\x1b'), std::string::npos);
+    EXPECT_EQ(line.find('\x9b'), std::string::npos);
+    EXPECT_EQ(line.find('\xff'), std::string::npos);
+    EXPECT_NE(line.find("\\u009b2J\xc3\xa9\""), std::string::npos) << line;
+  }
 }
 
 TEST_F(Log, lines_below_the_level_are_left_out) {

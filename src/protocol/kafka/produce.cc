@@ -1,9 +1,10 @@
+#include "wire/kafka/gen/produce.h"
+
 #include <algorithm>
 
 #include "protocol/kafka/service.h"
 #include "wire/kafka/gen/describe_producers.h"
 #include "wire/kafka/gen/init_producer_id.h"
-#include "wire/kafka/gen/produce.h"
 
 namespace pyralog::protocol::kafka {
 
@@ -31,9 +32,10 @@ std::vector<broker::ProduceItem> items_of(const Request& request,
 Result<Reply> answer(const Request& request, const wire::ProduceRequest& produce,
                      const std::vector<broker::ProduceOutcome>& outcomes) {
   if (produce.acks == 0) {
-    // No response is due; an error shows as the end of the connection, so that the client refreshes.
-    const bool failed = std::ranges::any_of(
-        outcomes, [](const auto& o) { return o.error != KafkaError::kNone; });
+    // No response is due; an error shows as the end of the connection, so that the client
+    // refreshes.
+    const bool failed =
+        std::ranges::any_of(outcomes, [](const auto& o) { return o.error != KafkaError::kNone; });
     return Reply{.pieces = {}, .close = failed};
   }
   wire::ProduceResponse out;
@@ -73,7 +75,8 @@ bool any_zstd(const wire::ProduceRequest& produce) {
 
 std::vector<broker::ProduceOutcome> refuse_all(const wire::ProduceRequest& produce,
                                                KafkaError error, const char* message) {
-  std::size_t count = produce.topic_data.empty() ? 1 : 0;  // a refusal shows even without partitions
+  std::size_t count =
+      produce.topic_data.empty() ? 1 : 0;  // a refusal shows even without partitions
   for (const auto& topic : produce.topic_data) count += topic.partition_data.size();
   broker::ProduceOutcome refused;
   refused.error = error;
@@ -88,12 +91,15 @@ void note_slowest(const Service& service, const Request& request,
                   const wire::ProduceRequest& produce,
                   const std::vector<broker::ProduceOutcome>& outcomes) {
   std::size_t next = 0;
+  Duration longest{};
   for (const auto& topic : produce.topic_data) {
     for (const auto& partition : topic.partition_data) {
-      const Duration took = outcomes[next++].stored_in;
-      if (took <= request.times->disk) continue;
-      request.times->disk = took;
-      if (!service.is_slow(took)) continue;
+      const broker::ProduceOutcome& outcome = outcomes[next++];
+      request.times->disk = std::max(request.times->disk, outcome.stored_in);
+      // Partitions are waited for one after another: to blame is who was waited for longest.
+      if (outcome.waited <= longest) continue;
+      longest = outcome.waited;
+      if (!service.is_slow(outcome.stored_in)) continue;
       request.times->partition = topic.name + "-" + std::to_string(partition.index);
     }
   }
@@ -135,9 +141,9 @@ Handled handle_init_producer_id(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::InitProducerIdRequest>(request));
   wire::InitProducerIdResponse out;
   if (in.transactional_id) {
-    out.error_code = code(in.transactional_id->empty()
-                              ? KafkaError::kInvalidRequest
-                              : KafkaError::kTransactionalIdAuthorizationFailed);
+    out.error_code =
+        code(in.transactional_id->empty() ? KafkaError::kInvalidRequest
+                                          : KafkaError::kTransactionalIdAuthorizationFailed);
     out.producer_epoch = -1;
     co_return reply(request, out);
   }

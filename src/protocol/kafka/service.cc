@@ -43,6 +43,8 @@ const std::vector<OfferedApi>& offered_apis() {
 
 namespace {
 
+constexpr std::size_t kMaxLoggedClientId = 256;
+
 const OfferedApi* offered(ApiKey key) {
   for (const OfferedApi& api : offered_apis()) {
     if (api.key == key) return &api;
@@ -122,7 +124,7 @@ io::Task<Result<Reply>> Service::handle(Request request) {
   RequestTimes times;
   request.times = &times;
   // The request is the handler's from here on.
-  const std::string client_id = request.client_id();
+  const std::string client_id(std::string_view(request.client_id()).substr(0, kMaxLoggedClientId));
   const std::string client_host = request.client_host;
   const Duration queued = request.queued;
   const char* name = frame.api->name;
