@@ -106,7 +106,8 @@ Result<void> GroupHost::replay_batches(ByteView bytes) {
     const ByteView batch = bytes.first(header.total_bytes());
     bytes = bytes.subspan(header.total_bytes());
     if (header.control()) continue;
-    PYRALOG_ASSIGN(RecordReader reader, RecordReader::open(batch, options_.max_inflated_bytes));
+    PYRALOG_ASSIGN(RecordReader reader, RecordReader::open(batch, options_.max_inflated_bytes,
+                                                            RecordReader::Headers::kRaw));
     while (true) {
       PYRALOG_ASSIGN(const auto record, reader.next());
       if (!record) break;

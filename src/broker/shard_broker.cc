@@ -332,6 +332,7 @@ io::Task<void> ShardBroker::compact(std::function<bool()> stop) {
     call.table_bytes = options_.cleaner_table_bytes;
     call.bytes_per_second = options_.cleaner_bytes_per_second;
     call.stop = stop;
+    co_await io::yield();  // there may be very many with nothing to do
     const auto done = co_await replica->compact(std::move(call));
     if (stop()) co_return;
     if (!done) {

@@ -21,13 +21,14 @@ void encode_append_time(Bytes& out, Offset segment, std::uint64_t index, const A
   store_le(out.data() + at + 16, entry_crc(segment, index, out.data() + at));
 }
 
-AppendTimes decode_append_times(ByteView bytes, Offset segment, Offset end) {
+AppendTimes decode_append_times(ByteView bytes, Offset segment, Offset end,
+                                std::uint64_t first_index) {
   AppendTimes result;
   const std::uint64_t count = bytes.size() / kAppendTimeEntryBytes;
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::uint8_t* p = bytes.data() + i * kAppendTimeEntryBytes;
     const AppendTime entry{load_le<std::int64_t>(p), Offset(load_le<std::int64_t>(p + 8))};
-    const bool sound = load_le<std::uint32_t>(p + 16) == entry_crc(segment, i, p);
+    const bool sound = load_le<std::uint32_t>(p + 16) == entry_crc(segment, first_index + i, p);
     const bool rises = result.entries.empty() ||
                        (entry.append_ms >= result.entries.back().append_ms &&
                         entry.base > result.entries.back().base);
@@ -37,7 +38,7 @@ AppendTimes decode_append_times(ByteView bytes, Offset segment, Offset end) {
     }
     if (entry.base >= end) break;
     result.entries.push_back(entry);
-    result.next_index = i + 1;
+    result.next_index = first_index + i + 1;
   }
   return result;
 }

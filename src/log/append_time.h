@@ -25,7 +25,9 @@ struct AppendTimes {
   std::uint64_t bad_entries = 0;    ///< skipped: their checksum fails or they go back
   std::uint64_t next_index = 0;     ///< where the next entry goes
 };
-/// Reads a whole `.appendtime`; entries at or above `end` are left out.
-[[nodiscard]] AppendTimes decode_append_times(ByteView bytes, Offset segment, Offset end);
+/// Reads an `.appendtime`, or the part of it that begins with entry `first_index`; entries at or above
+/// `end` are left out.
+[[nodiscard]] AppendTimes decode_append_times(ByteView bytes, Offset segment, Offset end,
+                                              std::uint64_t first_index = 0);
 
 }  // namespace pyralog::log

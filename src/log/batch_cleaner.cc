@@ -10,16 +10,15 @@ namespace {
 
 constexpr std::int16_t kCodecBits = 7;
 
-NewRecord copy_of(const RecordView& record) {
-  return {record.timestamp, record.key, record.value, record.headers};
-}
-
-Result<std::vector<RecordView>> records_of(RecordReader& reader) {
-  std::vector<RecordView> records;
+/// Calls `use` with every record.
+template <typename Use>
+Result<void> for_each(ByteView batch, std::size_t max_inflated_bytes, Use use) {
+  PYRALOG_ASSIGN(RecordReader reader,
+                 RecordReader::open(batch, max_inflated_bytes, RecordReader::Headers::kRaw));
   for (;;) {
-    PYRALOG_ASSIGN(std::optional<RecordView> record, reader.next());
-    if (!record) return records;
-    records.push_back(std::move(*record));
+    PYRALOG_ASSIGN(const std::optional<RecordView> record, reader.next());
+    if (!record) return {};
+    use(*record);
   }
 }
 
@@ -50,29 +49,38 @@ void BatchCleaner::copy(ByteView batch) {
   ++counts_.batches_out;
 }
 
-void BatchCleaner::put(const std::vector<RecordView>& records, const BatchHeader& header) {
-  if (records.empty()) return;
-  if (!run_->kind) {
-    run_->kind = header;
-    run_->builder = BatchBuilder(header.codec());
-    run_->builder.attributes(static_cast<std::int16_t>(header.attributes & ~kCodecBits));
-  }
-  for (const RecordView& record : records) {
+Result<BatchCleaner::Kept> BatchCleaner::look(ByteView batch) const {
+  Kept kept;
+  PYRALOG_TRY(for_each(batch, rules_.max_inflated_bytes, [&](const RecordView& record) {
+    if (!keeps(record)) return;
+    ++kept.records;
+    kept.bytes += 24 + record.raw_headers.size() + (record.key ? record.key->size() : 0) +
+                  (record.value ? record.value->size() : 0);
+    kept.tombstones += record.key && !record.value ? 1 : 0;
+  }));
+  return kept;
+}
+
+Result<void> BatchCleaner::put(ByteView batch, const BatchHeader& header, bool all) {
+  return for_each(batch, rules_.max_inflated_bytes, [&](const RecordView& record) {
+    if (!all && !keeps(record)) return;
+    if (!run_->kind) {
+      run_->kind = header;
+      run_->builder = BatchBuilder(header.codec());
+      run_->builder.attributes(static_cast<std::int16_t>(header.attributes & ~kCodecBits));
+    }
     run_->builder.add_at(static_cast<std::int32_t>(record.offset - run_->first.base_offset),
-                         copy_of(record));
-  }
-  run_->bytes = run_->builder.size_bytes();
+                         record);
+    run_->bytes = run_->builder.size_bytes();
+  });
 }
 
 /// The run is more than a copy of its first batch.
 Result<void> BatchCleaner::unpack() {
   if (run_->original.empty()) return {};
   const Bytes original = std::exchange(run_->original, {});
-  PYRALOG_ASSIGN(RecordReader reader, RecordReader::open(original, rules_.max_inflated_bytes));
-  PYRALOG_ASSIGN(const std::vector<RecordView> records, records_of(reader));
   run_->kind.reset();
-  put(records, reader.header());
-  return {};
+  return put(original, run_->first, true);
 }
 
 Result<void> BatchCleaner::flush() {
@@ -108,19 +116,23 @@ Result<void> BatchCleaner::add(ByteView batch) {
     copy(batch);
     return {};
   }
-  PYRALOG_ASSIGN(RecordReader reader, RecordReader::open(batch, rules_.max_inflated_bytes));
-  PYRALOG_ASSIGN(std::vector<RecordView> records, records_of(reader));
-  std::erase_if(records, [this](const RecordView& record) { return !keeps(record); });
-  counts_.records_out += records.size();
-  counts_.tombstones += static_cast<std::uint64_t>(std::ranges::count_if(
-      records, [](const RecordView& r) { return r.key.has_value() && !r.value; }));
-  const bool changed = records.size() != static_cast<std::size_t>(header.count);
+  const auto kept = look(batch);
+  if (!kept) {
+    PYRALOG_TRY(flush());
+    ++counts_.unreadable;
+    counts_.records_out += static_cast<std::uint64_t>(header.count);
+    copy(batch);
+    return {};
+  }
+  counts_.records_out += static_cast<std::uint64_t>(kept->records);
+  counts_.tombstones += kept->tombstones;
+  const bool changed = kept->records != header.count;
   const bool alone =
       std::ranges::binary_search(rules_.producer_batches, Offset(header.base_offset)) &&
       !PYRALOG_PLANT("log.clean_forgets_producers");
-  if (!alone && joins(header, batch.size(), records.empty())) {
+  if (!alone && joins(header, kept->bytes, kept->records == 0)) {
     PYRALOG_TRY(unpack());
-    put(records, header);
+    if (kept->records > 0) PYRALOG_TRY(put(batch, header, false));
     run_->next = header.next_offset();
     return {};
   }
@@ -129,17 +141,16 @@ Result<void> BatchCleaner::add(ByteView batch) {
   run_->first = header;
   run_->next = header.next_offset();
   run_->alone = alone;
-  run_->bytes = batch.size();
-  if (!records.empty()) run_->kind = header;
+  run_->bytes = kBatchHeaderBytes + kept->bytes;
   if (!changed) {
+    if (kept->records > 0) run_->kind = header;
     run_->original.assign(batch.begin(), batch.end());
     return {};
   }
-  run_->kind.reset();
   if (alone) {
     run_->builder.attributes(static_cast<std::int16_t>(header.attributes & ~kCodecBits));
   }
-  put(records, header);
+  if (kept->records > 0) return put(batch, header, false);
   return {};
 }
 

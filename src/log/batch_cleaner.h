@@ -29,6 +29,7 @@ struct CleanCounts {
   std::uint64_t records_in = 0;
   std::uint64_t records_out = 0;
   std::uint64_t tombstones = 0;  ///< of those that stay
+  std::uint64_t unreadable = 0;  ///< batches whose records do not parse: they stay as they are
   std::uint64_t batches_in = 0;
   std::uint64_t batches_out = 0;
 };
@@ -65,7 +66,15 @@ class BatchCleaner {
   [[nodiscard]] bool keeps(const RecordView& record) const;
   [[nodiscard]] bool joins(const BatchHeader& header, std::size_t bytes, bool empty) const;
   [[nodiscard]] Result<void> unpack();
-  void put(const std::vector<RecordView>& records, const BatchHeader& header);
+  /// Adds the records that are kept, or all, to the run.
+  [[nodiscard]] Result<void> put(ByteView batch, const BatchHeader& header, bool all);
+  /// What of a batch is kept.
+  struct Kept {
+    std::int32_t records = 0;
+    std::size_t bytes = 0;  ///< not compressed, about
+    std::uint64_t tombstones = 0;
+  };
+  [[nodiscard]] Result<Kept> look(ByteView batch) const;
   [[nodiscard]] Result<void> flush();
   void copy(ByteView batch);
 

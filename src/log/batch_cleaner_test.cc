@@ -214,6 +214,36 @@ TEST(compact_key, small_batches_become_larger_ones_and_no_larger_than_that) {
   for (const BatchHeader& header : headers) EXPECT_LE(header.total_bytes(), 4000u);
 }
 
+TEST(compact_key, what_nobody_can_read_goes_through_as_it_is) {
+  // A topic that was not compacted took it unopened; its checksum is right.
+  Bytes bad = batch_of(3, {{"a", "3"}, {"b", "4"}}, 1, Codec::kZstd);
+  for (std::size_t i = kBatchHeaderBytes; i < bad.size(); ++i) bad[i] ^= 0x55;
+  assign_max_timestamp(bad, 1004);
+  const std::vector<Bytes> batches = {batch_of(0, {{"a", "0"}, {"b", "1"}, {"c", "2"}}), bad,
+                                      batch_of(5, {{"c", "5"}})};
+  const KeyTable table = table_of({{"c", 5}});
+  CleanRules rules;
+  rules.table = &table;
+  const Cleaned out = clean(batches, rules);
+  EXPECT_EQ(out.counts.unreadable, 1u);
+  EXPECT_EQ(out.counts.records_in - out.counts.records_out, 1u);
+  const auto at = std::search(out.bytes.begin(), out.bytes.end(), bad.begin(), bad.end());
+  EXPECT_NE(at, out.bytes.end());
+}
+
+TEST(compact_key, what_grows_when_it_is_opened_is_not_put_together) {
+  // Each is some hundred bytes on disk.
+  const std::string large(150'000, 'x');
+  const std::vector<Bytes> batches = {batch_of(0, {{"a", large}}, 1, Codec::kZstd),
+                                      batch_of(1, {{"b", large}}, 1, Codec::kZstd)};
+  const KeyTable table = table_of({});
+  CleanRules rules;
+  rules.table = &table;
+  std::vector<BatchHeader> headers;
+  EXPECT_EQ(records_in(clean(batches, rules).bytes, 0, 2, &headers).size(), 2u);
+  EXPECT_EQ(headers.size(), 2u);
+}
+
 TEST(compact_key, a_table_that_is_full_says_so_and_forgets_nothing) {
   KeyTable table(24 * 8, secret());
   int put = 0;

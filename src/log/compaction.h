@@ -25,10 +25,11 @@ struct Compaction {
 
 /// One look at a log, and the work if it is due.
 struct CompactionCall {
-  WallMs now;                            ///< as RetentionClock has it
-  Offset limit;                          ///< nothing that reaches above is touched
-  std::vector<Offset> producer_batches;  ///< see CleanRules
-  std::size_t table_bytes = 16u << 20;   ///< for the keys; with less room there are more passes
+  WallMs now;    ///< as RetentionClock has it
+  Offset limit;  ///< nothing that reaches above is touched
+  /// What CleanRules::producer_batches are now; asked as a pass begins.
+  std::function<std::vector<Offset>()> producer_batches;
+  std::size_t table_bytes = 16u << 20;  ///< for the keys; with less room there are more passes
   std::uint64_t bytes_per_second = UINT64_MAX;  ///< read and written
   std::function<bool()> stop;                   ///< asked now and then; true ends the work early
 };

@@ -420,6 +420,56 @@ TEST(compact_key, a_crash_anywhere_leaves_the_newest_of_each_key) {
   EXPECT_GT(crashes[DiskOp::kSyncDir], 3);
 }
 
+TEST(compact_key, a_swap_that_cannot_be_right_replaces_nothing) {
+  // Another partition's, one that goes beyond all segments, and one whose header is damaged.
+  for (const int kind : {0, 1, 2}) {
+    SCOPED_TRACE(kind);
+    Simulator sim(30);
+    Node& node = sim.add_node(quiet_disk());
+    Table truth;
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), compacted())).value();
+      co_await fill(*shard, log, 80, truth);
+      SegmentHeader header{partition(kind == 0 ? 2 : 1), Offset(0), Epoch(1), 5, Offset(0)};
+      header.next = kind == 1 ? Offset(5000) : Offset(80);
+      for (const auto& entry : (co_await io::Shard::current().disk().list(log->dir())).value()) {
+        if (const auto base = parse_segment_name(entry.name);
+            base && *base > Offset(0) && kind != 1) {
+          header.next = *base;
+        }
+      }
+      Bytes bytes = encode(header);
+      if (kind == 2) bytes[20] ^= 1;
+      const std::string path = log->dir() + "/" + segment_file_name(Offset(0), kSwapExtension);
+      (co_await io::replace_file(io::Shard::current().disk(), path, std::move(bytes))).value();
+      co_await shard->abandon();
+    });
+    node.kill();
+    node.restart();
+    node.run([&]() -> io::Task<void> {
+      io::Disk& disk = io::Shard::current().disk();
+      const std::string dir = "/data/" + to_string(partition());
+      {
+        auto shard = (co_await open_shard()).value();
+        auto log = co_await shard->open_log(partition(), compacted());
+        EXPECT_TRUE(!log && log.error().code == Code::kCorrupt);
+        co_await shard->abandon();
+      }
+      const auto report = co_await verify(disk, dir);
+      EXPECT_TRUE(report && report->findings.size() == 1);
+      EXPECT_EQ((co_await repair(disk, dir, {})).error().code, Code::kCorrupt);
+      RepairOptions all;
+      all.below_synced = true;
+      EXPECT_TRUE((co_await repair(disk, dir, all)).has_value());
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), compacted())).value();
+      EXPECT_EQ((co_await table_of(log)).value(), truth);
+      co_await shard->abandon();
+    });
+  }
+}
+
 TEST(compact_key, a_full_disk_or_a_damaged_segment_changes_nothing) {
   Simulator sim(6);
   Node& node = sim.add_node(quiet_disk());

@@ -17,8 +17,9 @@ namespace pyralog::log {
 namespace {
 
 constexpr std::size_t kMaxStateBytes = 64u << 10;
-constexpr std::size_t kMaxAppendTimesBytes = 256u << 20;
 constexpr std::uint64_t kChunkBytes = 1u << 20;
+constexpr std::uint64_t kSyncBytes = 16u << 20;
+constexpr std::size_t kMaxAppendTimes = 64u << 10;
 
 CleanableSegment described(const Segment& s) {
   return {s.base, s.next, s.size, s.created_ms};
@@ -33,6 +34,19 @@ KeyTable::Secret random_secret() {
   KeyTable::Secret secret;
   io::Shard::current().rng().fill(secret);
   return secret;
+}
+
+/// Whether all records can be read.
+bool parses(RecordReader reader) {
+  for (;;) {
+    const auto record = reader.next();
+    if (!record || !*record) return record.has_value();
+  }
+}
+
+Offset end_of(ByteView batch) {
+  const auto header = parse_batch_header(batch);
+  return Offset(header ? header->next_offset() : 0);
 }
 
 /// What a chunk's batches are checked against, and where that has come to.
@@ -77,6 +91,25 @@ Result<Place> visit_chunk(ByteView chunk, Place place, const EpochTable& epochs,
 
 }  // namespace
 
+/// Append times of a log that may be small for ever, while the time they speak of goes on: of many
+/// entries every second one goes, as often as it takes.
+struct Compactor::Thinned {
+  std::vector<AppendTime> entries;
+  std::uint64_t step = 1;
+  std::uint64_t seen = 0;
+
+  void add(const AppendTime& entry) {
+    const bool rises = entries.empty() || (entry.append_ms >= entries.back().append_ms &&
+                                           entry.base > entries.back().base);
+    if (seen++ % step != 0 || !rises) return;
+    entries.push_back(entry);
+    if (entries.size() < kMaxAppendTimes) return;
+    for (std::size_t i = 0; 2 * i < entries.size(); ++i) entries[i] = entries[2 * i];
+    entries.resize((entries.size() + 1) / 2);
+    step *= 2;
+  }
+};
+
 /// The file that is being written.
 struct Compactor::Output {
   std::string path;
@@ -116,6 +149,7 @@ io::Task<Result<void>> Compactor::load_state() {
   if (!bytes && bytes.error().code != Code::kNotFound) co_return fail(bytes.error());
   auto state = bytes ? CompactionState::decode(*bytes, path) : Result<CompactionState>();
   if (!state && state.error().code == Code::kUnsupported) co_return fail(state.error());
+  PYRALOG_CO_TRY(may_go_on());  // it may have been cut since
   // A damaged one, or one that speaks of another log: all is compared again.
   log_.compaction_state_ =
       state && state->upto() <= log_.end_ ? std::move(*state) : CompactionState();
@@ -183,7 +217,7 @@ io::Task<Result<void>> Compactor::feed(SegmentRef segment, Visitor visit, AfterC
     }
     std::uint64_t written = 0;
     if (after) {
-      PYRALOG_CO_ASSIGN(written, after());
+      PYRALOG_CO_ASSIGN(written, co_await after());
     }
     PYRALOG_CO_TRY(co_await pace(place.consumed + written));
   }
@@ -200,7 +234,13 @@ io::Task<Result<Offset>> Compactor::fill(KeyTable& table, const std::vector<Segm
     PYRALOG_CO_TRY(co_await feed(
         segment,
         [&](ByteView batch) -> Result<bool> {
-          PYRALOG_ASSIGN(RecordReader reader, RecordReader::open(batch, bound));
+          auto opened = RecordReader::open(batch, bound, RecordReader::Headers::kRaw);
+          // What does not parse to its end must replace nothing: nobody can read it.
+          if (!opened || !parses(*opened)) {
+            upto = end_of(batch);
+            return true;
+          }
+          RecordReader& reader = *opened;
           if (reader.header().next_offset() <= from.value) return true;
           for (;;) {
             PYRALOG_ASSIGN(const std::optional<RecordView> record, reader.next());
@@ -225,16 +265,22 @@ io::Task<Result<std::size_t>> Compactor::write(std::span<const SegmentRef> segme
   CleanRules rules;
   rules.table = &table;
   rules.tombstones_below = horizon;
-  rules.producer_batches = call_.producer_batches;
+  rules.producer_batches = producer_batches_;
   rules.max_inflated_bytes = shard_.options().max_inflated_bytes;
   BatchCleaner cleaner(rules);
   out.size = kSegmentHeaderBytes;
-  const auto drain = [&]() -> Result<std::uint64_t> {
+  std::uint64_t synced = 0;
+  // A gigabyte that reaches the device at once would hold up everybody's syncs.
+  const auto drain = [&]() -> io::Task<Result<std::uint64_t>> {
     const Bytes bytes = cleaner.take();
-    if (bytes.empty()) return std::uint64_t{0};
-    PYRALOG_TRY(out.file->write_at(out.size, bytes));
+    if (bytes.empty()) co_return std::uint64_t{0};
+    PYRALOG_CO_TRY(out.file->write_at(out.size, bytes));
     out.size += bytes.size();
-    return std::uint64_t{bytes.size()};
+    if (out.size - synced >= kSyncBytes) {
+      PYRALOG_CO_TRY(co_await out.file->sync());
+      synced = out.size;
+    }
+    co_return std::uint64_t{bytes.size()};
   };
   const auto clean = [&](ByteView batch) -> Result<bool> {
     PYRALOG_TRY(cleaner.add(batch));
@@ -248,7 +294,7 @@ io::Task<Result<std::size_t>> Compactor::write(std::span<const SegmentRef> segme
   } while (count < segments.size() &&
            may_join(first, out.size + cleaner.pending_bytes(), described(*segments[count]), most));
   PYRALOG_CO_TRY(cleaner.finish());
-  PYRALOG_CO_TRY(drain());
+  PYRALOG_CO_TRY(co_await drain());
   out.counts = cleaner.counts();
   const Segment& last = *segments[count - 1];
   out.header = {log_.id_, first.base, segments.front()->epoch, first.created_ms, last.next};
@@ -258,6 +304,8 @@ io::Task<Result<std::size_t>> Compactor::write(std::span<const SegmentRef> segme
                    fmt::format("{}: compacted, it has {} bytes", out.path, out.size));
   }
   PYRALOG_CO_TRY(co_await out.file->sync());
+  // What is checked next shall come from the device.
+  out.file->drop_cache();
   co_return count;
 }
 
@@ -267,7 +315,6 @@ io::Task<Result<Compactor::SegmentRef>> Compactor::check(std::span<const Segment
   CheckOptions options;
   options.base = group.front()->base;
   options.last_epoch = group.front()->epoch;
-  options.given_out = &log_.epochs_;
   const EpochTable epochs = log_.epochs_;
   options.given_out = &epochs;
   options.index_interval_bytes = log_.config_.index_interval_bytes;
@@ -300,39 +347,47 @@ io::Task<Result<Compactor::SegmentRef>> Compactor::check(std::span<const Segment
   co_return fresh;
 }
 
-/// Completes the first segment's append times by those of the others: they are bound to the segment
-/// that they lie beside. Until the swap nobody minds entries above its end.
-io::Task<Result<void>> Compactor::merge_append_times(std::span<const SegmentRef> group) {
-  if (group.size() < 2) co_return Result<void>{};
-  const Offset base = group.front()->base;
-  PYRALOG_CO_ASSIGN(
-      std::shared_ptr<io::File> file,
-      co_await shard_.disk_.open(log_.path_of(base, "appendtime"), io::OpenMode::kOpenOrCreate));
-  Bytes content(file->size());
-  PYRALOG_CO_ASSIGN(const std::size_t got, co_await file->read_at(0, content));
-  content.resize(got);
-  std::uint64_t next = decode_append_times(content, base, group.front()->next).next_index;
-  Bytes added;
-  for (const SegmentRef& segment : group.subspan(1)) {
-    auto bytes = co_await io::read_file(shard_.disk_, log_.path_of(segment->base, "appendtime"),
-                                        kMaxAppendTimesBytes);
-    if (!bytes && bytes.error().code != Code::kNotFound) co_return fail(bytes.error());
-    if (!bytes) continue;
+/// Adds a segment's append times to `merged`, which keeps one of so many.
+io::Task<Result<void>> Compactor::read_append_times(SegmentRef segment, Thinned& merged) {
+  auto opened =
+      co_await shard_.disk_.open(log_.path_of(segment->base, "appendtime"), io::OpenMode::kRead);
+  if (!opened && opened.error().code == Code::kNotFound) co_return Result<void>{};
+  PYRALOG_CO_ASSIGN(const std::shared_ptr<io::File> file, std::move(opened));
+  constexpr std::uint64_t kEntries = 4096;
+  for (std::uint64_t index = 0; index * kAppendTimeEntryBytes < file->size(); index += kEntries) {
+    const std::uint64_t position = index * kAppendTimeEntryBytes;
+    Bytes part(static_cast<std::size_t>(
+        std::min(kEntries * kAppendTimeEntryBytes, file->size() - position)));
+    PYRALOG_CO_ASSIGN(const std::size_t got, co_await file->read_at(position, part));
+    part.resize(got);
     for (const AppendTime& entry :
-         decode_append_times(*bytes, segment->base, segment->next).entries) {
-      encode_append_time(added, base, next++, entry);
+         decode_append_times(part, segment->base, segment->next, index).entries) {
+      merged.add(entry);
     }
+    co_await io::yield();
   }
-  const std::uint64_t end = next * kAppendTimeEntryBytes;
-  if (file->size() > end - added.size()) {
-    PYRALOG_CO_TRY(co_await file->truncate(end - added.size()));
-  }
-  PYRALOG_CO_TRY(file->write_at(end - added.size(), added));
-  co_return co_await file->sync();
+  co_return Result<void>{};
+}
+
+/// The append times of all for the first segment: they are bound to the segment that they lie
+/// beside.
+io::Task<Result<Bytes>> Compactor::merge_append_times(std::span<const SegmentRef> group) {
+  Thinned merged;
+  for (const SegmentRef& segment : group)
+    PYRALOG_CO_TRY(co_await read_append_times(segment, merged));
+  const Offset base = group.front()->base;
+  Bytes bytes;
+  std::uint64_t index = 0;
+  for (const AppendTime& entry : merged.entries) encode_append_time(bytes, base, index++, entry);
+  co_return bytes;
 }
 
 io::Task<Result<void>> Compactor::swap(std::span<const SegmentRef> group, SegmentRef fresh,
                                        std::string cleaned) {
+  Bytes times;
+  if (group.size() > 1) {
+    PYRALOG_CO_ASSIGN(times, co_await merge_append_times(group));
+  }
   const auto guard = co_await log_.turn_.lock();
   PYRALOG_CO_TRY(may_go_on());
   auto& segments = log_.segments_;
@@ -346,9 +401,15 @@ io::Task<Result<void>> Compactor::swap(std::span<const SegmentRef> group, Segmen
   if (!PYRALOG_PLANT("log.swap_under_evidence")) {
     PYRALOG_CO_TRY(co_await log_.put_start(log_.start_));
   }
-  PYRALOG_CO_TRY(co_await merge_append_times(group));
+  // Until the swap nobody minds entries above the segment's end.
+  if (group.size() > 1) {
+    PYRALOG_CO_TRY(co_await io::replace_file(shard_.disk_, log_.path_of(fresh->base, "appendtime"),
+                                             std::move(times)));
+  }
   const std::string swap = log_.path_of(fresh->base, kSwapExtension);
   auto done = co_await shard_.disk_.rename(cleaned, swap);
+  // A full disk may refuse a name, too; then nothing has happened.
+  if (!done && done.error().code == Code::kExhausted) co_return done;
   if (done) done = co_await shard_.disk_.sync_dir(log_.dir_);
   // Which of the two counts is not known: only the disk can tell.
   if (!done) co_return log_.go_offline(done.error());
@@ -405,6 +466,7 @@ io::Task<Result<std::size_t>> Compactor::replace(std::span<const SegmentRef> seg
 
 io::Task<Result<void>> Compactor::pass(const std::vector<SegmentRef>& segments) {
   CompactionState& state = *log_.compaction_state_;
+  producer_batches_ = call_.producer_batches ? call_.producer_batches() : std::vector<Offset>();
   const std::int64_t retention = rule_.delete_retention_ms;
   const Offset horizon = state.horizon(call_.now, retention);
   const Offset from = std::max(state.upto(), log_.start_);

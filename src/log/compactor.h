@@ -36,6 +36,7 @@ class Compactor {
   /// Sees one batch, its checks passed; in the `work` pool. False = enough.
   using Visitor = std::function<Result<bool>(ByteView batch)>;
   struct Output;
+  struct Thinned;
 
   [[nodiscard]] io::Task<Result<void>> load_state();
   [[nodiscard]] io::Task<Result<void>> end_old_active();
@@ -47,7 +48,7 @@ class Compactor {
                                               const std::vector<SegmentRef>& segments, Offset from);
   /// Shows all batches of a segment; `after` runs on the shard after each chunk of them and says
   /// how many bytes it has written.
-  using AfterChunk = std::function<Result<std::uint64_t>()>;
+  using AfterChunk = std::function<io::Task<Result<std::uint64_t>>()>;
   [[nodiscard]] io::Task<Result<void>> feed(SegmentRef segment, Visitor visit, AfterChunk after);
   /// Replaces the first of `segments`, and as many more as become one with it; how many.
   [[nodiscard]] io::Task<Result<std::size_t>> replace(std::span<const SegmentRef> segments,
@@ -56,7 +57,8 @@ class Compactor {
                                                     const KeyTable& table, Offset horizon,
                                                     Output& out);
   [[nodiscard]] io::Task<Result<SegmentRef>> check(std::span<const SegmentRef> group, Output& out);
-  [[nodiscard]] io::Task<Result<void>> merge_append_times(std::span<const SegmentRef> group);
+  [[nodiscard]] io::Task<Result<void>> read_append_times(SegmentRef segment, Thinned& merged);
+  [[nodiscard]] io::Task<Result<Bytes>> merge_append_times(std::span<const SegmentRef> group);
   [[nodiscard]] io::Task<Result<void>> swap(std::span<const SegmentRef> group, SegmentRef fresh,
                                             std::string cleaned);
   [[nodiscard]] io::Task<Result<void>> pace(std::uint64_t bytes);
@@ -66,6 +68,7 @@ class Compactor {
   PartitionLog& log_;
   const CompactionCall& call_;
   const Compaction rule_;  ///< as it was at the beginning: settings may change meanwhile
+  std::vector<Offset> producer_batches_;
   std::uint64_t cuts_ = 0;
   std::uint64_t tombstones_ = 0;  ///< that the pass has kept
   Compacted done_;

@@ -265,7 +265,9 @@ io::Task<Result<void>> PartitionLog::write_index(SegmentRef segment, const Segme
     PYRALOG_CO_TRY(file->write_at(0, *bytes));
   }
   // It was forgotten meanwhile, its files are gone: these must not stay behind.
-  if (segment->dropped) PYRALOG_CO_TRY(co_await remove_side_files(segment->base));
+  const SegmentRef there = segment_of(segment->base);
+  const bool merged = segment->replaced && (there == nullptr || there->base != segment->base);
+  if (segment->dropped || merged) PYRALOG_CO_TRY(co_await remove_side_files(segment->base));
   co_return Result<void>{};
 }
 

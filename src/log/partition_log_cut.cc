@@ -101,6 +101,7 @@ io::Task<Result<void>> PartitionLog::cut_disk(Offset end) {
     segments_.pop_back();
   }
   end_ = synced_end_ = end;
+  compaction_state_.reset();
   epochs_.truncate(end);
   // On disk the table may name epochs above the cut for a while: batches tell what is true there.
   epochs_saved_ = SIZE_MAX;

@@ -16,7 +16,8 @@ constexpr std::uint64_t kWindowBytes = 1u << 20;
 Result<std::optional<TimestampHit>> first_at_or_above(const SharedBytes& batch, std::int64_t ts,
                                                       Offset from, Offset upto,
                                                       std::size_t max_inflated_bytes) {
-  PYRALOG_ASSIGN(RecordReader reader, RecordReader::open(batch.view(), max_inflated_bytes));
+  PYRALOG_ASSIGN(RecordReader reader, RecordReader::open(batch.view(), max_inflated_bytes,
+                                                        RecordReader::Headers::kRaw));
   for (;;) {
     PYRALOG_ASSIGN(const std::optional<RecordView> record, reader.next());
     if (!record || record->offset >= upto.value) return std::nullopt;
@@ -171,6 +172,7 @@ io::Task<Result<void>> PartitionLog::scan_headers(Offset from, HeaderVisitor vis
 io::Task<Result<Offset>> PartitionLog::end_offset_at(WallMs wall) {
   if (offline_) co_return refuse();
   Offset end = end_;
+  const std::uint64_t swaps = swaps_;
   const std::vector<SegmentRef> segments = segments_;
   for (auto s = segments.rbegin(); s != segments.rend(); ++s) {
     auto bytes = co_await io::read_file(shard_.disk_, path_of((*s)->base, "appendtime"),
@@ -183,6 +185,8 @@ io::Task<Result<Offset>> PartitionLog::end_offset_at(WallMs wall) {
     if (later != times.entries.end()) end = later->base;
     if (!times.entries.empty() && later != times.entries.begin()) break;
   }
+  // A segment's entries may have gone to another meanwhile.
+  if (swaps != swaps_) co_return co_await end_offset_at(wall);
   co_return end;
 }
 

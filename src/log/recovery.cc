@@ -46,7 +46,7 @@ io::Task<Result<void>> Recovery::list_segments() {
                parse_swap_name(entry.name, kSwapExtension);
       })) {
     PYRALOG_CO_TRY(co_await shard_.begin_writing());
-    PYRALOG_CO_TRY(co_await settle_swaps(shard_.disk_, log_.dir_));
+    PYRALOG_CO_TRY(co_await settle_swaps(shard_.disk_, log_.dir_, log_.id_));
     names = co_await shard_.disk_.list(log_.dir_);
     if (!names) co_return fail(names.error());
   }

@@ -46,7 +46,38 @@ io::Task<Result<void>> finish_swap(io::Disk& disk, std::string dir, Offset base,
   co_return co_await disk.sync_dir(dir);
 }
 
-io::Task<Result<void>> settle_swaps(io::Disk& disk, std::string dir) {
+io::Task<Result<Offset>> swap_end(io::Disk& disk, std::string dir, std::string name,
+                                  PartitionId id) {
+  const auto wrong = [&](const std::string& what) {
+    return fail(Code::kCorrupt,
+                fmt::format("{}/{}: {}; it would replace segments of the log. Restore "
+                            "it from a copy, or see what is there without it by "
+                            "pyralog log verify",
+                            dir, name, what));
+  };
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
+                    co_await disk.open(dir + "/" + name, io::OpenMode::kRead));
+  const auto header = co_await read_segment_header(std::move(file));
+  if (!header) {
+    if (header.error().code != Code::kCorrupt) co_return fail(header.error());
+    co_return wrong(header.error().message);
+  }
+  const auto base = parse_swap_name(name, kSwapExtension);
+  if (header->partition != id || header->base != base || header->next <= header->base) {
+    co_return wrong("the header is not that of a compacted segment of this partition");
+  }
+  // The evidence had to lie in a later segment, and they follow upon one another.
+  PYRALOG_CO_ASSIGN(const bool follows,
+                    co_await disk.exists(dir + "/" + segment_file_name(header->next, "log")));
+  if (!follows && !PYRALOG_PLANT("log.swap_unseen")) {
+    co_return wrong(
+        fmt::format("no segment begins at offset {}, where it ends", header->next.value));
+  }
+  co_return header->next;
+}
+
+io::Task<Result<void>> settle_swaps(io::Disk& disk, std::string dir, PartitionId id,
+                                    bool set_aside) {
   PYRALOG_CO_ASSIGN(const std::vector<io::DirEntry> names, co_await disk.list(dir));
   for (const io::DirEntry& entry : names) {
     if (parse_swap_name(entry.name, kCleanedExtension)) {
@@ -54,23 +85,16 @@ io::Task<Result<void>> settle_swaps(io::Disk& disk, std::string dir) {
     }
     const auto base = parse_swap_name(entry.name, kSwapExtension);
     if (!base) continue;
-    PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
-                      co_await disk.open(dir + "/" + entry.name, io::OpenMode::kRead));
-    const auto header = co_await read_segment_header(std::move(file));
-    if (!header) {
-      if (header.error().code != Code::kCorrupt) co_return fail(header.error());
-      co_return fail(
-          Code::kCorrupt,
-          fmt::format("{}/{}: byte 0: {}; compaction had made it durable in the place of "
-                      "others. Restore it from a copy",
-                      dir, entry.name, header.error().message));
+    const auto next = co_await swap_end(disk, dir, entry.name, id);
+    if (next) {
+      PYRALOG_CO_TRY(co_await finish_swap(disk, dir, *base, *next, [](const std::string&) {}));
+    } else if (set_aside && next.error().code == Code::kCorrupt) {
+      const std::string path = dir + "/" + entry.name;
+      PYRALOG_CO_TRY(co_await disk.rename(path, path + ".damaged"));
+      PYRALOG_CO_TRY(co_await disk.sync_dir(dir));
+    } else {
+      co_return fail(next.error());
     }
-    if (header->base != *base || header->next <= *base) {
-      co_return fail(
-          Code::kCorrupt,
-          fmt::format("{}/{}: the header is not that of a compacted segment", dir, entry.name));
-    }
-    PYRALOG_CO_TRY(co_await finish_swap(disk, dir, *base, header->next, [](const std::string&) {}));
   }
   co_return Result<void>{};
 }

@@ -35,8 +35,16 @@ inline constexpr std::string_view kSwapExtension = "log.swap";
                                                  Offset next,
                                                  std::function<void(const std::string&)> forget);
 
-/// Finishes what a crash has interrupted in `dir` and removes what never counted. kCorrupt names a
-/// BASE.log.swap whose header is damaged.
-[[nodiscard]] io::Task<Result<void>> settle_swaps(io::Disk& disk, std::string dir);
+/// Up to which offset the file `name` (BASE.log.swap) in the directory of partition `id` replaces
+/// others. kCorrupt, with the reason, if its header is damaged or another partition's, or if no
+/// segment begins where it ends: then it replaces nothing.
+[[nodiscard]] io::Task<Result<Offset>> swap_end(io::Disk& disk, std::string dir, std::string name,
+                                                PartitionId id);
+
+/// Finishes what a crash has interrupted in `dir`, the directory of partition `id`, and removes
+/// what never counted. A BASE.log.swap that cannot be right: kCorrupt names it, or with `set_aside`
+/// it gets the ending .damaged.
+[[nodiscard]] io::Task<Result<void>> settle_swaps(io::Disk& disk, std::string dir, PartitionId id,
+                                                  bool set_aside = false);
 
 }  // namespace pyralog::log

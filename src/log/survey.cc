@@ -105,7 +105,7 @@ class Surveyor {
   struct Walk;
   [[nodiscard]] io::Task<Result<void>> read_evidence();
   [[nodiscard]] io::Task<Result<void>> list_segments();
-  [[nodiscard]] io::Task<Result<void>> put_in_place(const std::string& name, Offset base);
+  [[nodiscard]] io::Task<Result<void>> put_in_place(const io::DirEntry& entry, Offset base);
   [[nodiscard]] io::Task<Result<void>> read_epochs();
   [[nodiscard]] io::Task<Result<void>> look(std::size_t at);
   [[nodiscard]] io::Task<Result<bool>> look_at_header(std::shared_ptr<io::File> file,
@@ -200,24 +200,25 @@ io::Task<Result<void>> Surveyor::read_evidence() {
 }
 
 /// A compacted segment that a crash has kept from its name counts for those that it replaces.
-io::Task<Result<void>> Surveyor::put_in_place(const std::string& name, Offset base) {
-  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file,
-                    co_await disk_.open(dir_ + "/" + name, io::OpenMode::kRead));
+io::Task<Result<void>> Surveyor::put_in_place(const io::DirEntry& entry, Offset base) {
+  const auto next = co_await swap_end(disk_, dir_, entry.name, result_.report.partition);
+  if (!next) {
+    if (next.error().code != Code::kCorrupt) co_return fail(next.error());
+    result_.report.findings.push_back({entry.name, 0, next.error().message, true});
+    co_return Result<void>{};
+  }
   SegmentReport report;
-  report.file = name;
-  report.bytes = file->size();
+  report.file = entry.name;
+  report.bytes = entry.size;
   report.first = report.next = base;
   SurveyedSegment segment;
   segment.base = base;
   segment.bytes = report.bytes;
   segment.index = SegmentIndex(base, kUsualInterval);
-  const auto header = co_await read_segment_header(std::move(file));
-  if (!header && header.error().code != Code::kCorrupt) co_return fail(header.error());
-  const Offset next = header ? header->next : Offset(base.value + 1);
   auto& reports = result_.report.segments;
   auto& segments = result_.segments;
-  std::erase_if(reports, [&](const auto& r) { return r.first >= base && r.first < next; });
-  std::erase_if(segments, [&](const auto& s) { return s.base >= base && s.base < next; });
+  std::erase_if(reports, [&](const auto& r) { return r.first >= base && r.first < *next; });
+  std::erase_if(segments, [&](const auto& s) { return s.base >= base && s.base < *next; });
   const auto behind = std::ranges::find_if(segments, [&](const auto& s) { return s.base > base; });
   const auto at = behind - segments.begin();
   segments.insert(behind, std::move(segment));
@@ -243,7 +244,7 @@ io::Task<Result<void>> Surveyor::list_segments() {
   }
   for (const io::DirEntry& entry : names) {
     const auto base = parse_swap_name(entry.name, kSwapExtension);
-    if (base) PYRALOG_CO_TRY(co_await put_in_place(entry.name, *base));
+    if (base) PYRALOG_CO_TRY(co_await put_in_place(entry, *base));
   }
   // Files of deleted records that a crash has left or brought back are no part of the log.
   while (synced_ != nullptr && result_.segments.size() > 1 &&
@@ -358,7 +359,8 @@ io::Task<Result<void>> Surveyor::walk(std::shared_ptr<io::File> file, std::size_
   PYRALOG_CO_ASSIGN(auto saved, co_await read_index(report.first, report.bytes));
   PYRALOG_CO_ASSIGN(AppendTimes times, co_await read_times(report.first));
   const std::size_t times_read = times.entries.size();
-  Walk walk{IndexJudge(std::move(saved.first)), TimesJudge(std::move(times), segment.compacted), -1, std::nullopt};
+  Walk walk{IndexJudge(std::move(saved.first)), TimesJudge(std::move(times), segment.compacted), -1,
+            std::nullopt};
   CheckOptions check;
   check.base = report.first;
   check.last_epoch = std::max(result_.epochs.last(), report.first_epoch);

@@ -234,7 +234,7 @@ io::Task<Result<LogReport>> repair(io::Disk& disk, std::string dir, RepairOption
                     to_string(before.report.partition), damage->file, damage->position,
                     damage->what));
   }
-  PYRALOG_CO_TRY(co_await settle_swaps(disk, dir));
+  PYRALOG_CO_TRY(co_await settle_swaps(disk, dir, before.report.partition, true));
   {
     Repair work(disk, dir, before);
     if (before.cut) {

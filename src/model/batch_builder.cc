@@ -45,33 +45,44 @@ BatchBuilder& BatchBuilder::attributes(std::int16_t extra) {
   return *this;
 }
 
-void BatchBuilder::add_at(std::int32_t offset_delta, const NewRecord& record) {
+void BatchBuilder::put_record(std::int32_t offset_delta, std::int64_t timestamp,
+                              const std::optional<ByteView>& key,
+                              const std::optional<ByteView>& value, std::int32_t header_count,
+                              ByteView headers) {
   PYRALOG_ASSERT(offset_delta > last_delta_);
-  if (count_ == 0) base_timestamp_ = max_timestamp_ = record.timestamp;
-  max_timestamp_ = std::max(max_timestamp_, record.timestamp);
-  const std::int64_t timestamp_delta = difference(record.timestamp, base_timestamp_);
-  const auto headers = static_cast<std::int64_t>(record.headers.size());
-  std::size_t size = 1 + base::varint_size(timestamp_delta) + base::varint_size(offset_delta) +
-                     nullable_size(record.key) + nullable_size(record.value) +
-                     base::varint_size(headers);
-  for (const HeaderView& header : record.headers) {
-    size += nullable_size(header.name.size()) + nullable_size(header.value);
-  }
+  if (count_ == 0) base_timestamp_ = max_timestamp_ = timestamp;
+  max_timestamp_ = std::max(max_timestamp_, timestamp);
+  const std::int64_t timestamp_delta = difference(timestamp, base_timestamp_);
+  const std::size_t size = 1 + base::varint_size(timestamp_delta) +
+                           base::varint_size(offset_delta) + nullable_size(key) +
+                           nullable_size(value) + base::varint_size(header_count) + headers.size();
   base::encode_varint(records_, static_cast<std::int64_t>(size));
   const std::size_t begin = records_.size();
   records_.push_back(0);
   base::encode_varint(records_, timestamp_delta);
   base::encode_varint(records_, offset_delta);
-  put(records_, record.key);
-  put(records_, record.value);
-  base::encode_varint(records_, headers);
-  for (const HeaderView& header : record.headers) {
-    put(records_, base::as_bytes(header.name));
-    put(records_, header.value);
-  }
+  put(records_, key);
+  put(records_, value);
+  base::encode_varint(records_, header_count);
+  records_.insert(records_.end(), headers.begin(), headers.end());
   PYRALOG_ASSERT(records_.size() - begin == size);
   ++count_;
   last_delta_ = offset_delta;
+}
+
+void BatchBuilder::add_at(std::int32_t offset_delta, const NewRecord& record) {
+  Bytes headers;
+  for (const HeaderView& header : record.headers) {
+    put(headers, base::as_bytes(header.name));
+    put(headers, header.value);
+  }
+  put_record(offset_delta, record.timestamp, record.key, record.value,
+             static_cast<std::int32_t>(record.headers.size()), headers);
+}
+
+void BatchBuilder::add_at(std::int32_t offset_delta, const RecordView& record) {
+  put_record(offset_delta, record.timestamp, record.key, record.value, record.header_count,
+             record.raw_headers);
 }
 
 std::size_t BatchBuilder::size_bytes() const {

@@ -276,8 +276,10 @@ std::optional<BatchFault> check_batch(ByteView bytes, const BatchCheck& check,
   return check_records(*inflated, header, check.require_keys, content);
 }
 
-Result<RecordReader> RecordReader::open(ByteView batch, std::size_t max_inflated_bytes) {
+Result<RecordReader> RecordReader::open(ByteView batch, std::size_t max_inflated_bytes,
+                                        Headers headers) {
   RecordReader reader;
+  reader.headers_ = headers;
   PYRALOG_ASSIGN(reader.header_, parse_batch_header(batch));
   const BatchHeader& h = reader.header_;
   const auto refuse = [&](const std::string& what) {
@@ -324,7 +326,11 @@ Result<std::optional<RecordView>> RecordReader::next() {
   }
   record.key = raw.key;
   record.value = raw.value;
-  record.headers.resize(static_cast<std::size_t>(raw.header_count));
+  record.header_count = raw.header_count;
+  record.raw_headers = raw.headers;
+  if (headers_ == Headers::kDecoded) {
+    record.headers.resize(static_cast<std::size_t>(raw.header_count));
+  }
   for (HeaderView& header : record.headers) {
     PYRALOG_ASSERT(take_header(raw.headers, header));
   }

@@ -116,7 +116,9 @@ struct RecordView {
   std::int64_t timestamp = -1;
   std::optional<ByteView> key;
   std::optional<ByteView> value;  ///< none = tombstone
-  std::vector<HeaderView> headers;
+  std::vector<HeaderView> headers;  ///< empty if the reader was told to leave them raw
+  std::int32_t header_count = 0;
+  ByteView raw_headers;             ///< as they stand in the batch
 };
 
 /// Walks the records of one batch whose CRC has been checked. Inflates at most `max_inflated_bytes`.
@@ -124,12 +126,17 @@ struct RecordView {
 /// may have gaps, as compaction leaves them. Views live as long as the reader and the batch.
 class RecordReader {
  public:
-  [[nodiscard]] static Result<RecordReader> open(ByteView batch, std::size_t max_inflated_bytes);
+  /// A record may have millions of headers of two bytes, which take forty each once they are taken
+  /// apart: who does not need them leaves them raw.
+  enum class Headers : std::uint8_t { kDecoded, kRaw };
+  [[nodiscard]] static Result<RecordReader> open(ByteView batch, std::size_t max_inflated_bytes,
+                                                 Headers headers = Headers::kDecoded);
   [[nodiscard]] Result<std::optional<RecordView>> next();
   [[nodiscard]] const BatchHeader& header() const { return header_; }
 
  private:
   BatchHeader header_;
+  Headers headers_ = Headers::kDecoded;
   Bytes inflated_;
   ByteView batch_records_;  ///< uncompressed: view into the caller's batch
   std::size_t position_ = 0;
@@ -154,6 +161,8 @@ class BatchBuilder {
   /// Leaves a gap, as compaction does: `offset_delta` is the record's offset less the batch's base
   /// and rises from record to record.
   void add_at(std::int32_t offset_delta, const NewRecord& record);
+  /// The same for a record that was read, its headers raw or not.
+  void add_at(std::int32_t offset_delta, const RecordView& record);
   [[nodiscard]] std::int32_t count() const { return count_; }
   /// Uncompressed size of the batch so far.
   [[nodiscard]] std::size_t size_bytes() const;
@@ -166,6 +175,9 @@ class BatchBuilder {
       std::optional<std::int64_t> max_timestamp = std::nullopt) const;
 
  private:
+  void put_record(std::int32_t offset_delta, std::int64_t timestamp,
+                  const std::optional<ByteView>& key, const std::optional<ByteView>& value,
+                  std::int32_t header_count, ByteView headers);
   Codec codec_;
   std::int16_t extra_ = 0;
   std::int64_t producer_id_ = -1;

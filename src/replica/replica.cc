@@ -23,10 +23,12 @@ io::Task<Result<std::unique_ptr<Replica>>> Replica::open(
 
 io::Task<Result<void>> Replica::rebuild_producers(std::optional<Bytes> snapshot) {
   Offset from = log_->start_offset();
+  bool from_snapshot = false;
   if (snapshot) {
     auto restored = producer::ProducerTable::restore(*snapshot, options_.producers);
     // A snapshot only spares work: one that does not fit or is damaged is left aside.
     if (restored && restored->end() <= log_->end_offset() && restored->end() >= from) {
+      from_snapshot = true;
       producers_ = std::move(*restored);
       from = producers_.end();
     }
@@ -35,7 +37,7 @@ io::Task<Result<void>> Replica::rebuild_producers(std::optional<Bytes> snapshot)
     co_return Result<void>{};
   }
   const WallMs now = io::Shard::current().wall();
-  bool begun = from == log_->start_offset() || PYRALOG_PLANT("replica.trust_snapshot_end");
+  bool begun = !from_snapshot || PYRALOG_PLANT("replica.trust_snapshot_end");
   bool fits = true;
   const auto take = [&](const BatchHeader& header) {
     // The log may be another one by now: a snapshot of this one ends where a batch begins.

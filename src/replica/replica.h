@@ -111,7 +111,7 @@ class Replica {
   /// Compacts what is committed, as the topic's settings say. The caller fills in the rest of `call`.
   [[nodiscard]] io::Task<Result<log::Compacted>> compact(log::CompactionCall call) {
     call.limit = high_watermark_;
-    call.producer_batches = producers_.remembered();
+    call.producer_batches = [this] { return producers_.remembered(); };
     co_return co_await log_->compact(call);
   }
   /// Deletes the records below `offset` for good (Kafka's DeleteRecords). kOutOfRange above the high
