@@ -254,6 +254,33 @@ TEST_F(ReplicaTest, a_snapshot_that_ends_inside_a_batch_is_left_aside) {
       2, table.snapshot(Offset(1)).value());
 }
 
+TEST_F(ReplicaTest, a_snapshot_that_ends_at_the_start_inside_a_compacted_batch_is_left_aside) {
+  options_.log.segment_bytes = 4000;
+  options_.log.compaction = log::Compaction{0.0, 0, INT64_MAX, 1'000'000};
+  std::optional<Bytes> snapshot;
+  life([&](Replica& replica) -> io::Task<void> {
+    for (int i = 0; i < 3; ++i) co_await committed(replica, batch(2));
+    snapshot = replica.producers().snapshot(Offset(6)).value();
+    EXPECT_TRUE((co_await replica.delete_records_below(Offset(6))).has_value());
+    for (int i = 0; i < 3; ++i) co_await committed(replica, batch(2));
+    EXPECT_TRUE((co_await replica.log().roll()).has_value());
+    co_await io::sleep_for(100ms);
+    log::CompactionCall call;
+    call.now = io::Shard::current().wall();
+    const auto done = co_await replica.compact(call);
+    EXPECT_TRUE(done && done->passes == 1);
+    // What lies on both sides of the start is one batch now.
+    const auto read = co_await replica.read(Offset(6), 1 << 20, true);
+    EXPECT_TRUE(read && read->first == Offset(0)) << read->first.value;
+  });
+  life(
+      [](Replica& replica) -> io::Task<void> {
+        EXPECT_EQ(replica.producers().end(), Offset(12));
+        EXPECT_EQ((co_await committed(replica, batch())).base, Offset(12));
+      },
+      2, std::move(snapshot));
+}
+
 TEST_F(ReplicaTest, appends_keep_their_order_while_segments_roll) {
   options_.log.segment_bytes = 300;
   life([](Replica& replica) -> io::Task<void> {
@@ -318,8 +345,7 @@ TEST_F(ReplicaTest, a_full_disk_refuses_and_then_goes_on) {
       return op == DiskOp::kWrite && path.ends_with(".log") ? DiskFault::kNoSpace
                                                             : DiskFault::kNone;
     });
-    EXPECT_EQ((co_await replica.append(batch(1, {9, 0, 1}))).error,
-              KafkaError::kKafkaStorageError);
+    EXPECT_EQ((co_await replica.append(batch(1, {9, 0, 1}))).error, KafkaError::kKafkaStorageError);
     node_.disk().set_hook({});
     EXPECT_FALSE(replica.offline());
     EXPECT_EQ((co_await committed(replica, batch(1, {9, 0, 1}))).base, Offset(1))
