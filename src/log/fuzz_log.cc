@@ -5,6 +5,7 @@
 
 #include "base/crc32c.h"
 #include "log/append_time.h"
+#include "log/compaction.h"
 #include "log/epoch_table.h"
 #include "log/evidence.h"
 #include "log/segment.h"
@@ -89,6 +90,10 @@ void judge_evidence(ByteView bytes) {
   }
   if (const auto table = EpochTable::decode(sealed("PYRAEPOC", bytes, end), "x")) {
     require(EpochTable::decode(table->encode(), "x")->entries() == table->entries());
+  }
+  if (const auto state = CompactionState::decode(sealed("PYRACLND", bytes, end), "x")) {
+    require(state->horizon(WallMs{INT64_MAX}, 0) <= std::max(state->upto(), Offset(0)));
+    require(CompactionState::decode(state->encode(), "x")->marks() == state->marks());
   }
 }
 
