@@ -250,6 +250,33 @@ TEST(compact_key, tombstones_go_when_they_were_alone_for_long_enough) {
   });
 }
 
+TEST(compact_key, keeps_to_its_pace_and_stops_in_the_middle_of_it) {
+  Simulator sim(8);
+  Node& node = sim.add_node(quiet_disk());
+  Table truth;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), compacted())).value();
+    co_await fill(*shard, log, 100, truth);
+    const auto bytes = log->size_bytes();
+    CompactionCall call;
+    call.now = io::Shard::current().wall();
+    call.limit = log->synced_end();
+    call.bytes_per_second = 50;
+    const Instant began = io::Shard::current().now();
+    call.stop = [&] { return io::Shard::current().now() - began > 3s; };
+    EXPECT_EQ((co_await log->compact(call)).error().code, Code::kCancelled);
+    EXPECT_LT(io::Shard::current().now() - began, 4s) << "one segment alone takes half a minute";
+    call.stop = nullptr;
+    const Instant again = io::Shard::current().now();
+    EXPECT_TRUE((co_await log->compact(call)).has_value());
+    // All but the active segment is read twice.
+    EXPECT_GT(io::Shard::current().now() - again, std::chrono::seconds(2 * (bytes - 1600) / 50));
+    EXPECT_EQ((co_await table_of(log)).value(), truth);
+    co_await shard->abandon();
+  });
+}
+
 TEST(compact_key, holds_and_young_records_are_respected) {
   Simulator sim(4);
   Node& node = sim.add_node(quiet_disk());

@@ -128,18 +128,18 @@ Result<void> Compactor::may_go_on() const {
 }
 
 io::Task<Result<void>> Compactor::pace(std::uint64_t bytes) {
+  co_await io::yield();
   PYRALOG_CO_TRY(may_go_on());
-  if (call_.bytes_per_second == UINT64_MAX) {
-    co_await io::yield();
-  } else {
-    const double seconds = static_cast<double>(bytes) /
-                           static_cast<double>(std::max<std::uint64_t>(call_.bytes_per_second, 1));
-    // A chunk at the slowest pace still lets a stop be noticed.
+  if (call_.bytes_per_second == UINT64_MAX) co_return Result<void>{};
+  const double seconds = static_cast<double>(bytes) /
+                         static_cast<double>(std::max<std::uint64_t>(call_.bytes_per_second, 1));
+  // In slices: a node that stops must not wait for the pace.
+  for (double left = seconds; left > 0; left -= 0.2) {
     co_await io::sleep_for(
-        std::min(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)),
-                 Duration(5s)));
+        std::chrono::duration_cast<Duration>(std::chrono::duration<double>(std::min(left, 0.2))));
+    PYRALOG_CO_TRY(may_go_on());
   }
-  co_return may_go_on();
+  co_return Result<void>{};
 }
 
 io::Task<Result<void>> Compactor::load_state() {
