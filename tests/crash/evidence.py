@@ -76,3 +76,15 @@ def segments(data, directory):
 def placed(raw, offset, epoch):
     """A batch as a server writes it: with its offset and its epoch."""
     return struct.pack(">q", offset) + raw[8:12] + struct.pack(">i", epoch) + raw[16:]
+
+
+def orphans(data, partitions):
+    """Per partition the files that belong to no segment. A segment that goes away at this moment shows
+    here as well, file by file: only what stays was left behind."""
+    found = {}
+    for name, status in partitions.items():
+        folder = pathlib.Path(data) / status["directory"]
+        segments = {p.name.split(".")[0] for p in folder.glob("*.log")}
+        if left := sorted({p.name.split(".")[0] for p in folder.glob("0*")} - segments):
+            found[name] = left
+    return found
