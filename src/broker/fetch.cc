@@ -102,6 +102,7 @@ io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const F
   auto read = co_await replica->read(Offset(item.offset), max_bytes, min_one);
   if (!read) {
     out.error = read_error(read.error());
+    out.log_start = replica->log_start().value;  // it may have risen meanwhile, and be the reason
     if (out.error == KafkaError::kKafkaStorageError) {
       observe::log_error("broker.read_failed", {{"partition", replica->name()},
                                          {"offset", item.offset},

@@ -184,9 +184,7 @@ TEST(compact_key, the_newest_of_each_key_is_left_in_few_segments) {
     EXPECT_TRUE(hit && hit->offset > Offset(0));
     co_await shard->abandon();
   });
-  std::size_t segments = 0;
-  for (const std::string& path : node.disk().files()) segments += path.ends_with(".log") ? 1 : 0;
-  EXPECT_LE(segments, 8u) << "of sixty";
+  EXPECT_LE(count_files(node, ".log"), 8u) << "of sixty";
   node.kill();
   node.restart();
   node.run([&]() -> io::Task<void> {

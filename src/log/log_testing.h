@@ -49,6 +49,12 @@ inline io::sim::NodeOptions quiet_disk() {
   return o;
 }
 
+inline std::size_t count_files(io::sim::Node& node, std::string_view ending) {
+  std::size_t n = 0;
+  for (const std::string& path : node.disk().files()) n += path.ends_with(ending) ? 1 : 0;
+  return n;
+}
+
 inline Options options() {
   Options o;
   o.data_dir = "/data";

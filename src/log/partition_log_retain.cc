@@ -139,6 +139,9 @@ io::Task<Result<void>> PartitionLog::retain(WallMs now, Offset limit) {
   if (start > segments.front()->base) co_return co_await drop_segments_below(start);
   const auto guard = co_await turn_.lock();
   if (offline_) co_return refuse();
+  // Segments that were active when their records were deleted: the evidence may still lie in them.
+  const bool left = segments_.size() > 1 && segments_[1]->base <= start_;
+  if (left && !PYRALOG_PLANT("log.drop_evidence")) PYRALOG_CO_TRY(co_await put_start(start_));
   co_return co_await drop_below_start();
 }
 

@@ -13,12 +13,6 @@ using io::sim::DiskOp;
 using io::sim::Node;
 using io::sim::Simulator;
 
-std::size_t count_files(Node& node, std::string_view ending) {
-  std::size_t n = 0;
-  for (const std::string& path : node.disk().files()) n += path.ends_with(ending) ? 1 : 0;
-  return n;
-}
-
 TEST(PartitionLog, reads_whole_batches_within_limits) {
   Simulator sim(1);
   Node& node = sim.add_node(quiet_disk());

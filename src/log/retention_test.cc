@@ -292,6 +292,33 @@ TEST(retention, a_crash_anywhere_leaves_a_log_that_begins_where_it_said) {
   EXPECT_GT(crashes, 40u);
 }
 
+/// The active segment cannot go when all its records are deleted; a later round removes it, and what says
+/// that the log was durable up to there must not lie in a file that is gone.
+TEST(retention, a_segment_that_was_active_when_its_records_were_deleted_goes_later) {
+  Simulator sim(6);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), kept(-1, -1))).value();
+    for (int i = 0; count_files(node, ".log") < 2; ++i) {
+      (co_await log->delete_records_below(log->end_offset())).value();
+      (void)(co_await append(*log, batch(i, 1, 1, 7, 200))).value();
+    }
+    // Nothing is synced behind the new segment.
+    (co_await retain_now(*log)).value();
+    EXPECT_EQ(count_files(node, ".log"), 1u);
+    co_await shard->abandon();
+  });
+  node.lose_power();
+  node.restart();
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = co_await shard->open_log(partition(), kept(-1, -1));
+    EXPECT_TRUE(log.has_value()) << log.error().message;
+    co_await shard->abandon();
+  });
+}
+
 TEST(retention, a_search_by_time_passes_over_what_was_deleted) {
   Simulator sim(5);
   Node& node = sim.add_node(quiet_disk());

@@ -12,12 +12,6 @@ using io::sim::DiskOp;
 using io::sim::Node;
 using io::sim::Simulator;
 
-std::size_t count_files(Node& node, std::string_view ending) {
-  std::size_t n = 0;
-  for (const std::string& path : node.disk().files()) n += path.ends_with(ending) ? 1 : 0;
-  return n;
-}
-
 /// Appends 60 batches, by size, time or hand in several segments; then removes all indexes.
 void roll_and_reopen(Node& node, const LogConfig& config, bool by_hand, bool clean) {
   std::vector<Bytes> batches;

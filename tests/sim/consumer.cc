@@ -40,6 +40,7 @@ class Consumer {
     std::int32_t epoch = -1;   ///< of the record before
     std::uint64_t losses = 0;  ///< the partition's, when the place was taken
     std::int64_t floor = 0;    ///< high watermark seen before the request
+    std::int64_t start = 0;    ///< where the log was known to begin then
     std::uint64_t floor_losses = 0;
   };
 
@@ -57,6 +58,7 @@ class Consumer {
       const auto& partition = world_.oracle.partition(topic_.partitions[i]);
       if (rng_.chance(0.05)) place = {.offset = 0, .epoch = -1, .losses = partition.losses};
       place.floor = partition.high_watermark;
+      place.start = partition.start;
       place.floor_losses = partition.losses;
       auto& item = topic.partitions.emplace_back();
       item.partition = static_cast<std::int32_t>(i);
@@ -80,14 +82,15 @@ class Consumer {
     const auto& partition = world_.oracle.partition(p);
     Place& place = at_.at(i);
     const bool changed = place.losses != partition.losses;
-    world_.trace.add("consumer of {} from {}: error {} high watermark {}, {} bytes {:016x}",
-                     partition.name(), place.offset, data.error_code, data.high_watermark,
+    world_.trace.add("consumer of {} from {}: error {}, the log is {} to {}, {} bytes {:016x}",
+                     partition.name(), place.offset, data.error_code, data.log_start_offset, data.high_watermark,
                      data.records.view.size(), xxh3_64(data.records.view, 0));
     const auto error = static_cast<KafkaError>(data.error_code);
     if (error == KafkaError::kOffsetOutOfRange || data.diverging_epoch.epoch >= 0) {
       // A memory topic goes on where it ended before an orderly restart, without its records.
-      const bool behind =
-          partition.durability == Durability::kMemory && place.offset < data.log_start_offset;
+      const bool forgets =
+          partition.durability == Durability::kMemory || partition.forgets.from_the_front;
+      const bool behind = forgets && place.offset < data.log_start_offset;
       if (!changed && !behind) {
         world_.oracle.violate(fmt::format(
             "{}: a consumer at {} is told that its place is gone (error {}, diverging at {}/{})",
@@ -109,6 +112,13 @@ class Consumer {
       return;
     }
     world_.oracle.shown_high_watermark(p, data.high_watermark, place.floor, place.floor_losses);
+    if (partition.forgets.from_the_front) {
+      world_.oracle.shown_start(p, data.log_start_offset, place.start);
+      if (place.offset < place.start) {
+        world_.oracle.violate(fmt::format("{}: a fetch from {} was served, the log began at {}",
+                                          partition.name(), place.offset, place.start));
+      }
+    }
     const auto batches =
         world_.oracle.served(p, place.offset, data.records.view, data.high_watermark);
     if (!batches || batches->empty()) return;

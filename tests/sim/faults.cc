@@ -18,6 +18,7 @@ DiskFault World::on_disk(DiskOp op, const std::string& path) {
   if (disk_full_ && op == DiskOp::kWrite && rng_.chance(0.7)) {
     disk_failed_ = true;
     count("fault.disk_full");
+    if (path.find(".cleaned") != std::string::npos) count("fault.disk_full_in_compaction");
     return DiskFault::kNoSpace;
   }
   for (auto shot = shots_.begin(); shot != shots_.end(); ++shot) {
@@ -145,6 +146,7 @@ void World::plan_faults(Duration span) {
     later(some_time(), [this, offset] {
       trace.add("FAULT the clock jumps to {} s", offset.count() / 1000);
       count("fault.clock_jump");
+      if (offset > server_->wall_offset()) oracle.clock_went_ahead();
       server_->set_wall_offset(offset);
     });
   }

@@ -43,19 +43,20 @@ void Oracle::violate(std::string what) {
 }
 
 std::uint32_t Oracle::add_partition(std::string topic, std::int32_t index, Durability durability,
-                                    bool compacted) {
+                                    Forgets forgets) {
   Partition partition;
   partition.topic = std::move(topic);
   partition.index = index;
   partition.durability = durability;
-  partition.compacted = compacted;
+  partition.forgets = forgets;
   partitions_.push_back(std::move(partition));
   return static_cast<std::uint32_t>(partitions_.size() - 1);
 }
 
 std::uint64_t Oracle::new_record(std::uint32_t partition, std::uint32_t producer, bool idempotent,
                                  std::int64_t timestamp) {
-  sent_.push_back({partition, producer, 0, idempotent, timestamp});
+  sent_.push_back({partition, producer, 0, idempotent, timestamp, false});
+  sent_.back().tombstone = is_tombstone(partition, sent_.size());
   return sent_.size();
 }
 
@@ -128,9 +129,12 @@ void Oracle::check_order(Partition& partition, std::int64_t base, std::uint64_t 
   }
 }
 
-void Oracle::sequence_lost(std::uint32_t p, std::uint64_t losses_then, const std::string& why) {
+void Oracle::sequence_lost(std::uint32_t p, std::uint64_t losses_then, std::int64_t start,
+                           std::int64_t last, const std::string& why) {
   const Partition& partition = partitions_[p];
-  if (losses_then == partition.losses) {
+  const bool forgotten = partition.forgets.from_the_front && start > last;
+  if (forgotten) stats_.add("rare.sequence_forgotten_with_its_records");
+  if (losses_then == partition.losses && !forgotten) {
     violate(fmt::format("{}: a producer's sequence was forgotten though nothing was lost: {}",
                         partition.name(), why));
   }
@@ -164,7 +168,7 @@ std::optional<SeenBatch> Oracle::open_batch(const Partition& partition, std::uin
   check.open_compressed = true;
   const auto fault = check_batch(batch, check, seen.header);
   // What compaction leaves has fewer records than offsets; its checksum holds all the same.
-  const bool sparse = partition.compacted && fault == BatchFault::kBadCount &&
+  const bool sparse = partition.forgets.compacted && fault == BatchFault::kBadCount &&
                       seen.header.count <= seen.header.last_offset_delta &&
                       batch_crc(batch) == seen.header.crc;
   if (fault && !sparse) {
@@ -176,9 +180,13 @@ std::optional<SeenBatch> Oracle::open_batch(const Partition& partition, std::uin
   while (reader) {
     auto record = reader->next();
     if (!record || !*record) break;
-    const ByteView value = (*record)->value.value_or(ByteView{});
+    const auto& headers = (*record)->headers;
+    const bool tombstone = !(*record)->value && headers.size() == 1;
+    const ByteView value = tombstone ? headers[0].value.value_or(ByteView{})
+                                     : (*record)->value.value_or(ByteView{});
     const std::uint64_t number = value.size() >= 8 ? load_le<std::uint64_t>(value.data()) : 0;
-    if (number == 0 || number > sent_.size() || !std::ranges::equal(value, value_of(number))) {
+    if (number == 0 || number > sent_.size() || sent(number).tombstone != tombstone ||
+        !std::ranges::equal(value, value_of(number))) {
       violate(fmt::format("{} offset {}: holds a record that nobody sent", partition.name(),
                           (*record)->offset));
       return std::nullopt;
@@ -189,7 +197,7 @@ std::optional<SeenBatch> Oracle::open_batch(const Partition& partition, std::uin
                           partition.name(), (*record)->offset, number,
                           partitions_[was.partition].name(), was.timestamp, (*record)->timestamp));
     }
-    if (partition.compacted &&
+    if (partition.forgets.compacted &&
         ((*record)->key ? as_text(*(*record)->key) : std::string_view()) != key_of(number)) {
       violate(fmt::format("{} offset {}: record {} has another key", partition.name(),
                           (*record)->offset, number));
@@ -252,42 +260,13 @@ void Oracle::found_by_time(std::uint32_t p, std::int64_t timestamp, std::int64_t
   for (std::int64_t o = 0; o < std::min(upto, known); ++o) {
     const std::uint64_t record = partition.known[static_cast<std::size_t>(o)].record;
     if (record == 0 || sent(record).timestamp < timestamp) continue;
-    if (partition.compacted) {
+    if (partition.forgets.compacted || partition.forgets.from_the_front) {
       partition.passed_over.insert_or_assign(o, record);
       continue;
     }
     violate(fmt::format("{}: a search for time {} found offset {}, passing over {}",
                         partition.name(), timestamp, offset, o));
     return;
-  }
-}
-
-/// A record may only be gone for a newer one of its key, which is there.
-void Oracle::check_compaction(Partition& partition, const std::vector<SeenBatch>& log,
-                              std::int64_t end) {
-  std::map<std::int64_t, std::uint64_t> there;
-  std::map<std::string, std::int64_t> newest;
-  for (const SeenBatch& batch : log) {
-    for (std::size_t i = 0; i < batch.records.size(); ++i) {
-      there.emplace(batch.offsets[i], batch.records[i]);
-      newest[key_of(batch.records[i])] = batch.offsets[i];
-    }
-  }
-  for (const auto& [offset, record] : std::exchange(partition.passed_over, {})) {
-    const auto at = there.find(offset);
-    if (at == there.end() || at->second != record) continue;
-    violate(fmt::format("{}: a search by time passed over record {} at offset {}, still there",
-                        partition.name(), record, offset));
-  }
-  const auto upto = std::min(static_cast<std::int64_t>(partition.known.size()), end);
-  for (std::int64_t o = 0; o < upto; ++o) {
-    const std::uint64_t record = partition.known[static_cast<std::size_t>(o)].record;
-    if (record == 0 || there.contains(o)) continue;
-    stats_.add("rare.record_compacted");
-    const auto at = newest.find(key_of(record));
-    if (at != newest.end() && at->second > o) continue;
-    violate(fmt::format("{} offset {}: record {} is gone, and nothing newer of {} is there",
-                        partition.name(), o, record, key_of(record)));
   }
 }
 
@@ -311,9 +290,11 @@ void Oracle::check_producers(const Partition& partition, const std::vector<SeenB
     epoch = batch.header.leader_epoch;
     if (batch.header.idempotent()) {
       const auto due = next_sequence.find(batch.header.producer_id);
-      const std::int32_t expected = due == next_sequence.end() ? 0 : due->second;
+      // What came before the first one may have been forgotten.
+      const std::int32_t first = partition.start > 0 ? batch.header.base_sequence : 0;
+      const std::int32_t expected = due == next_sequence.end() ? first : due->second;
       // Batches that compaction has put together have no producer any more.
-      if (partition.compacted ? batch.header.base_sequence < expected
+      if (partition.forgets.compacted ? batch.header.base_sequence < expected
                               : batch.header.base_sequence != expected) {
         violate(fmt::format("{} offset {}: producer id {} goes on with sequence {}, {} was due",
                             partition.name(), batch.header.base_offset, batch.header.producer_id,
@@ -345,7 +326,8 @@ void Oracle::check_producers(const Partition& partition, const std::vector<SeenB
 }
 
 void Oracle::recovered(std::uint32_t p, const std::vector<Bytes>& batches, std::int64_t start,
-                       std::int64_t end, std::int32_t epoch, Strength survives) {
+                       std::int64_t end, std::int32_t epoch, Strength survives,
+                       std::int64_t now_ms) {
   Partition& partition = partitions_[p];
   std::vector<SeenBatch> log;
   for (const Bytes& bytes : batches) {
@@ -358,12 +340,12 @@ void Oracle::recovered(std::uint32_t p, const std::vector<Bytes>& batches, std::
         fmt::format("{}: epoch {} after a restart, as high as before", partition.name(), epoch));
   }
   partition.epoch = std::max(partition.epoch, epoch);
-  partition.start = start;
   const bool memory = partition.durability == Durability::kMemory;
-  if (start != 0 && !memory) {
-    violate(
-        fmt::format("{}: begins at {} though nothing was ever removed", partition.name(), start));
+  if (!memory) {
+    shown_start(p, start, partition.start);
+    if (start > partition.deleted) check_retention(p, log, start, survives, now_ms);
   }
+  partition.start = start;
   std::uint64_t lost = 0;
   for (auto offset = static_cast<std::size_t>(memory ? 0 : end); offset < partition.known.size();
        ++offset) {
@@ -404,7 +386,7 @@ void Oracle::recovered(std::uint32_t p, const std::vector<Bytes>& batches, std::
   }
   if (unseen > 0) stats_.add("rare.unacknowledged_records_kept", unseen);
   check_producers(partition, log);
-  if (partition.compacted) check_compaction(partition, log, end);
+  check_forgotten(p, log, end, now_ms);
 }
 
 }  // namespace pyralog::simtest

@@ -55,6 +55,7 @@ class Producer {
     id_ = answer->message.producer_id;
     epoch_ = answer->message.producer_epoch;
     next_sequence_ = 0;
+    last_ = -1;
     losses_ = world_.oracle.partition(plan_.partition).losses;
     world_.trace.add("producer {} has id {}", plan_.number, id_);
     if (!world_.oracle.is_new_producer_id(id_)) {
@@ -76,9 +77,13 @@ class Producer {
       const std::uint64_t number = world_.oracle.new_record(plan_.partition, plan_.number,
                                                             plan_.idempotent, record.timestamp);
       const Bytes value = Oracle::value_of(number);
-      record.value = ByteView(value);
+      if (world_.oracle.sent(number).tombstone) {
+        record.headers.push_back({"number", ByteView(value)});
+      } else {
+        record.value = ByteView(value);
+      }
       const std::string key = Oracle::key_of(number);
-      if (world_.oracle.partition(plan_.partition).compacted) record.key = as_bytes(key);
+      if (world_.oracle.partition(plan_.partition).forgets.compacted) record.key = as_bytes(key);
       builder.add(record);
       batch.records.push_back(number);
     }
@@ -146,6 +151,7 @@ class Producer {
     if (error == KafkaError::kNone) {
       if (batch.base < 0) {
         batch.base = answer.base_offset;
+        last_ = std::max(last_, batch.base + static_cast<std::int64_t>(batch.records.size()) - 1);
         world_.oracle.acknowledged(plan_.partition, batch.base, batch.records, plan_.acks);
         world_.count("client.acknowledged");
       } else if (batch.base != answer.base_offset) {
@@ -164,7 +170,9 @@ class Producer {
           if (pending_[k].base < 0) return true;
         }
         if (batch.base >= 0) return true;
-        world_.oracle.sequence_lost(plan_.partition, losses_, answer.error_message.value_or(""));
+        const bool unknown = error == KafkaError::kUnknownProducerId;
+        world_.oracle.sequence_lost(plan_.partition, losses_, unknown ? answer.log_start_offset : -1,
+                                    last_, answer.error_message.value_or(""));
         begin_anew_ = true;
         return false;
       }
@@ -197,6 +205,7 @@ class Producer {
   std::int16_t epoch_ = 0;
   std::int32_t next_sequence_ = 0;
   std::uint64_t losses_ = 0;
+  std::int64_t last_ = -1;  ///< greatest offset that was acknowledged to this id
   bool begin_anew_ = false;
   std::deque<Batch> pending_;
 };

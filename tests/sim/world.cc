@@ -45,6 +45,7 @@ void World::plan_server() {
   b.log.synced_journal_bytes = either(1u << 11, 16u << 20);
   b.log.append_time_sync = std::chrono::milliseconds(either(20, 1000));
   b.groups.initial_rebalance_delay_ms = 0;
+  b.retention_check_interval = std::chrono::milliseconds(either(15, 150));
   b.cleaner_backoff = std::chrono::milliseconds(either(20, 300));
   b.cleaner_table_bytes = either(std::size_t{1} << 8, std::size_t{1} << 20);
 }
@@ -64,11 +65,12 @@ void World::plan_topics() {
     const std::uint64_t partitions = durability == Durability::kFsync ? 1 + rng_.below(3) : 1;
     for (std::uint64_t i = 0; i < partitions; ++i) {
       topic.partitions.push_back(
-          oracle.add_partition(topic.name, static_cast<std::int32_t>(i), durability));
+          oracle.add_partition(topic.name, static_cast<std::int32_t>(i), durability, {}));
     }
     topics_.push_back(std::move(topic));
   }
   plan_compacted_topic();
+  plan_forgetting_topic();
 }
 
 void World::plan_compacted_topic() {
@@ -80,7 +82,31 @@ void World::plan_compacted_topic() {
   topic.settings.emplace_back("segment.bytes", std::to_string(600 + rng_.below(4000)));
   topic.settings.emplace_back("index.interval.bytes", rng_.chance(0.5) ? "100" : "4096");
   topic.settings.emplace_back("min.cleanable.dirty.ratio", rng_.chance(0.5) ? "0" : "0.4");
-  topic.partitions.push_back(oracle.add_partition(topic.name, 0, topic.durability, true));
+  Forgets forgets{.compacted = true};
+  forgets.delete_retention_ms = static_cast<std::int64_t>(rng_.below(300));
+  topic.settings.emplace_back("delete.retention.ms", std::to_string(forgets.delete_retention_ms));
+  topic.partitions.push_back(oracle.add_partition(topic.name, 0, topic.durability, forgets));
+  topics_.push_back(std::move(topic));
+}
+
+void World::plan_forgetting_topic() {
+  DataTopic topic;
+  topic.durability = rng_.chance(0.7) ? Durability::kFsync : Durability::kOs;
+  topic.name = fmt::format("forgetting-{}", pyralog::name(topic.durability));
+  topic.settings.emplace_back("durability", pyralog::name(topic.durability));
+  topic.settings.emplace_back("segment.bytes", std::to_string(600 + rng_.below(4000)));
+  topic.settings.emplace_back("index.interval.bytes", rng_.chance(0.5) ? "100" : "4096");
+  // By size, by age, by both, or only when it is told to.
+  Forgets forgets{.from_the_front = true};
+  const std::uint64_t how = rng_.below(4);
+  if (how == 0 || how == 2) forgets.retention_bytes = static_cast<std::int64_t>(rng_.below(20'000));
+  if (how == 1 || how == 2) {
+    forgets.retention_ms = static_cast<std::int64_t>(30 + rng_.below(400));
+    topic.settings.emplace_back("segment.ms", std::to_string(20 + rng_.below(200)));
+  }
+  topic.settings.emplace_back("retention.bytes", std::to_string(forgets.retention_bytes));
+  topic.settings.emplace_back("retention.ms", std::to_string(forgets.retention_ms));
+  topic.partitions.push_back(oracle.add_partition(topic.name, 0, topic.durability, forgets));
   topics_.push_back(std::move(topic));
 }
 
@@ -153,9 +179,10 @@ io::Task<void> World::inspect(SimServer& server) {
         topics_, [&](const DataTopic& t) { return status.name.starts_with(t.name + "-"); });
     if (topic == topics_.end()) continue;
     auto& before = inspected_[status.name];
-    if (status.high_watermark < before || status.high_watermark > status.log_end) {
-      oracle.violate(fmt::format("{}: high watermark {}, {} before, the log ends at {}",
-                                 status.name, status.high_watermark, before, status.log_end));
+    if (status.high_watermark < before || status.high_watermark > status.log_end ||
+        status.log_start > status.high_watermark) {
+      oracle.violate(fmt::format("{}: high watermark {}, {} before, the log is {} to {}", status.name,
+                                 status.high_watermark, before, status.log_start, status.log_end));
     }
     before = status.high_watermark;
     if (topic->durability == Durability::kFsync && status.high_watermark > status.synced_end) {
@@ -217,6 +244,7 @@ void World::start_clients() {
     clients_->spawn([this, i, seed = ++next] { return run_committer(*this, i, i == 1, seed); });
   }
   clients_->spawn([this, seed = ++next] { return run_admin(*this, 0, seed); });
+  clients_->spawn([this, seed = ++next] { return run_forgetter(*this, seed); });
 }
 
 void World::work() {

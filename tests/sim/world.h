@@ -69,6 +69,7 @@ class World {
  private:
   void plan_topics();
   void plan_compacted_topic();
+  void plan_forgetting_topic();
   void plan_server();
   /// Starts the server, through as many crashes in recovery as the seed wants; false if it refuses.
   bool start_server();
@@ -146,6 +147,8 @@ struct ProducerPlan {
 [[nodiscard]] io::Task<void> run_searcher(World& world, std::uint64_t seed);
 [[nodiscard]] io::Task<void> run_committer(World& world, unsigned number, bool member,
                                            std::uint64_t seed);
+/// Deletes records of the topics that forget from the front.
+[[nodiscard]] io::Task<void> run_forgetter(World& world, std::uint64_t seed);
 [[nodiscard]] io::Task<void> run_admin(World& world, unsigned number, std::uint64_t seed);
 
 }  // namespace pyralog::simtest
