@@ -232,6 +232,7 @@ class PartitionLog {
   /// time, until `visit` returns false; that is the result.
   using BatchVisitor = std::function<bool(const BatchHeader& header, std::uint64_t position)>;
   [[nodiscard]] io::Task<Result<bool>> walk(SegmentRef segment, Offset from, BatchVisitor visit);
+  [[nodiscard]] bool has_moved(const Error& error, std::uint64_t swaps, Offset start) const;
   [[nodiscard]] io::Task<Result<std::optional<TimestampHit>>> find_on_disk(std::int64_t ts,
                                                                            Offset upto);
   [[nodiscard]] io::Task<Result<std::optional<TimestampHit>>> find_in_segment(SegmentRef segment,

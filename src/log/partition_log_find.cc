@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/plant.h"
 #include "io/pools.h"
 #include "log/append_time.h"
 #include "log/batch_scan.h"
@@ -114,14 +115,22 @@ io::Task<Result<std::optional<TimestampHit>>> PartitionLog::find_in_memory(std::
   }
 }
 
+/// A read met a segment that was replaced, or went, since `swaps` and `start` were noted: it is to be
+/// begun again, on the segments that there are now.
+bool PartitionLog::has_moved(const Error& error, std::uint64_t swaps, Offset start) const {
+  if (error.code == Code::kUnavailable) return swaps != swaps_;
+  return error.code == Code::kOutOfRange && start != start_ && !PYRALOG_PLANT("log.find_once");
+}
+
 io::Task<Result<std::optional<TimestampHit>>> PartitionLog::find_timestamp(
     std::int64_t timestamp_ms, Offset upto) {
   if (memory_ && !offline_) co_return co_await find_in_memory(timestamp_ms, upto);
   for (;;) {
     if (offline_) co_return refuse();
     const std::uint64_t swaps = swaps_;
+    const Offset start = start_;
     auto hit = co_await find_on_disk(timestamp_ms, upto);
-    if (hit || swaps == swaps_ || hit.error().code != Code::kUnavailable) co_return hit;
+    if (hit || !has_moved(hit.error(), swaps, start)) co_return hit;
   }
 }
 
@@ -151,6 +160,8 @@ io::Task<Result<void>> PartitionLog::scan_headers(Offset from, HeaderVisitor vis
   for (;;) {
     const std::vector<SegmentRef> segments = segments_;
     const std::uint64_t swaps = swaps_;
+    const Offset start = start_;
+    from = std::max(from, start);  // what lies below may be going
     Result<bool> more = true;
     for (const SegmentRef& segment : segments) {
       if (segment->next <= from || !more || !*more) continue;
@@ -163,7 +174,7 @@ io::Task<Result<void>> PartitionLog::scan_headers(Offset from, HeaderVisitor vis
                            });
     }
     if (more) co_return Result<void>{};
-    if (swaps == swaps_ || offline_ || more.error().code != Code::kUnavailable) {
+    if (offline_ || !has_moved(more.error(), swaps, start)) {
       co_return fail(std::move(more.error()));
     }
   }

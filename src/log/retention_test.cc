@@ -319,6 +319,51 @@ TEST(retention, a_segment_that_was_active_when_its_records_were_deleted_goes_lat
   });
 }
 
+TEST(retention, a_search_by_time_goes_on_when_segments_go_meanwhile) {
+  std::uint64_t moved = 0;
+  for (int wait_us = 0; wait_us < 3000; wait_us += 100) {
+    Simulator sim(7);
+    io::sim::NodeOptions slow = quiet_disk();
+    slow.disk.latency_min = slow.disk.latency_max = 100us;
+    slow.disk.cold_read = 1;
+    Node& node = sim.add_node(slow);
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), kept(-1, 3000))).value();
+      for (int i = 0; i < 40; ++i) {
+        (void)(co_await append(*log, batch(i, 1, 1, i < 39 ? 100 : 200, 200))).value();
+      }
+      (void)(co_await shard->sync(log)).value();
+      Result<std::optional<TimestampHit>> hit;
+      std::uint64_t visited = 0;
+      Offset start;
+      io::TaskGroup readers;
+      readers.spawn([](PartitionLog& of, Result<std::optional<TimestampHit>>& to) -> io::Task<void> {
+        to = co_await of.find_timestamp(200, of.end_offset());
+      }(*log, hit));
+      readers.spawn([](PartitionLog& of, std::uint64_t& count, Offset& last) -> io::Task<void> {
+        auto walked = co_await of.scan_headers(Offset(0), [&](const BatchHeader& header) {
+          ++count;
+          last = Offset(header.next_offset());
+          return true;
+        });
+        EXPECT_TRUE(walked.has_value()) << walked.error().message;
+      }(*log, visited, start));
+      co_await io::sleep_for(wait_us * 1us);
+      (co_await retain_now(*log)).value();
+      EXPECT_GT(log->start_offset(), Offset(0));
+      co_await readers.join();
+      EXPECT_TRUE(hit && *hit && (*hit)->offset == Offset(39))
+          << (hit ? "nothing" : hit.error().message);
+      EXPECT_EQ(start, Offset(40));
+      moved += visited < 40 ? 1 : 0;
+      co_await shard->abandon();
+    });
+    if (testing::Test::HasFailure()) return;
+  }
+  EXPECT_GT(moved, 3u);
+}
+
 TEST(retention, a_search_by_time_passes_over_what_was_deleted) {
   Simulator sim(5);
   Node& node = sim.add_node(quiet_disk());
