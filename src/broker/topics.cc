@@ -107,7 +107,7 @@ io::Task<std::expected<std::int64_t, KafkaError>> Broker::delete_records(Partiti
   const auto id = resolve(target);
   if (!id) co_return std::unexpected(id.error());
   const catalog::TopicPtr topic = catalog()->topic(id->topic);
-  if (topic->internal() || !topic->config.cleanup_delete) {
+  if (topic->internal() || (topic->config.cleanup_compact && !topic->config.cleanup_delete)) {
     co_return std::unexpected(KafkaError::kPolicyViolation);
   }
   if (offset < -1) co_return std::unexpected(KafkaError::kOffsetOutOfRange);
@@ -120,10 +120,17 @@ io::Task<std::expected<std::int64_t, KafkaError>> Broker::delete_records(Partiti
     const auto serving = states_[shard]->partitions.serving(*id);
     if (!serving) co_return std::unexpected(serving.error());
     const auto state = std::make_shared<Done>();
+    // A client's time is meant for other replicas, of which there are none; 0 is usual.
+    const Instant deadline =
+        io::Shard::current().now() + std::max(timeout, options_.commit_timeout);
     // It outlives the wait: what has begun is done.
     states_[shard]->background.spawn(
-        [](std::shared_ptr<replica::Replica> replica, std::int64_t below,
+        [](std::shared_ptr<replica::Replica> replica, std::int64_t below, Instant until,
            std::shared_ptr<Done> told) -> io::Task<void> {
+          // What acks=1 has answered may be on its way to the disk still; it is to go as well.
+          if (below < 0 || Offset(below) > replica->high_watermark()) {
+            (void)co_await replica->wait_committed(replica->log_end(), until);
+          }
           const Offset to = below < 0 ? replica->high_watermark() : Offset(below);
           const auto deleted = co_await replica->delete_records_below(to);
           if (deleted) {
@@ -134,8 +141,7 @@ io::Task<std::expected<std::int64_t, KafkaError>> Broker::delete_records(Partiti
                                                : KafkaError::kKafkaStorageError);
           }
           told->done.wake_all();
-        }(*serving, offset, state));
-    const Instant deadline = io::Shard::current().now() + timeout;
+        }(*serving, offset, deadline, state));
     while (!state->answer) {
       if (!co_await state->done.wait(deadline)) break;
     }

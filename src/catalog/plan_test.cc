@@ -124,7 +124,8 @@ TEST(PlanAlterTopic, sets_deletes_appends_and_subtracts) {
   EXPECT_EQ(value("cleanup.policy"), "delete,compact") << "appended to the default";
   EXPECT_EQ(alter({{"cleanup.policy", AlterOp::kSubtract, "delete"}}), KafkaError::kNone);
   EXPECT_EQ(value("cleanup.policy"), "compact");
-  EXPECT_EQ(alter({{"cleanup.policy", AlterOp::kSubtract, "compact"}}), KafkaError::kInvalidConfig);
+  EXPECT_EQ(alter({{"cleanup.policy", AlterOp::kSubtract, "compact"}}), KafkaError::kNone);
+  EXPECT_EQ(value("cleanup.policy"), "");
   EXPECT_EQ(alter({{"retention.ms", AlterOp::kDelete, {}}}), KafkaError::kNone);
   EXPECT_EQ(value("retention.ms"), "none");
   EXPECT_EQ(alter({{"retention.ms", AlterOp::kAppend, "7"}}), KafkaError::kInvalidConfig);

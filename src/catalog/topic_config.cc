@@ -18,7 +18,7 @@ constexpr double kI64 = 9223372036854775807.0;
 constexpr TopicSetting kTable[] = {
     {"cleanup.policy", kList, "delete", 0, 0, "delete|compact", "log.cleanup.policy", true,
      "What happens to old data: 'delete' by age and size, 'compact' keeps the last value of a "
-     "key."},
+     "key; with neither, everything is kept."},
     {"compression.type", kString, "producer", 0, 0, "producer", "compression.type", true,
      "Batches are stored as producers compressed them; no other value is supported."},
     {"delete.retention.ms", kLong, "86400000", 0, kI64, "", "log.cleaner.delete.retention.ms", true,
@@ -132,9 +132,8 @@ bool is_valid(const TopicSetting& s, std::string_view value) {
     case kString:
       return s.choices.empty() || is_choice(s.choices, value);
     case kList:
-      return s.choices.empty() ||
-             (!trimmed(value).empty() &&
-              every_item(value, [&](std::string_view item) { return is_choice(s.choices, item); }));
+      return s.choices.empty() || trimmed(value).empty() ||
+             every_item(value, [&](std::string_view item) { return is_choice(s.choices, item); });
     case kDouble: {
       const auto number = parse_double(value);
       return number && *number >= s.min && *number <= s.max;

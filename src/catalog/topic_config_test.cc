@@ -38,10 +38,16 @@ TEST(TopicConfig, parses_what_is_set) {
   EXPECT_EQ(c->max_message_bytes, 2147483647);
 }
 
+TEST(TopicConfig, may_name_no_cleanup_at_all) {
+  const auto c = make_topic_config({{"cleanup.policy", ""}}, {});
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_FALSE(c->cleanup_compact || c->cleanup_delete);
+}
+
 TEST(TopicConfig, refuses_by_name_what_is_not_allowed) {
   const std::vector<std::pair<std::string, std::string>> bad{
       {"compression.type", "zstd"},
-      {"cleanup.policy", ""},
+      {"cleanup.policy", ","},
       {"cleanup.policy", "delete,x"},
       {"retention.ms", "-2"},
       {"retention.ms", "7d"},

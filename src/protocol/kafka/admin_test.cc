@@ -198,6 +198,15 @@ TEST_F(AdminTest, metadata_tells_all_some_or_no_topics) {
     const auto found = co_await client.call<wire::MetadataResponse>(by_id, 12);
     EXPECT_EQ(found->topics.at(0).name, "b");
     EXPECT_EQ(found->topics.at(1).error_code, 100);
+    // Clients take the bits apart before they look at the error.
+    by_id.include_topic_authorized_operations = true;
+    by_id.allow_auto_topic_creation = false;
+    by_id.topics->push_back({{}, "nowhere"});
+    const auto bits = co_await client.call<wire::MetadataResponse>(by_id, 10);
+    EXPECT_EQ(bits->topics.at(0).topic_authorized_operations, 3576);
+    EXPECT_EQ(bits->topics.at(1).topic_authorized_operations, INT32_MIN);
+    EXPECT_EQ(bits->topics.at(2).error_code, 3);
+    EXPECT_EQ(bits->topics.at(2).topic_authorized_operations, 3576);
   });
 }
 

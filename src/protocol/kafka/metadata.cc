@@ -14,12 +14,11 @@ namespace {
 constexpr std::int32_t kTopicOperations = 3576;    // read write create delete alter describe configs
 constexpr std::int32_t kClusterOperations = 8096;  // create alter describe cluster_action configs …
 
-wire::MetadataResponse::Topic describe(const catalog::Topic& topic, bool operations) {
+wire::MetadataResponse::Topic describe(const catalog::Topic& topic) {
   wire::MetadataResponse::Topic out;
   out.name = topic.name;
   out.topic_id = topic.id.uuid;
   out.is_internal = topic.internal();
-  if (operations) out.topic_authorized_operations = kTopicOperations;
   for (const auto& partition : topic.partitions) {
     auto& each = out.partitions.emplace_back();
     each.partition_index = partition->index.value;
@@ -46,11 +45,9 @@ wire::MetadataResponse::Topic missing(std::optional<std::string> name, Uuid id, 
   return out;
 }
 
-io::Task<wire::MetadataResponse::Topic> by_name(Service& service, std::string name, bool may_create,
-                                                bool operations) {
-  if (const auto topic = service.broker().catalog()->topic(name)) {
-    co_return describe(*topic, operations);
-  }
+io::Task<wire::MetadataResponse::Topic> find_or_create(Service& service, std::string name,
+                                                       bool may_create) {
+  if (const auto topic = service.broker().catalog()->topic(name)) co_return describe(*topic);
   if (!is_valid_topic_name(name)) {
     co_return missing(name, {}, KafkaError::kInvalidTopicException);
   }
@@ -66,16 +63,16 @@ io::Task<wire::MetadataResponse::Topic> by_name(Service& service, std::string na
     made = co_await service.broker().create_topic(std::move(create), false);
   }
   const auto topic = service.broker().catalog()->topic(name);
-  if (topic != nullptr) co_return describe(*topic, operations);
+  if (topic != nullptr) co_return describe(*topic);
   co_return missing(name, {}, made.error == KafkaError::kNone
                                   ? KafkaError::kUnknownTopicOrPartition
                                   : made.error);
 }
 
-io::Task<wire::MetadataResponse::Topic> by_id(Service& service, Uuid id, bool operations) {
+wire::MetadataResponse::Topic by_id(Service& service, Uuid id) {
   const auto topic = service.broker().catalog()->topic(TopicId{id});
-  if (topic == nullptr) co_return missing(std::nullopt, id, KafkaError::kUnknownTopicId);
-  co_return describe(*topic, operations);
+  return topic == nullptr ? missing(std::nullopt, id, KafkaError::kUnknownTopicId)
+                          : describe(*topic);
 }
 
 }  // namespace
@@ -83,21 +80,25 @@ io::Task<wire::MetadataResponse::Topic> by_id(Service& service, Uuid id, bool op
 Handled handle_metadata(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::MetadataRequest>(request));
   wire::MetadataResponse out;
-  const bool operations = in.include_topic_authorized_operations;
   const bool all = !in.topics || (request.version() == 0 && in.topics->empty());
   if (all) {
     for (const auto& topic : service.broker().catalog()->topics()) {
-      out.topics.push_back(describe(*topic, operations));
+      out.topics.push_back(describe(*topic));
     }
   } else {
     const bool may_create = request.version() < 4 || in.allow_auto_topic_creation;
     std::set<std::string> seen;
     for (const auto& topic : *in.topics) {
-      if (topic.name) {
-        if (!seen.insert(*topic.name).second) continue;
-        out.topics.push_back(co_await by_name(service, *topic.name, may_create, operations));
-      } else {
-        out.topics.push_back(co_await by_id(service, topic.topic_id, operations));
+      if (topic.name && !seen.insert(*topic.name).second) continue;
+      out.topics.push_back(topic.name ? co_await find_or_create(service, *topic.name, may_create)
+                                      : by_id(service, topic.topic_id));
+    }
+  }
+  if (in.include_topic_authorized_operations) {
+    // Of a name that no topic has, too: clients decode the bits before they look at the error.
+    for (auto& topic : out.topics) {
+      if (topic.error_code != code(KafkaError::kUnknownTopicId)) {
+        topic.topic_authorized_operations = kTopicOperations;
       }
     }
   }

@@ -9,6 +9,17 @@
 
 namespace pyralog::protocol::kafka {
 
+namespace {
+
+io::Task<void> delete_records(Service& service, broker::PartitionRef target, std::int64_t offset,
+                              Duration timeout, wire::DeleteRecordsResponse::Partition& out) {
+  const auto start = co_await service.broker().delete_records(std::move(target), offset, timeout);
+  out.low_watermark = start.value_or(-1);
+  out.error_code = code(start ? KafkaError::kNone : start.error());
+}
+
+}  // namespace
+
 Handled handle_delete_records(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::DeleteRecordsRequest>(request));
   const Duration timeout = std::min<Duration>(
@@ -18,14 +29,19 @@ Handled handle_delete_records(Service& service, Request request) {
     auto& to = out.topics.emplace_back();
     to.name = topic.name;
     for (const auto& partition : topic.partitions) {
-      auto& each = to.partitions.emplace_back();
-      each.partition_index = partition.partition_index;
-      const auto start = co_await service.broker().delete_records(
-          {topic.name, partition.partition_index}, partition.offset, timeout);
-      each.low_watermark = start.value_or(-1);
-      each.error_code = code(start ? KafkaError::kNone : start.error());
+      to.partitions.emplace_back().partition_index = partition.partition_index;
     }
   }
+  // Side by side: each waits for the disk, and they can share its syncs.
+  io::TaskGroup deletions;
+  for (std::size_t t = 0; t < in.topics.size(); ++t) {
+    for (std::size_t p = 0; p < in.topics[t].partitions.size(); ++p) {
+      const auto& asked = in.topics[t].partitions[p];
+      deletions.spawn(delete_records(service, {in.topics[t].name, asked.partition_index}, asked.offset,
+                                     timeout, out.topics[t].partitions[p]));
+    }
+  }
+  co_await deletions.join();
   co_return reply(request, out);
 }
 

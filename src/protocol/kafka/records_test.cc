@@ -29,7 +29,7 @@ class RecordsTest : public KafkaTest {
                                                                 std::int64_t offset,
                                                                 std::int16_t version = 2) {
     wire::DeleteRecordsRequest request;
-    request.timeout_ms = 5000;
+    request.timeout_ms = 0;  // it is for other replicas
     request.topics.push_back({std::move(topic), {{partition, offset}}});
     const auto answer = co_await client.call<wire::DeleteRecordsResponse>(request, version);
     const auto& one = answer->topics.at(0).partitions.at(0);
@@ -69,6 +69,33 @@ TEST_F(RecordsTest, records_are_deleted_for_good_up_to_an_offset) {
     EXPECT_EQ(co_await remove(client, "nowhere", 0, 0), Answer(3, -1));
     EXPECT_EQ(co_await remove(client, "c", 0, 0), Answer(44, -1));
     EXPECT_EQ((co_await send(client, "t", batch_of({"f"}))).base_offset, 5);
+  });
+}
+
+TEST_F(RecordsTest, each_partition_of_a_request_gets_its_own_answer) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    wire::DeleteRecordsRequest request;
+    request.topics.push_back({"t", {{1, 0}, {7, 0}, {0, 4}}});
+    request.topics.push_back({"c", {{0, 0}}});
+    const auto answer = co_await client.call<wire::DeleteRecordsResponse>(request, 2);
+    std::vector<std::tuple<std::int32_t, std::int16_t, std::int64_t>> got;
+    for (const auto& topic : answer->topics) {
+      for (const auto& p : topic.partitions) {
+        got.emplace_back(p.partition_index, p.error_code, p.low_watermark);
+      }
+    }
+    EXPECT_EQ(got, (decltype(got){{1, 0, 0}, {7, 3, -1}, {0, 0, 4}, {0, 44, -1}}));
+  });
+}
+
+TEST_F(RecordsTest, what_acks_1_has_answered_can_be_deleted_at_once) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    for (int i = 0; i < 20; ++i) {
+      const auto sent = co_await send(client, "t", batch_of({"x"}), 1);
+      EXPECT_EQ(sent.error_code, 0);
+      const std::int64_t end = sent.base_offset + 1;
+      EXPECT_EQ(co_await remove(client, "t", 0, i % 2 == 0 ? end : -1), Answer(0, end));
+    }
   });
 }
 

@@ -69,6 +69,12 @@ Result<std::optional<Bytes>> FrameCutter::next() {
                                     "; the peer does not speak Kafka's protocol");
   }
   const auto size = static_cast<std::size_t>(length);
+  // A TLS handshake begins with 22 and the major version 3; nobody sends a Kafka frame of 369 MB.
+  constexpr std::uint32_t kTlsHandshake = 0x1603;
+  if (static_cast<std::uint32_t>(length) >> 16U == kTlsHandshake && size > options_.max_frame_bytes) {
+    return fail(Code::kCorrupt, "the client speaks TLS, this listener does not; set "
+                                "security.protocol=PLAINTEXT");
+  }
   if (size > options_.max_frame_bytes && !PYRALOG_PLANT("wire.any_frame_size")) {
     return fail(Code::kTooLarge, "frame of " + std::to_string(length) +
                                      " bytes, over the limit of " +
