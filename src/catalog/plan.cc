@@ -126,15 +126,15 @@ Planned<void> alter(Settings& all, const AlterSetting& op, const TopicSetting* s
   if (op.op != AlterOp::kDelete && !op.value) {
     return refuse(KafkaError::kInvalidRequest, "setting " + op.name + ": needs a value");
   }
+  if (op.op == AlterOp::kDelete) {
+    all.erase(op.name);  // what nobody knows is not set, either
+    return {};
+  }
   if (setting == nullptr) {
     return refuse(KafkaError::kInvalidConfig,
                   "setting " + op.name + ": nothing has this name; see the configuration page");
   }
-  if (op.op == AlterOp::kDelete) {
-    all.erase(op.name);
-    return {};
-  }
-  std::string value = *op.value;
+  std::string value(trimmed(*op.value));
   switch (op.op) {
     case AlterOp::kSet:
     case AlterOp::kDelete:
@@ -261,7 +261,7 @@ Planned<TopicCreated> plan_create_topic(const CreateTopic& request, const Catalo
     if (!value) {
       return refuse(KafkaError::kInvalidConfig, "setting " + name + ": needs a value");
     }
-    entry.settings.emplace(name, *value);
+    entry.settings.emplace(name, trimmed(*value));
   }
   if (auto config = make_topic_config(entry.settings, catalog.cluster_settings()); !config) {
     return refuse(KafkaError::kInvalidConfig, std::move(config.error().message));

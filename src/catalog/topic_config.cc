@@ -107,12 +107,6 @@ bool is_choice(std::string_view choices, std::string_view value) {
   return false;
 }
 
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
-  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
-  return text;
-}
-
 /// Calls `visit` for each item of a comma-separated list; stops at the first false.
 template <typename Visit>
 bool every_item(std::string_view list, Visit visit) {
@@ -238,6 +232,12 @@ const TopicSetting* find_cluster_setting(std::string_view synonym) {
   const auto* at = std::find_if(std::begin(kTable), std::end(kTable),
                                 [&](const TopicSetting& s) { return s.synonym == synonym; });
   return at != std::end(kTable) ? at : nullptr;
+}
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  return text;
 }
 
 Result<void> check_setting(const TopicSetting& setting, std::string_view value) {

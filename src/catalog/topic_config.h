@@ -50,6 +50,8 @@ struct TopicSetting {
 /// The row of a name, or of a cluster-wide default's name; null if there is none.
 [[nodiscard]] const TopicSetting* find_topic_setting(std::string_view name);
 [[nodiscard]] const TopicSetting* find_cluster_setting(std::string_view synonym);
+/// Without the blanks around it: values are taken so, like Kafka's.
+[[nodiscard]] std::string_view trimmed(std::string_view value);
 /// kInvalidArgument, naming setting, value and what is allowed.
 [[nodiscard]] Result<void> check_setting(const TopicSetting& setting, std::string_view value);
 

@@ -15,6 +15,30 @@ T narrow(std::int64_t value) {
   return static_cast<T>(value);
 }
 
+/// What Kafka's tools call it.
+std::string name_for_clients(const Setting& setting) {
+  if (setting.key == "data_dir") return "log.dirs";
+  if (setting.key == "listeners.kafka") return "listeners";
+  if (setting.key == "max.request.bytes") return "socket.request.max.bytes";
+  return std::string(setting.key);
+}
+
+catalog::SettingType type_for_clients(const Setting& setting) {
+  switch (setting.kind) {
+    case SettingKind::kBool:
+      return catalog::SettingType::kBoolean;
+    case SettingKind::kInteger:
+    case SettingKind::kBytes:
+    case SettingKind::kMillis:
+      return setting.max <= INT32_MAX ? catalog::SettingType::kInt : catalog::SettingType::kLong;
+    case SettingKind::kText:
+    case SettingKind::kAddress:
+    case SettingKind::kChoice:
+      break;
+  }
+  return catalog::SettingType::kString;
+}
+
 protocol::kafka::Service::Options service_options(const ServerOptions& o,
                                                   observe::Registry& metrics,
                                                   observe::SlowLog& slow) {
@@ -23,6 +47,15 @@ protocol::kafka::Service::Options service_options(const ServerOptions& o,
   out.slow = &slow;
   out.fetch_max_bytes = narrow<std::size_t>(o.fetch_max_bytes);
   out.sessions.max_sessions = narrow<std::size_t>(o.max_fetch_sessions);
+  const ServerOptions defaults;
+  for (const Setting& setting : settings()) {
+    if (setting.cluster_wide) continue;  // the metadata log knows them
+    std::string value = value_of(o, setting);
+    const bool is_default = value == value_of(defaults, setting);
+    if (setting.kind == SettingKind::kAddress && !value.empty()) value = "PLAINTEXT://" + value;
+    out.settings.push_back({name_for_clients(setting), value, type_for_clients(setting),
+                            setting.help, is_default});
+  }
   return out;
 }
 

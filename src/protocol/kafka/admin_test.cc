@@ -198,6 +198,12 @@ TEST_F(AdminTest, metadata_tells_all_some_or_no_topics) {
     const auto found = co_await client.call<wire::MetadataResponse>(by_id, 12);
     EXPECT_EQ(found->topics.at(0).name, "b");
     EXPECT_EQ(found->topics.at(1).error_code, 100);
+    // Java's client sends an empty name instead of null.
+    for (auto& each : *by_id.topics) each.name = "";
+    const auto again = co_await client.call<wire::MetadataResponse>(by_id, 12);
+    EXPECT_EQ(again->topics.at(0).name, "b");
+    EXPECT_EQ(again->topics.at(0).error_code, 0);
+    EXPECT_EQ(again->topics.at(1).error_code, 100);
     // Clients take the bits apart before they look at the error.
     by_id.include_topic_authorized_operations = true;
     by_id.allow_auto_topic_creation = false;
@@ -346,6 +352,19 @@ TEST_F(AdminTest, the_broker_describes_itself) {
     const auto address = (co_await metadata(client, std::nullopt))->brokers.at(0);
     EXPECT_EQ(told->results.at(0).configs.at(0).value,
               "PLAINTEXT://" + address.host + ":" + std::to_string(address.port));
+    // Of the cluster only what somebody has set is told.
+    EXPECT_TRUE((co_await describe(client, kBroker, "", {}))->results.at(0).configs.empty());
+    EXPECT_EQ(co_await altered(client, alter(kBroker, "1", "log.retention.ms", 0, " 7 ")), 0);
+    EXPECT_EQ(co_await altered(client, alter(kBroker, "1", "no.such", 1, std::nullopt)), 0)
+        << "what nobody knows is not set, either";
+    for (const auto& [name, source] : {std::pair{"", 3}, std::pair{"1", 2}}) {
+      const auto set = co_await describe(client, kBroker, name, {"log.retention.ms"});
+      const auto& config = set->results.at(0).configs.at(0);
+      EXPECT_EQ(config.value, "7");
+      EXPECT_EQ(config.config_source, source);
+      EXPECT_EQ(config.synonyms.size(), 2u);
+    }
+    EXPECT_EQ(co_await altered(client, alter(kBroker, "1", "log.retention.ms", 1, std::nullopt)), 0);
     EXPECT_EQ(co_await create(client, "t"), 0);
     for (const auto& [type, name] : {std::pair{kBroker, "1"}, std::pair{kTopic, "t"}}) {
       const auto all = co_await describe(client, type, name, {});

@@ -13,21 +13,34 @@ namespace {
 
 constexpr std::int8_t kTopicResource = 2;
 constexpr std::int8_t kBrokerResource = 4;
+// Where a value comes from. All nodes share what was set for one of them, as long as there is one.
+constexpr std::int8_t kDynamicBrokerSource = 2;
+constexpr std::int8_t kClusterSource = static_cast<std::int8_t>(catalog::SettingSource::kClusterDefault);
 constexpr std::int8_t kStaticBrokerSource = 4;
+constexpr std::int8_t kDefaultSource = static_cast<std::int8_t>(catalog::SettingSource::kDefault);
 
 using Described = wire::DescribeConfigsResponse::ResourceResult;
 
+struct DescribeWhat {
+  std::optional<std::vector<std::string>> names;  ///< none = all
+  bool synonyms = false;
+  bool documentation = false;
+  [[nodiscard]] bool wants(std::string_view name) const {
+    return !names || std::ranges::find(*names, name) != names->end();
+  }
+};
+
 void describe_topic(const catalog::Topic& topic, const catalog::Settings& defaults,
-                    const std::optional<std::vector<std::string>>& names, bool synonyms,
-                    bool documentation, Described& out) {
-  for (const auto& setting : catalog::describe_topic_settings(topic.settings, defaults, names)) {
+                    const DescribeWhat& what, Described& out) {
+  for (const auto& setting :
+       catalog::describe_topic_settings(topic.settings, defaults, what.names)) {
     auto& each = out.configs.emplace_back();
     each.name = std::string(setting.setting->name);
     each.value = setting.value;
     each.config_source = static_cast<std::int8_t>(setting.source);
     each.config_type = static_cast<std::int8_t>(setting.setting->type);
-    if (documentation) each.documentation = std::string(setting.setting->help);
-    if (!synonyms) continue;
+    if (what.documentation) each.documentation = std::string(setting.setting->help);
+    if (!what.synonyms) continue;
     for (const auto& synonym : setting.synonyms) {
       each.synonyms.push_back(
           {synonym.name, synonym.value, static_cast<std::int8_t>(synonym.source)});
@@ -35,82 +48,64 @@ void describe_topic(const catalog::Topic& topic, const catalog::Settings& defaul
   }
 }
 
-struct BrokerSetting {
-  const char* name;
-  std::string value;
-  catalog::SettingType type;
-  const char* help;
-};
-
-std::vector<BrokerSetting> broker_settings(Service& service) {
+/// What the node was started with, and what it knows of itself.
+std::vector<NodeSetting> node_settings(Service& service) {
   using catalog::SettingType;
-  const broker::Options& o = service.broker().options();
   const broker::CatalogPtr state = service.broker().catalog();
   const catalog::Node* node = state->node(service.broker().node());
+  const std::string id = std::to_string(service.broker().node().value);
   const std::string told =
       node == nullptr ? "" : "PLAINTEXT://" + node->host + ":" + std::to_string(node->port);
-  return {
-      {"advertised.listeners", told, SettingType::kString, "Where clients are told to connect."},
-      {"auto.create.topics.enable", o.auto_create_topics ? "true" : "false", SettingType::kBoolean,
-       "Make a topic when a client first asks for it."},
-      {"broker.id", std::to_string(service.broker().node().value), SettingType::kInt,
-       "The node's number."},
-      {"default.replication.factor", std::to_string(o.default_replication_factor),
-       SettingType::kInt, "Replicas of a topic that does not say; -1 is min(3, nodes)."},
-      {"delete.topic.enable", "true", SettingType::kBoolean, "Topics may be deleted."},
-      {"fetch.max.bytes", std::to_string(service.options().fetch_max_bytes), SettingType::kInt,
-       "Bytes of one fetch response at most."},
-      {"group.initial.rebalance.delay.ms", std::to_string(o.groups.initial_rebalance_delay_ms),
-       SettingType::kInt, "How long an empty group waits for more members."},
-      {"group.max.session.timeout.ms", std::to_string(o.groups.max_session_timeout_ms),
-       SettingType::kInt, "Greatest session timeout of a group's members."},
-      {"group.min.session.timeout.ms", std::to_string(o.groups.min_session_timeout_ms),
-       SettingType::kInt, "Least session timeout of a group's members."},
-      {"num.partitions", std::to_string(o.topics.default_partitions), SettingType::kInt,
-       "Partitions of a topic that does not say."},
-      {"offset.metadata.max.bytes", std::to_string(o.groups.offset_metadata_max_bytes),
-       SettingType::kInt, "Bytes that may go with a committed offset."},
-      {"offsets.retention.check.interval.ms",
-       std::to_string(
-           std::chrono::duration_cast<std::chrono::milliseconds>(o.offsets_check_interval).count()),
-       SettingType::kLong, "How often offsets are looked at for those to forget."},
-      {"offsets.retention.minutes", std::to_string(o.groups.offsets_retention_ms / 60'000),
-       SettingType::kInt, "How long offsets are kept that nobody uses."},
-      {"offsets.topic.num.partitions", std::to_string(o.offsets_partitions), SettingType::kInt,
-       "Partitions of __consumer_offsets, fixed when it is made."},
-      {"producer.id.expiration.ms", std::to_string(o.producers.expiration_ms), SettingType::kInt,
-       "When a silent idempotent producer is forgotten."},
+  std::vector<NodeSetting> all = {
+      {"advertised.listeners", told, SettingType::kString, "Where clients are told to connect.", false},
+      {"broker.id", id, SettingType::kInt, "The node's number.", false},
+      {"delete.topic.enable", "true", SettingType::kBoolean, "Topics may be deleted.", true},
+      {"node.id", id, SettingType::kInt, "The node's number.", false},
   };
+  for (const NodeSetting& setting : service.options().settings) {
+    all.push_back(setting);
+    // Clients take it for a number of replicas.
+    if (setting.name.ends_with(".replication.factor") && setting.value == "-1") {
+      all.back().value = std::to_string(std::min<std::size_t>(3, state->nodes().size()));
+    }
+  }
+  std::ranges::sort(all, {}, &NodeSetting::name);
+  return all;
 }
 
-void describe_broker(Service& service, const catalog::Settings& defaults,
-                     const std::optional<std::vector<std::string>>& names, bool documentation,
-                     Described& out) {
-  const auto wanted = [&](std::string_view name) {
-    return !names || std::ranges::find(*names, name) != names->end();
-  };
-  for (auto& setting : broker_settings(service)) {
-    if (!wanted(setting.name)) continue;
+void describe_node(Service& service, const DescribeWhat& what, Described& out) {
+  for (auto& setting : node_settings(service)) {
+    if (!what.wants(setting.name)) continue;
     auto& each = out.configs.emplace_back();
     each.name = setting.name;
-    each.value = std::move(setting.value);
+    each.value = setting.value;
     each.read_only = true;
-    each.config_source = kStaticBrokerSource;
+    each.config_source = setting.is_default ? kDefaultSource : kStaticBrokerSource;
     each.config_type = static_cast<std::int8_t>(setting.type);
-    if (documentation) each.documentation = setting.help;
+    if (what.documentation) each.documentation = std::string(setting.help);
+    if (what.synonyms) each.synonyms.push_back({setting.name, setting.value, each.config_source});
   }
-  // The defaults for topics, under the brokers' names for them.
+}
+
+/// The defaults for topics, under the brokers' names for them. A broker by its name, or with an empty
+/// one the cluster: of that only what somebody has set is told.
+void describe_defaults(const catalog::Settings& defaults, bool cluster, const DescribeWhat& what,
+                       Described& out) {
+  const std::int8_t dynamic = cluster ? kClusterSource : kDynamicBrokerSource;
   for (const catalog::TopicSetting& setting : catalog::topic_settings()) {
-    if (setting.synonym.empty() || !wanted(setting.synonym)) continue;
+    if (setting.synonym.empty() || !what.wants(setting.synonym)) continue;
+    const auto changed = defaults.find(setting.synonym);
+    const bool set = changed != defaults.end();
+    if (cluster && !set) continue;
     auto& each = out.configs.emplace_back();
     each.name = std::string(setting.synonym);
-    const auto changed = defaults.find(setting.synonym);
-    each.value = changed == defaults.end() ? std::string(setting.default_value) : changed->second;
-    each.config_source = static_cast<std::int8_t>(changed == defaults.end()
-                                                      ? catalog::SettingSource::kDefault
-                                                      : catalog::SettingSource::kClusterDefault);
+    each.value = set ? changed->second : std::string(setting.default_value);
+    each.config_source = set ? dynamic : kDefaultSource;
     each.config_type = static_cast<std::int8_t>(setting.type);
-    if (documentation) each.documentation = std::string(setting.help);
+    if (what.documentation) each.documentation = std::string(setting.help);
+    if (!what.synonyms) continue;
+    if (set) each.synonyms.push_back({each.name, each.value, dynamic});
+    each.synonyms.push_back({each.name, std::string(setting.default_value), kDefaultSource});
   }
 }
 
@@ -149,12 +144,11 @@ Handled handle_describe_configs(Service& service, Request request) {
     auto& to = out.results.emplace_back();
     to.resource_type = resource.resource_type;
     to.resource_name = resource.resource_name;
-    auto names = resource.configuration_keys;
-    if (names && names->empty()) names.reset();  // clients mean all by it, too
+    DescribeWhat what{resource.configuration_keys, in.include_synonyms, in.include_documentation};
+    if (what.names && what.names->empty()) what.names.reset();  // clients mean all by it, too
     if (resource.resource_type == kTopicResource) {
       if (const auto topic = state->topic(resource.resource_name)) {
-        describe_topic(*topic, state->cluster_settings(), names, in.include_synonyms,
-                       in.include_documentation, to);
+        describe_topic(*topic, state->cluster_settings(), what, to);
       } else {
         const bool valid = is_valid_topic_name(resource.resource_name);
         to.error_code = code(valid ? KafkaError::kUnknownTopicOrPartition
@@ -163,7 +157,9 @@ Handled handle_describe_configs(Service& service, Request request) {
       }
     } else if (resource.resource_type == kBrokerResource &&
                is_this_broker(service, resource.resource_name)) {
-      describe_broker(service, state->cluster_settings(), names, in.include_documentation, to);
+      const bool cluster = resource.resource_name.empty();
+      if (!cluster) describe_node(service, what, to);
+      describe_defaults(state->cluster_settings(), cluster, what, to);
     } else {
       const auto refused = unknown_resource(resource.resource_type, resource.resource_name);
       to.error_code = code(refused.error);

@@ -53,7 +53,7 @@ Handled handle_join_group(Service& service, Request request) {
   join.member_id = in.member_id;
   join.instance_id = in.group_instance_id;
   join.client_id = request.client_id();
-  join.client_host = request.client_host;
+  join.client_host = "/" + request.client_host;  // as Java prints an address, and tools expect it
   join.protocol_type = in.protocol_type;
   for (auto& protocol : in.protocols) {
     join.protocols.push_back({std::move(protocol.name), std::move(protocol.metadata)});

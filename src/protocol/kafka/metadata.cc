@@ -89,9 +89,12 @@ Handled handle_metadata(Service& service, Request request) {
     const bool may_create = request.version() < 4 || in.allow_auto_topic_creation;
     std::set<std::string> seen;
     for (const auto& topic : *in.topics) {
-      if (topic.name && !seen.insert(*topic.name).second) continue;
-      out.topics.push_back(topic.name ? co_await find_or_create(service, *topic.name, may_create)
-                                      : by_id(service, topic.topic_id));
+      // Java's client sends an empty name beside the id, not null.
+      if (!topic.name || !topic.topic_id.is_nil()) {
+        out.topics.push_back(by_id(service, topic.topic_id));
+      } else if (seen.insert(*topic.name).second) {
+        out.topics.push_back(co_await find_or_create(service, *topic.name, may_create));
+      }
     }
   }
   if (in.include_topic_authorized_operations) {

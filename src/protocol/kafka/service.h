@@ -42,6 +42,15 @@ struct Request {
   }
 };
 
+/// A setting of this node as DescribeConfigs shows it.
+struct NodeSetting {
+  std::string name;
+  std::string value;
+  catalog::SettingType type = catalog::SettingType::kString;
+  std::string_view help;
+  bool is_default = true;
+};
+
 /// Turns Kafka's requests into calls on the broker. One per shard; the services of a node know each
 /// other, because fetch sessions live on one shard each. A request that cannot be decoded is an
 /// error, and the connection ends.
@@ -52,6 +61,7 @@ class Service {
     Duration max_fetch_wait = std::chrono::seconds(60);
     Duration max_request_time = std::chrono::minutes(5);  ///< bound on what clients ask for
     FetchSessions::Options sessions;
+    std::vector<NodeSetting> settings;     ///< what the node was started with, for clients to see
     observe::Registry* metrics = nullptr;  ///< outlives the service; nullptr = nothing is counted
     observe::SlowLog* slow = nullptr;      ///< likewise
   };
