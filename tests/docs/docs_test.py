@@ -230,6 +230,21 @@ def check_configuration(root, binary):
     return []
 
 
+def check_apis(table, schemas):
+    """The table of APIs (| key | name | a–b | …) says what the schemas (`api KEY NAME a-b`) do."""
+    shown = re.findall(r"^\| (\d+) \| (\w+) \| (\d+)–(\d+) \|", table, re.M)
+    served = re.findall(r"^api (\d+) (\w+) (\d+)-(\d+)", schemas, re.M)
+    wrong = sorted(set(shown) ^ set(served), key=lambda api: int(api[0]))
+    problems = [f"docs/kafka-compatibility.md: {api[1]} {api[2]}–{api[3]} is "
+                + ("served, not shown" if api in served else "shown, not served") for api in wrong]
+    return problems if shown else problems + ["docs/kafka-compatibility.md has no table of APIs"]
+
+
+def check_compatibility(root):
+    schemas = "\n".join(p.read_text() for p in sorted(root.glob("src/wire/kafka/schema/*.msg")))
+    return check_apis((root / "docs/kafka-compatibility.md").read_text(encoding="utf-8"), schemas)
+
+
 def check_links(root, files):
     """Relative links of the documents lead to something."""
     problems = []
@@ -289,6 +304,8 @@ def self_test(prefix):
         (root / "l.md").write_text("[x](gone.md) [y](t.md)\n", encoding="utf-8")
         if len(check_links(root, [root / "l.md"])) != 1:
             problems.append("self-test: a dead link is not found")
+    if len(check_apis("| 1 | A | 0–3 |\n| 2 | B | 0–1 |\n", "api 1 A 0-4 x\napi 2 B 0-1 x\n")) != 2:
+        problems.append("self-test: an API with other versions is not found")
     return problems
 
 
@@ -308,7 +325,7 @@ def main():
 
     if args.self_test:
         problems = self_test(prefix)
-        print("\n".join(problems) or f"docs_test: self-test: all {len(SELF_TESTS) + 1} caught")
+        print("\n".join(problems) or f"docs_test: self-test: all {len(SELF_TESTS) + 2} caught")
         return 1 if problems else 0
 
     binary = pathlib.Path(args.binary or root / "build" / "release" / "pyralog").resolve()
@@ -325,6 +342,7 @@ def main():
         count += ran
     if not args.files:
         problems += check_configuration(root, binary)
+        problems += check_compatibility(root)
     print("\n".join(problems))
     print(f"docs_test: {count} blocks of {len(files)} files, {len(problems)} problems")
     return 1 if problems else 0
