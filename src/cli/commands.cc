@@ -203,6 +203,61 @@ void add_data(std::vector<CommandSpec>& out) {
        consume});
 }
 
+/// Options of the benchmarks that send, then those of all.
+std::vector<OptionSpec> load(std::vector<OptionSpec> own) {
+  own.push_back(value("size", "BYTES", "Size of a record's value.", "100"));
+  own.push_back(choice("acks", "all|1|0", "Who must have written a record.", "all"));
+  own.push_back(choice("codec", "none|gzip|snappy|lz4|zstd", "How batches are compressed.", "none"));
+  own.push_back(value("batch-bytes", "N", "Size at which a batch is sent.", "262144"));
+  own.push_back(value("linger", "DURATION", "How long a batch waits for more records.", "0ms"));
+  own.push_back(value("buffer-bytes", "N",
+                      "What may be unsent or unanswered; then sending waits.", "8388608"));
+  return own;
+}
+std::vector<OptionSpec> measured(std::vector<OptionSpec> own, std::string how_long) {
+  own.push_back(value("records", "N", "Stop after so many records."));
+  own.push_back(value("for", "DURATION", "Stop after so long.", std::move(how_long)));
+  own.push_back(flag("progress", "Say every second how far it is, also if it is no terminal."));
+  return client(std::move(own));
+}
+
+void add_bench(std::vector<CommandSpec>& out) {
+  out.push_back(
+      {"bench produce",
+       "Measure how fast records are acknowledged.",
+       "Sends made-up records, as fast as it goes or, with --rate, on a schedule that does not wait "
+       "for "
+       "the server. Latency counts from when a record was sent, or was due, to its acknowledgement; "
+       "without --rate most of it is waiting in the client's own buffer. The topic is made if it is "
+       "not there, and keeps the records.",
+       {argument("TOPIC", "Where to append.")},
+       measured(load({value("rate", "N", "Records a second.", "as fast as it goes")}),
+                "10s; with --records, none"),
+       {"pyralog bench produce speed --size 1024 --records 1000000",
+        "pyralog bench produce speed --rate 50000 --for 30s --json"},
+       bench_produce});
+  out.push_back({"bench consume",
+                 "Measure how fast a topic is read.",
+                 "Reads all partitions from their beginning to the end that they have now, or for as "
+                 "long as "
+                 "is said. Batches are checked, and not taken apart.",
+                 {argument("TOPIC", "What to read.")},
+                 measured({choice("from", "beginning|end", "Where to begin.", "beginning")},
+                          "what there is; with --from end, 10s"),
+                 {"pyralog bench consume speed"},
+                 bench_consume});
+  out.push_back({"bench latency",
+                 "Measure how long records take from sender to reader.",
+                 "Sends records on a schedule and reads them back as they arrive. Both latencies count "
+                 "from when a "
+                 "record was due: to its acknowledgement, and to its arrival at a consumer.",
+                 {argument("TOPIC", "Where to append and read.")},
+                 measured(load({value("rate", "N", "Records a second.", "1000")}),
+                          "10s; with --records, none"),
+                 {"pyralog bench latency speed --rate 10000 --for 30s"},
+                 bench_latency});
+}
+
 void add_groups(std::vector<CommandSpec>& out) {
   out.push_back({"group list", "List consumer groups.", "", {}, client({}), {}, group_list});
   out.push_back({"group describe",
@@ -377,6 +432,7 @@ const std::vector<CommandSpec>& commands() {
     add_topics(out);
     add_data(out);
     add_groups(out);
+    add_bench(out);
     add_log(out);
     add_ids(out);
     add_config(out);

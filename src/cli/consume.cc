@@ -231,17 +231,14 @@ class Reading {
   bool interrupted_ = false;
 };
 
-io::Task<void> watch_interrupt(std::weak_ptr<Reading> reading) {
-  if (!co_await io::posix::next_signal({SIGINT, SIGTERM})) co_return;
-  if (const auto alive = reading.lock()) alive->interrupt();
-  if (co_await io::posix::next_signal({SIGINT, SIGTERM})) ::_exit(130);
-}
-
 io::Task<Result<void>> consume_all(client::Cluster& cluster, const Plan& plan, Console& console,
                                    Instant deadline) {
   const auto reading = std::make_shared<Reading>(cluster, plan, console);
-  io::spawn_on(io::Shard::current(),
-               [weak = std::weak_ptr(reading)] { return watch_interrupt(weak); });
+  io::spawn_on(io::Shard::current(), [weak = std::weak_ptr(reading)] {
+    return on_interrupt([weak] {
+      if (const auto alive = weak.lock()) alive->interrupt();
+    });
+  });
   auto result = co_await reading->begin(deadline);
   if (result) result = co_await reading->read();
   const auto ended = co_await reading->end();

@@ -167,15 +167,11 @@ io::Task<void> show_progress(client::Producer& producer, std::shared_ptr<State> 
   }
 }
 
-io::Task<void> watch_interrupt(std::shared_ptr<State> state) {
-  if (co_await io::posix::next_signal({SIGINT, SIGTERM})) state->interrupted = true;
-  if (co_await io::posix::next_signal({SIGINT, SIGTERM})) ::_exit(130);
-}
-
 io::Task<Result<void>> produce_all(client::Cluster& cluster, const Plan& plan, int fd, bool as_json,
                                    Console& console) {
   auto state = std::make_shared<State>();
-  io::spawn_on(io::Shard::current(), [state] { return watch_interrupt(state); });
+  io::spawn_on(io::Shard::current(),
+               [state] { return on_interrupt([state] { state->interrupted = true; }); });
   client::Producer producer(cluster, plan.producer);
   io::TaskGroup tasks;
   if (plan.progress) tasks.spawn(show_progress(producer, state, console));

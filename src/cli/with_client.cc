@@ -1,5 +1,8 @@
 #include "cli/with_client.h"
 
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdlib>
 
 #include "io/posix/runtime.h"
@@ -26,6 +29,12 @@ io::Task<Result<void>> run_body(client::ClusterOptions options, Duration timeout
 }
 
 }  // namespace
+
+io::Task<void> on_interrupt(std::function<void()> first) {
+  if (!co_await io::posix::next_signal({SIGINT, SIGTERM})) co_return;
+  first();
+  if (co_await io::posix::next_signal({SIGINT, SIGTERM})) ::_exit(130);
+}
 
 Outcome with_runtime(LocalBody body) {
   io::posix::Options options;

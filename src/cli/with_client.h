@@ -16,6 +16,10 @@ using ClientBody =
 /// PYRALOG_BOOTSTRAP) names, runs `body` with a deadline of --timeout, and ends both.
 [[nodiscard]] Outcome with_client(const Args& args, ClientBody body);
 
+/// Calls `first` at the first Ctrl-C or SIGTERM; the second ends the process at once. The command has
+/// blocked both signals; to be spawned, not awaited: it ends with the runtime.
+[[nodiscard]] io::Task<void> on_interrupt(std::function<void()> first);
+
 /// The same without servers, for what only needs files.
 using LocalBody = std::function<io::Task<Result<void>>()>;
 [[nodiscard]] Outcome with_runtime(LocalBody body);
