@@ -28,6 +28,8 @@ for name in $targets; do
     >"build/fuzz-crashes/$name.log" 2>&1; then
     passed=$((passed + 1))
     grep -E 'number_of_executed_units|peak_rss' "build/fuzz-crashes/$name.log" || true
+    count=$(sed -n 's/^stat::number_of_executed_units: *//p' "build/fuzz-crashes/$name.log")
+    echo "soak: $name count=${count:-0}"
   else
     failed=$((failed + 1))
     tail -n 40 "build/fuzz-crashes/$name.log"
