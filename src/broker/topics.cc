@@ -128,8 +128,14 @@ io::Task<std::expected<std::int64_t, KafkaError>> Broker::delete_records(Partiti
         [](std::shared_ptr<replica::Replica> replica, std::int64_t below, Instant until,
            std::shared_ptr<Done> told) -> io::Task<void> {
           // What acks=1 has answered may be on its way to the disk still; it is to go as well.
-          if (below < 0 || Offset(below) > replica->high_watermark()) {
-            (void)co_await replica->wait_committed(replica->log_end(), until);
+          const Offset end = replica->log_end();
+          if (below < 0 || (Offset(below) > replica->high_watermark() && Offset(below) <= end)) {
+            const KafkaError waited = co_await replica->wait_committed(end, until);
+            if (waited != KafkaError::kNone) {
+              told->answer = std::unexpected(waited);
+              told->done.wake_all();
+              co_return;
+            }
           }
           const Offset to = below < 0 ? replica->high_watermark() : Offset(below);
           const auto deleted = co_await replica->delete_records_below(to);

@@ -55,6 +55,9 @@ Result<Plan> plan_of(const Args& args, const Console& console) {
     plan.records = static_cast<std::uint64_t>(records);
   }
   PYRALOG_ASSIGN(plan.span, args.duration("for", args.has("records") ? Duration{} : 10s));
+  if (args.has("for") && plan.span == Duration{}) {
+    return fail(Code::kInvalidArgument, "option --for: must be longer than 0");
+  }
   PYRALOG_ASSIGN(const auto rate, args.number("rate", 0, 1, 100'000'000));
   plan.rate = static_cast<double>(rate);
   plan.as_json = args.flag("json");
@@ -73,21 +76,29 @@ struct Run {
   std::optional<Error> error;
   bool interrupted = false;
   bool done = false;
-  io::WaitList changed;
+  client::Producer* producer = nullptr;  ///< while there is one
+  io::WaitList changed;                  ///< something has arrived, or it is over
+  io::WaitList over;
 
   [[nodiscard]] bool goes_on(const Plan& plan, Instant now) const {
     return !interrupted && !error && sent < plan.records &&
            (plan.span == Duration{} || now - start < plan.span);
   }
-  void ends(Instant now) { moved.seconds = static_cast<double>((now - start).count()) / 1e9; }
+  [[nodiscard]] Moved moved_by(Instant now) const {
+    Moved all = moved;
+    all.seconds = static_cast<double>((now - start).count()) / 1e9;
+    return all;
+  }
 };
 
-std::shared_ptr<Run> begin_run() {
+/// Before anything is asked of a server, so that an interrupt ends the run from its first moment on.
+std::shared_ptr<Run> new_run() {
   auto run = std::make_shared<Run>();
-  run->start = io::Shard::current().now();
   io::spawn_on(io::Shard::current(), [run] {
     return on_interrupt([run] {
+      // A second one ends the process.
       run->interrupted = true;
+      if (run->producer != nullptr) run->producer->abandon();
       run->changed.wake_all();
     });
   });
@@ -97,17 +108,18 @@ std::shared_ptr<Run> begin_run() {
 io::Task<void> show_progress(const Plan& plan, std::shared_ptr<Run> run, Console& console) {
   const char* end = console.err_is_terminal ? "        \r" : "\n";
   while (plan.progress && !run->done) {
-    (void)co_await run->changed.wait(io::Shard::current().now() + 1s);
+    (void)co_await run->over.wait(io::Shard::current().now() + 1s);
     if (run->done) break;
-    run->ends(io::Shard::current().now());
-    print(console.err, moved_text(run->moved) + end);
+    print(console.err, moved_text(run->moved_by(io::Shard::current().now())) + end);
     std::fflush(console.err);
   }
 }
 
 io::Task<void> finish(std::shared_ptr<Run> run, io::TaskGroup& tasks) {
   run->done = true;
+  run->producer = nullptr;
   run->changed.wake_all();
+  run->over.wake_all();
   co_await tasks.join();
 }
 
@@ -117,15 +129,22 @@ io::Task<Result<void>> send_records(client::Producer& producer, const Plan& plan
   io::Shard& shard = io::Shard::current();
   const std::vector<Bytes> values = bench_values(plan.bytes, shard.rng().next());
   const Schedule schedule(run->start, plan.rate > 0 ? plan.rate : 1);
-  while (run->goes_on(plan, shard.now())) {
+  // On a schedule all that is due within the time is sent, however late: else a stall at the end, or a
+  // full buffer, would take the slowest records out of the figures.
+  std::uint64_t records = plan.records;
+  if (plan.rate > 0 && plan.span > Duration{}) {
+    records = std::min(records, schedule.due_by(run->start + plan.span - Duration(1)));
+  }
+  while (!run->interrupted && !run->error && run->sent < records) {
     Instant due = shard.now();
     if (plan.rate > 0) {
       due = schedule.due(run->sent);
       if (due > shard.now()) {
-        const Instant until = plan.span == Duration{} ? due : std::min(due, run->start + plan.span);
-        (void)co_await run->changed.wait(until);
+        (void)co_await run->over.wait(due);
         continue;
       }
+    } else if (!run->goes_on(plan, due)) {
+      break;
     }
     client::ProducerRecord record;
     record.topic = plan.topic;
@@ -151,6 +170,10 @@ io::Task<Result<void>> send_records(client::Producer& producer, const Plan& plan
   co_return Result<void>{};
 }
 
+void note_error(Run& run, const Result<void>& result) {
+  if (!result && !run.error) run.error = result.error();
+}
+
 Result<void> report(const Plan& plan, const Run& run, bool arrivals, Console& console) {
   const bool latencies = run.acknowledged.count() > 0;
   if (plan.as_json) {
@@ -166,26 +189,28 @@ Result<void> report(const Plan& plan, const Run& run, bool arrivals, Console& co
     if (latencies) print(console.out, "acknowledged after " + latency_text(run.acknowledged) + "\n");
     if (arrivals) print(console.out, "arrived after      " + latency_text(run.arrived) + "\n");
   }
-  if (run.error) return fail(*run.error);
   if (run.interrupted) return fail(Code::kCancelled, "bench: interrupted");
+  if (run.error) return fail(*run.error);
   return {};
 }
 
 io::Task<Result<void>> produce_load(client::Cluster& cluster, const Plan& plan, Instant deadline,
                                     Console& console) {
+  const auto run = new_run();
   // Not a part of what is measured.
   PYRALOG_CO_TRY(co_await cluster.topic(plan.topic, true, deadline));
-  const auto run = begin_run();
   client::Producer producer(cluster, plan.producer);
+  run->producer = &producer;
+  run->start = io::Shard::current().now();
   io::TaskGroup tasks;
   tasks.spawn(show_progress(plan, run, console));
   auto sent = co_await send_records(producer, plan, run, 0);
   const auto flushed = co_await producer.flush();
-  run->ends(io::Shard::current().now());
-  co_await producer.close();
+  run->moved = run->moved_by(io::Shard::current().now());
   co_await finish(run, tasks);
-  PYRALOG_CO_TRY(std::move(sent));
-  PYRALOG_CO_TRY(flushed);
+  co_await producer.close();
+  note_error(*run, sent);
+  note_error(*run, flushed);
   co_return report(plan, *run, false, console);
 }
 
@@ -210,21 +235,23 @@ bool reached(const client::Offsets& positions, const client::Offsets& ends) {
 
 io::Task<Result<void>> consume_load(client::Cluster& cluster, const Plan& plan, Instant deadline,
                                     Console& console) {
+  const auto run = new_run();
   PYRALOG_CO_ASSIGN(auto starts, co_await offsets_at(cluster, plan, false, client::kEarliestTime, deadline));
   PYRALOG_CO_ASSIGN(const auto ends, co_await offsets_at(cluster, plan, false, client::kLatestTime, deadline));
-  client::Consumer consumer(cluster, {});
+  client::ConsumerOptions options;
+  options.reset = client::OffsetReset::kEarliest;  // the beginning may move meanwhile
+  client::Consumer consumer(cluster, options);
   consumer.assign(plan.from_end ? ends : starts);
-  const auto run = begin_run();
+  run->start = io::Shard::current().now();
   io::TaskGroup tasks;
   tasks.spawn(show_progress(plan, run, console));
-  Result<void> read;
-  while (read && run->goes_on(plan, io::Shard::current().now())) {
+  while (run->goes_on(plan, io::Shard::current().now())) {
     if (!plan.from_end && plan.span == Duration{} && reached(consumer.positions(), ends)) break;
     const Instant now = io::Shard::current().now();
     const Instant until = plan.span == Duration{} ? now + 1s : std::min(now + 1s, run->start + plan.span);
     auto batches = co_await consumer.poll(until);
     if (!batches) {
-      read = fail(batches.error());
+      run->error = batches.error();
       break;
     }
     for (const auto& batch : *batches) {
@@ -233,12 +260,10 @@ io::Task<Result<void>> consume_load(client::Cluster& cluster, const Plan& plan, 
       run->moved.bytes += batch.bytes.view().size();
     }
     run->sent = run->moved.records;
-    run->ends(io::Shard::current().now());
   }
-  const auto closed = co_await consumer.close(io::Shard::current().now() + kPatience);
+  run->moved = run->moved_by(io::Shard::current().now());
   co_await finish(run, tasks);
-  PYRALOG_CO_TRY(std::move(read));
-  PYRALOG_CO_TRY(closed);
+  note_error(*run, co_await consumer.close(io::Shard::current().now() + kPatience));
   co_return report(plan, *run, false, console);
 }
 
@@ -248,6 +273,7 @@ io::Task<void> receive(client::Consumer& consumer, std::shared_ptr<Run> run, std
     const auto batches = co_await consumer.poll(io::Shard::current().now() + 100ms);
     if (!batches) {
       run->error = batches.error();
+      run->changed.wake_all();
       break;
     }
     const Instant now = io::Shard::current().now();
@@ -267,6 +293,7 @@ io::Task<void> receive(client::Consumer& consumer, std::shared_ptr<Run> run, std
 
 io::Task<Result<void>> latency_load(client::Cluster& cluster, const Plan& plan, Instant deadline,
                                     Console& console) {
+  const auto run = new_run();
   PYRALOG_CO_ASSIGN(auto ends, co_await offsets_at(cluster, plan, true, client::kLatestTime, deadline));
   // Answers of a connection come in order: one that waits for records would hold up acknowledgements.
   client::Cluster readers(cluster.options());
@@ -275,26 +302,26 @@ io::Task<Result<void>> latency_load(client::Cluster& cluster, const Plan& plan, 
   // A first, empty poll, so that the first record does not pay for connecting.
   (void)co_await consumer.poll(io::Shard::current().now() + 50ms);
   const std::uint64_t stamp = io::Shard::current().rng().next();
-  const auto run = begin_run();
   client::Producer producer(cluster, plan.producer);
+  run->producer = &producer;
+  run->start = io::Shard::current().now();
   io::TaskGroup tasks;
   tasks.spawn(show_progress(plan, run, console));
   tasks.spawn(receive(consumer, run, stamp));
   auto sent = co_await send_records(producer, plan, run, stamp);
   const auto flushed = co_await producer.flush();
-  run->ends(io::Shard::current().now());
+  run->moved = run->moved_by(io::Shard::current().now());
   const Instant patience = io::Shard::current().now() + kPatience;
   while (run->received < run->moved.records && !run->error && !run->interrupted) {
     if (io::Shard::current().now() >= patience) break;
     (void)co_await run->changed.wait(patience);
   }
-  co_await producer.close();
   co_await finish(run, tasks);
-  const auto closed = co_await consumer.close(io::Shard::current().now() + kPatience);
+  co_await producer.close();
+  note_error(*run, sent);
+  note_error(*run, flushed);
+  note_error(*run, co_await consumer.close(io::Shard::current().now() + kPatience));
   co_await readers.close();
-  PYRALOG_CO_TRY(std::move(sent));
-  PYRALOG_CO_TRY(flushed);
-  PYRALOG_CO_TRY(closed);
   if (!run->error && !run->interrupted && run->received < run->moved.records) {
     run->error = Error{Code::kTimedOut, "topic \"" + plan.topic + "\": " + std::to_string(run->received) +
                                             " of " + std::to_string(run->moved.records) +

@@ -3,6 +3,7 @@
 #include <random>
 
 #include "log/log_testing.h"
+#include "observe/log.h"
 
 namespace pyralog::log {
 namespace {
@@ -203,6 +204,42 @@ TEST(crash_log, a_full_disk_fails_the_append_and_nothing_else) {
     EXPECT_EQ((co_await read_all(log, Offset(0))).value(), join({batch(0), batch(1)}));
     co_await shard->abandon();
   });
+}
+
+/// What an operator reads when records are refused: once, not for each record.
+TEST(crash_log, says_in_the_log_why_it_refuses) {
+  std::vector<std::string> lines;
+  observe::capture_log([&](const std::string& line) { lines.push_back(line); });
+  const auto said = [&](std::string_view event) {
+    return std::count_if(lines.begin(), lines.end(), [&](const std::string& line) {
+      return line.find(event) != std::string::npos;
+    });
+  };
+  Simulator sim(3);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(1), {})).value();
+    DiskFault fault = DiskFault::kNoSpace;
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      const bool meant = fault == DiskFault::kNoSpace ? op == DiskOp::kWrite : op == DiskOp::kSync;
+      return meant && path.ends_with(".log") ? fault : DiskFault::kNone;
+    });
+    for (const int at : {0, 1}) {  // when its first segment is made, and in the middle of one
+      fault = DiskFault::kNoSpace;
+      for (int i = 0; i < 3; ++i) EXPECT_FALSE((co_await append(*log, batch(at))).has_value());
+      EXPECT_EQ(said("log.no_space"), at + 1);
+      fault = DiskFault::kNone;
+      (void)(co_await append(*log, batch(at))).value();
+    }
+    EXPECT_EQ(said("log.partition_offline"), 0);
+    fault = DiskFault::kError;
+    EXPECT_FALSE((co_await shard->sync(log)).has_value());
+    EXPECT_FALSE((co_await shard->sync(log)).has_value());
+    EXPECT_EQ(said("log.partition_offline"), 1);
+    co_await shard->abandon();
+  });
+  observe::capture_log({});
 }
 
 TEST(crash_log, an_append_cut_short_by_a_full_disk_is_no_damage_after_a_clean_stop) {

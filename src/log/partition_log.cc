@@ -7,6 +7,7 @@
 #include "base/plant.h"
 #include "log/batch_scan.h"
 #include "log/shard_logs.h"
+#include "observe/log.h"
 
 namespace pyralog::log {
 
@@ -65,6 +66,21 @@ TimestampHit PartitionLog::max_timestamp() const {
 std::unexpected<Error> PartitionLog::refuse() const { return fail(*offline_); }
 
 std::unexpected<Error> PartitionLog::go_offline(const Error& cause) {
+  const bool news = !offline_;
+  (void)end_serving(cause);
+  if (news) {
+    observe::log_error("log.partition_offline", {{"partition", name()}, {"reason", offline_->message}});
+  }
+  return refuse();
+}
+
+/// Once, until a write goes well again.
+void PartitionLog::tell_no_space(const Error& error) {
+  if (std::exchange(no_space_told_, true)) return;
+  observe::log_error("log.no_space", {{"partition", name()}, {"reason", error.message}});
+}
+
+std::unexpected<Error> PartitionLog::end_serving(const Error& cause) {
   if (!offline_) {
     offline_ = Error{cause.code == Code::kCorrupt || cause.code == Code::kNotFound ? cause.code
                                                                                    : Code::kIo,
@@ -220,6 +236,7 @@ io::Task<Result<void>> PartitionLog::create_segment(WallMs wall) {
     if (PYRALOG_PLANT("log.remove_strange_file")) {
       (void)co_await shard_.disk_.remove(path_of(end_, "log"));
     }
+    if (code == Code::kExhausted) tell_no_space(file.error());
     co_return fail(std::move(file.error()));
   }
   // Only now: a group commit that runs meanwhile must not take it for durable.
@@ -317,9 +334,11 @@ Result<Appended> PartitionLog::append(std::span<const ByteView> batches, WallMs 
   note_slow(observe::SlowKind::kWrite, "append", began);
   if (!written) {
     tail_unknown_ = true;
-    if (written.error().code == Code::kExhausted) return fail(std::move(written.error()));
-    return go_offline(written.error());
+    if (written.error().code != Code::kExhausted) return go_offline(written.error());
+    tell_no_space(written.error());
+    return fail(std::move(written.error()));
   }
+  no_space_told_ = false;
   const Appended done{end_, parsed_.empty() ? end_ : Offset(parsed_.back().next_offset())};
   take_appended(batches);
   note_append_time(done.first, wall);

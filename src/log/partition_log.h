@@ -184,6 +184,9 @@ class PartitionLog {
   // partition_log.cc: writing and the group commit's side.
   [[nodiscard]] std::unexpected<Error> refuse() const;
   [[nodiscard]] std::unexpected<Error> go_offline(const Error& cause);
+  /// The same without a word: it is meant.
+  [[nodiscard]] std::unexpected<Error> end_serving(const Error& cause);
+  void tell_no_space(const Error& error);
   [[nodiscard]] std::string path_of(Offset base, std::string_view extension) const;
   [[nodiscard]] bool must_roll(std::uint64_t bytes, WallMs wall) const;
   [[nodiscard]] io::Task<Result<void>> open_active();
@@ -273,6 +276,7 @@ class PartitionLog {
   std::unique_ptr<MemoryStore> memory_;
   io::Turn turn_;                  ///< prepare, roll, truncate, drop
   bool tail_unknown_ = false;      ///< a failed write left bytes behind the end
+  bool no_space_told_ = false;     ///< since the last write that went well
   bool roll_asked_ = false;
   /// A segment that could not be made: its file may still be there, or come back with the power.
   std::optional<Offset> stray_;

@@ -112,7 +112,7 @@ io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::reopen(PartitionId id
   }
   const std::shared_ptr<PartitionLog> old = found->second;
   if (old->memory_) co_return old;
-  (void)old->go_offline(Error{Code::kUnavailable, "it is being opened anew", 0});
+  (void)old->end_serving(Error{Code::kUnavailable, "it is being opened anew", 0});
   const auto guard = co_await old->turn_.lock();
   co_await committer_.drain();
   for (const auto& segment : old->segments_) files_.forget(old->path_of(segment->base, "log"));
@@ -132,7 +132,7 @@ io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) {
     for (const auto& segment : log->segments_) files_.forget(log->path_of(segment->base, "log"));
   };
   if (log != nullptr) {
-    (void)log->go_offline(Error{Code::kNotFound, "it is deleted", 0});
+    (void)log->end_serving(Error{Code::kNotFound, "it is deleted", 0});
     logs_.erase(found);
     const auto guard = co_await log->turn_.lock();
     co_await committer_.drain();

@@ -40,6 +40,7 @@ catalog::SettingType type_for_clients(const Setting& setting) {
 }
 
 protocol::kafka::Service::Options service_options(const ServerOptions& o,
+                                                  const std::optional<io::Address>& kafka,
                                                   observe::Registry& metrics,
                                                   observe::SlowLog& slow) {
   protocol::kafka::Service::Options out;
@@ -52,7 +53,7 @@ protocol::kafka::Service::Options service_options(const ServerOptions& o,
     if (setting.cluster_wide) continue;  // the metadata log knows them
     std::string value = value_of(o, setting);
     const bool is_default = value == value_of(defaults, setting);
-    if (setting.kind == SettingKind::kAddress && !value.empty()) value = "PLAINTEXT://" + value;
+    if (setting.key == "listeners.kafka") value = kafka ? "PLAINTEXT://" + to_string(*kafka) : "";
     out.settings.push_back({name_for_clients(setting), value, type_for_clients(setting),
                             setting.help, is_default});
   }
@@ -156,7 +157,7 @@ io::Task<void> Node::serve_kafka() {
   std::vector<protocol::kafka::Service*> services;
   for (unsigned s = 0; s < shards_.size(); ++s) {
     services_.push_back(std::make_unique<protocol::kafka::Service>(
-        *broker_, s, service_options(options_, metrics_, slow_)));
+        *broker_, s, service_options(options_, kafka_address_, metrics_, slow_)));
     services.push_back(services_.back().get());
   }
   for (auto* service : services) service->join(services, shards_);

@@ -19,7 +19,7 @@ io::Task<void> delete_some(World& world, Link& link, io::Rng& rng, std::uint32_t
                 (room > 0
                      ? static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(room) + 1))
                      : 0);
-  const std::int64_t floor = partition.start;
+  const std::int64_t floor = all ? partition.high_watermark : std::max(partition.start, to);
   const std::uint64_t losses = partition.losses;
   if (partition.forgets.from_the_front) {
     world.oracle.deleting(p, all ? std::numeric_limits<std::int64_t>::max() : to);
@@ -39,7 +39,7 @@ io::Task<void> delete_some(World& world, Link& link, io::Rng& rng, std::uint32_t
     world.oracle.violate(fmt::format("{}: records of a compacted topic could be deleted: error {}",
                                      partition.name(), done.error_code));
   } else if (error == KafkaError::kNone) {
-    world.oracle.shown_start(p, done.low_watermark, std::max(floor, to));
+    world.oracle.shown_start(p, done.low_watermark, losses == partition.losses ? floor : 0);
   } else if (error == KafkaError::kOffsetOutOfRange && losses == partition.losses) {
     world.oracle.violate(
         fmt::format("{}: cannot begin at {}, though {} was shown as high watermark",

@@ -132,7 +132,7 @@ void Oracle::check_order(Partition& partition, std::int64_t base, std::uint64_t 
 void Oracle::sequence_lost(std::uint32_t p, std::uint64_t losses_then, std::int64_t start,
                            std::int64_t last, const std::string& why) {
   const Partition& partition = partitions_[p];
-  const bool forgotten = partition.forgets.from_the_front && start > last;
+  const bool forgotten = partition.forgets.from_the_front && start > 0 && start > last;
   if (forgotten) stats_.add("rare.sequence_forgotten_with_its_records");
   if (losses_then == partition.losses && !forgotten) {
     violate(fmt::format("{}: a producer's sequence was forgotten though nothing was lost: {}",
@@ -387,6 +387,8 @@ void Oracle::recovered(std::uint32_t p, const std::vector<Bytes>& batches, std::
   if (unseen > 0) stats_.add("rare.unacknowledged_records_kept", unseen);
   check_producers(partition, log);
   check_forgotten(p, log, end, now_ms);
+  // Nothing is under way now: what lies above was deleted by nobody.
+  partition.deleted = std::min(partition.deleted, partition.start);
 }
 
 }  // namespace pyralog::simtest

@@ -208,7 +208,7 @@ TEST_F(AdminTest, metadata_tells_all_some_or_no_topics) {
     by_id.include_topic_authorized_operations = true;
     by_id.allow_auto_topic_creation = false;
     by_id.topics->push_back({{}, "nowhere"});
-    const auto bits = co_await client.call<wire::MetadataResponse>(by_id, 10);
+    const auto bits = co_await client.call<wire::MetadataResponse>(by_id, 12);
     EXPECT_EQ(bits->topics.at(0).topic_authorized_operations, 3576);
     EXPECT_EQ(bits->topics.at(1).topic_authorized_operations, INT32_MIN);
     EXPECT_EQ(bits->topics.at(2).error_code, 3);

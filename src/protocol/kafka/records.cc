@@ -11,11 +11,31 @@ namespace pyralog::protocol::kafka {
 
 namespace {
 
-io::Task<void> delete_records(Service& service, broker::PartitionRef target, std::int64_t offset,
-                              Duration timeout, wire::DeleteRecordsResponse::Partition& out) {
-  const auto start = co_await service.broker().delete_records(std::move(target), offset, timeout);
-  out.low_watermark = start.value_or(-1);
-  out.error_code = code(start ? KafkaError::kNone : start.error());
+/// What a request asks for, and how far it is; the request's own.
+struct Deletions {
+  const wire::DeleteRecordsRequest& in;
+  wire::DeleteRecordsResponse& out;
+  Duration timeout;
+  std::size_t topic = 0;
+  std::size_t partition = 0;
+};
+
+/// Takes one partition after another; several of these share the work.
+io::Task<void> delete_records(Service& service, Deletions& all) {
+  while (all.topic < all.in.topics.size()) {
+    const auto& topic = all.in.topics[all.topic];
+    if (all.partition >= topic.partitions.size()) {
+      ++all.topic;
+      all.partition = 0;
+      continue;
+    }
+    auto& out = all.out.topics[all.topic].partitions[all.partition];
+    const auto& asked = topic.partitions[all.partition++];
+    const auto start = co_await service.broker().delete_records({topic.name, asked.partition_index},
+                                                                asked.offset, all.timeout);
+    out.low_watermark = start.value_or(-1);
+    out.error_code = code(start ? KafkaError::kNone : start.error());
+  }
 }
 
 }  // namespace
@@ -32,15 +52,11 @@ Handled handle_delete_records(Service& service, Request request) {
       to.partitions.emplace_back().partition_index = partition.partition_index;
     }
   }
-  // Side by side: each waits for the disk, and they can share its syncs.
+  // A few side by side: each waits for the disk, and they can share its syncs.
+  constexpr int kAtOnce = 32;
+  Deletions all{in, out, timeout};
   io::TaskGroup deletions;
-  for (std::size_t t = 0; t < in.topics.size(); ++t) {
-    for (std::size_t p = 0; p < in.topics[t].partitions.size(); ++p) {
-      const auto& asked = in.topics[t].partitions[p];
-      deletions.spawn(delete_records(service, {in.topics[t].name, asked.partition_index}, asked.offset,
-                                     timeout, out.topics[t].partitions[p]));
-    }
-  }
+  for (int i = 0; i < kAtOnce; ++i) deletions.spawn(delete_records(service, all));
   co_await deletions.join();
   co_return reply(request, out);
 }
