@@ -178,6 +178,24 @@ Outcome topic_describe(const Args& args, Console& console) {
       });
 }
 
+namespace {
+
+/// A server takes it for granted that what it does not know is not set; who mistypes wants to hear it.
+io::Task<Result<void>> check_names(client::Admin& admin, std::string topic,
+                                   std::vector<std::string> names, Instant deadline) {
+  if (names.empty()) co_return Result<void>();
+  PYRALOG_CO_ASSIGN(const auto known, co_await admin.topic_config(topic, deadline));
+  for (const auto& name : names) {
+    if (std::ranges::none_of(known, [&](const auto& each) { return each.name == name; })) {
+      co_return fail(Code::kInvalidArgument, "setting " + name + ": topics have none of this name; "
+                                             "see pyralog topic describe " + topic + " --json");
+    }
+  }
+  co_return Result<void>();
+}
+
+}  // namespace
+
 Outcome topic_alter(const Args& args, Console& console) {
   const auto partitions = args.number("partitions", 0, 1, 1'000'000);
   if (!partitions) return usage(partitions.error().message);
@@ -193,6 +211,7 @@ Outcome topic_alter(const Args& args, Console& console) {
   return with_client(
       args, [&](client::Cluster& cluster, Instant deadline) -> io::Task<Result<void>> {
         client::Admin admin(cluster);
+        PYRALOG_CO_TRY(co_await check_names(admin, name, args.list("delete-config"), deadline));
         if (!changes.empty()) {
           PYRALOG_CO_TRY(co_await admin.alter_topic_config(name, changes, deadline));
         }
