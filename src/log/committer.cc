@@ -1,6 +1,8 @@
 #include "log/committer.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "base/plant.h"
 #include "log/partition_log.h"
@@ -84,41 +86,101 @@ io::Task<Result<void>> Committer::renew_journal() {
   co_return renewed;
 }
 
+/// Whether the journal must be written anew.
+bool Committer::journal_due() const {
+  return evidence_missing_ || journal_ == nullptr || journal_->dead() ||
+         (journal_->size_bytes() > shard_.options().synced_journal_bytes &&
+          journal_->size_bytes() > 4 * 100 * latest_.size());
+}
+
 /// The evidence of earlier rounds, made durable beside the files of this one.
 io::Task<void> Committer::sync_journal() {
-  const bool long_enough =
-      journal_ != nullptr && journal_->size_bytes() > shard_.options().synced_journal_bytes &&
-      journal_->size_bytes() > 4 * 100 * latest_.size();
-  const bool renew = evidence_missing_ || journal_ == nullptr || journal_->dead() || long_enough;
-  auto written = renew ? co_await renew_journal() : co_await flush();
+  auto written = journal_due() ? co_await renew_journal() : co_await flush();
   if (written) co_return;
   ++shard_.stats_.lost_evidence;
   evidence_missing_ = true;
 }
 
 struct Committer::Round {
-  std::vector<std::shared_ptr<PartitionLog>> logs;
-  std::vector<PartitionLog::Capture> captures;
-  std::vector<std::shared_ptr<io::File>> files;
+  struct Part {
+    std::shared_ptr<PartitionLog> log;
+    PartitionLog::Capture capture;
+    std::optional<Error> failed;
+  };
+  std::vector<Part> parts;
 
-  void add(std::shared_ptr<PartitionLog> log, PartitionLog::Capture capture) {
-    files.insert(files.end(), capture.files.begin(), capture.files.end());
-    captures.push_back(std::move(capture));
-    logs.push_back(std::move(log));
+  [[nodiscard]] std::size_t ranges(bool ahead) const {
+    std::size_t count = 0;
+    for (const Part& part : parts) {
+      for (const UnsyncedRange& range : part.capture.ranges) {
+        count += !ahead || WriteAhead::takes(range.bytes()) ? 1 : 0;
+      }
+    }
+    return count;
   }
 };
 
 void Committer::note_times(const Round& round, Duration queued, Duration took) const {
-  if (round.logs.empty()) return;
+  if (round.parts.empty()) return;
   if (shard_.options().sync_times != nullptr) shard_.options().sync_times->record(took);
   observe::SlowLog* slow = shard_.options().slow;
   if (slow == nullptr || !slow->is_slow(took)) return;
   slow->note(observe::SlowKind::kSync, took,
              {{"what", "group_commit"},
-              {"partition", round.logs.front()->name()},
-              {"partitions", round.logs.size()},
-              {"files", round.files.size()},
+              {"partition", round.parts.front().log->name()},
+              {"partitions", round.parts.size()},
+              {"files", round.ranges(false)},
               {"queue_ms", observe::to_ms(queued)}});
+}
+
+/// Syncs the files of a round by themselves: `all`, or those that the write-ahead files don't take.
+io::Task<void> Committer::sync_files(Round* round, bool all) {
+  std::vector<std::shared_ptr<io::File>> files;
+  std::vector<Round::Part*> owners;
+  for (Round::Part& part : round->parts) {
+    for (const UnsyncedRange& range : part.capture.ranges) {
+      if (!all && WriteAhead::takes(range.bytes())) continue;
+      files.push_back(range.file);
+      owners.push_back(&part);
+    }
+  }
+  if (files.empty()) co_return;
+  const auto results = co_await shard_.disk_.sync(std::move(files));
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    if (!results[i] && !owners[i]->failed) owners[i]->failed = results[i].error();
+  }
+}
+
+/// The small ranges of a round by one sync of one file, with the evidence of the rounds before.
+io::Task<Result<void>> Committer::sync_ahead(Round* round) {
+  std::vector<UnsyncedRange> ranges;
+  for (const Round::Part& part : round->parts) {
+    std::ranges::copy_if(part.capture.ranges, std::back_inserter(ranges),
+                         [](const UnsyncedRange& r) { return WriteAhead::takes(r.bytes()); });
+  }
+  std::vector<SyncedEntry> evidence;
+  for (const PartitionId& id : std::exchange(noted_, {})) evidence.push_back(latest_[id]);
+  io::TaskGroup beside;
+  beside.spawn(sync_files(round, false));
+  auto done = co_await shard_.write_ahead_.commit(std::move(ranges), std::move(evidence));
+  co_await beside.join();
+  co_return done;
+}
+
+void Committer::settle(Round& round) {
+  for (Round::Part& part : round.parts) {
+    PartitionLog& log = *part.log;
+    if (part.failed) {
+      ++shard_.stats_.failed_syncs;
+      (void)log.go_offline(*part.failed);
+      continue;
+    }
+    if (log.offline_ || part.capture.cuts != log.cuts_) continue;
+    if (PYRALOG_PLANT("log.late_position")) part.capture = log.capture();
+    log.apply(part.capture);
+    note(part.capture.entry);
+    noted_.insert(part.capture.entry.partition);
+  }
 }
 
 io::Task<void> Committer::run_round() {
@@ -136,38 +198,25 @@ io::Task<void> Committer::run_round() {
     if (log->offline_ || log->cutting_ || !log->dirty()) continue;
     PartitionLog::Capture captured = log->capture();
     if (PYRALOG_PLANT("log.evidence_ahead")) note(captured.entry);
-    round.add(std::move(log), std::move(captured));
+    round.parts.push_back({std::move(log), std::move(captured), std::nullopt});
   }
-  io::TaskGroup beside;
-  beside.spawn(sync_journal());
-  std::vector<Result<void>> results(round.files.size());
   const Instant began = io::Shard::current().now();
-  if (!PYRALOG_PLANT("log.skip_fsync")) results = co_await shard_.disk_.sync(round.files);
+  io::TaskGroup beside;
+  const bool ahead = shard_.write_ahead_.wants(round.ranges(true)) && !journal_due() &&
+                     co_await sync_ahead(&round);
+  if (!ahead) {
+    noted_.clear();
+    beside.spawn(sync_journal());
+    if (!PYRALOG_PLANT("log.skip_fsync")) co_await sync_files(&round, true);
+  }
   note_times(round, queued, io::Shard::current().now() - began);
-  for (std::size_t i = 0; PYRALOG_PLANT("log.sync_each_record") && i < round.logs.size(); ++i) {
-    const auto records = round.captures[i].entry.end_offset.value - round.logs[i]->synced_end_.value;
+  for (std::size_t i = 0; PYRALOG_PLANT("log.sync_each_record") && i < round.parts.size(); ++i) {
+    const auto records = round.parts[i].capture.entry.end_offset.value -
+                         round.parts[i].log->synced_end_.value;
     co_await io::sleep_for(records * 1ms);
   }
   ++shard_.stats_.syncs;
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < round.logs.size(); ++i) {
-    PartitionLog& log = *round.logs[i];
-    PartitionLog::Capture& captured = round.captures[i];
-    const std::size_t end = next + captured.files.size();
-    const auto failed = std::find_if(results.begin() + static_cast<std::ptrdiff_t>(next),
-                                     results.begin() + static_cast<std::ptrdiff_t>(end),
-                                     [](const Result<void>& r) { return !r; });
-    next = end;
-    if (failed != results.begin() + static_cast<std::ptrdiff_t>(end)) {
-      ++shard_.stats_.failed_syncs;
-      (void)log.go_offline(failed->error());
-      continue;
-    }
-    if (log.offline_ || captured.cuts != log.cuts_) continue;
-    if (PYRALOG_PLANT("log.late_position")) captured = log.capture();
-    log.apply(captured);
-    note(captured.entry);
-  }
+  settle(round);
   rounds_done_ = rounds_begun_;
   done_.wake_all();
   co_await beside.join();

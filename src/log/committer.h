@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "base/result.h"
@@ -45,6 +46,10 @@ class Committer {
   void note_times(const Round& round, Duration queued, Duration took) const;
   [[nodiscard]] io::Task<void> run();
   [[nodiscard]] io::Task<void> run_round();
+  [[nodiscard]] io::Task<Result<void>> sync_ahead(Round* round);
+  [[nodiscard]] io::Task<void> sync_files(Round* round, bool all);
+  void settle(Round& round);
+  [[nodiscard]] bool journal_due() const;
   [[nodiscard]] io::Task<void> sync_journal();
   [[nodiscard]] io::Task<Result<void>> renew_journal();
 
@@ -55,6 +60,7 @@ class Committer {
   std::map<PartitionId, SyncedEntry> latest_;  ///< what the journal must hold when rewritten
   std::vector<std::shared_ptr<PartitionLog>> waiting_;
   Instant waiting_since_;  ///< the first of them
+  std::set<PartitionId> noted_;  ///< whose evidence no file was synced for yet
   bool running_ = false;
   bool evidence_missing_ = false;  ///< an entry could not be written: rewrite the journal
   std::uint64_t rounds_begun_ = 0;

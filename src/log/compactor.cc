@@ -420,7 +420,7 @@ io::Task<Result<void>> Compactor::swap(std::span<const SegmentRef> group, Segmen
   ++log_.swaps_;
   log_.memo_offset_ = Offset(-1);
   done = co_await finish_swap(shard_.disk_, log_.dir_, fresh->base, fresh->next,
-                              [this](const std::string& path) { shard_.files_.forget(path); });
+                              [this](const std::string& path) { shard_.forget_file(path); });
   if (!done) co_return log_.go_offline(done.error());
   // From now on it is opened by its name.
   fresh->file.reset();

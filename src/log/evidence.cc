@@ -7,6 +7,7 @@
 #include "base/crc32c.h"
 #include "base/plant.h"
 #include "journal/journal.h"
+#include "log/write_ahead_replay.h"
 
 namespace pyralog::log {
 
@@ -154,6 +155,8 @@ io::Task<Result<std::shared_ptr<const Evidence>>> Evidence::load(io::Disk& disk,
   if (access == EvidenceAccess::kMend && !PYRALOG_PLANT("log.trust_names")) {
     PYRALOG_CO_TRY(co_await disk.sync_dir(data_dir));
   }
+  // What was acknowledged is put where the logs look for it, before anybody looks.
+  if (access == EvidenceAccess::kMend) PYRALOG_CO_TRY(co_await replay_write_ahead(disk, data_dir));
   journal::Options journal_options;
   journal_options.kind = kSyncedJournalKind;
   PYRALOG_CO_ASSIGN(const std::vector<io::DirEntry> names, co_await disk.list(data_dir));
@@ -188,6 +191,17 @@ io::Task<Result<std::shared_ptr<const Evidence>>> Evidence::load(io::Disk& disk,
         evidence->clean_[log.partition] = std::move(log);
       }
     }
+  }
+  if (access == EvidenceAccess::kReadOnly) {
+    const WriteAheadVisitor take = [&](unsigned, WriteAheadBody body) -> io::Task<Result<void>> {
+      for (const SyncedEntry& entry : body.evidence) {
+        const auto known = evidence->synced_.find(entry.partition);
+        const bool any = known != evidence->synced_.end();
+        if (says_more(entry, any ? &known->second : nullptr)) evidence->synced_[entry.partition] = entry;
+      }
+      co_return Result<void>{};
+    };
+    PYRALOG_CO_TRY(co_await walk_write_ahead(disk, data_dir, take));
   }
   co_return evidence;
 }

@@ -37,6 +37,10 @@ struct Options {
   std::size_t max_batch_bytes = std::size_t{INT32_MAX} + 12;
   std::size_t max_inflated_bytes = 100u << 20; ///< bound when a compressed batch is opened
   std::uint64_t synced_journal_bytes = 16u << 20;  ///< rewritten when larger
+  /// Disk that the shard's two write-ahead files take at most (and no more than 1/32 of the disk); 0 =
+  /// every round syncs the logs' own files.
+  std::uint64_t write_ahead_bytes = 512u << 20;
+  std::size_t write_ahead_min_files = 4;  ///< rounds of fewer files sync these
   Duration append_time_step = 10ms;                ///< at most one .appendtime entry per step
   Duration append_time_sync = 1s;  ///< entries younger than this may be lost with the power
   observe::SlowLog* slow = nullptr;          ///< outlives the logs; nullptr = nothing is told

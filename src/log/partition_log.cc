@@ -180,6 +180,7 @@ io::Task<Result<void>> PartitionLog::open_append_times(SegmentRef segment, io::O
     PYRALOG_CO_TRY(co_await file->truncate(times_next_ * kAppendTimeEntryBytes));
   }
   times_file_ = std::move(file);
+  times_captured_ = 0;
   times_synced_ = io::Shard::current().now();
   co_return Result<void>{};
 }
@@ -427,17 +428,25 @@ PartitionLog::Capture PartitionLog::capture() {
   captured.cuts = cuts_;
   if (segments_.empty()) return captured;
   for (auto s = segments_.rbegin(); s != segments_.rend(); ++s) {
-    if ((*s)->synced == (*s)->size && s != segments_.rbegin()) break;
-    if ((*s)->file == nullptr) continue;
-    captured.files.push_back((*s)->file);
-    captured.segments.emplace_back(*s, (*s)->size);
+    const Segment& segment = **s;
+    if (segment.synced == segment.size && s != segments_.rbegin()) break;
+    if (segment.file == nullptr) continue;
+    captured.ranges.push_back(
+        {id_, segment.base, WriteAheadFile::kLog, segment.file, segment.synced, segment.size});
+    captured.segments.emplace_back(*s, segment.size);
   }
   captured.entry = synced_entry(*segments_.back(), end_);
   captured.sealed_times = sealed_times_;
-  captured.files.insert(captured.files.end(), sealed_times_.begin(), sealed_times_.end());
+  // How much of these is durable is not known; once a segment, whole files do.
+  for (const auto& file : sealed_times_) {
+    captured.ranges.push_back({id_, Offset(0), WriteAheadFile::kAppendTimes, file, 0, UINT64_MAX});
+  }
   const Instant now = io::Shard::current().now();
   if (times_dirty_ && times_file_ && now - times_synced_ >= shard_.options().append_time_sync) {
-    captured.files.push_back(times_file_);
+    captured.ranges.push_back({id_, segments_.back()->base, WriteAheadFile::kAppendTimes, times_file_,
+                               times_captured_ * kAppendTimeEntryBytes,
+                               times_next_ * kAppendTimeEntryBytes});
+    times_captured_ = times_next_;
     times_dirty_ = false;
     times_synced_ = now;
   }

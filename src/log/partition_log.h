@@ -19,6 +19,7 @@
 #include "log/memory_store.h"
 #include "log/options.h"
 #include "log/segment.h"
+#include "log/write_ahead.h"
 #include "model/fundamental.h"
 #include "model/record_batch.h"
 
@@ -155,13 +156,14 @@ class PartitionLog {
   friend class Committer;
   friend class Compactor;
   friend class Recovery;
+  friend class WriteAhead;
   using SegmentRef = std::shared_ptr<Segment>;
 
   /// What a round of the Committer captured before it submitted the syncs.
   struct Capture {
-    std::vector<std::shared_ptr<io::File>> files;
+    std::vector<UnsyncedRange> ranges;
     std::vector<std::pair<SegmentRef, std::uint64_t>> segments;  ///< bytes that become durable
-    std::vector<std::shared_ptr<io::File>> sealed_times;  ///< of `files`, not needed any more after
+    std::vector<std::shared_ptr<io::File>> sealed_times;  ///< of `ranges`, not needed any more after
     SyncedEntry entry;
     std::uint64_t cuts = 0;
   };
@@ -290,6 +292,7 @@ class PartitionLog {
   std::int64_t times_last_ms_ = 0;      ///< of the last entry; entries never go back
   std::optional<Instant> times_noted_;  ///< when it was written; none since the file was opened
   bool times_dirty_ = false;
+  std::uint64_t times_captured_ = 0;    ///< entries of the file that were captured for a sync
   std::vector<std::shared_ptr<io::File>> sealed_times_;  ///< of sealed segments, not synced yet
   Instant times_synced_{};
   std::vector<BatchHeader> parsed_;  ///< of the append under way

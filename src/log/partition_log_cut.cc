@@ -22,7 +22,8 @@ io::Task<Result<void>> PartitionLog::cut_unknown_tail() {
 
 io::Task<Result<void>> PartitionLog::remove_files(Offset base) {
   const std::string log = path_of(base, "log");
-  shard_.files_.forget(log);
+  shard_.forget_file(log);
+  shard_.forget_file(path_of(base, "appendtime"));
   PYRALOG_CO_TRY(co_await shard_.disk_.remove(log));
   co_return co_await remove_side_files(base);
 }
@@ -86,6 +87,8 @@ io::Task<Result<void>> PartitionLog::cut_disk(Offset end) {
   PYRALOG_CO_TRY(co_await shard_.begin_writing());
   co_await shard_.committer_.drain();
   if (offline_) co_return refuse();
+  // What goes must not come back at the next start, over what has taken its place.
+  PYRALOG_CO_TRY(co_await shard_.write_ahead_.retire(id_));
   ++cuts_;
   memo_offset_ = Offset(-1);
   times_file_.reset();

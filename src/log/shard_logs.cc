@@ -16,6 +16,7 @@ ShardLogs::ShardLogs(io::Disk& disk, Options options, std::shared_ptr<const Evid
       evidence_(std::move(evidence)),
       files_(disk, options_.max_open_files),
       indexes_(options_.max_index_bytes),
+      write_ahead_(*this),
       committer_(*this) {}
 
 ShardLogs::~ShardLogs() = default;
@@ -27,6 +28,11 @@ io::Task<Result<std::unique_ptr<ShardLogs>>> ShardLogs::open(
   std::unique_ptr<ShardLogs> logs(new ShardLogs(disk, std::move(options), std::move(evidence)));
   PYRALOG_CO_TRY(co_await logs->committer_.open());
   co_return logs;
+}
+
+void ShardLogs::forget_file(const std::string& path) {
+  files_.forget(path);
+  write_ahead_.forget(path);
 }
 
 io::Task<Result<void>> ShardLogs::begin_writing() {
@@ -115,6 +121,7 @@ io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::reopen(PartitionId id
   (void)old->end_serving(Error{Code::kUnavailable, "it is being opened anew", 0});
   const auto guard = co_await old->turn_.lock();
   co_await committer_.drain();
+  PYRALOG_CO_TRY(co_await write_ahead_.restore(id));
   for (const auto& segment : old->segments_) files_.forget(old->path_of(segment->base, "log"));
   logs_.erase(id);
   auto opened = co_await open_log(id, old->config_, old->start_, old->epochs_);
@@ -129,7 +136,10 @@ io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) {
   const std::shared_ptr<PartitionLog> log = found == logs_.end() ? nullptr : found->second;
   const auto forget_files = [this, &log] {
     if (log == nullptr) return;
-    for (const auto& segment : log->segments_) files_.forget(log->path_of(segment->base, "log"));
+    for (const auto& segment : log->segments_) {
+      forget_file(log->path_of(segment->base, "log"));
+      forget_file(log->path_of(segment->base, "appendtime"));
+    }
   };
   if (log != nullptr) {
     (void)log->end_serving(Error{Code::kNotFound, "it is deleted", 0});
@@ -218,6 +228,9 @@ io::Task<Result<void>> ShardLogs::close() {
     }
   }
   co_await background_.join();
+  // Before anything says that no start need look: what it holds must be in place by then. What is not
+  // stays in it, and the next start sees to it.
+  if (auto settled = co_await write_ahead_.close(); !settled && worst) worst = std::move(settled);
   if (auto flushed = co_await committer_.flush(); !flushed) co_return flushed;
   if (!PYRALOG_PLANT("log.no_checkpoint")) PYRALOG_CO_TRY(co_await write_clean_state());
   files_.forget_all();

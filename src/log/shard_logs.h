@@ -18,6 +18,7 @@
 #include "log/index_cache.h"
 #include "log/options.h"
 #include "log/partition_log.h"
+#include "log/write_ahead.h"
 #include "model/fundamental.h"
 
 namespace pyralog::log {
@@ -36,6 +37,8 @@ struct ShardLogStats {
   std::uint64_t scanned_bytes = 0;
   std::uint64_t torn_bytes = 0;        ///< cut off at recovery
   std::uint64_t lost_evidence = 0;     ///< `synced` entries that could not be written
+  std::uint64_t write_ahead_rounds = 0;  ///< group commits by way of the write-ahead files
+  std::uint64_t write_ahead_bytes = 0;
   std::uint64_t compaction_passes = 0;
   std::uint64_t compaction_failures = 0;   ///< calls that ended with an error
   std::uint64_t compaction_read_bytes = 0;  ///< of the segments that were replaced
@@ -103,11 +106,14 @@ class ShardLogs {
   friend class Committer;
   friend class Compactor;
   friend class Recovery;
+  friend class WriteAhead;
   ShardLogs(io::Disk& disk, Options options, std::shared_ptr<const Evidence> evidence);
 
   /// Before the first write: the checkpoints of the last clean shutdown stop being true.
   [[nodiscard]] io::Task<Result<void>> begin_writing();
   [[nodiscard]] io::Task<Result<void>> write_clean_state();
+  /// The file at `path` is removed, or another takes its place.
+  void forget_file(const std::string& path);
   void open_clean(PartitionLog& log, const CleanLog& clean) const;
   /// The checkpoint is true of a log only as long as this process has not had it open.
   [[nodiscard]] bool first_opening(const PartitionId& id) const { return !opened_.contains(id); }
@@ -121,6 +127,7 @@ class ShardLogs {
   ShardLogStats stats_;
   FileCache files_;
   IndexCache indexes_;
+  WriteAhead write_ahead_;
   Committer committer_;
   std::map<PartitionId, std::shared_ptr<PartitionLog>> logs_;
   std::set<PartitionId> opened_;  ///< since the start

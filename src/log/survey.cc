@@ -7,6 +7,7 @@
 
 #include "base/plant.h"
 #include "log/segment_swap.h"
+#include "log/write_ahead_replay.h"
 
 namespace pyralog::log {
 
@@ -189,6 +190,15 @@ io::Task<Result<void>> Surveyor::read_evidence() {
   report.partition = *id;
   PYRALOG_CO_ASSIGN(result_.evidence, co_await Evidence::load(disk_, io::parent_dir(dir_),
                                                               EvidenceAccess::kReadOnly));
+  PYRALOG_CO_ASSIGN(const std::uint64_t unplaced,
+                    co_await unplaced_bytes(disk_, io::parent_dir(dir_), *id));
+  if (unplaced > 0) {
+    co_return fail(Code::kUnavailable,
+                   fmt::format("partition {}: {} bytes that were acknowledged are in the write-ahead "
+                               "files but not in its segments, as after a power loss; start the server "
+                               "once, or run pyralog log repair: both put them in place",
+                               to_string(*id), unplaced));
+  }
   synced_ = result_.evidence->synced(*id);
   clean_ = result_.evidence->clean(*id);
   if (synced_ == nullptr) co_return Result<void>{};

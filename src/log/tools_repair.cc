@@ -9,6 +9,7 @@
 #include "log/segment_swap.h"
 #include "log/survey.h"
 #include "log/tools.h"
+#include "log/write_ahead_replay.h"
 
 namespace pyralog::log {
 
@@ -220,6 +221,7 @@ io::Task<Result<void>> Repair::mend_side_files() {
 io::Task<Result<LogReport>> repair(io::Disk& disk, std::string dir, RepairOptions options) {
   InspectOptions look;
   look.given_out = options.given_out;
+  if (!options.dry_run) PYRALOG_CO_TRY(co_await replay_write_ahead(disk, io::parent_dir(dir)));
   PYRALOG_CO_ASSIGN(Survey before, co_await survey(disk, dir, BatchScan::Mode::kChecked, look));
   if (options.dry_run) co_return std::move(before.report);
   const auto& findings = before.report.findings;

@@ -124,6 +124,8 @@ constexpr const char* kMustHappen[] = {
     "rare.tombstone_forgotten",
     "rare.unacknowledged_records_kept",
     "rare.unpromised_records_lost",
+    "rare.write_ahead_replayed",
+    "rare.write_ahead_round",
 };
 
 TEST(Simulation, keeps_every_promise_under_crashes_and_faults) {

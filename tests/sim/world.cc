@@ -43,6 +43,8 @@ void World::plan_server() {
   b.log.max_open_files = either(std::size_t{1}, std::size_t{256});
   b.log.verify_step_bytes = either(1u << 12, 256u << 10);
   b.log.synced_journal_bytes = either(1u << 11, 16u << 20);
+  b.log.write_ahead_min_files = either(std::size_t{1}, std::size_t{4});
+  b.log.write_ahead_bytes = std::uint64_t{1} << (17 + rng_.below(4));
   b.log.append_time_sync = std::chrono::milliseconds(either(20, 1000));
   b.groups.initial_rebalance_delay_ms = 0;
   b.retention_check_interval = std::chrono::milliseconds(either(15, 150));
@@ -144,6 +146,10 @@ bool World::start_server() {
     inspected_.clear();
     first_look_ = true;
     disk_failed_ = sync_failed_ = false;
+    if (std::ranges::any_of(server_->disk().files(),
+                            [](const std::string& path) { return path.ends_with(".wal"); })) {
+      count("rare.write_ahead_replayed");
+    }
     if (rng_.chance(0.25)) crash_at_call(1 + rng_.below(120), rng_.chance(0.6));
     run_server(*server_, life_, options_);
     const bool ended = sim.run_until(
@@ -170,6 +176,9 @@ bool World::start_server() {
 
 io::Task<void> World::inspect(SimServer& server) {
   const bool first = std::exchange(first_look_, false);
+  if ((co_await server.broker().totals()).log.write_ahead_rounds > 0) {
+    count("rare.write_ahead_round");
+  }
   for (const auto& status : co_await server.broker().status()) {
     if (first && !status.offline.empty()) {
       oracle.violate(fmt::format("{} is offline after a start: {}", status.name, status.offline));

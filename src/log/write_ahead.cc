@@ -1,0 +1,241 @@
+#include "log/write_ahead.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/plant.h"
+#include "io/rng.h"
+#include "log/shard_logs.h"
+#include "log/write_ahead_replay.h"
+#include "observe/log.h"
+
+namespace pyralog::log {
+
+namespace {
+/// Beyond, the device's time is in the bytes and no longer in the flush.
+constexpr std::uint64_t kMaxRange = 256u << 10;
+/// Of a small disk no more than this part is taken.
+constexpr std::uint64_t kShareOfDisk = 32;
+constexpr std::uint64_t kMinHalfBytes = 4 * kWriteAheadBlock;
+/// Files that are synced at a time in the background: the pool's other threads serve group commits.
+constexpr std::size_t kSettleAtOnce = 8;
+
+std::uint64_t round_up(std::uint64_t bytes) {
+  return (bytes + kWriteAheadBlock - 1) / kWriteAheadBlock * kWriteAheadBlock;
+}
+}  // namespace
+
+bool WriteAhead::wants(std::size_t files) const {
+  const Options& options = shard_.options();
+  return !dead_ && options.write_ahead_bytes > 0 && files >= options.write_ahead_min_files;
+}
+
+bool WriteAhead::takes(std::uint64_t bytes) { return bytes <= kMaxRange; }
+
+std::string WriteAhead::path_of(unsigned half) const {
+  return shard_.options().data_dir + "/" + write_ahead_name(shard_.options().shard, half);
+}
+
+/// Makes the files, with durable names; they are empty, or what an earlier start has seen to.
+io::Task<Result<void>> WriteAhead::open() {
+  PYRALOG_CO_ASSIGN(const io::SpaceInfo space,
+                    co_await shard_.disk_.space(shard_.options().data_dir));
+  const std::uint64_t all =
+      std::min(shard_.options().write_ahead_bytes, space.total_bytes / kShareOfDisk);
+  const std::uint64_t each = all / 2 / kWriteAheadBlock * kWriteAheadBlock;
+  if (each < kMinHalfBytes) {
+    dead_ = true;
+    co_return fail(Code::kUnavailable, "there is no space for write-ahead files");
+  }
+  for (unsigned i = 0; i < 2; ++i) {
+    PYRALOG_CO_ASSIGN(halves_[i].file,
+                      co_await shard_.disk_.open(path_of(i), io::OpenMode::kOpenOrCreate));
+    halves_[i].end = each;  // full: a use begins with a header
+  }
+  PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(shard_.options().data_dir));
+  half_bytes_ = each;
+  co_return Result<void>{};
+}
+
+/// Goes over to the other half if this one is full and that one's segments are synced.
+Result<void> WriteAhead::make_room(std::uint64_t bytes) {
+  if (halves_[current_].end + bytes <= half_bytes_) return {};
+  const unsigned next = current_ ^ 1u;
+  Half& half = halves_[next];
+  const bool early = PYRALOG_PLANT("log.write_ahead_too_early");
+  const bool busy = half.settling || half.stuck || !half.kept.empty();
+  if ((busy && !early) || kWriteAheadBlock + bytes > half_bytes_) {
+    return fail(Code::kUnavailable, "the write-ahead files are full");
+  }
+  if (!halves_[current_].kept.empty()) shard_.spawn(settle(current_));
+  current_ = next;
+  half.header.shard = shard_.options().shard;
+  half.header.generation = ++generation_;
+  half.header.salt = io::Shard::current().rng().next();
+  half.held.clear();
+  half.end = half_bytes_;  // until its header is written it takes nothing
+  PYRALOG_TRY(half.file->write_at(0, encode(half.header)));
+  half.end = kWriteAheadBlock;
+  return {};
+}
+
+Result<void> WriteAhead::write_frame(Bytes& frame) {
+  Half& half = halves_[current_];
+  seal_write_ahead_frame(frame, half.end, half.header.salt);
+  const std::uint64_t to = half.end + round_up(frame.size());
+  PYRALOG_ASSERT(to <= half_bytes_);
+  PYRALOG_TRY(half.file->write_at(half.end, frame));
+  half.end = to;
+  shard_.stats_.write_ahead_bytes += frame.size();
+  frame.resize(kWriteAheadFrameHeaderBytes);
+  return {};
+}
+
+io::Task<Result<void>> WriteAhead::write(std::vector<UnsyncedRange> ranges,
+                                         std::vector<SyncedEntry> evidence) {
+  Bytes frame(kWriteAheadFrameHeaderBytes);
+  for (const SyncedEntry& entry : evidence) {
+    put_evidence(frame, entry);
+    if (frame.size() >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(write_frame(frame));
+  }
+  for (const UnsyncedRange& range : ranges) {
+    const auto length = static_cast<std::uint32_t>(range.bytes());
+    put_data_header(frame, {range.partition, range.segment, range.kind, range.from, {}}, length);
+    const std::size_t at = frame.size();
+    frame.resize(at + length);
+    PYRALOG_CO_ASSIGN(const std::size_t got,
+                      co_await range.file->read_at(range.from, MutableBytes(frame).subspan(at)));
+    if (got != length) {
+      co_return fail(Code::kIo, fmt::format("{} ends {} bytes early", range.file->path(),
+                                            length - got));
+    }
+    if (frame.size() >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(write_frame(frame));
+  }
+  if (frame.size() > kWriteAheadFrameHeaderBytes) PYRALOG_CO_TRY(write_frame(frame));
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> WriteAhead::commit(std::vector<UnsyncedRange> ranges,
+                                          std::vector<SyncedEntry> evidence) {
+  const auto guard = co_await turn_.lock();
+  if (dead_) co_return fail(Code::kUnavailable, "the write-ahead files are not used any more");
+  if (half_bytes_ == 0) PYRALOG_CO_TRY(co_await open());
+  // An upper bound: the item headers, and a block that is not full for each frame.
+  std::uint64_t bytes = 2 * kWriteAheadBlock + 128 * (ranges.size() + evidence.size());
+  for (const UnsyncedRange& range : ranges) bytes += range.bytes();
+  bytes += (bytes / kWriteAheadFrameBytes + 1) * kWriteAheadBlock;
+  if (auto room = make_room(bytes); !room) co_return give_up(room.error());
+  Half& half = halves_[current_];
+  std::vector<std::pair<std::string, Kept>> kept;
+  kept.reserve(ranges.size());
+  for (const UnsyncedRange& range : ranges) {
+    half.held.insert(range.partition);
+    kept.emplace_back(range.file->path(), Kept{range.partition, range.file});
+  }
+  auto written = co_await write(std::move(ranges), std::move(evidence));
+  if (written && !PYRALOG_PLANT("log.write_ahead_no_sync")) written = co_await half.file->sync();
+  if (!written) co_return give_up(written.error());
+  for (auto& [path, file] : kept) half.kept.insert_or_assign(std::move(path), std::move(file));
+  ++shard_.stats_.write_ahead_rounds;
+  co_return Result<void>{};
+}
+
+/// Of a round that failed nothing is durable, and nobody may write behind what it left.
+std::unexpected<Error> WriteAhead::give_up(const Error& cause) {
+  if (cause.code != Code::kUnavailable) halves_[current_].end = half_bytes_;
+  if (cause.code == Code::kIo) {
+    dead_ = true;
+    observe::log_error("log.write_ahead_failed",
+                       {{"file", path_of(current_)}, {"reason", cause.message}});
+    for (const unsigned i : {0u, 1u}) shard_.spawn(settle(i));
+  }
+  return fail(cause);
+}
+
+/// Syncs the files for which a half vouches, a few at a time.
+io::Task<void> WriteAhead::settle(unsigned index) {
+  Half& half = halves_[index];
+  if (half.settling || half.stuck) co_return;
+  half.settling = true;
+  while (!half.kept.empty() && !half.stuck) {
+    std::vector<std::pair<std::string, Kept>> some;
+    for (const auto& [path, kept] : half.kept) {
+      some.emplace_back(path, kept);
+      if (some.size() == kSettleAtOnce) break;
+    }
+    std::vector<std::shared_ptr<io::File>> files;
+    for (const auto& [path, kept] : some) files.push_back(kept.file);
+    const auto results = co_await shard_.disk_.sync(std::move(files));
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      if (results[i]) {
+        half.kept.erase(some[i].first);
+        continue;
+      }
+      // It may have been removed, or closed as offline, meanwhile.
+      if (!half.kept.contains(some[i].first)) continue;
+      half.stuck = true;
+      ++shard_.stats_.failed_syncs;
+      const auto log = shard_.find(some[i].second.partition);
+      if (log != nullptr) (void)log->go_offline(results[i].error());
+    }
+  }
+  half.settling = false;
+}
+
+bool WriteAhead::holds(const PartitionId& partition) const {
+  return halves_[0].held.contains(partition) || halves_[1].held.contains(partition);
+}
+
+io::Task<Result<void>> WriteAhead::let_go() {
+  if (half_bytes_ == 0) co_return Result<void>{};
+  for (const unsigned i : {0u, 1u}) {
+    while (halves_[i].settling) co_await io::sleep_for(1ms);
+    co_await settle(i);
+  }
+  if (halves_[0].stuck || halves_[1].stuck) {
+    co_return fail(Code::kIo,
+                   fmt::format("{} and its sister hold records whose own files cannot be synced; they "
+                               "are put in place by the next start",
+                               path_of(0)));
+  }
+  for (const unsigned i : {0u, 1u}) {
+    halves_[i] = Half{};
+    auto removed = co_await shard_.disk_.remove(path_of(i));
+    if (!removed && removed.error().code != Code::kNotFound) {
+      dead_ = true;
+      co_return removed;
+    }
+  }
+  half_bytes_ = 0;
+  co_return co_await shard_.disk_.sync_dir(shard_.options().data_dir);
+}
+
+io::Task<Result<void>> WriteAhead::retire(PartitionId partition) {
+  const auto guard = co_await turn_.lock();
+  // Not by `kept`: what is in place already is still in the file, and would be put there again.
+  if (!holds(partition) || PYRALOG_PLANT("log.write_ahead_keeps_cut")) co_return Result<void>{};
+  co_return co_await let_go();
+}
+
+io::Task<Result<void>> WriteAhead::restore(PartitionId partition) {
+  const auto guard = co_await turn_.lock();
+  if (!holds(partition)) co_return Result<void>{};
+  PYRALOG_CO_TRY(co_await place_partition(shard_.disk_, shard_.options().data_dir, partition));
+  for (Half& half : halves_) {
+    std::erase_if(half.kept, [&](const auto& kept) { return kept.second.partition == partition; });
+    half.stuck = false;
+  }
+  co_return co_await let_go();
+}
+
+io::Task<Result<void>> WriteAhead::close() {
+  const auto guard = co_await turn_.lock();
+  co_return co_await let_go();
+}
+
+void WriteAhead::forget(const std::string& path) {
+  for (Half& half : halves_) half.kept.erase(path);
+}
+
+}  // namespace pyralog::log

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "io/disk.h"
+#include "io/shard.h"
+#include "io/task.h"
+#include "log/write_ahead_format.h"
+
+namespace pyralog::log {
+
+class ShardLogs;
+
+/// Bytes of a file that are in the page cache and are to become durable.
+struct UnsyncedRange {
+  PartitionId partition;
+  Offset segment;
+  WriteAheadFile kind = WriteAheadFile::kLog;
+  std::shared_ptr<io::File> file;
+  std::uint64_t from = 0;
+  std::uint64_t to = 0;
+  [[nodiscard]] std::uint64_t bytes() const { return to - from; }
+};
+
+/// Makes small ranges of many files durable by one sync of one file: a copy of them goes there, and the
+/// files themselves are synced later, at leisure (BookKeeper's journal, InnoDB's doublewrite buffer).
+/// Two files of a fixed size take turns: one is written to while the segments that the other one
+/// vouches for are synced; only then is it written over, from its beginning. Written over, because a
+/// sync that need not make a file grow is one flush of the device and no more.
+///
+/// What it holds is put in place when the node starts, before any log is opened (write_ahead_replay.h).
+/// So nothing that it vouches for may be cut or written anew: see `retire`. Lives on its shard.
+class WriteAhead {
+ public:
+  explicit WriteAhead(ShardLogs& shard) : shard_(shard) {}
+
+  /// Whether a round of that many files is worth the second copy.
+  [[nodiscard]] bool wants(std::size_t files) const;
+  /// Whether it takes a range of this length; longer ones go by themselves.
+  [[nodiscard]] static bool takes(std::uint64_t bytes);
+
+  /// Makes `ranges` durable, together with `evidence` of earlier rounds. After an error nothing is: the
+  /// caller syncs the files. kUnavailable: no room now; kExhausted, kIo. One call at a time.
+  [[nodiscard]] io::Task<Result<void>> commit(std::vector<UnsyncedRange> ranges,
+                                              std::vector<SyncedEntry> evidence);
+
+  /// Before files of `partition` are cut or written anew: puts everything in place and lets the files
+  /// go, durably, if they hold anything of it.
+  [[nodiscard]] io::Task<Result<void>> retire(PartitionId partition);
+  /// Before files of `partition`, which is offline, are looked at anew: puts what is held of it in place
+  /// through fresh handles, then as `retire`.
+  [[nodiscard]] io::Task<Result<void>> restore(PartitionId partition);
+  /// The same as `retire` whatever they hold; at a clean stop. Files whose segments could not be synced stay, for
+  /// the next start.
+  [[nodiscard]] io::Task<Result<void>> close();
+  /// The file at `path` is removed: nothing of it needs to be in place any more.
+  void forget(const std::string& path);
+
+ private:
+  struct Kept {
+    PartitionId partition;
+    std::shared_ptr<io::File> file;
+  };
+  struct Half {
+    std::shared_ptr<io::File> file;  ///< null until it is first used
+    WriteAheadHeader header;
+    std::uint64_t end = 0;       ///< where the next frame begins
+    std::map<std::string, Kept> kept;  ///< files that it vouches for, by path
+    std::set<PartitionId> held;        ///< whose bytes it has, vouched for or in place already
+    bool settling = false;
+    bool stuck = false;  ///< a file could not be synced: what it holds is needed by the next start
+  };
+  [[nodiscard]] io::Task<Result<void>> open();
+  [[nodiscard]] Result<void> make_room(std::uint64_t bytes);
+  [[nodiscard]] io::Task<Result<void>> write(std::vector<UnsyncedRange> ranges,
+                                             std::vector<SyncedEntry> evidence);
+  [[nodiscard]] Result<void> write_frame(Bytes& frame);
+  [[nodiscard]] std::unexpected<Error> give_up(const Error& cause);
+  [[nodiscard]] io::Task<void> settle(unsigned half);
+  [[nodiscard]] io::Task<Result<void>> let_go();
+  [[nodiscard]] bool holds(const PartitionId& partition) const;
+  [[nodiscard]] std::string path_of(unsigned half) const;
+
+  ShardLogs& shard_;
+  Half halves_[2];
+  unsigned current_ = 0;
+  std::uint64_t generation_ = 0;
+  std::uint64_t half_bytes_ = 0;  ///< 0 = not opened yet
+  bool dead_ = false;  ///< a write or sync failed: not used any more by this process
+  io::Turn turn_;
+};
+
+}  // namespace pyralog::log

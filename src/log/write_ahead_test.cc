@@ -1,0 +1,430 @@
+// Group commit by way of the write-ahead files: one sync for many logs, and nothing lost by it.
+#include "log/write_ahead.h"
+
+#include <functional>
+#include <random>
+
+#include "log/log_testing.h"
+#include "log/tools.h"
+#include "log/write_ahead_replay.h"
+
+namespace pyralog::log {
+namespace {
+
+using namespace test;
+using io::sim::DiskFault;
+using io::sim::DiskOp;
+using io::sim::Node;
+using io::sim::Simulator;
+
+constexpr std::uint8_t kLogs = 6;
+
+Options ahead(std::uint64_t bytes = 1u << 20) {
+  Options o = options();
+  o.write_ahead_bytes = bytes;
+  o.write_ahead_min_files = 2;
+  return o;
+}
+
+LogConfig config(std::uint64_t segment_bytes = 1u << 20) {
+  LogConfig c;
+  c.segment_bytes = segment_bytes;
+  return c;
+}
+
+struct Life {
+  std::unique_ptr<ShardLogs> shard;
+  std::vector<std::shared_ptr<PartitionLog>> logs;
+};
+
+io::Task<Result<Life>> begin(Options o = ahead(), LogConfig c = config(), std::uint8_t count = kLogs) {
+  Life life;
+  PYRALOG_CO_ASSIGN(life.shard, co_await open_shard(std::move(o)));
+  for (std::uint8_t p = 0; p < count; ++p) {
+    auto log = co_await life.shard->open_log(partition(p), c);
+    if (!log) {
+      co_await life.shard->abandon();
+      co_return fail(log.error());
+    }
+    life.logs.push_back(std::move(*log));
+  }
+  co_return life;
+}
+
+/// One batch to each log, then one group commit of all; false if any failed.
+io::Task<bool> round(Life& life, std::uint32_t epoch, std::size_t value_bytes = 50) {
+  bool fine = true;
+  for (const auto& log : life.logs) {
+    const std::int64_t at = log->end_offset().value;
+    const auto done = co_await append(*log, batch(at, epoch, 2, 1000 + at, value_bytes));
+    fine = fine && done.has_value();
+  }
+  std::vector<Result<Offset>> synced(life.logs.size(), fail(Code::kIo, "not run"));
+  io::TaskGroup all;
+  for (std::size_t i = 0; i < life.logs.size(); ++i) {
+    all.spawn([](ShardLogs* shard, std::shared_ptr<PartitionLog> log,
+                 Result<Offset>* out) -> io::Task<void> {
+      *out = co_await shard->sync(std::move(log));
+    }(life.shard.get(), life.logs[i], &synced[i]));
+  }
+  co_await all.join();
+  for (const auto& each : synced) fine = fine && each.has_value();
+  co_return fine;
+}
+
+std::size_t wal_files(Node& node) { return count_files(node, ".wal"); }
+
+TEST(write_ahead, one_sync_makes_many_logs_durable) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  std::uint64_t log_syncs = 0;
+  node.disk().set_hook([&](DiskOp op, const std::string& path) {
+    log_syncs += op == DiskOp::kSync && path.ends_with(".log") ? 1 : 0;
+    return DiskFault::kNone;
+  });
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    EXPECT_TRUE(co_await round(*life, 1));
+    log_syncs = 0;
+    for (int i = 0; i < 5; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_EQ(log_syncs, 0u);
+    EXPECT_GE(life->shard->stats().write_ahead_rounds, 5u);
+    for (const auto& log : life->logs) EXPECT_EQ(log->synced_end(), log->end_offset());
+    co_await life->shard->abandon();
+  });
+  EXPECT_EQ(wal_files(node), 2u);
+  node.disk().set_hook({});
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    EXPECT_TRUE(life.has_value()) << (life ? "" : life.error().message);
+    if (!life) co_return;
+    for (const auto& log : life->logs) {
+      EXPECT_EQ(log->end_offset().value, 12);
+      EXPECT_TRUE((co_await read_all(log, Offset(0))).has_value());
+    }
+    co_await life->shard->abandon();
+  });
+  EXPECT_EQ(wal_files(node), 0u);
+}
+
+TEST(write_ahead, few_files_and_long_ranges_are_synced_themselves) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  std::uint64_t log_syncs = 0;
+  node.disk().set_hook([&](DiskOp op, const std::string& path) {
+    log_syncs += op == DiskOp::kSync && path.ends_with(".log") ? 1 : 0;
+    return DiskFault::kNone;
+  });
+  node.run([&]() -> io::Task<void> {
+    Options o = ahead(16u << 20);
+    o.write_ahead_min_files = 4;
+    o.append_time_sync = std::chrono::hours(1);
+    auto life = co_await begin(o, config(16u << 20));
+    EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_EQ(life->shard->stats().write_ahead_rounds, 1u);
+    log_syncs = 0;
+    EXPECT_TRUE((co_await append(*life->logs[0], batch(2, 1, 1, 1000, 400'000))).has_value());
+    EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_EQ(life->shard->stats().write_ahead_rounds, 2u);
+    EXPECT_EQ(log_syncs, 1u);
+    life->logs.resize(2);
+    EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_EQ(life->shard->stats().write_ahead_rounds, 2u);
+    EXPECT_EQ(log_syncs, 3u);
+    co_await life->shard->abandon();
+  });
+}
+
+TEST(write_ahead, a_clean_stop_leaves_no_files) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    for (int i = 0; i < 5; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_GE(life->shard->stats().write_ahead_rounds, 4u);
+    EXPECT_TRUE((co_await life->shard->close()).has_value());
+  });
+  EXPECT_EQ(wal_files(node), 0u);
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    for (const auto& log : life->logs) EXPECT_EQ(log->end_offset().value, 10);
+    EXPECT_EQ(life->shard->stats().scanned_bytes, 0u);
+    co_await life->shard->abandon();
+  });
+}
+
+/// Power goes at every call of the disk while rounds, rolls and turns of the files go on.
+TEST(write_ahead, acknowledged_records_survive_a_power_loss_at_every_call) {
+  std::uint64_t losses = 0;
+  std::uint64_t rounds = 0;
+  std::uint64_t placed = 0;
+  for (std::uint64_t at = 1; at <= 400; ++at) {
+    SCOPED_TRACE(at);
+    Simulator sim(at * 7919);
+    Node& node = sim.add_node();
+    std::int64_t acknowledged = 0;
+    for (std::uint32_t epoch = 1; epoch <= 3; ++epoch) {
+      std::uint64_t calls = 0;
+      const std::uint64_t when = epoch == 1 ? at : 1 + at * epoch * 37 % 200;
+      node.disk().set_hook([&](DiskOp, const std::string&) {
+        if (++calls != when) return DiskFault::kNone;
+        ++losses;
+        return at % 5 == 0 ? DiskFault::kKill : DiskFault::kPowerLoss;
+      });
+      const auto done = node.try_run([&]() -> io::Task<void> {
+        auto life = co_await begin(ahead(96 << 10), config(at % 2 == 0 ? 4000 : 1 << 20));
+        EXPECT_TRUE(life.has_value() || !node.up()) << life.error().message;
+        if (!life) co_return;
+        for (const auto& log : life->logs) {
+          EXPECT_GE(log->end_offset().value, acknowledged);
+          EXPECT_TRUE((co_await read_all(log, Offset(0))).has_value());
+        }
+        // All go on from the same offset, so that one number says what was acknowledged.
+        Offset least(INT64_MAX);
+        for (const auto& log : life->logs) least = std::min(least, log->end_offset());
+        for (const auto& log : life->logs) EXPECT_TRUE((co_await log->truncate_to(least)).has_value());
+        for (int i = 0; i < 12; ++i) {
+          if (!co_await round(*life, epoch, 200)) co_return;
+          acknowledged = life->logs[0]->end_offset().value;
+          ++rounds;
+        }
+        if (at % 3 == 0) (void)co_await life->shard->close();
+        co_await life->shard->abandon();
+      });
+      node.disk().set_hook({});
+      if (done) node.lose_power();
+      node.restart();
+      const auto walked = node.try_run([&]() -> io::Task<void> {
+        io::Disk& disk = io::Shard::current().disk();
+        if (!co_await disk.exists("/data")) co_return;
+        for (std::uint8_t p = 0; p < kLogs; ++p) {
+          placed += (co_await unplaced_bytes(disk, "/data", partition(p))).value_or(0);
+        }
+      });
+      (void)walked;
+    }
+    if (testing::Test::HasFailure()) break;
+  }
+  EXPECT_GT(losses, 600u);
+  EXPECT_GT(rounds, 1500u);
+  EXPECT_GT(placed, 10'000u);
+}
+
+TEST(write_ahead, what_was_cut_does_not_come_back) {
+  Simulator sim(3);
+  Node& node = sim.add_node(quiet_disk());
+  Bytes before;
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    for (int i = 0; i < 6; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    for (const auto& log : life->logs) EXPECT_TRUE((co_await log->truncate_to(Offset(4))).has_value());
+    EXPECT_EQ(wal_files(node), 0u);
+    // Others come in their place, of another length, and durable by their own files.
+    const auto log = life->logs[0];
+    for (int i = 0; i < 4; ++i) {
+      const auto done = co_await append(*log, batch(log->end_offset().value, 2, 1, 5000, 77));
+      EXPECT_TRUE(done.has_value());
+      EXPECT_TRUE((co_await life->shard->sync(log)).has_value());
+    }
+    before = (co_await read_all(log, Offset(0))).value();
+    co_await life->shard->abandon();
+  });
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    EXPECT_TRUE(life.has_value()) << (life ? "" : life.error().message);
+    if (!life) co_return;
+    EXPECT_EQ((co_await read_all(life->logs[0], Offset(0))).value(), before);
+    co_await life->shard->abandon();
+  });
+}
+
+TEST(write_ahead, a_failed_sync_of_it_loses_nothing) {
+  Simulator sim(4);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    node.disk().set_hook([](DiskOp op, const std::string& path) {
+      return op == DiskOp::kSync && path.ends_with(".wal") ? DiskFault::kError : DiskFault::kNone;
+    });
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_LE(life->shard->stats().write_ahead_rounds, 3u);
+    for (const auto& log : life->logs) EXPECT_FALSE(log->offline().has_value());
+    co_await life->shard->abandon();
+  });
+  node.disk().set_hook({});
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    for (const auto& log : life->logs) EXPECT_EQ(log->end_offset().value, 12);
+    co_await life->shard->abandon();
+  });
+}
+
+TEST(write_ahead, a_segment_that_cannot_be_synced_later_is_whole_after_a_restart) {
+  Simulator sim(5);
+  Node& node = sim.add_node(quiet_disk());
+  std::int64_t acknowledged = 0;
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin(ahead(128 << 10));
+    EXPECT_TRUE(co_await round(*life, 1));
+    const std::string bad = life->logs[2]->dir();
+    node.disk().set_hook([bad](DiskOp op, const std::string& path) {
+      return op == DiskOp::kSync && path.starts_with(bad + "/") ? DiskFault::kError
+                                                                : DiskFault::kNone;
+    });
+    for (int i = 0; i < 200 && !life->logs[2]->offline(); ++i) {
+      const std::int64_t end = life->logs[2]->end_offset().value;
+      if (co_await round(*life, 1, 400)) acknowledged = end + 2;
+    }
+    EXPECT_TRUE(life->logs[2]->offline().has_value());
+    EXPECT_GT(acknowledged, 10);
+    // The others go on, and even a clean stop keeps the files that hold what is not in place.
+    for (int i = 0; i < 5; ++i) (void)co_await round(*life, 1);
+    EXPECT_FALSE(life->logs[1]->offline().has_value());
+    EXPECT_FALSE((co_await life->shard->close()).has_value());
+  });
+  EXPECT_EQ(wal_files(node), 2u);
+  node.disk().set_hook({});
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin(ahead(128 << 10));
+    EXPECT_TRUE(life.has_value()) << (life ? "" : life.error().message);
+    if (!life) co_return;
+    EXPECT_GE(life->logs[2]->end_offset().value, acknowledged);
+    EXPECT_TRUE((co_await read_all(life->logs[2], Offset(0))).has_value());
+    co_await life->shard->abandon();
+  });
+  EXPECT_EQ(wal_files(node), 0u);
+}
+
+TEST(write_ahead, tools_say_what_is_not_in_place_and_repair_puts_it_there) {
+  Simulator sim(6);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    for (int i = 0; i < 6; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    co_await life->shard->abandon();
+  });
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    io::Disk& disk = io::Shard::current().disk();
+    const std::string dir = "/data/" + to_string(partition(1));
+    EXPECT_GT((co_await unplaced_bytes(disk, "/data", partition(1))).value(), 0u);
+    const auto refused = co_await verify(disk, dir);
+    EXPECT_FALSE(refused.has_value());
+    if (!refused) EXPECT_EQ(refused.error().code, Code::kUnavailable);
+    EXPECT_TRUE((co_await repair(disk, dir)).has_value());
+    const auto report = co_await verify(disk, dir);
+    EXPECT_TRUE(report.has_value());
+    EXPECT_TRUE(report->sound());
+    EXPECT_EQ(report->end.value, 12);
+    EXPECT_GE(report->synced_end.value, 10);
+  });
+}
+
+TEST(write_ahead, damage_in_it_is_named_by_the_evidence_of_later_rounds) {
+  std::size_t refused = 0;
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(seed);
+    Simulator sim(seed);
+    Node& node = sim.add_node(quiet_disk());
+    std::string file;
+    node.run([&]() -> io::Task<void> {
+      auto life = co_await begin();
+      for (int i = 0; i < 8; ++i) EXPECT_TRUE(co_await round(*life, 1));
+      co_await life->shard->abandon();
+    });
+    restart(node, true);
+    node.run([&]() -> io::Task<void> {
+      // A bit of the body of some durable frame that is not the last.
+      io::Disk& disk = io::Shard::current().disk();
+      for (const std::string& path : node.disk().files()) {
+        if (!path.ends_with(".wal")) continue;
+        auto opened = (co_await disk.open(path, io::OpenMode::kReadWrite)).value();
+        if (opened->size() > 3 * kWriteAheadBlock) file = path;
+      }
+      auto opened = (co_await disk.open(file, io::OpenMode::kReadWrite)).value();
+      const std::uint64_t at = kWriteAheadBlock * (1 + seed % 5) + 40 + seed * 13;
+      Bytes byte(1);
+      EXPECT_EQ((co_await opened->read_at(at, byte)).value(), 1u);
+      byte[0] ^= 4;
+      EXPECT_TRUE(opened->write_at(at, byte).has_value());
+      EXPECT_TRUE((co_await opened->sync()).has_value());
+    });
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard(ahead())).value();
+      for (std::uint8_t p = 0; p < kLogs; ++p) {
+        const auto log = co_await shard->open_log(partition(p), config());
+        if (!log) {
+          EXPECT_EQ(log.error().code, Code::kCorrupt);
+          ++refused;
+        } else {
+          EXPECT_GE((*log)->end_offset().value, 14);
+        }
+      }
+      co_await shard->abandon();
+    });
+    if (testing::Test::HasFailure()) break;
+  }
+  EXPECT_GT(refused, 20u);
+}
+
+TEST(write_ahead, bytes_of_compacted_and_removed_segments_are_left_alone) {
+  Simulator sim(8);
+  Node& node = sim.add_node(quiet_disk());
+  Bytes after;
+  node.run([&]() -> io::Task<void> {
+    LogConfig c = config(2000);
+    c.compaction = Compaction{};
+    auto life = co_await begin(ahead(), c);
+    for (int i = 0; i < 30; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    (void)co_await life->logs[0]->roll();
+    co_await io::sleep_for(1s);
+    CompactionCall call;
+    call.limit = life->logs[0]->end_offset();
+    const auto done = co_await life->logs[0]->compact(call);
+    EXPECT_TRUE(done.has_value()) << (done ? "" : done.error().message);
+    EXPECT_TRUE((co_await life->logs[1]->drop_segments_below(Offset(30))).has_value());
+    after = (co_await read_all(life->logs[0], Offset(0))).value();
+    co_await life->shard->abandon();
+  });
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    LogConfig c = config(2000);
+    c.compaction = Compaction{};
+    auto life = co_await begin(ahead(), c);
+    EXPECT_TRUE(life.has_value()) << (life ? "" : life.error().message);
+    if (!life) co_return;
+    EXPECT_EQ((co_await read_all(life->logs[0], Offset(0))).value(), after);
+    EXPECT_GT(life->logs[1]->start_offset().value, 0);
+    co_await life->shard->abandon();
+  });
+}
+
+TEST(write_ahead, files_of_deleted_logs_are_let_go) {
+  Simulator sim(9);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    life->logs.clear();
+    for (std::uint8_t p = 0; p < kLogs; ++p) {
+      EXPECT_TRUE((co_await life->shard->delete_log(partition(p))).has_value());
+    }
+    co_await life->shard->abandon();
+  });
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    EXPECT_TRUE(life.has_value());
+    for (const auto& log : life->logs) EXPECT_EQ(log->end_offset().value, 0);
+    co_await life->shard->abandon();
+  });
+}
+
+}  // namespace
+}  // namespace pyralog::log
