@@ -7,7 +7,7 @@ import sys
 
 import harness
 import loads
-from harness import options, run_json, tool
+from harness import field, middle, options, ratios, run_json, spread, tool
 
 PARTITIONS = 4
 BATCH = 65_536
@@ -21,7 +21,7 @@ class Fetch(harness.Area):
 
     def __init__(self, arguments):
         super().__init__(arguments)
-        self.rows = []
+        self.rows, self.floors = [], []
         self.bytes = self.scaled(1_000_000_000, 50_000_000)
 
     def run(self):
@@ -47,18 +47,38 @@ class Fetch(harness.Area):
             harness.settle_memory()
             fill(broker, topic, PARTITIONS)
             records[broker.name] = sum(loads.end_offsets(broker, topic, PARTITIONS).values())
-        self.row(titles[0], found, lambda b: self.own(b, topic), OWN_GOAL, CPU_GOAL)
+        floor = {"sendfile": lambda: self.sendfile(found[0].folder)}
+        results = self.row(titles[0], found, lambda b: self.own(b, topic), OWN_GOAL, CPU_GOAL, floor)
+        self.floor(titles[0], results)
         self.row(titles[1], found, lambda b: self.stock(b, topic, records[b.name], record),
                  STOCK_GOAL)
         for broker in found:
             loads.delete_topic(broker, topic)
 
-    def row(self, title, found, measure, floor, cpu=None):
-        results = self.turns(title, {b.name: (lambda b=b: loads.with_cpu(b, lambda: measure(b)))
-                                     for b in found})
+    def row(self, title, found, measure, floor, cpu=None, more=None):
+        sides = {b.name: (lambda b=b: loads.with_cpu(b, lambda: measure(b))) for b in found}
+        results = self.turns(title, {**sides, **(more or {})})
         if results is not None:
             self.rows.append(loads.compared(title, "os", results, "kafka", floor, cpu))
             print(" | ".join(self.rows[-1]), flush=True)
+        return results
+
+    def sendfile(self, folder):
+        return run_json([tool("sendfile_probe"), *options(
+            folder=folder, connections=PARTITIONS, seconds=self.scaled(2, 0.5),
+            cpu=os.cpu_count() - 1)])
+
+    def floor(self, title, results):
+        """Pyralog beside a process that does nothing but send a file."""
+        if results is None:
+            return
+        sides = results["pyralog"], results["sendfile"]
+        row = [title]
+        for name, scale in (("mb_per_s", 1000), ("cpu_per_gb", 1)):
+            row += [f"{middle(field(side, name)) / scale:.2f}" for side in sides]
+            row.append(spread(ratios(*sides, name)))
+        self.floors.append(row)
+        print(" | ".join(row), flush=True)
 
     def own(self, broker, topic):
         return run_json([tool("fetch_bench"), *options(
@@ -83,7 +103,8 @@ class Fetch(harness.Area):
             f"Load: a topic of {PARTITIONS} partitions with {self.bytes / harness.GB:g} GB of "
             "batches of 64 KiB, which the page cache holds, is read from its beginning",
             "Own reader: one pinned thread, a connection for each partition with one Fetch of 1 MiB "
-            "in flight; it walks the batches' headers and begins anew at the end",
+            "in flight; it reads the batches' headers, has the kernel drop the rest, and begins anew "
+            "at the end",
             "ConsumerPerformance: Kafka's own tool with its defaults, once over the topic, a fresh "
             "group each time; its rate without the time of joining",
             f"{self.pairs} pairs, turn by turn; ratios are the median [min–max] of the pairs, "
@@ -92,7 +113,15 @@ class Fetch(harness.Area):
         ]
 
     def body(self):
-        return harness.table(loads.HEAD, self.rows)
+        lines = harness.table(loads.HEAD, self.rows)
+        if self.floors:
+            lines += ["", "What the machine allows, measured in the same turns: a process that does "
+                      "nothing but send a file of the page cache over as many connections to a "
+                      "pinned thread that drops it.", ""]
+            lines += harness.table(
+                ("load", "Pyralog GB/s", "bare sendfile GB/s", "ratio", "Pyralog CPU s/GB",
+                 "bare sendfile CPU s/GB", "ratio"), self.floors)
+        return lines
 
 
 if __name__ == "__main__":
