@@ -47,8 +47,8 @@ class Fetch(harness.Area):
             harness.settle_memory()
             fill(broker, topic, PARTITIONS)
             records[broker.name] = sum(loads.end_offsets(broker, topic, PARTITIONS).values())
-        floor = {"sendfile": lambda: self.sendfile(found[0].folder)}
-        results = self.row(titles[0], found, lambda b: self.own(b, topic), OWN_GOAL, CPU_GOAL, floor)
+        results = self.row(titles[0], found, lambda b: self.own(b, topic), OWN_GOAL, CPU_GOAL,
+                           {"sendfile": lambda: self.sendfile(found[0].folder)})
         self.floor(titles[0], results)
         self.row(titles[1], found, lambda b: self.stock(b, topic, records[b.name], record),
                  STOCK_GOAL)
@@ -102,9 +102,9 @@ class Fetch(harness.Area):
             loads.DURABILITY_TEXT,
             f"Load: a topic of {PARTITIONS} partitions with {self.bytes / harness.GB:g} GB of "
             "batches of 64 KiB, which the page cache holds, is read from its beginning",
-            "Own reader: one pinned thread, a connection for each partition with one Fetch of 1 MiB "
-            "in flight; it reads the batches' headers, has the kernel drop the rest, and begins anew "
-            "at the end",
+            "Own reader: one pinned thread, a connection for each partition with one Fetch of "
+            "1 MiB in flight; it reads the batches' headers, has the kernel drop the rest, and "
+            "begins anew at the end",
             "ConsumerPerformance: Kafka's own tool with its defaults, once over the topic, a fresh "
             "group each time; its rate without the time of joining",
             f"{self.pairs} pairs, turn by turn; ratios are the median [min–max] of the pairs, "
@@ -115,9 +115,9 @@ class Fetch(harness.Area):
     def body(self):
         lines = harness.table(loads.HEAD, self.rows)
         if self.floors:
-            lines += ["", "What the machine allows, measured in the same turns: a process that does "
-                      "nothing but send a file of the page cache over as many connections to a "
-                      "pinned thread that drops it.", ""]
+            lines += ["", "What the machine allows, measured in the same turns: a process that "
+                      "does nothing but send a file of the page cache over as many connections to "
+                      "a pinned thread that drops it.", ""]
             lines += harness.table(
                 ("load", "Pyralog GB/s", "bare sendfile GB/s", "ratio", "Pyralog CPU s/GB",
                  "bare sendfile CPU s/GB", "ratio"), self.floors)

@@ -41,7 +41,7 @@ class Ids(harness.Area):
                 [program, "--benchmark_format=json", f"--benchmark_repetitions={self.pairs}",
                  "--benchmark_enable_random_interleaving=true",
                  f"--benchmark_min_time={self.scaled(0.5, 0.02)}"],
-                timeout=600, env=dict(os.environ, PYRALOG_BENCH_FOLDER=folder))
+                timeout=600, env=dict(os.environ, BENCH_FOLDER=folder))
         rates, waits = {}, {}
         for run in json.loads(out)["benchmarks"]:
             if run["run_type"] == "iteration":
@@ -51,15 +51,15 @@ class Ids(harness.Area):
             self.row(shown, threads, rates[name], self.goal(name, rates))
         for name, shown, _ in SHOWN:
             if any(waits[name]):
-                self.note(f"{shown}: looks at a lease that was used up before the next was durable: "
-                          f"{spread(waits[name], 0)} a run")
+                self.note(f"{shown}: looks at a lease that was used up before the next was "
+                          f"durable: {spread(waits[name], 0)} a run")
 
     @staticmethod
     def goal(name, rates):
         if name == "lease/real_time/threads:1":
             return at_least(LEASE_GOAL, [rate / 1e6 for rate in rates[name]], " M/s a thread")
         if name == "strict/64/real_time":
-            # The repetitions come in random order, so pairs have no meaning: each against the median.
+            # The repetitions come in random order: pairs have no meaning, medians do.
             one = middle(rates["strict/1/real_time"])
             found = [rate / one for rate in rates[name]]
             return f"{at_least(STRICT_GOAL, found, '× one caller')}, {spread(found, 1)}×"

@@ -66,7 +66,7 @@ class Latency(harness.Area):
 
     def end_to_end(self, found, durability):
         title = f"EndToEndLatency, {durability}"
-        results = self.turns(title, self.sides(found, end_to_end(self.scaled(10_000, 500)),
+        results = self.turns(title, self.sides(found, end_to_end(self.scaled(5_000, 500)),
                                                durability))
         if results is None:
             return
@@ -74,8 +74,8 @@ class Latency(harness.Area):
                  END_TO_END_GOAL if durability == "os" else None)
         for broker, of_broker in results.items():
             whole = ["/".join(result["whole_ms"]) for result in of_broker]
-            self.note(f"{title}: {broker}: p50/p99/p99.9 of each turn, which the tool gives in whole "
-                      f"ms: {', '.join(whole)}")
+            self.note(f"{title}: {broker}: p50/p99/p99.9 of each turn, which the tool gives in "
+                      f"whole ms: {', '.join(whole)}")
 
     def row(self, load, durability, what, results, name, ceiling):
         ours, theirs = results["pyralog"], results.get("kafka")

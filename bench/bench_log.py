@@ -91,8 +91,8 @@ class Log(harness.Area):
     def mock(self, pyralog, size, records):
         """librdkafka on Pyralog beside librdkafka on its own mock, turn by turn."""
         load = librdkafka(size, records)
-        title = f"librdkafka, {size} B: rate beside its own mock broker, in the client's process, " \
-                "which keeps nothing"
+        title = (f"librdkafka, {size} B: rate beside its own mock broker, in the client's "
+                 "process, which keeps nothing")
         results = self.turns(title, {"pyralog": lambda: loads.on_fresh_topic(pyralog, load),
                                      "mock": lambda: load(None, "mock", 1)})
         if results is None:
@@ -107,8 +107,8 @@ class Log(harness.Area):
             f"Peers: {harness.kafka_version()}, Debian's librdkafka",
             loads.DURABILITY_TEXT,
             harness.SETTLED,
-            "Load: prebuilt batches of 64 KiB from one pinned thread, 4 connections with 8 requests "
-            "in flight; stock clients with their defaults",
+            "Load: prebuilt batches of 64 KiB from one pinned thread, 4 connections with 8 "
+            "requests in flight; stock clients with their defaults",
             f"{self.pairs} pairs, turn by turn; ratios are the median [min–max] of the pairs, "
             "Pyralog ÷ peer; broker CPU in seconds per GB of batches (stock clients: of values)",
         ]

@@ -34,7 +34,7 @@ class Skipped(Exception):
 
 def tool(name):
     """The path of a load generator that the build has made."""
-    path = pathlib.Path(os.environ.get("PYRALOG_BENCH_TOOLS", BUILD)) / name
+    path = pathlib.Path(os.environ.get("BENCH_TOOLS", BUILD)) / name
     if not path.exists():
         raise Skipped(f"{name} is not built (-DPYRALOG_BENCH=ON)")
     return str(path)
@@ -116,7 +116,9 @@ def goals(*found):
 
 
 def table(head, rows):
-    """Markdown lines."""
+    """Markdown lines; none without rows."""
+    if not rows:
+        return []
     return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head),
             *("| " + " | ".join(row) + " |" for row in rows)]
 

@@ -1,6 +1,6 @@
 // What a number costs that is never issued twice: an Obelisk in its modes, beside a bare atomic and
 // beside a counter that writes and syncs each value. Google Benchmark; the files are made in the
-// folder PYRALOG_BENCH_FOLDER (default: the working directory).
+// folder BENCH_FOLDER (default: the working directory).
 
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@ namespace {
 using namespace pyralog;
 
 std::string fresh_path(const std::string& name) {
-  const char* folder = std::getenv("PYRALOG_BENCH_FOLDER");
+  const char* folder = std::getenv("BENCH_FOLDER");
   std::string path = std::string(folder == nullptr ? "." : folder) + "/" + name;
   ::unlink(path.c_str());
   ::unlink((path + ".lock").c_str());

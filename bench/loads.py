@@ -1,4 +1,4 @@
-"""Topics, and what puts load on them: the parts that several areas of the benchmark measure with."""
+"""Topics, and what puts load on them: what several areas of the benchmark measure with."""
 
 import os
 import re
@@ -15,7 +15,8 @@ DURABILITY = {  # the same promise in each broker's words
     "fsync": {"pyralog": {"durability": "fsync"}, "kafka": {"flush.messages": "1"}},
 }
 DURABILITY_TEXT = ("Durability: os = Pyralog `durability=os`, Kafka as it ships; fsync = Pyralog "
-                   "`durability=fsync`, Kafka `flush.messages=1`. acks=all unless it says otherwise")
+                   "`durability=fsync`, Kafka `flush.messages=1`. acks=all unless it says "
+                   "otherwise")
 
 
 def create_topic(broker, name, partitions, durability):
@@ -161,6 +162,7 @@ HEAD = ("load", "durability", "peer", "Pyralog k rec/s", "peer k rec/s", "throug
 def compared(title, durability, results, peer, floor=None, cpu=None):
     """A row of a table under HEAD: Pyralog beside one peer, or alone where that was skipped."""
     ours, theirs = results["pyralog"], results.get(peer)
+
     def rate(side):
         return f"{harness.middle(harness.field(side, 'records_per_s')) / 1000:,.1f}"
 
@@ -168,7 +170,8 @@ def compared(title, durability, results, peer, floor=None, cpu=None):
         return f"{harness.middle(harness.field(side, 'cpu_per_gb')):.2f}"
 
     if not theirs:
-        return [title, durability, peer, rate(ours), "skipped", "–", cost(ours), "skipped", "–", "–"]
+        return [title, durability, peer, rate(ours), "skipped", "–", cost(ours), "skipped", "–",
+                "–"]
     speed = harness.ratios(ours, theirs, "records_per_s")
     spent = harness.ratios(ours, theirs, "cpu_per_gb")
     return [title, durability, peer, rate(ours), rate(theirs), harness.spread(speed), cost(ours),

@@ -53,7 +53,8 @@ class Control:
         host, port = bootstrap.rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)), timeout=60)
         self.input = self.socket.makefile("rb")
-        self.socket.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB _INBOX.control 1\r\n')
+        self.socket.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\n'
+                            b"SUB _INBOX.control 1\r\n")
 
     def __enter__(self):
         return self
@@ -64,7 +65,8 @@ class Control:
 
     def call(self, subject, request):
         body = json.dumps(request).encode()
-        self.socket.sendall(f"PUB {subject} _INBOX.control {len(body)}\r\n".encode() + body + b"\r\n")
+        head = f"PUB {subject} _INBOX.control {len(body)}\r\n".encode()
+        self.socket.sendall(head + body + b"\r\n")
         while True:
             line = self.input.readline()
             if not line:
