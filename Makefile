@@ -26,11 +26,11 @@ test-%: ## one step of it: make test-unit (scripts/test.sh --list)
 
 bench: ## every benchmark of this machine, rewrites docs/benchmarks.md
 	@scripts/setup.sh bench
-	@scripts/bench.sh
+	@scripts/bench.sh $(ARGS)
 
-bench-%: ## one area of it: make bench-log
+bench-%: ## one area of it: make bench-log (fetch, fsync, ids, latency, log, sizes)
 	@scripts/setup.sh bench
-	@scripts/bench.sh $*
+	@scripts/bench.sh $* $(ARGS)
 
 sim: ## the simulation; SEED=n replays one
 	@scripts/setup.sh test

@@ -5,35 +5,31 @@
 // leave on a schedule, and a latency counts from the moment the request was due.
 
 #include <arpa/inet.h>
-#include <netinet/tcp.h>
 #include <poll.h>
-#include <sched.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "load.h"
+
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using namespace pyralog::bench;
 using Bytes = std::string;
 
 struct Options {
-  std::string host = "127.0.0.1";
-  uint16_t port = 9092;
+  Address bootstrap;
   std::string topic;
   int32_t partitions = 1;
   int16_t acks = -1;
@@ -47,29 +43,6 @@ struct Options {
   uint64_t max_bytes = 0;  ///< stop after so many bytes; 0 has no such end
   int cpu = -1;
 };
-
-[[noreturn]] void die(const std::string& text) {
-  std::fprintf(stderr, "produce_bench: %s\n", text.c_str());
-  std::exit(1);
-}
-
-template <typename Int>
-void put(Bytes& out, Int value) {
-  for (size_t i = sizeof value; i-- > 0;) {
-    out.push_back(static_cast<char>(static_cast<uint64_t>(value) >> (8 * i)));
-  }
-}
-
-void put_string(Bytes& out, std::string_view text) {
-  put(out, static_cast<int16_t>(text.size()));
-  out.append(text);
-}
-
-void put_varint(Bytes& out, int64_t value) {
-  auto zigzag = (static_cast<uint64_t>(value) << 1) ^ static_cast<uint64_t>(value >> 63);
-  for (; zigzag >= 0x80; zigzag >>= 7) out.push_back(static_cast<char>(zigzag | 0x80));
-  out.push_back(static_cast<char>(zigzag));
-}
 
 uint32_t crc32c(std::string_view bytes) {
   static const auto table = [] {
@@ -96,9 +69,7 @@ Bytes build_record(const Options& options, int64_t delta) {
   put_varint(body, delta);
   put_varint(body, -1);
   put_varint(body, static_cast<int64_t>(options.record_bytes));
-  for (size_t i = 0; i < options.record_bytes; ++i) {
-    body.push_back(static_cast<char>('a' + (i * 31 + static_cast<size_t>(delta) * 7) % 26));
-  }
+  body += filler(options.record_bytes, static_cast<size_t>(delta));
   put_varint(body, 0);
   Bytes out;
   put_varint(out, static_cast<int64_t>(body.size()));
@@ -161,28 +132,11 @@ Bytes build_request(const Options& options, const Batch& batch, int32_t partitio
   return out + body;
 }
 
-int32_t read_int32(const char* at) {
-  uint32_t value = 0;
-  std::memcpy(&value, at, sizeof value);
-  return static_cast<int32_t>(ntohl(value));
-}
-
 /// One connection: a request that is being written, those in flight, and a response being read.
 class Connection {
  public:
-  explicit Connection(const Options& options) : topic_size_(options.topic.size()) {
-    fd_ = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(options.port);
-    if (::inet_pton(AF_INET, options.host.c_str(), &address.sin_addr) != 1) die("bad host");
-    if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-      die("connect: " + std::string(std::strerror(errno)));
-    }
-    const int one = 1;
-    ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    input_.resize(1 << 16);
-  }
+  explicit Connection(const Options& options)
+      : topic_size_(options.topic.size()), fd_(connect_to(options.bootstrap)), input_(1 << 16) {}
   ~Connection() { ::close(fd_); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -206,7 +160,7 @@ class Connection {
                                   MSG_DONTWAIT | MSG_NOSIGNAL);
       if (done < 0) {
         if (errno == EAGAIN || errno == EINTR) return;
-        die("send: " + std::string(std::strerror(errno)));
+        die_of_errno("send");
       }
       written_ += static_cast<size_t>(done);
     }
@@ -221,12 +175,11 @@ class Connection {
     filled_ += static_cast<size_t>(got);
     size_t at = 0;
     while (filled_ - at >= 4) {
-      const size_t size = static_cast<size_t>(read_int32(input_.data() + at)) + 4;
+      const size_t size = static_cast<size_t>(get<int32_t>(input_.data() + at)) + 4;
       if (filled_ - at < size) break;
       // size, correlation, topics[1]: name, partitions[1]: index, error code
       const size_t error_at = at + 4 + 4 + 4 + 2 + topic_size_ + 4 + 4;
-      const int code = (static_cast<uint8_t>(input_[error_at]) << 8) |
-                       static_cast<uint8_t>(input_[error_at + 1]);
+      const auto code = get<int16_t>(input_.data() + error_at);
       if (code != 0) die("the broker answered error " + std::to_string(code));
       done(due_.front());
       due_.pop_front();
@@ -238,7 +191,7 @@ class Connection {
 
  private:
   size_t topic_size_;
-  int fd_ = -1;
+  int fd_;
   uint32_t correlation_ = 0;
   Bytes request_;
   size_t written_ = 0;
@@ -246,10 +199,6 @@ class Connection {
   std::vector<char> input_;
   size_t filled_ = 0;
 };
-
-double to_seconds(Clock::duration duration) {
-  return std::chrono::duration<double>(duration).count();
-}
 
 class Run {
  public:
@@ -285,11 +234,6 @@ class Run {
       const auto at = static_cast<size_t>(q * static_cast<double>(latencies_us_.size() - 1));
       return latencies_us_[at];
     };
-    rusage usage{};
-    ::getrusage(RUSAGE_SELF, &usage);
-    const auto cpu = [](const timeval& time) {
-      return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
-    };
     const double seconds = std::max(to_seconds(last_ - measured_from_), 1e-9);
     const auto batches = static_cast<double>(measured_);
     const double records = batches * batch_.records;
@@ -303,15 +247,10 @@ class Run {
         "%.2f}\n",
         records / seconds, bytes / seconds / 1e6, seconds,
         static_cast<unsigned long long>(measured_), batch_.records, batch_.bytes.size(), all,
-        quantile(0.5), quantile(0.99), quantile(0.999), quantile(1.0),
-        cpu(usage.ru_utime) + cpu(usage.ru_stime));
+        quantile(0.5), quantile(0.99), quantile(0.999), quantile(1.0), cpu_seconds());
   }
 
  private:
-  static Clock::duration to_duration(double seconds) {
-    return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-  }
-
   [[nodiscard]] bool open_loop() const { return options_.rate > 0; }
 
   void send(Clock::time_point now) {
@@ -341,7 +280,7 @@ class Run {
           timeout.tv_nsec);
     }
     if (::ppoll(polled_.data(), polled_.size(), &timeout, nullptr) < 0 && errno != EINTR) {
-      die("ppoll: " + std::string(std::strerror(errno)));
+      die_of_errno("ppoll");
     }
     for (size_t i = 0; i < connections_.size(); ++i) {
       if ((polled_[i].revents & POLLOUT) != 0) connections_[i].flush();
@@ -392,22 +331,9 @@ class Run {
   std::vector<uint32_t> latencies_us_;
 };
 
-template <typename Number>
-Number parse(std::string_view text, std::string_view name) {
-  Number value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) {
-    die(std::string(name) + ": not a number: " + std::string(text));
-  }
-  return value;
-}
-
 void set(Options& options, std::string_view name, std::string_view value) {
   if (name == "--bootstrap") {
-    const size_t colon = value.rfind(':');
-    if (colon == std::string_view::npos) die("--bootstrap takes HOST:PORT");
-    options.host = value.substr(0, colon);
-    options.port = parse<uint16_t>(value.substr(colon + 1), name);
+    options.bootstrap = parse_address(value);
   } else if (name == "--topic") {
     options.topic = value;
   } else if (name == "--acks") {
@@ -442,14 +368,9 @@ void set(Options& options, std::string_view name, std::string_view value) {
 
 int main(int argc, char** argv) {
   Options options;
-  for (int i = 1; i + 1 < argc; i += 2) set(options, argv[i], argv[i + 1]);
-  if (argc % 2 == 0 || options.topic.empty()) die("options come in pairs; --topic is needed");
-  if (options.cpu >= 0) {
-    cpu_set_t cpus;
-    CPU_ZERO(&cpus);
-    CPU_SET(static_cast<size_t>(options.cpu), &cpus);
-    if (::sched_setaffinity(0, sizeof cpus, &cpus) != 0) die("cannot run on that CPU");
-  }
+  for (const auto& [name, value] : option_pairs(argc, argv)) set(options, name, value);
+  if (options.topic.empty()) die("--topic is needed");
+  pin_to_cpu(options.cpu);
   Run run(options);
   run.go();
   run.print();

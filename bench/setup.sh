@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the benchmark peers into the ignored folder .deps/ of the repository.
-# Usage: bench/setup.sh [kafka]   (default: kafka)
+# Usage: bench/setup.sh [kafka] [nats]   (default: both)
 # A second call with unchanged manifests does nothing and needs no network.
 set -euo pipefail
 
@@ -21,12 +21,22 @@ install_kafka() {
   digest "$here/pom.xml" >"$deps/kafka.stamp"
 }
 
-[[ $# -eq 0 ]] && set -- kafka
+install_nats() {
+  fresh nats "$here/requirements.txt" && return
+  echo "bench: NATS server -> .deps/nats"
+  rm -rf "$deps/nats"
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+    --only-binary :all: --no-deps --require-hashes --target "$deps/nats" \
+    -r "$here/requirements.txt"
+  digest "$here/requirements.txt" >"$deps/nats.stamp"
+}
+
+[[ $# -eq 0 ]] && set -- kafka nats
 for part in "$@"; do
   case "$part" in
-    kafka) install_kafka ;;
+    kafka | nats) "install_$part" ;;
     *)
-      echo "bench: unknown peer \"$part\"; known is kafka" >&2
+      echo "bench: unknown peer \"$part\"; known are kafka, nats" >&2
       exit 2
       ;;
   esac

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the benchmarks: scripts/bench.sh [AREA]. Every area is a file bench/AREA.sh or bench/AREA.py.
+# Runs the benchmarks: scripts/bench.sh [AREA] [OPTION ...]. Every area is a file bench/bench_AREA.py
+# or bench/bench_AREA.sh; options go to it (--quick: one short pair, printed only).
 #
 # Without an area all of them run, one after the other; each rewrites its part of docs/benchmarks.md.
 set -euo pipefail
@@ -15,19 +16,19 @@ areas() {
     sed 's/^bench_//; s/\.[a-z]*$//' | sort
 }
 run_area() {
-  local file
-  for file in "bench/bench_$1.sh" "bench/bench_$1.py"; do
+  local area=$1 file
+  shift
+  for file in "bench/bench_$area.sh" "bench/bench_$area.py"; do
     if [ -f "$file" ]; then
-      case "$file" in *.py) python3 "$file" ;; *) bash "$file" ;; esac
+      case "$file" in *.py) python3 "$file" "$@" ;; *) bash "$file" "$@" ;; esac
       return
     fi
   done
-  echo "bench: no area '$1'; there are: $(areas | paste -sd' ')" >&2
+  echo "bench: no area '$area'; there are: $(areas | paste -sd' ')" >&2
   return 2
 }
 
-if [ $# -gt 0 ]; then
-  run_area "$1"
-else
-  for area in $(areas); do run_area "$area"; done
-fi
+case "${1:-}" in
+  "" | -*) for area in $(areas); do run_area "$area" "$@"; done ;;
+  *) run_area "$@" ;;
+esac
