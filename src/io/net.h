@@ -39,6 +39,9 @@ class Stream {
   [[nodiscard]] virtual Task<Result<std::size_t>> read_some(MutableBytes out, Instant deadline) = 0;
   /// Sends everything, in order, or fails; after a failure the stream is of no more use.
   [[nodiscard]] virtual Task<Result<void>> write(std::vector<Piece> pieces, Instant deadline) = 0;
+  /// Bounds what the system holds of what was written and the peer has not taken. Without it the bound
+  /// grows by itself to megabytes, which then pass through no cache on their way.
+  virtual void limit_send_buffer(std::uint32_t bytes) = 0;
   /// Ends both directions at once; pending calls fail with kCancelled.
   virtual void close() = 0;
   [[nodiscard]] virtual const Address& peer() const = 0;

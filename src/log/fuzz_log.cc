@@ -9,6 +9,7 @@
 #include "log/epoch_table.h"
 #include "log/evidence.h"
 #include "log/segment.h"
+#include "log/write_ahead_format.h"
 
 namespace {
 
@@ -77,7 +78,33 @@ void judge_append_times(ByteView bytes) {
   require(times.entries.size() + times.bad_entries <= bytes.size() / kAppendTimeEntryBytes);
 }
 
+/// A frame's body as it is, and a header whose checksum is right.
+void judge_write_ahead(ByteView bytes) {
+  if (const auto body = decode_write_ahead_body(bytes)) {
+    std::size_t held = 0;
+    for (const WriteAheadData& item : body->data) held += item.bytes.size();
+    require(held <= bytes.size());
+    Bytes again(kWriteAheadFrameHeaderBytes);
+    for (const SyncedEntry& entry : body->evidence) put_evidence(again, entry);
+    for (const WriteAheadData& item : body->data) {
+      put_data_header(again, item, static_cast<std::uint32_t>(item.bytes.size()));
+      again.insert(again.end(), item.bytes.begin(), item.bytes.end());
+    }
+    const auto same = decode_write_ahead_body(ByteView(again).subspan(kWriteAheadFrameHeaderBytes));
+    require(same && same->data.size() == body->data.size() &&
+            same->evidence == body->evidence);
+  }
+  const Bytes block = sealed("PYRAWAHD", bytes, 60);
+  if (const auto header = decode_write_ahead_header(block, "x")) {
+    require(decode_write_ahead_header(encode(*header), "x")->salt == header->salt);
+  }
+  if (bytes.size() < 12) return;
+  // Whoever does not know the salt makes no frame.
+  require(!write_ahead_body_length(bytes, 4096, 0x9e3779b97f4a7c15U));
+}
+
 void judge_evidence(ByteView bytes) {
+  judge_write_ahead(bytes);
   if (const auto entry = decode_synced_entry(bytes)) {
     // Entries of the first version are shorter; what they say is kept.
     const auto again = decode_synced_entry(encode(*entry));

@@ -62,6 +62,7 @@ protocol::kafka::Service::Options service_options(const ServerOptions& o,
 
 protocol::kafka::Listener::Options listener_options(const ServerOptions& o) {
   protocol::kafka::Listener::Options out;
+  out.send_buffer_bytes = o.send_buffer_bytes > 0 ? static_cast<std::uint32_t>(o.send_buffer_bytes) : 0;
   out.max_connections = narrow<std::size_t>(o.max_connections);
   out.connection.max_frame_bytes = narrow<std::size_t>(o.max_request_bytes);
   out.connection.max_pipelined = narrow<std::size_t>(o.connection_max_requests);

@@ -54,6 +54,7 @@ struct ServerOptions {
   // Groups and producers
   std::int64_t retention_check_interval_ms = 300'000;
   std::int64_t cleaner_backoff_ms = 15'000;
+  std::int64_t send_buffer_bytes = 102'400;
   std::int64_t write_ahead_bytes = 536'870'912;
   std::int64_t cleaner_table_bytes = 33'554'432;
   std::int64_t cleaner_bytes_per_second = -1;

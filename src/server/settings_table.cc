@@ -35,6 +35,11 @@ constexpr Setting kSettings[] = {
      "A connection without a request for so long is closed."},
     {"max.request.bytes", "", "Connections and requests", Kind::kBytes, &Options::max_request_bytes,
      1'024, kMaxInt32, "", "The largest request frame; a larger one ends its connection."},
+    {"socket.send.buffer.bytes", "", "Connections and requests", Kind::kBytes,
+     &Options::send_buffer_bytes, -1, kMaxInt32, "",
+     "What the system holds of answers that a client has not taken yet, for each connection; -1 leaves "
+     "it to the system. More serves distant clients (bandwidth times round trip), less costs less "
+     "processor time for reads."},
     {"queued.max.request.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::queued_max_request_bytes, 1'048'576, 1LL << 40, "",
      "Memory for requests being received or served; beyond it connections wait to be read."},

@@ -109,6 +109,11 @@ PosixStream::PosixStream(PosixShard& shard, int fd, Address peer)
       peer_(std::move(peer)),
       local_(local_address(fd)) {}
 
+void PosixStream::limit_send_buffer(std::uint32_t bytes) {
+  const int value = static_cast<int>(std::min(bytes, std::uint32_t{INT32_MAX}));
+  ::setsockopt(socket_->fd(), SOL_SOCKET, SO_SNDBUF, &value, sizeof value);
+}
+
 Task<Result<std::size_t>> PosixStream::read_some(MutableBytes out, Instant deadline) {
   return socket_->receive(out, deadline, peer_);
 }

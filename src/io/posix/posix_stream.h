@@ -16,6 +16,7 @@ class PosixStream final : public Stream {
   ~PosixStream() override { close(); }
   Task<Result<std::size_t>> read_some(MutableBytes out, Instant deadline) override;
   Task<Result<void>> write(std::vector<Piece> pieces, Instant deadline) override;
+  void limit_send_buffer(std::uint32_t bytes) override;
   void close() override { socket_->close(); }
   const Address& peer() const override { return peer_; }
   const Address& local() const override { return local_; }

@@ -16,6 +16,7 @@ class SimStream final : public Stream {
   ~SimStream() override { close(); }
   Task<Result<std::size_t>> read_some(MutableBytes out, Instant deadline) override;
   Task<Result<void>> write(std::vector<Piece> pieces, Instant deadline) override;
+  void limit_send_buffer(std::uint32_t) override {}  // it has one of its own
   void close() override;
   const Address& peer() const override { return connection_->ends[1 - side_].address; }
   const Address& local() const override { return connection_->ends[side_].address; }

@@ -74,6 +74,7 @@ io::Task<void> Listener::run() {
       co_await io::sleep_for(100ms);
       continue;
     }
+    if (options_.send_buffer_bytes > 0) (*stream)->limit_send_buffer(options_.send_buffer_bytes);
     if (connections_ >= options_.max_connections) {
       (*stream)->close();
       observe::log_warn("kafka.connection_refused",

@@ -21,6 +21,7 @@ class Listener {
   struct Options {
     ConnectionLimits connection;
     std::size_t max_request_memory = 256u << 20;  ///< of all requests under way, over all shards
+    std::uint32_t send_buffer_bytes = 0;   ///< of each connection; 0 = as the system has it
     std::size_t max_connections = 20'000;  ///< in all; more are closed at once
   };
 
