@@ -155,6 +155,8 @@ class PartitionLog {
   friend class Committer;
   friend class Compactor;
   friend class Recovery;
+  friend class Scrubber;
+  friend class SegmentScrub;
   using SegmentRef = std::shared_ptr<Segment>;
 
   /// What a round of the Committer captured before it submitted the syncs.

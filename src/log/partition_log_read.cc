@@ -37,10 +37,8 @@ std::unexpected<Error> PartitionLog::corrupt(const Segment& segment, std::uint64
   if (segment.dropped) return gone(segment.base);
   if (segment.replaced) return was_replaced();
   ++shard_.stats_.corrupt_ranges;
-  return fail(Code::kCorrupt,
-              fmt::format("partition {}, segment {}, byte {}: {}; run pyralog log verify, and "
-                          "restore the segment from a copy or cut it with pyralog log repair",
-                          to_string(id_), segment_file_name(segment.base, "log"), position, what));
+  return fail(Code::kCorrupt, damage_message(to_string(id_), segment_file_name(segment.base, "log"),
+                                             position, what));
 }
 
 io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::file_of(SegmentRef segment) {
@@ -219,6 +217,11 @@ io::Task<Result<PartitionLog::Extent>> PartitionLog::extent(SegmentRef segment, 
 }
 
 io::Task<Result<void>> PartitionLog::verify(SegmentRef segment, Extent extent) {
+  // Pages in memory may still be sound, or look so: what leaves them is read from the device again.
+  if (const DamagedRange* damage = refused_in(segment->damaged, extent.from, extent.to);
+      damage != nullptr && !PYRALOG_PLANT("log.scrub_serves_damaged")) {
+    co_return corrupt(*segment, damage->from, damage->what);
+  }
   if (segment->verified.covers(extent.from, extent.to)) co_return Result<void>{};
   if (PYRALOG_PLANT("log.no_cold_verify")) co_return Result<void>{};
   PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await file_of(segment));
