@@ -5,12 +5,15 @@
 #include <string_view>
 #include <vector>
 
+#include "model/fundamental.h"
+
 namespace pyralog::log {
 
 /// A part of a segment's file that did not pass its checks when it was read back from the device.
 struct DamagedRange {
   std::uint64_t from = 0;
   std::uint64_t to = 0;
+  Offset offset;  ///< where what lies before it ends
   std::string what;
   /// The device gave nothing: a read meets that itself, and is not refused before it has.
   bool unreadable = false;

@@ -274,6 +274,13 @@ ReadResult PartitionLog::read_memory(Offset offset, const ReadLimits& limits) co
   return result;
 }
 
+void PartitionLog::stop_before_damage(const std::vector<DamagedRange>& damaged, Extent& extent) {
+  const DamagedRange* damage = refused_in(damaged, extent.from, extent.to);
+  if (damage == nullptr || damage->from <= extent.from) return;
+  extent.to = damage->from;
+  extent.next = damage->offset;
+}
+
 io::Task<Result<ReadResult>> PartitionLog::read(Offset offset, ReadLimits limits) {
   for (;;) {
     const std::uint64_t swaps = swaps_;
@@ -298,12 +305,17 @@ io::Task<Result<ReadResult>> PartitionLog::read_once(Offset offset, ReadLimits l
     if (segment == nullptr) {
       co_return gone(result.next);
     }
-    PYRALOG_CO_ASSIGN(const Extent extent,
-                      co_await this->extent(segment, result.next, limits.upto,
-                                            limits.max_bytes - std::min(limits.max_bytes, result.bytes),
-                                            limits.min_one && result.pieces.empty()));
-    if (extent.to <= extent.from) break;
-    PYRALOG_CO_TRY(co_await verify(segment, extent));
+    auto found = co_await this->extent(segment, result.next, limits.upto,
+                                       limits.max_bytes - std::min(limits.max_bytes, result.bytes),
+                                       limits.min_one && result.pieces.empty());
+    if (found) {
+      stop_before_damage(segment->damaged, *found);
+      if (found->to <= found->from) break;
+      if (auto sound = co_await verify(segment, *found); !sound) found = fail(sound.error());
+    }
+    // What lies before damage is read; who comes to it is refused.
+    if (!found && found.error().code == Code::kCorrupt && !result.pieces.empty()) break;
+    PYRALOG_CO_ASSIGN(const Extent extent, std::move(found));
     PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await file_of(segment));
     if (offline_) co_return refuse();
     if (segment->replaced) co_return was_replaced();

@@ -132,6 +132,38 @@ TEST(scrubber, finds_what_rots_on_the_device_and_refuses_it_by_name) {
   });
 }
 
+TEST(scrubber, a_long_read_brings_what_lies_before_the_damage) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  const Lines lines;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = co_await filled(*shard, 1, 30);
+    Scrubber scrubber(*shard);
+    const auto segments = bases(node, 1);
+    const std::size_t size = node.disk().peek(file_of(1, segments.at(1))).value().size();
+    EXPECT_TRUE(node.disk().corrupt_stored(file_of(1, segments.at(1)), size / 2));
+    EXPECT_TRUE(node.disk().corrupt_stored(file_of(1, segments.at(3)), 64 + 30));
+    (void)co_await scrubber.round({});
+    EXPECT_EQ(scrubber.damaged_ranges(), 2U);
+    std::vector<std::int64_t> refused;
+    for (Offset at(0); at < log->end_offset();) {
+      const auto part = co_await log->read(at, {1u << 20, log->end_offset(), true});
+      if (part) {
+        EXPECT_EQ(part->first, at);
+        EXPECT_GT(part->next, at);
+        at = part->next;
+        continue;
+      }
+      refused.push_back(at.value);
+      at = Offset(at.value + 1);
+    }
+    EXPECT_EQ(refused, (std::vector<std::int64_t>{(segments.at(1) + segments.at(2)) / 2,
+                                                  segments.at(3)}));
+    co_await shard->abandon();
+  });
+}
+
 TEST(scrubber, refuses_what_memory_still_shows_sound) {
   Simulator sim(2);
   Node& node = sim.add_node(quiet_disk());

@@ -74,7 +74,7 @@ void SegmentScrub::settle() {
 }
 
 void SegmentScrub::whole_file(std::string what) {
-  found_.assign(1, {0, segment_->size, std::move(what)});
+  found_.assign(1, {0, segment_->size, segment_->base, std::move(what)});
   publish();
 }
 
@@ -87,7 +87,7 @@ io::Task<Result<std::string>> SegmentScrub::header_fault() {
   if (!still_there()) co_return gone();
   if (!got && got.error().code != Code::kIo) co_return fail(got.error());
   if (!got) {
-    found_.push_back({0, kSegmentHeaderBytes, got.error().message, true});
+    found_.push_back({0, kSegmentHeaderBytes, segment_->base, got.error().message, true});
     publish();
     co_return std::string();
   }
@@ -138,12 +138,11 @@ io::Task<Result<std::optional<SegmentScrub::Fault>>> SegmentScrub::walk(Spot& at
       auto filled = co_await scan.fill();
       if (!still_there()) co_return gone();
       if (!filled && filled.error().code == Code::kCorrupt) {
-        co_return Fault{at.position, fmt::format("the file ends inside of the {} bytes that were "
-                                                 "written",
-                                                 segment_->size)};
+        co_return Fault{at, fmt::format("the file ends inside of the {} bytes that were written",
+                                        segment_->size)};
       }
       if (!filled && filled.error().code == Code::kIo) {
-        co_return Fault{at.position, filled.error().message, true};
+        co_return Fault{at, filled.error().message, true};
       }
       PYRALOG_CO_TRY(filled);
       shard_.stats_.scrubbed_bytes += scan.filled();
@@ -158,7 +157,7 @@ io::Task<Result<std::optional<SegmentScrub::Fault>>> SegmentScrub::walk(Spot& at
                                                at.base.value, segment_->next.value)};
     }
     if (step == BatchScan::Step::kBad) {
-      Fault fault{batch.position, scan.fault()};
+      Fault fault{at, scan.fault()};
       const Offset next(batch.header.next_offset());
       if (scan.header_parsed() && next <= segment_->next && fault_of(batch.header, at.base).empty()) {
         fault.behind = Spot{batch.end(), next};
@@ -166,9 +165,9 @@ io::Task<Result<std::optional<SegmentScrub::Fault>>> SegmentScrub::walk(Spot& at
       co_return fault;
     }
     if (std::string fault = fault_of(batch.header, at.base); !fault.empty()) {
-      co_return Fault{batch.position, std::move(fault)};
+      co_return Fault{at, std::move(fault)};
     }
-    last_sound_ = batch.position;
+    last_sound_ = at;
     at = {batch.end(), Offset(batch.header.next_offset())};
   }
 }
@@ -184,14 +183,15 @@ io::Task<SegmentScrub::Spot> SegmentScrub::indexed_above(std::uint64_t position)
 }
 
 io::Task<Result<SegmentScrub::Spot>> SegmentScrub::pass_over(Fault fault) {
-  const bool goes_on = !found_.empty() && found_.back().to >= fault.position;
+  const bool goes_on = !found_.empty() && found_.back().to >= fault.at.position;
   if (!goes_on) {
-    found_.push_back({fault.position, fault.position, std::move(fault.what), fault.unreadable});
+    found_.push_back(
+        {fault.at.position, fault.at.position, fault.at.base, std::move(fault.what), fault.unreadable});
   }
   DamagedRange& range = found_.back();
   range.unreadable = range.unreadable && fault.unreadable;
   // Where its own length led, nothing sound began: that length may be what is damaged.
-  if (!(goes_on && guessed_)) failed_at_ = fault.position;
+  if (!(goes_on && guessed_)) failed_at_ = fault.at.position;
   Spot next{segment_->size, segment_->next};
   guessed_ = !goes_on && fault.behind.has_value();
   if (guessed_) {

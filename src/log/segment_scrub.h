@@ -39,7 +39,7 @@ class SegmentScrub {
     Offset base;
   };
   struct Fault {
-    std::uint64_t position = 0;
+    Spot at;
     std::string what;
     bool unreadable = false;
     std::optional<Spot> behind = std::nullopt;  ///< where the next batch is, if the header is right
@@ -73,9 +73,9 @@ class SegmentScrub {
   std::uint64_t cuts_;
   std::shared_ptr<io::File> file_;
   std::vector<DamagedRange> found_;
-  std::uint64_t last_sound_ = 0;  ///< where the last sound batch begins
-  std::uint64_t failed_at_ = 0;   ///< the fault that the index is searched from
-  bool guessed_ = false;          ///< a damaged batch's own length led to where the pass went on
+  Spot last_sound_;              ///< the last sound batch
+  std::uint64_t failed_at_ = 0;  ///< the fault that the index is searched from
+  bool guessed_ = false;         ///< a damaged batch's own length led to where the pass went on
 };
 
 }  // namespace pyralog::log
