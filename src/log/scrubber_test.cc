@@ -337,6 +337,8 @@ TEST(scrubber, what_goes_meanwhile_is_no_damage) {
       LogConfig config = indexed("compacted-0");
       config.compaction = Compaction{0, 0, INT64_MAX, 0};
       auto compacted = (co_await shard->open_log(partition(3), config)).value();
+      auto log = co_await filled(*shard, 1, 25);
+      auto gone = co_await filled(*shard, 2, 25);
       bool stop = false;
       Scrubber scrubber(*shard);
       io::TaskGroup tasks;
@@ -346,8 +348,6 @@ TEST(scrubber, what_goes_meanwhile_is_no_damage) {
           co_await io::sleep_for(300us);
         }
       }(scrubber, stop));
-      auto log = co_await filled(*shard, 1, 25);
-      auto gone = co_await filled(*shard, 2, 25);
       for (std::int64_t i = 0; i < 25; ++i) {
         Bytes bytes = batch(i % 5, 1, 1, 7, 200);
         assign_offset_and_epoch(bytes, Offset(i), Epoch(1));
