@@ -21,9 +21,10 @@ void cut_damage(std::vector<DamagedRange>& ranges, std::uint64_t end) {
 
 std::string damage_message(std::string_view partition, std::string_view segment,
                            std::uint64_t position, std::string_view what) {
-  return fmt::format("partition {}, segment {}, byte {}: {}; run pyralog log verify, and "
-                     "restore the segment from a copy or cut it with pyralog log repair",
-                     partition, segment, position, what);
+  return fmt::format(
+      "partition {}, segment {}, byte {}: {}; run pyralog log verify, and "
+      "restore the segment from a copy or cut it with pyralog log repair",
+      partition, segment, position, what);
 }
 
 }  // namespace pyralog::log

@@ -77,11 +77,11 @@ io::Task<Result<void>> Scrubber::pace(std::uint64_t bytes) {
   co_await io::yield();
   bytes_ += bytes;
   const io::Shard& shard = io::Shard::current();
-  due_ = std::max(shard.now(), due_ + std::chrono::duration_cast<Duration>(
-                                          std::chrono::duration<double>(
-                                              static_cast<double>(bytes) /
-                                              static_cast<double>(rate_))));
-  while (!stopped() && due_ - shard.now() >= kShortestSleep && !PYRALOG_PLANT("log.scrub_no_pace")) {
+  due_ = std::max(shard.now(),
+                  due_ + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(
+                             static_cast<double>(bytes) / static_cast<double>(rate_))));
+  while (!stopped() && due_ - shard.now() >= kShortestSleep &&
+         !PYRALOG_PLANT("log.scrub_no_pace")) {
     co_await io::sleep_for(std::min(due_ - shard.now(), kLongestSleep));
   }
   if (stopped()) co_return fail(Code::kCancelled, "the scrubber was stopped");
@@ -114,17 +114,15 @@ io::Task<bool> Scrubber::go(Leg leg, Scrubbed& done) {
     if (segment == nullptr) co_return true;
     leg.from = segment->next;
     remember(log, segment);
-    SegmentScrub scrub(shard_, log, segment,
-                       [this](std::uint64_t bytes) { return pace(bytes); });
+    SegmentScrub scrub(shard_, log, segment, [this](std::uint64_t bytes) { return pace(bytes); });
     const auto passed = co_await scrub.run();
     if (passed) {
       ++done.segments;
     } else if (passed.error().code != Code::kCancelled &&
                passed.error().code != Code::kUnavailable) {
-      observe::log_warn("log.scrub_skipped",
-                        {{"partition", log->name()},
-                         {"segment", segment_file_name(segment->base, "log")},
-                         {"reason", passed.error().message}});
+      observe::log_warn("log.scrub_skipped", {{"partition", log->name()},
+                                              {"segment", segment_file_name(segment->base, "log")},
+                                              {"reason", passed.error().message}});
     }
   }
   co_return false;

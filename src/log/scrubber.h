@@ -19,9 +19,9 @@ class ShardLogs;
 struct Segment;
 
 struct ScrubCall {
-  Duration interval = std::chrono::hours(24 * 7);   ///< a round should not take longer
-  std::uint64_t bytes_per_second = UINT64_MAX;      ///< at most, even if it does
-  std::function<bool()> stop;                       ///< true = come to an end
+  Duration interval = std::chrono::hours(24 * 7);  ///< a round should not take longer
+  std::uint64_t bytes_per_second = UINT64_MAX;     ///< at most, even if it does
+  std::function<bool()> stop;                      ///< true = come to an end
 };
 
 struct Scrubbed {
@@ -42,8 +42,9 @@ class Scrubber {
   Scrubber(const Scrubber&) = delete;
   Scrubber& operator=(const Scrubber&) = delete;
 
-  /// One round. It begins anywhere: a node that restarts before rounds end comes everywhere in time.
-  /// What appears meanwhile in front of it belongs to it, what goes meanwhile does not. One at a time.
+  /// One round. It begins anywhere: a node that restarts before rounds end comes everywhere in
+  /// time. What appears meanwhile in front of it belongs to it, what goes meanwhile does not. One
+  /// at a time.
   [[nodiscard]] io::Task<Scrubbed> round(ScrubCall call);
 
   /// When the last whole round ended.
@@ -69,7 +70,8 @@ class Scrubber {
 
   [[nodiscard]] static bool closed(const Segment& segment);
   [[nodiscard]] static SegmentRef next(const PartitionLog& log, Offset from, Offset to);
-  /// All logs, in their order, from where byte `at` of all closed segments lies, and round to there.
+  /// All logs, in their order, from where byte `at` of all closed segments lies, and round to
+  /// there.
   [[nodiscard]] std::vector<Leg> plan(std::uint64_t at) const;
   [[nodiscard]] std::uint64_t closed_bytes() const;
   [[nodiscard]] io::Task<bool> go(Leg leg, Scrubbed& done);
@@ -80,11 +82,11 @@ class Scrubber {
   void remember(const LogRef& log, const SegmentRef& segment);
 
   ShardLogs& shard_;
-  ScrubCall call_;               ///< of the round under way
-  std::uint64_t rate_ = 1;       ///< likewise
-  Instant due_{};                ///< when the pace allows the next read
-  std::uint64_t bytes_ = 0;      ///< read in this round
-  std::vector<Known> known_;     ///< segments with damage, and the one in work
+  ScrubCall call_;            ///< of the round under way
+  std::uint64_t rate_ = 1;    ///< likewise
+  Instant due_{};             ///< when the pace allows the next read
+  std::uint64_t bytes_ = 0;   ///< read in this round
+  std::vector<Known> known_;  ///< segments with damage, and the one in work
   std::optional<WallMs> last_round_;
 };
 

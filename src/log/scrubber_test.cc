@@ -50,8 +50,7 @@ LogConfig indexed(std::string name) {
 /// A log of `count` batches, one record each, whose segments but the last are closed.
 io::Task<std::shared_ptr<PartitionLog>> filled(ShardLogs& shard, std::uint8_t n, int count,
                                                std::size_t value_bytes = 200) {
-  auto log =
-      (co_await shard.open_log(partition(n), indexed("topic-" + std::to_string(n)))).value();
+  auto log = (co_await shard.open_log(partition(n), indexed("topic-" + std::to_string(n)))).value();
   for (int i = 0; i < count; ++i) {
     (void)(co_await append(*log, batch(i, 1, 1, 7, value_bytes))).value();
     co_await io::sleep_for(20ms);
@@ -158,8 +157,8 @@ TEST(scrubber, a_long_read_brings_what_lies_before_the_damage) {
       refused.push_back(at.value);
       at = Offset(at.value + 1);
     }
-    EXPECT_EQ(refused, (std::vector<std::int64_t>{(segments.at(1) + segments.at(2)) / 2,
-                                                  segments.at(3)}));
+    EXPECT_EQ(refused,
+              (std::vector<std::int64_t>{(segments.at(1) + segments.at(2)) / 2, segments.at(3)}));
     co_await shard->abandon();
   });
 }
@@ -231,8 +230,8 @@ TEST(scrubber, no_byte_of_a_closed_segment_is_left_out) {
       (void)co_await scrubber.round({});
       EXPECT_EQ(scrubber.damaged_ranges(), 1U) << at;
       const bool header = at < kSegmentHeaderBytes;
-      const auto hit = header ? -1
-                              : base + static_cast<std::int64_t>((at - kSegmentHeaderBytes) / each);
+      const auto hit =
+          header ? -1 : base + static_cast<std::int64_t>((at - kSegmentHeaderBytes) / each);
       for (std::int64_t i = base - 1; i <= next; ++i) {
         const bool inside = i >= base && i < next;
         // A read of the batch before looks at this header to see whether it ends there.
@@ -383,7 +382,7 @@ TEST(scrubber, a_log_that_is_cut_under_its_hands_is_no_damage) {
   const Lines lines;
   node.run([&]() -> io::Task<void> {
     auto shard = (co_await open_shard()).value();
-    auto log = co_await filled(*shard, 1, 20);
+    auto log = co_await filled(*shard, 1, 7);  // of two segments the first is closed
     Scrubber scrubber(*shard);
     io::TaskGroup tasks;
     tasks.spawn([](Scrubber& s) -> io::Task<void> {

@@ -13,7 +13,8 @@
 namespace pyralog::log {
 
 namespace {
-constexpr std::size_t kMaxRanges = 256;  ///< of a segment; with more of them all the rest is damaged
+constexpr std::size_t kMaxRanges =
+    256;  ///< of a segment; with more of them all the rest is damaged
 constexpr std::uint64_t kTimesAtOnce = 4096;
 }  // namespace
 
@@ -40,18 +41,16 @@ void SegmentScrub::tell(const DamagedRange& range) const {
   const std::string file = segment_file_name(segment_->base, "log");
   const std::string message = damage_message(to_string(log_->id()), file, range.from, range.what);
   const char* event = range.unreadable ? "log.scrub_unreadable" : "log.scrub_damage";
-  observe::log_error(event, {{"partition", log_->name()},
-                             {"segment", file},
-                             {"byte", range.from},
-                             {"reason", message}});
+  observe::log_error(
+      event,
+      {{"partition", log_->name()}, {"segment", file}, {"byte", range.from}, {"reason", message}});
 }
 
 void SegmentScrub::publish() {
   const DamagedRange& range = found_.back();
   segment_->verified.remove(range.from, range.to);
   auto& known = segment_->damaged;
-  const auto place =
-      std::ranges::lower_bound(known, range.from, {}, &DamagedRange::from);
+  const auto place = std::ranges::lower_bound(known, range.from, {}, &DamagedRange::from);
   if (place != known.end() && place->from == range.from) {
     *place = range;
     if (PYRALOG_PLANT("log.scrub_tells_again")) tell(range);
@@ -64,11 +63,12 @@ void SegmentScrub::publish() {
 void SegmentScrub::settle() {
   for (const DamagedRange& before : segment_->damaged) {
     if (std::ranges::count(found_, before.from, &DamagedRange::from) > 0) continue;
-    observe::log_warn("log.scrub_sound_again",
-                      {{"partition", log_->name()},
-                       {"segment", segment_file_name(segment_->base, "log")},
-                       {"byte", before.from},
-                       {"reason", "it passes its checks now and is served again; look at the disk"}});
+    observe::log_warn(
+        "log.scrub_sound_again",
+        {{"partition", log_->name()},
+         {"segment", segment_file_name(segment_->base, "log")},
+         {"byte", before.from},
+         {"reason", "it passes its checks now and is served again; look at the disk"}});
   }
   segment_->damaged = std::move(found_);
 }
@@ -83,7 +83,8 @@ io::Task<Result<std::string>> SegmentScrub::header_fault() {
     co_return fmt::format("the file has {} bytes, {} were written", file_->size(), segment_->size);
   }
   Bytes bytes(kSegmentHeaderBytes);
-  auto got = co_await file_->read_stored(0, bytes);
+  const bool cached = PYRALOG_PLANT("log.scrub_from_cache");
+  auto got = cached ? co_await file_->read_at(0, bytes) : co_await file_->read_stored(0, bytes);
   if (!still_there()) co_return gone();
   if (!got && got.error().code != Code::kIo) co_return fail(got.error());
   if (!got) {
@@ -159,7 +160,8 @@ io::Task<Result<std::optional<SegmentScrub::Fault>>> SegmentScrub::walk(Spot& at
     if (step == BatchScan::Step::kBad) {
       Fault fault{at, scan.fault()};
       const Offset next(batch.header.next_offset());
-      if (scan.header_parsed() && next <= segment_->next && fault_of(batch.header, at.base).empty()) {
+      if (scan.header_parsed() && next <= segment_->next &&
+          fault_of(batch.header, at.base).empty()) {
         fault.behind = Spot{batch.end(), next};
       }
       co_return fault;
@@ -185,8 +187,8 @@ io::Task<SegmentScrub::Spot> SegmentScrub::indexed_above(std::uint64_t position)
 io::Task<Result<SegmentScrub::Spot>> SegmentScrub::pass_over(Fault fault) {
   const bool goes_on = !found_.empty() && found_.back().to >= fault.at.position;
   if (!goes_on) {
-    found_.push_back(
-        {fault.at.position, fault.at.position, fault.at.base, std::move(fault.what), fault.unreadable});
+    found_.push_back({fault.at.position, fault.at.position, fault.at.base, std::move(fault.what),
+                      fault.unreadable});
   }
   DamagedRange& range = found_.back();
   range.unreadable = range.unreadable && fault.unreadable;
@@ -253,9 +255,10 @@ io::Task<Result<void>> SegmentScrub::check_append_times() {
                      {"file", path},
                      {"bad_entries", sound_end - sound},
                      {"sound_entries", sound},
-                     {"reason", "entries fail their checks below sound ones; what was the end at "
-                                "such a time is answered from those around; restore the file "
-                                "from a copy"}});
+                     {"reason",
+                      "entries fail their checks below sound ones; what was the end at "
+                      "such a time is answered from those around; restore the file "
+                      "from a copy"}});
   co_return Result<void>{};
 }
 
