@@ -1,11 +1,18 @@
 #include "broker/broker.h"
 
 #include <algorithm>
+#include <span>
 
 #include "base/plant.h"
 #include "observe/log.h"
 
 namespace pyralog::broker {
+
+namespace {
+constexpr Duration kFirstScrubAfter = std::chrono::minutes(1);
+constexpr Duration kLeastScrubPause = std::chrono::seconds(1);
+constexpr std::size_t kDamageShown = 100;
+}  // namespace
 
 Broker::Broker(io::Shards shards, Options options)
     : shards_(std::move(shards)), options_(std::move(options)) {
@@ -116,6 +123,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     state.background.spawn(snapshot_loop(state));
     state.background.spawn(retention_loop(state));
     state.background.spawn(compaction_loop(state));
+    if (options_.scrub_interval > Duration::zero()) state.background.spawn(scrub_loop(state));
     state.background.spawn(expiry_loop(state));
     state.background.spawn(reopen_loop(state));
     co_return;
@@ -188,6 +196,20 @@ io::Task<void> Broker::compaction_loop(ShardState& state) {
     const Instant next = io::Shard::current().now() + options_.cleaner_backoff;
     if (co_await state.stop_wanted.wait(next)) break;
     co_await state.partitions.compact([&state] { return state.stopping; });
+  }
+}
+
+io::Task<void> Broker::scrub_loop(ShardState& state) {
+  const Duration interval = options_.scrub_interval;
+  // A node that restarts often must get on, too, yet a start has enough to read.
+  Duration pause = std::min(interval / 2, kFirstScrubAfter);
+  while (!state.stopping) {
+    const Instant began = io::Shard::current().now();
+    if (co_await state.stop_wanted.wait(began + pause)) break;
+    const Instant round = io::Shard::current().now();
+    co_await state.partitions.scrub([&state] { return state.stopping; });
+    const Duration took = io::Shard::current().now() - round;
+    pause = std::max(interval - took, std::min(interval, kLeastScrubPause));
   }
 }
 
@@ -283,6 +305,25 @@ io::Task<BrokerTotals> Broker::totals() {
     all.log += part.log;
     all.expired += part.expired;
   }
+  co_return all;
+}
+
+io::Task<ScrubStatus> Broker::scrub_status() {
+  std::vector<ScrubStatus> parts(shards_.size());
+  const Groups everybody(shards_.size(), {0});
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    const log::Scrubber* scrubber = states_[s]->partitions.scrubber();
+    if (scrubber == nullptr) co_return;
+    const auto last = scrubber->last_round();
+    parts[s] = {last ? last->ms : -1, scrubber->damaged_ranges(), scrubber->damage(kDamageShown)};
+  });
+  ScrubStatus all = parts.front();
+  for (const ScrubStatus& part : std::span(parts).subspan(1)) {
+    all.last_round_ms = std::min(all.last_round_ms, part.last_round_ms);
+    all.damaged_ranges += part.damaged_ranges;
+    all.damage.insert(all.damage.end(), part.damage.begin(), part.damage.end());
+  }
+  all.damage.resize(std::min(all.damage.size(), kDamageShown));
   co_return all;
 }
 

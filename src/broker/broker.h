@@ -122,6 +122,13 @@ struct RecoveryStatus {
   std::int64_t millis = 0;
 };
 
+/// How the reading back of closed segments stands, of all shards.
+struct ScrubStatus {
+  std::int64_t last_round_ms = -1;  ///< since when all has been read back; −1 = not yet
+  std::uint64_t damaged_ranges = 0;
+  std::vector<std::string> damage;  ///< what there is to say about the first of them
+};
+
 /// What a node has done since it started, of all its shards.
 struct BrokerTotals {
   log::ShardLogStats log;
@@ -210,6 +217,7 @@ class Broker {
 
   [[nodiscard]] io::Task<std::vector<PartitionStatus>> status();
   [[nodiscard]] io::Task<BrokerTotals> totals();
+  [[nodiscard]] io::Task<ScrubStatus> scrub_status();
   /// Of the last start; valid once `start` has returned. Called on shard 0.
   [[nodiscard]] const RecoveryStatus& recovery() const { return recovery_; }
 
@@ -255,6 +263,7 @@ class Broker {
   io::Task<void> snapshot_loop(ShardState& state);
   io::Task<void> retention_loop(ShardState& state);
   io::Task<void> compaction_loop(ShardState& state);
+  io::Task<void> scrub_loop(ShardState& state);
   io::Task<void> expiry_loop(ShardState& state);
   io::Task<void> reopen_loop(ShardState& state);
 

@@ -24,6 +24,8 @@ struct Options {
   Duration cleaner_backoff = std::chrono::seconds(15);  ///< log.cleaner.backoff.ms
   std::size_t cleaner_table_bytes = 32u << 20;  ///< log.cleaner.dedupe.buffer.size, of each shard
   std::uint64_t cleaner_bytes_per_second = UINT64_MAX;  ///< log.cleaner.io.max.bytes.per.second
+  Duration scrub_interval = std::chrono::hours(24 * 7);  ///< log.scrub.interval.ms; 0 = never
+  std::uint64_t scrub_bytes_per_second = 10u << 20;  ///< log.scrub.max.bytes.per.second, of the node
   Duration offsets_check_interval =
       std::chrono::minutes(10);  ///< offsets.retention.check.interval.ms
   Duration producer_snapshot_interval = std::chrono::seconds(60);

@@ -113,6 +113,7 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
   io::Disk& disk = io::Shard::current().disk();
   evidence_ = evidence;
   PYRALOG_CO_ASSIGN(logs_, co_await log::ShardLogs::open(disk, log_options, std::move(evidence)));
+  scrubber_ = std::make_unique<log::Scrubber>(*logs_);
   catalog_ = std::move(catalog);
   std::vector<PartitionId> ids;
   for (const auto& topic : catalog_->topics()) {
@@ -350,6 +351,30 @@ io::Task<void> ShardBroker::compact(std::function<bool()> stop) {
   }
 }
 
+io::Task<void> ShardBroker::scrub(std::function<bool()> stop) {
+  log::ScrubCall call;
+  call.interval = options_.scrub_interval;
+  call.bytes_per_second = std::max<std::uint64_t>(options_.scrub_bytes_per_second / shards_, 1);
+  call.stop = std::move(stop);
+  const Instant began = io::Shard::current().now();
+  const log::Scrubbed done = co_await scrubber_->round(std::move(call));
+  if (!done.whole) co_return;
+  const auto ms = [](Duration d) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
+  };
+  const Duration took = io::Shard::current().now() - began;
+  observe::log_info("broker.scrubbed", {{"segments", done.segments},
+                                        {"bytes", done.bytes},
+                                        {"damaged_ranges", scrubber_->damaged_ranges()},
+                                        {"ms", ms(took)}});
+  if (took > options_.scrub_interval) {
+    observe::log_warn("broker.scrub_behind",
+                      {{"ms", ms(took)},
+                       {"interval_ms", ms(options_.scrub_interval)},
+                       {"next", "raise log.scrub.max.bytes.per.second or log.scrub.interval.ms"}});
+  }
+}
+
 io::Task<Result<void>> ShardBroker::close() {
   for (const auto& [id, hosted] : hosted_) {
     if (hosted.replica != nullptr) {
@@ -361,12 +386,14 @@ io::Task<Result<void>> ShardBroker::close() {
     // What this start found and did not record, the next one must find as well.
     co_await logs_->abandon();
     hosted_.clear();
+    scrubber_.reset();
     logs_.reset();
     co_return Result<void>{};
   }
   Result<void> closed = co_await logs_->close();
   Result<void> written = co_await write_snapshots();
   hosted_.clear();
+  scrubber_.reset();
   logs_.reset();
   if (!closed) co_return closed;
   co_return written;

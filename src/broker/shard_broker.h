@@ -13,6 +13,7 @@
 #include "catalog/catalog.h"
 #include "cluster/cluster.h"
 #include "io/shard.h"
+#include "log/scrubber.h"
 #include "log/shard_logs.h"
 #include "replica/producer_snapshots.h"
 #include "replica/replica.h"
@@ -79,6 +80,10 @@ class ShardBroker {
   [[nodiscard]] io::Task<void> retain();
   /// Compacts the logs that are due, one after another. Now and then; `stop` ends it early.
   [[nodiscard]] io::Task<void> compact(std::function<bool()> stop);
+  /// Reads all closed segments back once and says what is damaged. `stop` ends it early.
+  [[nodiscard]] io::Task<void> scrub(std::function<bool()> stop);
+  /// Null before `open`.
+  [[nodiscard]] const log::Scrubber* scrubber() const { return scrubber_.get(); }
   /// Everything durable, and the next start scans nothing; if it never came to lead, nothing is
   /// written.
   [[nodiscard]] io::Task<Result<void>> close();
@@ -104,6 +109,7 @@ class ShardBroker {
   CatalogPtr catalog_;
   std::shared_ptr<const log::Evidence> evidence_;
   std::unique_ptr<log::ShardLogs> logs_;
+  std::unique_ptr<log::Scrubber> scrubber_;  ///< of these
   bool leads_ = false;
   std::unordered_map<PartitionId, Hosted> hosted_;
   io::Turn changing_;  ///< one at a time changes which partitions there are

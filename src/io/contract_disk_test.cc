@@ -108,6 +108,29 @@ TEST_P(DiskContract, a_set_of_files_is_synced_in_one_call) {
   });
 }
 
+TEST_P(DiskContract, what_is_stored_is_read_and_what_is_not_yet_is_not_lost) {
+  run([&]() -> Task<void> {
+    auto file = (co_await disk().open(path("a"), OpenMode::kCreate)).value();
+    Bytes all(40'000);
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint8_t>(i * 11 / 7);
+    EXPECT_TRUE(file->write_at(0, all));
+    auto reader = (co_await disk().open(path("a"), OpenMode::kRead)).value();
+    for (const bool synced : {false, true}) {
+      if (synced) EXPECT_TRUE(co_await file->sync());
+      Bytes out(10'000);
+      EXPECT_EQ((co_await reader->read_stored(5'000, out)).value(), 10'000U);
+      EXPECT_TRUE(std::ranges::equal(out, ByteView(all).subspan(5'000, 10'000)));
+      EXPECT_EQ((co_await reader->read_stored(35'000, out)).value(), 5'000U);
+      EXPECT_TRUE(std::ranges::equal(ByteView(out).first(5'000), ByteView(all).subspan(35'000)));
+      EXPECT_EQ((co_await reader->read_stored(40'000, out)).value(), 0U);
+      EXPECT_EQ((co_await reader->read_stored(1'000'000, out)).value(), 0U);
+    }
+    Bytes out(40'000);
+    EXPECT_EQ((co_await file->read_at(0, out)).value(), 40'000U);
+    EXPECT_EQ(out, all);
+  });
+}
+
 TEST_P(DiskContract, directories_are_made_listed_and_removed) {
   run([&]() -> Task<void> {
     EXPECT_TRUE(co_await disk().make_dirs(path("x/y/z")));

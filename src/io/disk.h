@@ -31,6 +31,11 @@ class File {
   /// pages are in memory, else by the `disk` pool.
   [[nodiscard]] virtual Task<Result<std::size_t>> read_at(std::uint64_t position,
                                                           MutableBytes out) = 0;
+  /// As read_at, but from the device, in the `disk` pool: clean pages of the range are dropped first,
+  /// and what was not in memory before is not afterwards. Pages that are dirty or being sent are read
+  /// as they are in memory. Reads through this object do not read ahead from then on.
+  [[nodiscard]] virtual Task<Result<std::size_t>> read_stored(std::uint64_t position,
+                                                              MutableBytes out) = 0;
   /// fdatasync of everything written before the call; see Disk::sync for many files.
   [[nodiscard]] virtual Task<Result<void>> sync() = 0;
   /// Sets the size; growth is a hole that reads as zeros.

@@ -87,7 +87,8 @@ io::Task<Result<void>> BatchScan::fill() {
       mode_ == Mode::kHeaders && batch_.header.length > 16384 ? 512 : step_bytes_;
   buffer_at_ = need_;
   buffer_.resize(static_cast<std::size_t>(std::min<std::uint64_t>(wanted, to_ - need_)));
-  PYRALOG_CO_ASSIGN(const std::size_t got, co_await file_->read_at(need_, buffer_));
+  PYRALOG_CO_ASSIGN(const std::size_t got, stored_ ? co_await file_->read_stored(need_, buffer_)
+                                                   : co_await file_->read_at(need_, buffer_));
   if (got < buffer_.size()) {
     co_return fail(Code::kCorrupt,
                    fmt::format("segment {}: byte {}: the file ends here, {} bytes were expected",

@@ -42,9 +42,15 @@ class BatchScan {
   /// Batches in [from, to) of `file`, reading `step_bytes` at a time.
   BatchScan(std::shared_ptr<io::File> file, std::uint64_t from, std::uint64_t to, Mode mode,
             std::size_t step_bytes, std::size_t max_batch_bytes);
+  /// Reads what the device holds from now on, whatever lies in memory.
+  void read_stored() { stored_ = true; }
   [[nodiscard]] Step step();
   [[nodiscard]] io::Task<Result<void>> fill();
+  /// Bytes that the last fill has read.
+  [[nodiscard]] std::size_t filled() const { return buffer_.size(); }
   [[nodiscard]] const Batch& batch() const { return batch_; }
+  /// After kBad: batch() has a header, what fails is the checksum.
+  [[nodiscard]] bool header_parsed() const { return in_batch_; }
   [[nodiscard]] const std::string& fault() const { return fault_; }
 
  private:
@@ -58,6 +64,7 @@ class BatchScan {
   Mode mode_;
   std::size_t step_bytes_;
   std::size_t max_batch_bytes_;
+  bool stored_ = false;
   Batch batch_;
   std::string fault_;
   Bytes buffer_;

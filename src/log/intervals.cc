@@ -28,6 +28,17 @@ bool Intervals::covers(std::uint64_t from, std::uint64_t to) const {
   return from >= to || covered_to(from) >= to;
 }
 
+void Intervals::remove(std::uint64_t from, std::uint64_t to) {
+  if (from >= to) return;
+  std::vector<Range> left;
+  left.reserve(ranges_.size() + 1);
+  for (const Range& range : ranges_) {
+    if (range.from < from) left.push_back({range.from, std::min(range.to, from)});
+    if (range.to > to) left.push_back({std::max(range.from, to), range.to});
+  }
+  ranges_ = std::move(left);
+}
+
 void Intervals::truncate(std::uint64_t end) {
   while (!ranges_.empty() && ranges_.back().from >= end) ranges_.pop_back();
   if (!ranges_.empty()) ranges_.back().to = std::min(ranges_.back().to, end);

@@ -13,6 +13,8 @@ class Intervals {
   [[nodiscard]] bool covers(std::uint64_t from, std::uint64_t to) const;
   /// The end of the covered range that holds `from`, or `from`.
   [[nodiscard]] std::uint64_t covered_to(std::uint64_t from) const;
+  /// Forgets what lies in [from, to).
+  void remove(std::uint64_t from, std::uint64_t to);
   /// Forgets everything at or above `end`.
   void truncate(std::uint64_t end);
   [[nodiscard]] std::size_t count() const { return ranges_.size(); }

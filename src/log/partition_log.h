@@ -156,6 +156,8 @@ class PartitionLog {
   friend class Committer;
   friend class Compactor;
   friend class Recovery;
+  friend class Scrubber;
+  friend class SegmentScrub;
   friend class WriteAhead;
   using SegmentRef = std::shared_ptr<Segment>;
 
@@ -230,6 +232,8 @@ class PartitionLog {
   [[nodiscard]] io::Task<Result<Extent>> extent(SegmentRef segment, Offset from, Offset upto,
                                                 std::uint64_t max_bytes, bool min_one);
   [[nodiscard]] io::Task<Result<void>> verify(SegmentRef segment, Extent extent);
+  /// Ends the extent where something damaged follows upon what is not.
+  static void stop_before_damage(const std::vector<DamagedRange>& damaged, Extent& extent);
   [[nodiscard]] ReadResult read_memory(Offset offset, const ReadLimits& limits) const;
 
   // partition_log_find.cc

@@ -71,6 +71,7 @@ io::Task<Result<void>> PartitionLog::cut_segment(SegmentRef segment, std::uint64
   segment->index_loaded = segment->max_known = true;
   segment->index_saved = segment->sealed = false;
   segment->verified.truncate(position);
+  cut_damage(segment->damaged, position);
   co_return Result<void>{};
 }
 

@@ -37,10 +37,8 @@ std::unexpected<Error> PartitionLog::corrupt(const Segment& segment, std::uint64
   if (segment.dropped) return gone(segment.base);
   if (segment.replaced) return was_replaced();
   ++shard_.stats_.corrupt_ranges;
-  return fail(Code::kCorrupt,
-              fmt::format("partition {}, segment {}, byte {}: {}; run pyralog log verify, and "
-                          "restore the segment from a copy or cut it with pyralog log repair",
-                          to_string(id_), segment_file_name(segment.base, "log"), position, what));
+  return fail(Code::kCorrupt, damage_message(to_string(id_), segment_file_name(segment.base, "log"),
+                                             position, what));
 }
 
 io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::file_of(SegmentRef segment) {
@@ -219,6 +217,11 @@ io::Task<Result<PartitionLog::Extent>> PartitionLog::extent(SegmentRef segment, 
 }
 
 io::Task<Result<void>> PartitionLog::verify(SegmentRef segment, Extent extent) {
+  // Pages in memory may still be sound, or look so: what leaves them is read from the device again.
+  if (const DamagedRange* damage = refused_in(segment->damaged, extent.from, extent.to);
+      damage != nullptr && !PYRALOG_PLANT("log.scrub_serves_damaged")) {
+    co_return corrupt(*segment, damage->from, damage->what);
+  }
   if (segment->verified.covers(extent.from, extent.to)) co_return Result<void>{};
   if (PYRALOG_PLANT("log.no_cold_verify")) co_return Result<void>{};
   PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await file_of(segment));
@@ -271,6 +274,13 @@ ReadResult PartitionLog::read_memory(Offset offset, const ReadLimits& limits) co
   return result;
 }
 
+void PartitionLog::stop_before_damage(const std::vector<DamagedRange>& damaged, Extent& extent) {
+  const DamagedRange* damage = refused_in(damaged, extent.from, extent.to);
+  if (damage == nullptr || damage->from <= extent.from) return;
+  extent.to = damage->from;
+  extent.next = damage->offset;
+}
+
 io::Task<Result<ReadResult>> PartitionLog::read(Offset offset, ReadLimits limits) {
   for (;;) {
     const std::uint64_t swaps = swaps_;
@@ -295,12 +305,17 @@ io::Task<Result<ReadResult>> PartitionLog::read_once(Offset offset, ReadLimits l
     if (segment == nullptr) {
       co_return gone(result.next);
     }
-    PYRALOG_CO_ASSIGN(const Extent extent,
-                      co_await this->extent(segment, result.next, limits.upto,
-                                            limits.max_bytes - std::min(limits.max_bytes, result.bytes),
-                                            limits.min_one && result.pieces.empty()));
-    if (extent.to <= extent.from) break;
-    PYRALOG_CO_TRY(co_await verify(segment, extent));
+    auto found = co_await this->extent(segment, result.next, limits.upto,
+                                       limits.max_bytes - std::min(limits.max_bytes, result.bytes),
+                                       limits.min_one && result.pieces.empty());
+    if (found) {
+      stop_before_damage(segment->damaged, *found);
+      if (found->to <= found->from) break;
+      if (auto sound = co_await verify(segment, *found); !sound) found = fail(sound.error());
+    }
+    // What lies before damage is read; who comes to it is refused.
+    if (!found && found.error().code == Code::kCorrupt && !result.pieces.empty()) break;
+    PYRALOG_CO_ASSIGN(const Extent extent, std::move(found));
     PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await file_of(segment));
     if (offline_) co_return refuse();
     if (segment->replaced) co_return was_replaced();

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "io/disk.h"
+#include "log/damage.h"
 #include "log/intervals.h"
 #include "model/fundamental.h"
 #include "model/record_batch.h"
@@ -109,6 +110,8 @@ struct Segment {
   bool index_loaded = false;  ///< `index` covers the whole segment
   SegmentIndex index;
   Intervals verified;         ///< bytes whose checks passed in this process
+  std::vector<DamagedRange> damaged;  ///< what the scrubber found; sorted by `from`
+  bool bad_times_told = false;        ///< that entries of its append times are damaged
   std::shared_ptr<io::File> file;  ///< held while written to; closed ones come from the cache
 };
 

@@ -44,6 +44,12 @@ constexpr std::array kCounts = {
                   "Bytes of the segments that compaction has put in their place"},
     ShardLogCount{&Stats::compaction_removed_records, "pyralog_log_compaction_removed_records_total",
                   "Records that compaction has removed"},
+    ShardLogCount{&Stats::scrubbed_bytes, "pyralog_log_scrubbed_bytes_total",
+                  "Bytes of closed segments that were read back from the device and checked"},
+    ShardLogCount{&Stats::scrub_rounds, "pyralog_log_scrub_rounds_total",
+                  "Rounds over all closed segments of a shard that came to their end"},
+    ShardLogCount{&Stats::scrub_bad_append_times, "pyralog_log_scrub_bad_append_times_total",
+                  "Entries of append times that were found damaged"},
 };
 static_assert(sizeof(Stats) == kCounts.size() * sizeof(std::uint64_t), "a count is not shown");
 }  // namespace

@@ -44,6 +44,9 @@ struct ShardLogStats {
   std::uint64_t compaction_read_bytes = 0;  ///< of the segments that were replaced
   std::uint64_t compaction_written_bytes = 0;
   std::uint64_t compaction_removed_records = 0;
+  std::uint64_t scrubbed_bytes = 0;   ///< read back from the device
+  std::uint64_t scrub_rounds = 0;     ///< that came to their end
+  std::uint64_t scrub_bad_append_times = 0;
   ShardLogStats& operator+=(const ShardLogStats& other);
 };
 
@@ -106,6 +109,8 @@ class ShardLogs {
   friend class Committer;
   friend class Compactor;
   friend class Recovery;
+  friend class Scrubber;
+  friend class SegmentScrub;
   friend class WriteAhead;
   ShardLogs(io::Disk& disk, Options options, std::shared_ptr<const Evidence> evidence);
 

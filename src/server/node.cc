@@ -87,6 +87,9 @@ broker::Options broker_options(const ServerOptions& o) {
   if (o.cleaner_bytes_per_second >= 0) {
     out.cleaner_bytes_per_second = narrow<std::uint64_t>(o.cleaner_bytes_per_second);
   }
+  out.scrub_interval = std::chrono::milliseconds(std::max<std::int64_t>(o.scrub_interval_ms, 0));
+  out.scrub_bytes_per_second =
+      o.scrub_bytes_per_second < 0 ? UINT64_MAX : narrow<std::uint64_t>(o.scrub_bytes_per_second);
   out.offsets_partitions = narrow<std::int32_t>(o.offsets_partitions);
   out.offsets_replication_factor = narrow<std::int16_t>(o.offsets_replication_factor);
   out.producers.expiration_ms = o.producer_id_expiration_ms;
@@ -204,6 +207,9 @@ io::Task<std::string> Node::status_json() {
                        {"replayed_bytes", read.replayed_bytes},
                        {"torn_bytes", read.torn_bytes},
                        {"ms", read.millis}};
+    const broker::ScrubStatus scrub = co_await broker_->scrub_status();
+    out["scrub"] = {{"damaged_ranges", scrub.damaged_ranges}, {"damage", scrub.damage}};
+    if (scrub.last_round_ms >= 0) out["scrub"]["last_round_ms"] = scrub.last_round_ms;
     for (const auto& p : co_await broker_->status()) {
       nlohmann::json each = {{"name", p.name},           {"directory", to_string(p.id)},
                              {"epoch", p.epoch},

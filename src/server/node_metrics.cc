@@ -41,6 +41,10 @@ io::Task<std::string> Node::metrics_text() {
   for (const log::ShardLogCount& each : log::shard_log_counts()) {
     metrics.counter(each.metric, each.help).add(totals.log.*each.count);
   }
+  metrics
+      .gauge("pyralog_log_scrub_damaged_ranges",
+             "Parts of closed segments that are known to be damaged")
+      .set(static_cast<std::int64_t>((co_await broker_->scrub_status()).damaged_ranges));
   metrics.counter("pyralog_group_expired_offsets_total", "Committed offsets that retention let go")
       .add(totals.expired.offsets);
   metrics.counter("pyralog_group_expired_groups_total", "Empty groups that went with them")

@@ -58,6 +58,8 @@ struct ServerOptions {
   std::int64_t write_ahead_bytes = 536'870'912;
   std::int64_t cleaner_table_bytes = 33'554'432;
   std::int64_t cleaner_bytes_per_second = -1;
+  std::int64_t scrub_interval_ms = 604'800'000;
+  std::int64_t scrub_bytes_per_second = 10'485'760;
   std::int64_t offsets_partitions = 50;
   std::int64_t offsets_replication_factor = -1;
   std::int64_t offset_metadata_max_bytes = 4'096;

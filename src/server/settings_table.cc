@@ -94,6 +94,14 @@ constexpr Setting kSettings[] = {
     {"log.cleaner.io.max.bytes.per.second", "", "Topics", Kind::kBytes,
      &Options::cleaner_bytes_per_second, -1, 1LL << 50, "",
      "How much compaction reads and writes in a second, on each shard; -1 sets no limit."},
+    {"log.scrub.interval.ms", "", "Topics", Kind::kMillis, &Options::scrub_interval_ms, -1,
+     kMaxMillis, "",
+     "The time in which all closed segments are once read back from the device and checked; -1 or 0 "
+     "never does."},
+    {"log.scrub.max.bytes.per.second", "", "Topics", Kind::kBytes, &Options::scrub_bytes_per_second,
+     -1, 1LL << 50, "",
+     "How much of that the server reads in a second, at most, even if it takes longer then; -1 sets "
+     "no limit."},
 
     {"offsets.topic.num.partitions", "", "Groups and producers", Kind::kInteger,
      &Options::offsets_partitions, 1, 10'000, "",

@@ -48,6 +48,8 @@ void World::plan_server() {
   b.log.append_time_sync = std::chrono::milliseconds(either(20, 1000));
   b.groups.initial_rebalance_delay_ms = 0;
   b.retention_check_interval = std::chrono::milliseconds(either(15, 150));
+  b.scrub_interval = std::chrono::milliseconds(either(20, 400));
+  b.scrub_bytes_per_second = either(std::uint64_t{1} << 16, UINT64_MAX);
   b.cleaner_backoff = std::chrono::milliseconds(either(20, 300));
   b.cleaner_table_bytes = either(std::size_t{1} << 8, std::size_t{1} << 20);
 }

@@ -19,6 +19,7 @@ class PosixFile final : public File, public std::enable_shared_from_this<PosixFi
   using File::write_at;
   Result<void> write_at(std::uint64_t position, std::span<const ByteView> pieces) override;
   Task<Result<std::size_t>> read_at(std::uint64_t position, MutableBytes out) override;
+  Task<Result<std::size_t>> read_stored(std::uint64_t position, MutableBytes out) override;
   Task<Result<void>> sync() override { return queue_.sync(shared_from_this()); }
   Task<Result<void>> truncate(std::uint64_t size) override;
   void drop_cache() override;

@@ -18,6 +18,7 @@ namespace pyralog::io::posix {
 namespace {
 
 constexpr std::size_t kMaxPieces = 64;
+constexpr std::uint64_t kPageBytes = 4096;
 
 // Whether the file systems here know RWF_NOWAIT; asked again by nobody once one has refused it.
 std::atomic<bool> nowait_works{true};
@@ -118,6 +119,24 @@ Task<Result<std::size_t>> PosixFile::read_at(std::uint64_t position, MutableByte
                       return read_all(fd_, path_, position + now.bytes, out.subspan(now.bytes));
                     }));
   co_return now.bytes + rest;
+}
+
+Task<Result<std::size_t>> PosixFile::read_stored(std::uint64_t position, MutableBytes out) {
+  const auto alive = shared_from_this();
+  co_return co_await run_in(Pool::kDisk, [&]() -> Result<std::size_t> {
+    // Pages that are only covered in part would stay.
+    const std::uint64_t from = position / kPageBytes * kPageBytes;
+    const std::uint64_t to = (position + out.size() + kPageBytes - 1) / kPageBytes * kPageBytes;
+    const auto drop = [&] {
+      ::posix_fadvise(fd_, offset_of(from), offset_of(to - from), POSIX_FADV_DONTNEED);
+    };
+    const bool cached = probably_cached(position, out.size());
+    ::posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
+    drop();
+    auto got = read_all(fd_, path_, position, out);
+    if (!cached) drop();
+    return got;
+  });
 }
 
 Task<Result<void>> PosixFile::sync_once() {

@@ -105,6 +105,24 @@ TEST(DiskFaults, bits_rot_where_they_are_stored) {
   EXPECT_EQ(sim.stats()["disk.bit_rot"], 2U);
 }
 
+TEST(DiskFaults, what_rots_on_the_device_shows_once_it_is_read_from_there) {
+  Simulator sim(3);
+  Node& node = sim.add_node();
+  const Bytes before(9'000, 7);
+  node.run([&]() -> Task<void> {
+    auto file = co_await create("/a");
+    EXPECT_TRUE(file->write_at(0, before));
+    EXPECT_TRUE(co_await file->sync());
+    EXPECT_TRUE(node.disk().corrupt_stored("/a", 5'000, 0x80));
+    EXPECT_EQ(node.disk().corrupt_stored("/a", 9'000).error().code, Code::kOutOfRange);
+    EXPECT_EQ(node.disk().peek("/a").value(), before);
+    Bytes out(100);
+    EXPECT_EQ((co_await file->read_stored(4'950, out)).value(), 100U);
+    EXPECT_EQ(out[50], 0x87);
+  });
+  EXPECT_EQ(node.disk().peek("/a").value()[5'000], 0x87) << "what is in memory is what was read";
+}
+
 TEST(Clock, the_wall_clock_can_jump_and_the_monotonic_one_does_not) {
   Simulator sim(4);
   Node& node = sim.add_node();

@@ -331,6 +331,18 @@ Result<void> SimDisk::corrupt(const std::string& path, std::uint64_t position, s
   return {};
 }
 
+Result<void> SimDisk::corrupt_stored(const std::string& path, std::uint64_t position,
+                                     std::uint8_t mask) {
+  const Place place = find(path);
+  if (place.inode == nullptr || place.inode->directory) return not_found(path);
+  if (position >= place.inode->durable.size()) {
+    return fail(Code::kOutOfRange, fmt::format("{}: has no byte {} stored", path, position));
+  }
+  place.inode->durable[position] ^= mask;
+  stats_.add("disk.bit_rot");
+  return {};
+}
+
 std::vector<std::string> SimDisk::files() const {
   std::vector<std::string> found;
   const std::function<void(const Inode&, const std::string&)> walk = [&](const Inode& dir,

@@ -63,6 +63,9 @@ class SimDisk final : public Disk {
   [[nodiscard]] Result<Bytes> peek(const std::string& path) const;
   /// Damages a file: flips bits of one byte, in memory and as stored. kNotFound, kOutOfRange.
   Result<void> corrupt(const std::string& path, std::uint64_t position, std::uint8_t mask = 1);
+  /// Damages what is stored; who reads the pages in memory does not see it.
+  Result<void> corrupt_stored(const std::string& path, std::uint64_t position,
+                              std::uint8_t mask = 1);
   /// All files, by path.
   [[nodiscard]] std::vector<std::string> files() const;
 

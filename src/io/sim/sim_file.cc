@@ -102,6 +102,18 @@ Task<Result<std::size_t>> SimFile::read_at(std::uint64_t position, MutableBytes 
   co_return count;
 }
 
+Task<Result<std::size_t>> SimFile::read_stored(std::uint64_t position, MutableBytes out) {
+  const auto alive = shared_from_this();
+  const DiskFault fault = disk_.judge(DiskOp::kRead, path_, disk_.options_.read_error);
+  co_await sleep_for(disk_.latency());
+  PYRALOG_CO_TRY(disk_.refused(fault, DiskOp::kRead, path_));
+  disk_.stats_.add("disk.stored_read");
+  drop_pages(position / kPage, (position + out.size() + kPage - 1) / kPage);
+  const Bytes found = copy(position, out.size());
+  std::ranges::copy(found, out.begin());
+  co_return found.size();
+}
+
 Task<Result<void>> SimFile::sync_once() {
   Inode& inode = *inode_;
   const DiskFault fault = disk_.judge(DiskOp::kSync, path_, disk_.options_.sync_error);
@@ -152,7 +164,15 @@ void SimFile::drop_cache() {
   Inode& inode = *inode_;
   if (!inode.in_flight.empty()) return;
   disk_.rot(inode);
-  for (std::uint64_t page = 0; page * kPage < inode.content.size(); ++page) {
+  drop_pages(0, UINT64_MAX);
+  inode.cold = true;
+}
+
+/// Lets the clean ones among the pages [first, last) show what is stored.
+void SimFile::drop_pages(std::uint64_t first, std::uint64_t last) {
+  Inode& inode = *inode_;
+  if (!inode.in_flight.empty()) return;
+  for (std::uint64_t page = first; page < last && page * kPage < inode.content.size(); ++page) {
     if (inode.dirty.contains(page)) continue;
     const std::uint64_t start = page * kPage;
     const std::uint64_t end = std::min<std::uint64_t>(start + kPage, inode.content.size());
@@ -161,7 +181,6 @@ void SimFile::drop_cache() {
       inode.content[i] = i - start < stored.size() ? stored[i - start] : 0;
     }
   }
-  inode.cold = true;
 }
 
 Bytes SimFile::copy(std::uint64_t position, std::uint64_t count) const {

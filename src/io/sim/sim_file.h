@@ -21,6 +21,7 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
   std::uint64_t size() const override { return inode_->content.size(); }
   Result<void> write_at(std::uint64_t position, std::span<const ByteView> pieces) override;
   Task<Result<std::size_t>> read_at(std::uint64_t position, MutableBytes out) override;
+  Task<Result<std::size_t>> read_stored(std::uint64_t position, MutableBytes out) override;
   Task<Result<void>> sync() override { return queue_.sync(shared_from_this()); }
   Task<Result<void>> truncate(std::uint64_t size) override;
   void drop_cache() override;
@@ -32,6 +33,7 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
   Task<Result<void>> sync_once();
   void put(std::uint64_t position, ByteView bytes);
   void write_back_some();
+  void drop_pages(std::uint64_t first, std::uint64_t last);
 
   SimDisk& disk_;
   std::string path_;
