@@ -68,6 +68,8 @@ struct ServerOptions {
   std::int64_t producer_id_expiration_ms = 86'400'000;
 
   // Machine
+  std::int64_t min_free_bytes = -1;
+  std::int64_t disk_reserve_bytes = -1;
   std::int64_t sync_threads = 4;
   std::int64_t disk_threads = 4;
   std::int64_t work_threads = 2;
