@@ -10,8 +10,8 @@ namespace pyralog::broker {
 Broker::Broker(io::Shards shards, Options options)
     : shards_(std::move(shards)), options_(std::move(options)) {
   for (unsigned s = 0; s < shards_.size(); ++s) {
-    states_.push_back(std::make_unique<ShardState>(options_, s, shards_.size(),
-                                                   [this] { return make_room(); }));
+    states_.push_back(
+        std::make_unique<ShardState>(options_, s, shards_.size(), [this] { return make_room(); }));
   }
 }
 

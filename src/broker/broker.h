@@ -230,7 +230,8 @@ class Broker {
  private:
   /// What a shard has of the broker; touched by that shard only.
   struct ShardState {
-    ShardState(const Options& options, unsigned index, std::size_t shards, GroupHosts::MakeRoom room)
+    ShardState(const Options& options, unsigned index, std::size_t shards,
+               GroupHosts::MakeRoom room)
         : partitions(options, index, shards), groups(options, std::move(room)) {}
     ShardBroker partitions;
     GroupHosts groups;

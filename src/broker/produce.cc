@@ -67,7 +67,8 @@ ProduceOutcome Broker::check(const ProduceItem& item, Acks acks, PartitionId& id
   if (space.refusing && config.durability != Durability::kMemory &&
       !PYRALOG_PLANT("broker.write_on_full_disk")) {
     ++local().refused_for_space;
-    return refuse(KafkaError::kKafkaStorageError, "topic " + topic->name + ": " + space_complaint());
+    return refuse(KafkaError::kKafkaStorageError,
+                  "topic " + topic->name + ": " + space_complaint());
   }
   if (acks == Acks::kAll &&
       static_cast<std::size_t>(config.min_insync_replicas) >

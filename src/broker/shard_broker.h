@@ -77,8 +77,9 @@ class ShardBroker {
   [[nodiscard]] io::Task<Result<void>> write_snapshots();
   /// Lets each log forget what its topic's retention says. Now and then.
   [[nodiscard]] io::Task<void> retain();
-  /// Compacts the logs that are due, one after another. Now and then; `stop` ends it early, and a log
-  /// is left for later if what compaction may write of it before it removes anything does not fit.
+  /// Compacts the logs that are due, one after another. Now and then; `stop` ends it early, and a
+  /// log is left for later if what compaction may write of it before it removes anything does not
+  /// fit.
   [[nodiscard]] io::Task<void> compact(std::function<bool()> stop,
                                        std::function<bool(std::uint64_t bytes)> fits);
   /// Everything durable, and the next start scans nothing; if it never came to lead, nothing is

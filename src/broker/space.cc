@@ -24,8 +24,8 @@ io::Task<void> Broker::look_at_space(bool no_space) {
     const auto seen = co_await io::Shard::current().disk().space(options_.data_dir);
     if (!seen) {
       if (!std::exchange(space_unknown_, true)) {
-        observe::log_warn("broker.space_unknown", {{"data_dir", options_.data_dir},
-                                                   {"reason", seen.error().message}});
+        observe::log_warn("broker.space_unknown",
+                          {{"data_dir", options_.data_dir}, {"reason", seen.error().message}});
       }
       space_again_ = std::chrono::seconds(1);
       co_return;
@@ -33,9 +33,8 @@ io::Task<void> Broker::look_at_space(bool no_space) {
     space_unknown_ = false;
     space_guard_.limit(space_limits(options_.space, seen->total_bytes));
     const std::uint64_t held = cluster_->reserve().bytes();
-    const SpaceGuard::Step step =
-        space_guard_.step({seen->free_bytes, held, std::exchange(no_space, false)},
-                          io::Shard::current().now());
+    const SpaceGuard::Step step = space_guard_.step(
+        {seen->free_bytes, held, std::exchange(no_space, false)}, io::Shard::current().now());
     space_again_ = step.again;
     const SpaceStatus status{seen->free_bytes, seen->total_bytes, held, space_guard_.limits(),
                              space_guard_.refusing()};
@@ -48,8 +47,8 @@ io::Task<void> Broker::look_at_space(bool no_space) {
     if (step.turned && status.refusing) {
       observe::log_warn("broker.writes_refused", {{"reason", space_complaint()}});
     } else if (step.turned) {
-      observe::log_info("broker.writes_resumed", {{"data_dir", options_.data_dir},
-                                                  {"free_bytes", seen->free_bytes}});
+      observe::log_info("broker.writes_resumed",
+                        {{"data_dir", options_.data_dir}, {"free_bytes", seen->free_bytes}});
     }
     if (step.reserve == SpaceGuard::Reserve::kKeep) co_return;
     co_await follow_reserve(step.reserve);

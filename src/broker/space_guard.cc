@@ -28,8 +28,8 @@ constexpr Duration kCalm = std::chrono::seconds(5);
 
 SpaceLimits space_limits(const SpaceOptions& options, std::uint64_t disk_bytes) {
   SpaceLimits out;
-  out.reserve =
-      options.reserve_bytes.value_or(std::min(kReserve, disk_bytes / kReserveShare)) / kBlock * kBlock;
+  out.reserve = options.reserve_bytes.value_or(std::min(kReserve, disk_bytes / kReserveShare)) /
+                kBlock * kBlock;
   out.floor = std::max(
       options.min_free_bytes.value_or(std::min(kMinFree, disk_bytes / kMinFreeShare)), out.reserve);
   return out;
@@ -45,8 +45,8 @@ SpaceGuard::Step SpaceGuard::step(const Input& in, Instant now) {
   const bool was = refusing_;
   if (available < limits_.floor) {
     refusing_ = true;
-  } else if (now >= calm_from_ &&
-             (available - limits_.floor >= limits_.floor / 8 || PYRALOG_PLANT("broker.no_hysteresis"))) {
+  } else if (now >= calm_from_ && (available - limits_.floor >= limits_.floor / 8 ||
+                                   PYRALOG_PLANT("broker.no_hysteresis"))) {
     refusing_ = false;
   }
 

@@ -17,7 +17,7 @@ struct SpaceOptions {
 
 /// The same in bytes, for a disk of a certain size. Both 0 = nothing is ever refused.
 struct SpaceLimits {
-  std::uint64_t floor = 0;    ///< clients' records are refused below it; never less than the reserve
+  std::uint64_t floor = 0;  ///< clients' records are refused below it; never less than the reserve
   std::uint64_t reserve = 0;  ///< what the reserve takes
 };
 [[nodiscard]] SpaceLimits space_limits(const SpaceOptions& options, std::uint64_t disk_bytes);

@@ -11,7 +11,9 @@ using namespace std::chrono_literals;
 using Reserve = SpaceGuard::Reserve;
 
 constexpr std::uint64_t kMiB = 1u << 20;
-constexpr Instant at(Duration time) { return Instant{} + time; }
+constexpr Instant at(Duration time) {
+  return Instant{} + time;
+}
 
 TEST(SpaceLimits, follow_the_size_of_the_disk_unless_they_are_set) {
   const SpaceOptions by_size{std::nullopt, std::nullopt};
@@ -57,7 +59,8 @@ TEST(SpaceGuard, lets_the_reserve_go_when_the_disk_is_full_and_gives_it_to_nobod
   const auto back = guard.step({22 * kMiB, 0}, at(5s));
   EXPECT_TRUE(back.turned);
   EXPECT_EQ(back.reserve, Reserve::kHold);
-  EXPECT_FALSE(guard.step({18 * kMiB, 4 * kMiB}, at(6s)).turned) << "making it must not turn it back";
+  EXPECT_FALSE(guard.step({18 * kMiB, 4 * kMiB}, at(6s)).turned)
+      << "making it must not turn it back";
 }
 
 TEST(SpaceGuard, believes_a_write_that_was_refused_more_than_the_file_system) {
@@ -89,7 +92,8 @@ TEST(SpaceGuard, looks_again_before_the_floor_can_be_reached) {
 TEST(SpaceGuard, whatever_happens_clients_never_take_what_the_reserve_set_free) {
   for (std::uint64_t seed = 0; seed < 200; ++seed) {
     io::SeededRng rng(seed);
-    const SpaceLimits limits = space_limits({rng.below(20) * kMiB, rng.below(8) * kMiB}, 100 * kMiB);
+    const SpaceLimits limits =
+        space_limits({rng.below(20) * kMiB, rng.below(8) * kMiB}, 100 * kMiB);
     SpaceGuard guard(limits);
     std::uint64_t free = rng.below(100) * kMiB;
     std::uint64_t held = 0;

@@ -23,8 +23,9 @@ class SpaceTest : public BrokerTest {
     EXPECT_EQ(create("t", 2, {{"segment.bytes", "65536"}}), KafkaError::kNone);
     EXPECT_EQ(create("m", 1, {{"durability", "memory"}}), KafkaError::kNone);
     EXPECT_EQ(run([this]() -> io::Task<KafkaError> {
-      co_return (co_await broker().ensure_offsets_topic()).error;
-    }), KafkaError::kNone);
+                co_return (co_await broker().ensure_offsets_topic()).error;
+              }),
+              KafkaError::kNone);
   }
 
   ProduceOutcome produce_some(const std::string& topic = "t") {
@@ -49,9 +50,8 @@ class SpaceTest : public BrokerTest {
     }));
   }
   void others_go() {
-    EXPECT_TRUE(run([&]() -> io::Task<bool> {
-      co_return (co_await disk().remove("/foreign")).has_value();
-    }));
+    EXPECT_TRUE(run(
+        [&]() -> io::Task<bool> { co_return (co_await disk().remove("/foreign")).has_value(); }));
   }
   std::uint64_t free_bytes() {
     return run([&]() -> io::Task<std::uint64_t> {
@@ -67,8 +67,8 @@ class SpaceTest : public BrokerTest {
       request.group = group;
       request.generation = -1;
       request.partitions.push_back({"t", 0, offset, -1, ""});
-      const auto answer = co_await broker().with_group(
-          group, [&](GroupHost& host) -> io::Task<group::Response> {
+      const auto answer =
+          co_await broker().with_group(group, [&](GroupHost& host) -> io::Task<group::Response> {
             co_return co_await host.ask(group::Input(request));
           });
       if (!answer) co_return answer.error();
@@ -76,9 +76,8 @@ class SpaceTest : public BrokerTest {
     });
   }
   KafkaError remove(const std::string& topic) {
-    return run([&]() -> io::Task<KafkaError> {
-      co_return (co_await broker().delete_topic(topic)).error;
-    });
+    return run(
+        [&]() -> io::Task<KafkaError> { co_return (co_await broker().delete_topic(topic)).error; });
   }
   std::expected<std::int64_t, KafkaError> delete_records(std::int64_t below) {
     return run([&]() -> io::Task<std::expected<std::int64_t, KafkaError>> {
@@ -95,9 +94,8 @@ class SpaceTest : public BrokerTest {
     }
     EXPECT_EQ(create("other"), KafkaError::kNone);
     EXPECT_EQ(remove("other"), KafkaError::kNone);
-    EXPECT_TRUE(run([&]() -> io::Task<bool> {
-      co_return (co_await broker().new_producer_id()).has_value();
-    }));
+    EXPECT_TRUE(run(
+        [&]() -> io::Task<bool> { co_return (co_await broker().new_producer_id()).has_value(); }));
   }
 
   ProduceOutcome refused_;
@@ -112,13 +110,14 @@ TEST_F(SpaceTest, records_are_refused_while_there_is_space_and_the_rest_goes_on)
   EXPECT_GT(free_bytes(), kFloor / 2) << "long before the disk is full";
   EXPECT_TRUE(there_is_a_reserve());
   EXPECT_TRUE(space().refusing);
-  EXPECT_FALSE(run([&]() -> io::Task<std::string> {
-    co_return broker().space_complaint();
-  }, 1).empty()) << "every shard knows";
+  EXPECT_FALSE(
+      run([&]() -> io::Task<std::string> { co_return broker().space_complaint(); }, 1).empty())
+      << "every shard knows";
   expect_the_rest_goes_on();
   EXPECT_EQ(produce_some().error, KafkaError::kKafkaStorageError);
-  EXPECT_GE(run([&]() -> io::Task<BrokerTotals> { co_return co_await broker().totals(); })
-                .refused_for_space,
+  EXPECT_GE(run([&]() -> io::Task<BrokerTotals> {
+              co_return co_await broker().totals();
+            }).refused_for_space,
             2u);
 
   const std::int64_t end = offset("t", -1).offset;
@@ -189,8 +188,10 @@ TEST_F(SpaceTest, compaction_waits_for_room) {
     return run([&]() -> io::Task<BrokerTotals> { co_return co_await broker().totals(); })
         .log.compaction_passes;
   };
-  EXPECT_EQ(create("c", 1, {{"cleanup.policy", "compact"}, {"segment.bytes", "1048576"},
-                            {"min.cleanable.dirty.ratio", "0"}}),
+  EXPECT_EQ(create("c", 1,
+                   {{"cleanup.policy", "compact"},
+                    {"segment.bytes", "1048576"},
+                    {"min.cleanable.dirty.ratio", "0"}}),
             KafkaError::kNone);
   others_leave(2600 * kKiB);
   sim_.run_for(1s);

@@ -242,12 +242,12 @@ io::Task<Result<std::int64_t>> Broker::new_producer_id() {
   ShardState& state = local();
   const auto guard = co_await state.producer_ids_turn.lock();
   if (state.producer_ids.left() == 0) {
-    PYRALOG_CO_ASSIGN(const std::int64_t first, co_await with_room([&] {
-                        return io::on(*shards_[0], [&]() -> io::Task<Result<std::int64_t>> {
-                          co_return co_await cluster_->reserve_producer_ids(
-                              options_.producer_id_block);
-                        });
-                      }));
+    PYRALOG_CO_ASSIGN(
+        const std::int64_t first, co_await with_room([&] {
+          return io::on(*shards_[0], [&]() -> io::Task<Result<std::int64_t>> {
+            co_return co_await cluster_->reserve_producer_ids(options_.producer_id_block);
+          });
+        }));
     state.producer_ids = producer::ProducerIdBlock(ProducerId(first), options_.producer_id_block);
   }
   co_return state.producer_ids.next()->value;

@@ -106,7 +106,8 @@ Check free_space(const Machine::Disk& disk, const Needs& needs) {
   }
   if (disk.free_bytes < needs.min_free_bytes) {
     check.health = Health::kProblem;
-    check.what += "; below " + bytes_text(needs.min_free_bytes) + " (min.free.bytes) records are refused";
+    check.what +=
+        "; below " + bytes_text(needs.min_free_bytes) + " (min.free.bytes) records are refused";
   }
   if (few_files) check.what += ", " + std::to_string(disk.free_files) + " more files";
   if (check.health != Health::kOk) {

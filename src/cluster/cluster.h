@@ -37,8 +37,8 @@ class Cluster {
 
   /// Takes the directory: its lock (kAlreadyExists names the directory if another process has it),
   /// its cookie and its metadata log; then counts this start and registers the node. An empty
-  /// directory becomes a new cluster. On a disk that is all but full the reserve goes first, so that a
-  /// start can be counted. Refuses, touching nothing, a directory whose cookie is missing,
+  /// directory becomes a new cluster. On a disk that is all but full the reserve goes first, so
+  /// that a start can be counted. Refuses, touching nothing, a directory whose cookie is missing,
   /// unknown or older than what was registered, and a newer format.
   [[nodiscard]] static io::Task<Result<std::unique_ptr<Cluster>>> open(io::Disk& disk,
                                                                        io::Rng& rng,

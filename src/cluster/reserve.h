@@ -9,8 +9,8 @@
 namespace pyralog::cluster {
 
 /// `<data>/reserve`: a file whose only worth is the space that it takes. It goes when the disk is
-/// full, so that deletions, committed offsets and metadata can still be written, and comes back when
-/// there is space again. Decides nothing. Lives on shard 0; one call at a time.
+/// full, so that deletions, committed offsets and metadata can still be written, and comes back
+/// when there is space again. Decides nothing. Lives on shard 0; one call at a time.
 class Reserve {
  public:
   Reserve(io::Disk& disk, const std::string& data_dir)

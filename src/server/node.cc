@@ -78,6 +78,7 @@ broker::Options broker_options(const ServerOptions& o) {
   out.data_dir = o.data_dir;
   out.auto_create_topics = o.auto_create_topics;
   out.topics.default_partitions = narrow<std::int32_t>(o.num_partitions);
+  out.topics.max_partitions_in_all = o.max_partitions;
   out.default_replication_factor = narrow<std::int16_t>(o.default_replication_factor);
   out.retention_check_interval = std::chrono::milliseconds(o.retention_check_interval_ms);
   out.cleaner_backoff = std::chrono::milliseconds(o.cleaner_backoff_ms);

@@ -43,6 +43,7 @@ struct ServerOptions {
   std::map<std::string, std::string> cluster_defaults;
   bool auto_create_topics = true;
   std::int64_t num_partitions = 1;
+  std::int64_t max_partitions = 100'000;
   std::int64_t default_replication_factor = -1;
   std::int64_t min_insync_replicas = 1;
   std::string durability = "fsync";

@@ -161,8 +161,8 @@ Task<Result<void>> PosixFile::allocate(std::uint64_t size) {
     // The file system cannot; what is written takes its space, too.
     const Bytes zeros(static_cast<std::size_t>(std::min<std::uint64_t>(size, 256 * 1024)));
     for (std::uint64_t done = size_; done < size;) {
-      const ssize_t wrote = ::pwrite(fd_, zeros.data(), std::min<std::uint64_t>(zeros.size(), size - done),
-                                     offset_of(done));
+      const ssize_t wrote = ::pwrite(
+          fd_, zeros.data(), std::min<std::uint64_t>(zeros.size(), size - done), offset_of(done));
       if (wrote < 0 && errno != EINTR) return fail(system_error(errno, path_, "write"));
       if (wrote > 0) done += static_cast<std::uint64_t>(wrote);
     }

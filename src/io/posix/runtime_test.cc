@@ -140,7 +140,7 @@ TEST(PosixDisk, what_is_allocated_takes_its_space) {
     auto file = (co_await disk.open(path, OpenMode::kCreate)).value();
     EXPECT_TRUE(co_await file->allocate(1U << 20));
     EXPECT_TRUE(co_await file->sync());
-    struct stat seen {};
+    struct stat seen{};
     EXPECT_EQ(::stat(path.c_str(), &seen), 0);
     EXPECT_EQ(seen.st_size, 1 << 20);
     EXPECT_GE(seen.st_blocks * 512, 1 << 20);
