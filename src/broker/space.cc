@@ -12,9 +12,10 @@ constexpr Duration kReserveRetry = std::chrono::seconds(30);
 std::string Broker::space_complaint() const {
   const SpaceStatus& space = local().space;
   if (!space.refusing) return {};
-  return "the disk of " + options_.data_dir + " is full but for " + bytes_text(space.free_bytes) +
-         ", and no records are taken below " + bytes_text(space.limits.floor) +
-         " (min.free.bytes); free space, delete topics or records, or let topics keep less";
+  return "the disk of " + options_.data_dir + " has " + bytes_text(space.free_bytes) +
+         " free, and with less than " + bytes_text(space.limits.floor) +
+         " (min.free.bytes) no records are taken; free space, delete topics or records, or let "
+         "topics keep less";
 }
 
 io::Task<void> Broker::look_at_space(bool no_space) {

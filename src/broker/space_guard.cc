@@ -9,6 +9,7 @@ namespace pyralog::broker {
 namespace {
 constexpr std::uint64_t kKiB = 1024;
 constexpr std::uint64_t kMiB = 1024 * kKiB;
+constexpr std::uint64_t kGiB = 1024 * kMiB;
 constexpr std::uint64_t kBlock = 4 * kKiB;
 
 /// Small disks must stay usable, and on large ones a share would be a waste.
@@ -65,6 +66,7 @@ SpaceGuard::Step SpaceGuard::step(const Input& in, Instant now) {
 }
 
 std::string bytes_text(std::uint64_t bytes) {
+  if (bytes >= 10 * kGiB) return std::to_string(bytes / kGiB) + " GiB";
   if (bytes >= 10 * kMiB) return std::to_string(bytes / kMiB) + " MiB";
   if (bytes >= 10 * kKiB) return std::to_string(bytes / kKiB) + " KiB";
   return std::to_string(bytes) + " bytes";
