@@ -98,6 +98,7 @@ TEST(PlanCreateTopic, counts_the_partitions_of_all_topics) {
   EXPECT_EQ(refused(create("b", 2), c, five), KafkaError::kNone);
   EXPECT_EQ(refused(create("b", 3), c, five), KafkaError::kInvalidPartitions);
   const auto planned = plan_create_topic(create("b", 3), c, WallMs{5}, uuid(50), five);
+  ASSERT_FALSE(planned);
   EXPECT_NE(planned.error().message.find("max.partitions"), std::string::npos);
   EXPECT_EQ(refused(create("__consumer_offsets", 50), c, five), KafkaError::kNone)
       << "groups must not depend on it";
