@@ -17,7 +17,8 @@ constexpr std::size_t kDamageShown = 100;
 Broker::Broker(io::Shards shards, Options options)
     : shards_(std::move(shards)), options_(std::move(options)) {
   for (unsigned s = 0; s < shards_.size(); ++s) {
-    states_.push_back(std::make_unique<ShardState>(options_, s, shards_.size()));
+    states_.push_back(
+        std::make_unique<ShardState>(options_, s, shards_.size(), [this] { return make_room(); }));
   }
 }
 
@@ -111,6 +112,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   PYRALOG_CO_ASSIGN(const CatalogPtr active,
                     co_await cluster.activate(std::move(all), io::Shard::current().wall()));
   PYRALOG_CO_TRY(co_await cluster.losses_recorded());
+  co_await look_at_space(false);
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     ShardState& state = *states_[s];
     state.partitions.on_partition(
@@ -128,6 +130,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     state.background.spawn(reopen_loop(state));
     co_return;
   });
+  states_[0]->background.spawn(space_loop(*states_[0]));
   cluster.metadata().on_change(
       [this](CatalogPtr changed) { return distribute(std::move(changed)); });
   co_return Result<void>{};
@@ -195,7 +198,9 @@ io::Task<void> Broker::compaction_loop(ShardState& state) {
   while (!state.stopping) {
     const Instant next = io::Shard::current().now() + options_.cleaner_backoff;
     if (co_await state.stop_wanted.wait(next)) break;
-    co_await state.partitions.compact([&state] { return state.stopping; });
+    co_await state.partitions.compact(
+        [&state] { return state.stopping; },
+        [this, &state](std::uint64_t bytes) { return may_compact(state, bytes); });
   }
 }
 
@@ -298,12 +303,14 @@ io::Task<BrokerTotals> Broker::totals() {
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     if (const auto* logs = states_[s]->partitions.logs()) parts[s].log = logs->stats();
     parts[s].expired = states_[s]->groups.expired();
+    parts[s].refused_for_space = states_[s]->refused_for_space;
     co_return;
   });
   BrokerTotals all;
   for (const BrokerTotals& part : parts) {
     all.log += part.log;
     all.expired += part.expired;
+    all.refused_for_space += part.refused_for_space;
   }
   co_return all;
 }

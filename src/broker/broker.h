@@ -10,6 +10,7 @@
 #include "broker/group_host.h"
 #include "broker/options.h"
 #include "broker/shard_broker.h"
+#include "broker/space_guard.h"
 #include "catalog/plan.h"
 #include "cluster/cluster.h"
 #include "io/net.h"
@@ -129,10 +130,20 @@ struct ScrubStatus {
   std::vector<std::string> damage;  ///< what there is to say about the first of them
 };
 
+/// The disk under the data directory, as it was seen last.
+struct SpaceStatus {
+  std::uint64_t free_bytes = 0;
+  std::uint64_t total_bytes = 0;  ///< 0 = the disk has not been asked yet
+  std::uint64_t held_bytes = 0;   ///< that the reserve takes
+  SpaceLimits limits;
+  bool refusing = false;  ///< records of clients, except for topics in memory
+};
+
 /// What a node has done since it started, of all its shards.
 struct BrokerTotals {
   log::ShardLogStats log;
   group::Expired expired;
+  std::uint64_t refused_for_space = 0;  ///< batches of clients
 };
 
 /// One node's API: what every door calls. Callable on any shard; hops to the shards that own the
@@ -218,20 +229,27 @@ class Broker {
   [[nodiscard]] io::Task<std::vector<PartitionStatus>> status();
   [[nodiscard]] io::Task<BrokerTotals> totals();
   [[nodiscard]] io::Task<ScrubStatus> scrub_status();
+  [[nodiscard]] const SpaceStatus& space() const { return local().space; }
+  /// Why records of clients are refused; empty if they are not.
+  [[nodiscard]] std::string space_complaint() const;
   /// Of the last start; valid once `start` has returned. Called on shard 0.
   [[nodiscard]] const RecoveryStatus& recovery() const { return recovery_; }
 
  private:
   /// What a shard has of the broker; touched by that shard only.
   struct ShardState {
-    ShardState(const Options& options, unsigned index, std::size_t shards)
-        : partitions(options, index, shards), groups(options) {}
+    ShardState(const Options& options, unsigned index, std::size_t shards,
+               GroupHosts::MakeRoom room)
+        : partitions(options, index, shards), groups(options, std::move(room)) {}
     ShardBroker partitions;
     GroupHosts groups;
     producer::ProducerIdBlock producer_ids;
     io::Turn producer_ids_turn;
     bool draining = false;
     bool stopping = false;
+    SpaceStatus space;
+    std::uint64_t refused_for_space = 0;
+    bool looking = false;  ///< the disk is being looked at for a write that was refused here
     io::WaitList stop_wanted;
     io::TaskGroup background;
   };
@@ -267,6 +285,26 @@ class Broker {
   io::Task<void> expiry_loop(ShardState& state);
   io::Task<void> reopen_loop(ShardState& state);
 
+  // space.cc
+  /// Looks at the disk, tells all shards what may be written, and lets the reserve go or come.
+  /// `no_space`: a write has just been refused. On shard 0.
+  io::Task<void> look_at_space(bool no_space);
+  io::Task<void> follow_reserve(SpaceGuard::Reserve what);
+  io::Task<void> space_loop(ShardState& state);
+  /// After a write that must go on was refused for want of space: true if it is worth another try.
+  /// Any shard.
+  io::Task<bool> make_room();
+  /// The same in the background, at most once at a time.
+  void look_soon(ShardState& state);
+  /// Runs `call`, and once more if it found no space and room could be made.
+  template <typename F>
+  auto with_room(F call) -> std::invoke_result_t<F> {
+    auto done = co_await call();
+    if (!done && io::is_no_space(done.error()) && co_await make_room()) done = co_await call();
+    co_return done;
+  }
+  [[nodiscard]] bool may_compact(const ShardState& state, std::uint64_t bytes) const;
+
   io::Shards shards_;
   Options options_;
   NodeId node_{1};
@@ -274,6 +312,13 @@ class Broker {
   std::vector<std::unique_ptr<ShardState>> states_;
   bool started_ = false;
   RecoveryStatus recovery_;  ///< shard 0
+
+  // Of the disk; shard 0.
+  SpaceGuard space_guard_{{}};
+  io::Turn space_turn_;
+  Duration space_again_ = std::chrono::seconds(1);
+  Instant reserve_not_before_{};  ///< making it failed a while ago
+  bool space_unknown_ = false;
 };
 
 template <typename Work>

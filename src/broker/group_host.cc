@@ -13,8 +13,12 @@ constexpr std::uint64_t kReplayBytes = 1u << 20;
 constexpr Duration kReplayRetry = std::chrono::seconds(1);
 }  // namespace
 
-GroupHost::GroupHost(const Options& options, std::shared_ptr<replica::Replica> replica)
-    : options_(options), replica_(std::move(replica)), table_(options.groups) {}
+GroupHost::GroupHost(const Options& options, std::shared_ptr<replica::Replica> replica,
+                     MakeRoom make_room)
+    : options_(options),
+      replica_(std::move(replica)),
+      make_room_(std::move(make_room)),
+      table_(options.groups) {}
 
 group::Now GroupHost::now() {
   const io::Shard& shard = io::Shard::current();
@@ -243,6 +247,9 @@ io::Task<KafkaError> GroupHost::append_records(const group::Append& append) {
   auto header = parse_batch_header(*owner);
   PYRALOG_ASSERT(header.has_value());
   auto outcome = co_await replica_->append({owner, MutableBytes(*owner), *header});
+  if (outcome.no_space && !stopped_ && co_await make_room_()) {
+    outcome = co_await replica_->append({owner, MutableBytes(*owner), *header});
+  }
   if (outcome.error != KafkaError::kNone) co_return outcome.error;
   co_return co_await replica_->wait_committed(
       outcome.end, io::Shard::current().now() + options_.commit_timeout);
@@ -276,7 +283,7 @@ io::Task<void> GroupHost::stop() {
 
 void GroupHosts::add(const PartitionId& id, std::shared_ptr<replica::Replica> replica,
                      std::shared_ptr<const catalog::Catalog> existing) {
-  auto host = std::make_shared<GroupHost>(options_, std::move(replica));
+  auto host = std::make_shared<GroupHost>(options_, std::move(replica), make_room_);
   host->load(std::move(existing));
   // So that a jump before the first check is seen as one.
   const io::Shard& shard = io::Shard::current();

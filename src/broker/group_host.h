@@ -25,7 +25,9 @@ namespace pyralog::broker {
 /// its records to the partition, answers when they are committed. Lives on the partition's shard.
 class GroupHost {
  public:
-  GroupHost(const Options& options, std::shared_ptr<replica::Replica> replica);
+  /// Called when its records find no space; true = they may be tried once more.
+  using MakeRoom = std::function<io::Task<bool>()>;
+  GroupHost(const Options& options, std::shared_ptr<replica::Replica> replica, MakeRoom make_room);
   GroupHost(const GroupHost&) = delete;
   GroupHost& operator=(const GroupHost&) = delete;
 
@@ -73,6 +75,7 @@ class GroupHost {
 
   const Options& options_;
   std::shared_ptr<replica::Replica> replica_;
+  MakeRoom make_room_;
   group::GroupTable table_;
   group::Token next_token_ = 1;
   std::map<group::Token, std::shared_ptr<Waiting>> waiting_;
@@ -94,7 +97,9 @@ class GroupHost {
 /// A shard's coordinators.
 class GroupHosts {
  public:
-  explicit GroupHosts(const Options& options) : options_(options) {}
+  using MakeRoom = GroupHost::MakeRoom;
+  GroupHosts(const Options& options, MakeRoom make_room)
+      : options_(options), make_room_(std::move(make_room)) {}
   void add(const PartitionId& id, std::shared_ptr<replica::Replica> replica,
            std::shared_ptr<const catalog::Catalog> existing);
   [[nodiscard]] io::Task<void> remove(PartitionId id);
@@ -115,6 +120,7 @@ class GroupHosts {
 
  private:
   const Options& options_;
+  MakeRoom make_room_;
   std::unordered_map<PartitionId, std::shared_ptr<GroupHost>> hosts_;
   log::RetentionClock clock_;
   group::Expired expired_;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/time.h"
+#include "broker/space_guard.h"
 #include "catalog/plan.h"
 #include "group/options.h"
 #include "log/options.h"
@@ -32,6 +33,7 @@ struct Options {
   Duration reopen_interval = std::chrono::seconds(5);  ///< of partitions that could not be made
   Duration commit_timeout = std::chrono::seconds(5);  ///< of a coordinator's own records
   std::int32_t producer_id_block = 1000;
+  SpaceOptions space;                        ///< min.free.bytes, disk.reserve.bytes
   log::Options log;                          ///< data_dir and shard are filled in
   producer::Options producers;
   group::Options groups;

@@ -63,6 +63,13 @@ ProduceOutcome Broker::check(const ProduceItem& item, Acks acks, PartitionId& id
     return refuse(KafkaError::kInvalidTopicException,
                   "topic " + topic->name + ": only its coordinators write to it");
   }
+  const SpaceStatus& space = local().space;
+  if (space.refusing && config.durability != Durability::kMemory &&
+      !PYRALOG_PLANT("broker.write_on_full_disk")) {
+    ++local().refused_for_space;
+    return refuse(KafkaError::kKafkaStorageError,
+                  "topic " + topic->name + ": " + space_complaint());
+  }
   if (acks == Acks::kAll &&
       static_cast<std::size_t>(config.min_insync_replicas) >
           topic->partitions[static_cast<std::size_t>(id.partition.value)]->replicas.size()) {
@@ -148,6 +155,7 @@ io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> i
       out.log_start = replicas[k]->log_start().value;
       out.error = appended.error;
       out.message = appended.message;
+      if (appended.no_space) look_soon(*states_[s]);
       if (out.error == KafkaError::kNone && acks == Acks::kAll) {
         const Instant asked = io::Shard::current().now();
         out.error = co_await replicas[k]->wait_committed(appended.end, deadline);

@@ -317,7 +317,8 @@ io::Task<void> ShardBroker::retain() {
   }
 }
 
-io::Task<void> ShardBroker::compact(std::function<bool()> stop) {
+io::Task<void> ShardBroker::compact(std::function<bool()> stop,
+                                    std::function<bool(std::uint64_t bytes)> fits) {
   std::vector<PartitionId> ids;
   for (const auto& [id, hosted] : hosted_) {
     if (hosted.replica != nullptr && hosted.replica->log().config().compaction) ids.push_back(id);
@@ -327,6 +328,11 @@ io::Task<void> ShardBroker::compact(std::function<bool()> stop) {
     const Hosted* hosted = find(id);
     if (hosted == nullptr || hosted->replica == nullptr || hosted->replica->offline()) continue;
     const std::shared_ptr<replica::Replica> replica = hosted->replica;
+    const log::PartitionLog& log = replica->log();
+    if (!fits(std::min(log.size_bytes(), log.config().segment_bytes)) &&
+        !PYRALOG_PLANT("broker.compact_on_full_disk")) {
+      continue;
+    }
     const io::Shard& shard = io::Shard::current();
     log::CompactionCall call;
     call.now = retention_clock_.now(shard.wall(), shard.now());

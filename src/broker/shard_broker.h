@@ -78,8 +78,11 @@ class ShardBroker {
   [[nodiscard]] io::Task<Result<void>> write_snapshots();
   /// Lets each log forget what its topic's retention says. Now and then.
   [[nodiscard]] io::Task<void> retain();
-  /// Compacts the logs that are due, one after another. Now and then; `stop` ends it early.
-  [[nodiscard]] io::Task<void> compact(std::function<bool()> stop);
+  /// Compacts the logs that are due, one after another. Now and then; `stop` ends it early, and a
+  /// log is left for later if what compaction may write of it before it removes anything does not
+  /// fit.
+  [[nodiscard]] io::Task<void> compact(std::function<bool()> stop,
+                                       std::function<bool(std::uint64_t bytes)> fits);
   /// Reads all closed segments back once and says what is damaged. `stop` ends it early.
   [[nodiscard]] io::Task<void> scrub(std::function<bool()> stop);
   /// Null before `open`.

@@ -30,8 +30,10 @@ using Entries = Result<std::vector<catalog::Entry>>;
 }  // namespace
 
 io::Task<AdminOutcome> Broker::propose(cluster::MetadataLog::Plan plan) {
-  auto done = co_await io::on(*shards_[0], [&]() -> io::Task<Result<CatalogPtr>> {
-    co_return co_await cluster_->metadata().propose(plan);
+  auto done = co_await with_room([&] {
+    return io::on(*shards_[0], [&]() -> io::Task<Result<CatalogPtr>> {
+      co_return co_await cluster_->metadata().propose(plan);
+    });
   });
   if (!done) co_return refusal(done.error());
   co_return AdminOutcome{};
@@ -125,8 +127,8 @@ io::Task<std::expected<std::int64_t, KafkaError>> Broker::delete_records(Partiti
         io::Shard::current().now() + std::max(timeout, options_.commit_timeout);
     // It outlives the wait: what has begun is done.
     states_[shard]->background.spawn(
-        [](std::shared_ptr<replica::Replica> replica, std::int64_t below, Instant until,
-           std::shared_ptr<Done> told) -> io::Task<void> {
+        [](Broker* self, std::shared_ptr<replica::Replica> replica, std::int64_t below,
+           Instant until, std::shared_ptr<Done> told) -> io::Task<void> {
           // What acks=1 has answered may be on its way to the disk still; it is to go as well.
           const Offset end = replica->log_end();
           if (below < 0 || (Offset(below) > replica->high_watermark() && Offset(below) <= end)) {
@@ -138,7 +140,8 @@ io::Task<std::expected<std::int64_t, KafkaError>> Broker::delete_records(Partiti
             }
           }
           const Offset to = below < 0 ? replica->high_watermark() : Offset(below);
-          const auto deleted = co_await replica->delete_records_below(to);
+          const auto deleted =
+              co_await self->with_room([&] { return replica->delete_records_below(to); });
           if (deleted) {
             told->answer = replica->log_start().value;
           } else {
@@ -147,7 +150,7 @@ io::Task<std::expected<std::int64_t, KafkaError>> Broker::delete_records(Partiti
                                                : KafkaError::kKafkaStorageError);
           }
           told->done.wake_all();
-        }(*serving, offset, deadline, state));
+        }(this, *serving, offset, deadline, state));
     while (!state->answer) {
       if (!co_await state->done.wait(deadline)) break;
     }
@@ -239,11 +242,12 @@ io::Task<Result<std::int64_t>> Broker::new_producer_id() {
   ShardState& state = local();
   const auto guard = co_await state.producer_ids_turn.lock();
   if (state.producer_ids.left() == 0) {
-    PYRALOG_CO_ASSIGN(const std::int64_t first,
-                      co_await io::on(*shards_[0], [&]() -> io::Task<Result<std::int64_t>> {
-                        co_return co_await cluster_->reserve_producer_ids(
-                            options_.producer_id_block);
-                      }));
+    PYRALOG_CO_ASSIGN(
+        const std::int64_t first, co_await with_room([&] {
+          return io::on(*shards_[0], [&]() -> io::Task<Result<std::int64_t>> {
+            co_return co_await cluster_->reserve_producer_ids(options_.producer_id_block);
+          });
+        }));
     state.producer_ids = producer::ProducerIdBlock(ProducerId(first), options_.producer_id_block);
   }
   co_return state.producer_ids.next()->value;

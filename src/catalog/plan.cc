@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/hash.h"
+#include "base/plant.h"
 
 namespace pyralog::catalog {
 namespace {
@@ -109,6 +110,20 @@ Planned<std::vector<std::vector<NodeId>>> placed(const CreateTopic& request, con
                       std::to_string(nodes) + " nodes there are; lower it or add nodes");
   }
   return place(catalog.nodes(), static_cast<std::size_t>(partitions), replicas, xxh3_64(id.bytes));
+}
+
+/// Each partition costs memory and open files, whoever asks for it.
+Planned<void> check_total(const std::string& topic, std::size_t added, const Catalog& catalog,
+                          const PlanOptions& options) {
+  if (Topic::is_internal(topic) || PYRALOG_PLANT("catalog.unbounded_partitions")) return {};
+  std::size_t now = 0;
+  for (const TopicPtr& each : catalog.topics()) now += each->partitions.size();
+  if (now + added <= static_cast<std::size_t>(options.max_partitions_in_all)) return {};
+  return refuse(KafkaError::kInvalidPartitions,
+                "topic \"" + topic + "\": " + std::to_string(added) + " partitions more than the " +
+                    std::to_string(now) + " there are would be above max.partitions (" +
+                    std::to_string(options.max_partitions_in_all) +
+                    "); delete topics, ask for fewer, or raise it");
 }
 
 /// Applies the entry to a copy, so that what was planned will be accepted.
@@ -269,6 +284,9 @@ Planned<TopicCreated> plan_create_topic(const CreateTopic& request, const Catalo
   auto partitions = request.assignment.empty() ? placed(request, catalog, id, options)
                                                : assigned(request, catalog, options);
   if (!partitions) return std::unexpected(partitions.error());
+  if (auto ok = check_total(entry.name, partitions->size(), catalog, options); !ok) {
+    return std::unexpected(ok.error());
+  }
   entry.partitions = std::move(*partitions);
   if (auto ok = rehearse(entry, catalog, KafkaError::kInvalidConfig); !ok) {
     return std::unexpected(ok.error());
@@ -303,6 +321,9 @@ Planned<PartitionsAdded> plan_create_partitions(const CreatePartitions& request,
                       std::to_string(options.max_partitions));
   }
   const auto added = static_cast<std::size_t>(request.count - now);
+  if (auto ok = check_total(topic->name, added, catalog, options); !ok) {
+    return std::unexpected(ok.error());
+  }
   const std::size_t replicas = topic->partitions.front()->replicas.size();
   PartitionsAdded entry{topic->id, PartitionIndex(now), {}};
   if (request.assignments) {

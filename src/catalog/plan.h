@@ -31,6 +31,7 @@ using ManualAssignment = std::map<std::int32_t, std::vector<NodeId>>;
 struct PlanOptions {
   std::int32_t default_partitions = 1;
   std::int32_t max_partitions = 10'000;  ///< of one topic
+  std::int64_t max_partitions_in_all = 100'000;  ///< of all topics; internal ones count and may
 };
 
 struct CreateTopic {

@@ -91,6 +91,22 @@ TEST(PlanDeleteTopic, by_name_and_by_id) {
   EXPECT_EQ(plan_delete_topic(topic_id(2), c).error().code, KafkaError::kUnknownTopicId);
 }
 
+TEST(PlanCreateTopic, counts_the_partitions_of_all_topics) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a", 3)));
+  const PlanOptions five{.max_partitions_in_all = 5};
+  EXPECT_EQ(refused(create("b", 2), c, five), KafkaError::kNone);
+  EXPECT_EQ(refused(create("b", 3), c, five), KafkaError::kInvalidPartitions);
+  const auto planned = plan_create_topic(create("b", 3), c, WallMs{5}, uuid(50), five);
+  ASSERT_FALSE(planned);
+  EXPECT_NE(planned.error().message.find("max.partitions"), std::string::npos);
+  EXPECT_EQ(refused(create("__consumer_offsets", 50), c, five), KafkaError::kNone)
+      << "groups must not depend on it";
+  EXPECT_TRUE(plan_create_partitions({"a", 5, {}}, c, five));
+  EXPECT_EQ(plan_create_partitions({"a", 6, {}}, c, five).error().code,
+            KafkaError::kInvalidPartitions);
+}
+
 TEST(PlanCreatePartitions, only_upwards) {
   Catalog c = cluster(2);
   ASSERT_TRUE(apply(c, topic(1, "a", 2, {NodeId(1)})));

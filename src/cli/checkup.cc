@@ -104,6 +104,11 @@ Check free_space(const Machine::Disk& disk, const Needs& needs) {
   } else if (disk.free_bytes < disk.total_bytes / 10 || few_files) {
     check.health = Health::kWarning;
   }
+  if (disk.free_bytes < needs.min_free_bytes) {
+    check.health = Health::kProblem;
+    check.what +=
+        "; below " + bytes_text(needs.min_free_bytes) + " (min.free.bytes) records are refused";
+  }
   if (few_files) check.what += ", " + std::to_string(disk.free_files) + " more files";
   if (check.health != Health::kOk) {
     check.remedy = "free space, lower retention.ms or retention.bytes, or use a larger disk";

@@ -25,6 +25,7 @@ struct Check {
 struct Needs {
   std::uint64_t segment_bytes = 0;
   std::uint64_t request_bytes = 0;  ///< memory for requests under way
+  std::uint64_t min_free_bytes = 0;  ///< with less of the disk free, records are refused
 };
 
 /// Judges what was seen of a machine. Pure. The bounds stand in checkup.cc, each with its reason.

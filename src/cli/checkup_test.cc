@@ -93,6 +93,8 @@ TEST(CheckUp, judges_space_by_segments_and_by_share) {
   EXPECT_EQ(health_of(machine, "free space"), Health::kProblem);
   EXPECT_EQ(health_of(machine, "free space", {kGiB / 64, 0}), Health::kWarning);
   machine.disk.free_bytes = 50 * kGiB;
+  EXPECT_EQ(health_of(machine, "free space", {kGiB, 0, 51 * kGiB}), Health::kProblem)
+      << "records would be refused";
   machine.disk.free_files = 500;
   EXPECT_EQ(health_of(machine, "free space"), Health::kWarning);
   machine.disk.free_files = 5;

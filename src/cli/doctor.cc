@@ -4,6 +4,7 @@
 #include "cli/checkup.h"
 #include "cli/handlers.h"
 #include "cli/settings_from.h"
+#include "server/node.h"
 
 namespace pyralog::cli {
 
@@ -49,6 +50,7 @@ Outcome doctor(const Args& args, Console& console) {
   needs.segment_bytes = static_cast<std::uint64_t>(loaded->options.segment_bytes);
   needs.request_bytes = static_cast<std::uint64_t>(loaded->options.queued_max_request_bytes);
   const Machine machine = look_at_machine(loaded->options.data_dir, std::move(ports));
+  needs.min_free_bytes = server::space_floor(loaded->options, machine.disk.total_bytes);
   const auto checks = check_up(machine, needs);
   std::string problems;
   for (const Check& check : checks) {

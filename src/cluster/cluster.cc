@@ -55,6 +55,16 @@ io::Task<Result<void>> Cluster::take_directory(io::Disk& disk, const std::string
   co_return Result<void>{};
 }
 
+io::Task<void> Cluster::make_room(io::Disk& disk, const std::string& dir) {
+  reserve_.emplace(disk, dir);
+  co_await reserve_->open();
+  if (reserve_->bytes() == 0 || PYRALOG_PLANT("cluster.start_needs_space")) co_return;
+  const auto space = co_await disk.space(dir);
+  if (!space || space->free_bytes >= reserve_->bytes()) co_return;
+  // If it cannot go, what is written next says why.
+  (void)co_await reserve_->release();
+}
+
 Result<void> Cluster::check_cookie(const std::string& data_dir) const {
   const catalog::Catalog& state = *metadata_->catalog();
   const std::string path = cookie_path(data_dir);
@@ -119,6 +129,7 @@ io::Task<Result<std::unique_ptr<Cluster>>> Cluster::open(io::Disk& disk, io::Rng
   self->disk_ = &disk;
   self->data_dir_ = options.data_dir;
   PYRALOG_CO_TRY(co_await self->take_directory(disk, options.data_dir));
+  co_await self->make_room(disk, options.data_dir);
   PYRALOG_CO_TRY(co_await self->form_or_rejoin(disk, rng, options));
   Cookie& cookie = self->cookie_;
   const WallMs now = io::Shard::current().wall();

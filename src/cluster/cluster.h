@@ -8,6 +8,7 @@
 #include "base/result.h"
 #include "cluster/cookie.h"
 #include "cluster/metadata_log.h"
+#include "cluster/reserve.h"
 #include "io/disk.h"
 #include "io/rng.h"
 #include "io/shard.h"
@@ -36,7 +37,8 @@ class Cluster {
 
   /// Takes the directory: its lock (kAlreadyExists names the directory if another process has it),
   /// its cookie and its metadata log; then counts this start and registers the node. An empty
-  /// directory becomes a new cluster. Refuses, touching nothing, a directory whose cookie is missing,
+  /// directory becomes a new cluster. On a disk that is all but full the reserve goes first, so
+  /// that a start can be counted. Refuses, touching nothing, a directory whose cookie is missing,
   /// unknown or older than what was registered, and a newer format.
   [[nodiscard]] static io::Task<Result<std::unique_ptr<Cluster>>> open(io::Disk& disk,
                                                                        io::Rng& rng,
@@ -44,6 +46,7 @@ class Cluster {
 
   [[nodiscard]] const CatalogPtr& catalog() const { return metadata_->catalog(); }
   [[nodiscard]] MetadataLog& metadata() { return *metadata_; }
+  [[nodiscard]] Reserve& reserve() { return *reserve_; }
   [[nodiscard]] const Cookie& cookie() const { return cookie_; }
   [[nodiscard]] NodeId node() const { return cookie_.node; }
   /// True if the operating system has started anew since a start of this node last said
@@ -70,6 +73,7 @@ class Cluster {
   [[nodiscard]] catalog::EpochActivation first_epoch(const TopicId& topic, std::int32_t index,
                                                      std::size_t replicas) const;
   [[nodiscard]] io::Task<Result<void>> take_directory(io::Disk& disk, const std::string& dir);
+  [[nodiscard]] io::Task<void> make_room(io::Disk& disk, const std::string& dir);
   [[nodiscard]] io::Task<Result<void>> form_or_rejoin(io::Disk& disk, io::Rng& rng,
                                                       const Options& options);
   [[nodiscard]] Result<void> check_cookie(const std::string& data_dir) const;
@@ -77,6 +81,7 @@ class Cluster {
   io::Disk* disk_ = nullptr;
   std::string data_dir_;
   std::unique_ptr<io::FileLock> lock_;
+  std::optional<Reserve> reserve_;
   Cookie cookie_;
   bool new_os_boot_ = false;
   std::unique_ptr<MetadataLog> metadata_;

@@ -87,6 +87,24 @@ TEST_P(DiskContract, truncation_cuts_and_grows_with_zeros) {
   });
 }
 
+TEST_P(DiskContract, allocation_grows_with_zeros_and_never_cuts) {
+  run([&]() -> Task<void> {
+    auto file = (co_await disk().open(path("a"), OpenMode::kCreate)).value();
+    EXPECT_TRUE(file->write_at(0, as_bytes("abc")));
+    EXPECT_TRUE(co_await file->allocate(100'000));
+    EXPECT_EQ(file->size(), 100'000U);
+    EXPECT_TRUE(co_await file->allocate(10));
+    EXPECT_EQ(file->size(), 100'000U);
+    EXPECT_TRUE(co_await file->sync());
+    file->drop_cache();
+    Bytes out(100'001);
+    EXPECT_EQ((co_await file->read_at(0, out)).value(), 100'000U);
+    EXPECT_EQ(as_text(ByteView(out).first(3)), "abc");
+    EXPECT_EQ(std::count(out.begin() + 3, out.end(), 0), 99'998);
+    EXPECT_EQ((co_await disk().list(path(""))).value()[0].size, 100'000U);
+  });
+}
+
 TEST_P(DiskContract, a_set_of_files_is_synced_in_one_call) {
   run([&]() -> Task<void> {
     std::vector<std::shared_ptr<File>> files;

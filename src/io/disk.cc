@@ -2,7 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
+
 namespace pyralog::io {
+
+bool is_no_space(const Error& error) {
+  return error.code == Code::kExhausted && (error.sys_errno == ENOSPC || error.sys_errno == EDQUOT);
+}
 
 std::string parent_dir(const std::string& path) {
   std::size_t end = path.size();

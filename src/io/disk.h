@@ -40,6 +40,9 @@ class File {
   [[nodiscard]] virtual Task<Result<void>> sync() = 0;
   /// Sets the size; growth is a hole that reads as zeros.
   [[nodiscard]] virtual Task<Result<void>> truncate(std::uint64_t size) = 0;
+  /// Makes the file at least `size` bytes and takes the space of all of them now; what was not
+  /// written reads as zeros. Durable after a sync. kExhausted: the file may have grown.
+  [[nodiscard]] virtual Task<Result<void>> allocate(std::uint64_t size) = 0;
   /// Drops clean cached pages, so that the next read comes from the device.
   virtual void drop_cache() = 0;
 };
@@ -112,6 +115,9 @@ class Disk {
 /// Replaces `path` by `bytes` so that a crash leaves the old or the new content: temporary file,
 /// sync, rename, sync of the directory.
 [[nodiscard]] Task<Result<void>> replace_file(Disk& disk, std::string path, Bytes bytes);
+
+/// True if a call was refused because the file system, or somebody's share of it, is full.
+[[nodiscard]] bool is_no_space(const Error& error);
 
 /// The directory part of a path, "." if there is none.
 [[nodiscard]] std::string parent_dir(const std::string& path);

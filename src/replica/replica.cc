@@ -70,7 +70,9 @@ AppendOutcome Replica::refused(KafkaError error, std::string message) const {
 }
 
 AppendOutcome Replica::storage_error(const Error& error) const {
-  return refused(KafkaError::kKafkaStorageError, error.message);
+  AppendOutcome out = refused(KafkaError::kKafkaStorageError, error.message);
+  out.no_space = io::is_no_space(error);
+  return out;
 }
 
 io::Task<AppendOutcome> Replica::append(NewBatch batch) {

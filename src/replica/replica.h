@@ -28,6 +28,7 @@ struct NewBatch {
 struct AppendOutcome {
   KafkaError error = KafkaError::kNone;
   std::string message;  ///< for humans, with an error
+  bool no_space = false;  ///< the error is that the disk is full; nothing was appended
   Offset base{-1};
   Offset end{-1};
   std::int64_t append_time_ms = -1;  ///< on log-append-time topics

@@ -79,6 +79,7 @@ broker::Options broker_options(const ServerOptions& o) {
   out.data_dir = o.data_dir;
   out.auto_create_topics = o.auto_create_topics;
   out.topics.default_partitions = narrow<std::int32_t>(o.num_partitions);
+  out.topics.max_partitions_in_all = o.max_partitions;
   out.default_replication_factor = narrow<std::int16_t>(o.default_replication_factor);
   out.retention_check_interval = std::chrono::milliseconds(o.retention_check_interval_ms);
   out.cleaner_backoff = std::chrono::milliseconds(o.cleaner_backoff_ms);
@@ -99,8 +100,17 @@ broker::Options broker_options(const ServerOptions& o) {
   out.groups.offset_metadata_max_bytes = narrow<std::size_t>(o.offset_metadata_max_bytes);
   out.groups.offsets_retention_ms = o.offsets_retention_minutes * 60'000;
   out.offsets_check_interval = std::chrono::milliseconds(o.offsets_retention_check_interval_ms);
+  const auto of_disk = [](std::int64_t bytes) -> std::optional<std::uint64_t> {
+    if (bytes < 0) return std::nullopt;
+    return static_cast<std::uint64_t>(bytes);
+  };
+  out.space = {of_disk(o.min_free_bytes), of_disk(o.disk_reserve_bytes)};
   out.groups.max_group_size = narrow<std::size_t>(o.group_max_size);
   return out;
+}
+
+std::uint64_t space_floor(const ServerOptions& options, std::uint64_t disk_bytes) {
+  return broker::space_limits(broker_options(options).space, disk_bytes).floor;
 }
 
 Node::Node(io::Shards shards, ServerOptions options)
@@ -180,8 +190,10 @@ io::Task<std::string> Node::health_json() {
       if (!partition.offline.empty()) offline.push_back(partition.name + ": " + partition.offline);
     }
   }
-  out["status"] = !ready_ ? "starting" : offline.empty() ? "ok" : "degraded";
+  const std::string full = ready_ ? broker_->space_complaint() : "";
+  out["status"] = !ready_ ? "starting" : offline.empty() && full.empty() ? "ok" : "degraded";
   out["offline_partitions"] = offline;
+  if (!full.empty()) out["writes_refused"] = full;
   co_return out.dump();
 }
 
@@ -210,6 +222,12 @@ io::Task<std::string> Node::status_json() {
     const broker::ScrubStatus scrub = co_await broker_->scrub_status();
     out["scrub"] = {{"damaged_ranges", scrub.damaged_ranges}, {"damage", scrub.damage}};
     if (scrub.last_round_ms >= 0) out["scrub"]["last_round_ms"] = scrub.last_round_ms;
+    const broker::SpaceStatus& space = broker_->space();
+    out["disk"] = {{"free_bytes", space.free_bytes},
+                   {"total_bytes", space.total_bytes},
+                   {"min_free_bytes", space.limits.floor},
+                   {"reserve_bytes", space.held_bytes},
+                   {"refusing", space.refusing}};
     for (const auto& p : co_await broker_->status()) {
       nlohmann::json each = {{"name", p.name},           {"directory", to_string(p.id)},
                              {"epoch", p.epoch},

@@ -72,5 +72,7 @@ class Node {
 
 /// What the settings mean for the broker.
 [[nodiscard]] broker::Options broker_options(const ServerOptions& options);
+/// With less free, records of clients are refused, on a disk of so many bytes.
+[[nodiscard]] std::uint64_t space_floor(const ServerOptions& options, std::uint64_t disk_bytes);
 
 }  // namespace pyralog::server

@@ -37,6 +37,17 @@ io::Task<std::string> Node::metrics_text() {
     put("pyralog_broker_partition_log_bytes", "Size of the log",
         static_cast<std::int64_t>(p.bytes));
   }
+  const broker::SpaceStatus& space = broker_->space();
+  const auto put = [&](const char* name, const char* help, std::uint64_t value) {
+    metrics.gauge(name, help).set(static_cast<std::int64_t>(value));
+  };
+  put("pyralog_broker_disk_free_bytes", "Free on the disk of the data directory", space.free_bytes);
+  put("pyralog_broker_disk_limit_bytes", "With less free, records of clients are refused",
+      space.limits.floor);
+  put("pyralog_broker_disk_reserve_bytes", "What the reserve file takes now; 0 = it had to go",
+      space.held_bytes);
+  put("pyralog_broker_disk_refusing_count", "1 while records are refused for want of space",
+      space.refusing ? 1 : 0);
   const broker::BrokerTotals totals = co_await broker_->totals();
   for (const log::ShardLogCount& each : log::shard_log_counts()) {
     metrics.counter(each.metric, each.help).add(totals.log.*each.count);
@@ -45,6 +56,10 @@ io::Task<std::string> Node::metrics_text() {
       .gauge("pyralog_log_scrub_damaged_ranges",
              "Parts of closed segments that are known to be damaged")
       .set(static_cast<std::int64_t>((co_await broker_->scrub_status()).damaged_ranges));
+  metrics
+      .counter("pyralog_broker_refused_for_space_total",
+               "Batches of clients that were refused because of min.free.bytes")
+      .add(totals.refused_for_space);
   metrics.counter("pyralog_group_expired_offsets_total", "Committed offsets that retention let go")
       .add(totals.expired.offsets);
   metrics.counter("pyralog_group_expired_groups_total", "Empty groups that went with them")

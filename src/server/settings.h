@@ -43,6 +43,7 @@ struct ServerOptions {
   std::map<std::string, std::string> cluster_defaults;
   bool auto_create_topics = true;
   std::int64_t num_partitions = 1;
+  std::int64_t max_partitions = 100'000;
   std::int64_t default_replication_factor = -1;
   std::int64_t min_insync_replicas = 1;
   std::string durability = "fsync";
@@ -72,6 +73,8 @@ struct ServerOptions {
   std::int64_t producer_id_expiration_ms = 86'400'000;
 
   // Machine
+  std::int64_t min_free_bytes = -1;
+  std::int64_t disk_reserve_bytes = -1;
   std::int64_t sync_threads = 4;
   std::int64_t disk_threads = 4;
   std::int64_t work_threads = 2;

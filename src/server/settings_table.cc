@@ -61,6 +61,10 @@ constexpr Setting kSettings[] = {
      "Creates a topic when a client first asks for it by name."},
     {"num.partitions", "", "Topics", Kind::kInteger, &Options::num_partitions, 1, 100'000, "",
      "Partitions of a topic whose creator names no number."},
+    {"max.partitions", "", "Topics", Kind::kInteger, &Options::max_partitions, 1, 10'000'000, "",
+     "Partitions of all topics together; what would make more is refused. Each takes two open "
+     "files "
+     "while it is written to."},
     {"default.replication.factor", "", "Topics", Kind::kInteger,
      &Options::default_replication_factor, -1, 32'767, "",
      "Replicas of a topic whose creator names no number; -1 is the smaller of 3 and the nodes."},
@@ -135,6 +139,20 @@ constexpr Setting kSettings[] = {
      &Options::producer_id_expiration_ms, 1'000, kMaxMillis, "",
      "How long the sequence numbers of a silent idempotent producer are remembered."},
 
+    {"min.free.bytes", "", "Machine", Kind::kBytes, &Options::min_free_bytes, -1, 1LL << 50, "",
+     "With less than so much free on the disk of data_dir, records of clients are refused, except "
+     "for topics in memory; reads, deletions, committed offsets and metadata go on. Never less "
+     "than "
+     "disk.reserve.bytes; -1 is the smaller of 256 MiB and a twentieth of the disk, 0 sets no "
+     "limit "
+     "of its own."},
+    {"disk.reserve.bytes", "", "Machine", Kind::kBytes, &Options::disk_reserve_bytes, -1, 1LL << 40,
+     "",
+     "Size of a file in data_dir that only keeps space: it goes when the disk is full, so that "
+     "what "
+     "goes on has room, and comes back when there is space again. -1 is the smaller of 32 MiB and "
+     "a "
+     "hundredth of the disk, 0 keeps none."},
     {"pool.sync.threads", "", "Machine", Kind::kInteger, &Options::sync_threads, 1, 256, "",
      "Threads that make files durable."},
     {"pool.disk.threads", "", "Machine", Kind::kInteger, &Options::disk_threads, 1, 256, "",

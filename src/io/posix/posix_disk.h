@@ -22,6 +22,7 @@ class PosixFile final : public File, public std::enable_shared_from_this<PosixFi
   Task<Result<std::size_t>> read_stored(std::uint64_t position, MutableBytes out) override;
   Task<Result<void>> sync() override { return queue_.sync(shared_from_this()); }
   Task<Result<void>> truncate(std::uint64_t size) override;
+  Task<Result<void>> allocate(std::uint64_t size) override;
   void drop_cache() override;
 
   [[nodiscard]] int fd() const { return fd_; }

@@ -165,6 +165,32 @@ Task<Result<void>> PosixFile::truncate(std::uint64_t size) {
   co_return Result<void>{};
 }
 
+Task<Result<void>> PosixFile::allocate(std::uint64_t size) {
+  const auto alive = shared_from_this();
+  PYRALOG_CO_TRY(co_await run_in(Pool::kDisk, [&]() -> Result<void> {
+    int failed = 0;
+    do {
+      failed = PYRALOG_PLANT("io.sparse_allocation") ? ::ftruncate(fd_, offset_of(size))
+                                                     : ::fallocate(fd_, 0, 0, offset_of(size));
+    } while (failed != 0 && errno == EINTR);
+    if (failed == 0) return {};
+    if (errno != EOPNOTSUPP && errno != ENOSYS) {
+      return fail(system_error(errno, path_, "allocate"));
+    }
+    // The file system cannot; what is written takes its space, too.
+    const Bytes zeros(static_cast<std::size_t>(std::min<std::uint64_t>(size, 256 * 1024)));
+    for (std::uint64_t done = size_; done < size;) {
+      const ssize_t wrote = ::pwrite(
+          fd_, zeros.data(), std::min<std::uint64_t>(zeros.size(), size - done), offset_of(done));
+      if (wrote < 0 && errno != EINTR) return fail(system_error(errno, path_, "write"));
+      if (wrote > 0) done += static_cast<std::uint64_t>(wrote);
+    }
+    return {};
+  }));
+  size_ = std::max(size_, size);
+  co_return Result<void>{};
+}
+
 void PosixFile::drop_cache() { ::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED); }
 
 bool PosixFile::probably_cached(std::uint64_t position, std::uint64_t count) const {

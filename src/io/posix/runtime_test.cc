@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -128,6 +129,23 @@ TEST(Limits, open_files_go_as_high_as_they_may) {
   ::getrlimit(RLIMIT_NOFILE, &now);
   EXPECT_EQ(*limit, now.rlim_cur);
   EXPECT_EQ(now.rlim_cur, now.rlim_max);
+}
+
+TEST(PosixDisk, what_is_allocated_takes_its_space) {
+  Runtime runtime({.shards = 1});
+  ASSERT_TRUE(runtime.start());
+  const std::string path = testing::TempDir() + "allocate." + std::to_string(::getpid());
+  runtime.run([&]() -> Task<void> {
+    Disk& disk = Shard::current().disk();
+    auto file = (co_await disk.open(path, OpenMode::kCreate)).value();
+    EXPECT_TRUE(co_await file->allocate(1U << 20));
+    EXPECT_TRUE(co_await file->sync());
+    struct stat seen{};
+    EXPECT_EQ(::stat(path.c_str(), &seen), 0);
+    EXPECT_EQ(seen.st_size, 1 << 20);
+    EXPECT_GE(seen.st_blocks * 512, 1 << 20);
+    EXPECT_TRUE(co_await disk.remove(path));
+  });
 }
 
 TEST(PosixNet, running_out_of_descriptors_is_told_and_does_not_spin) {

@@ -57,6 +57,12 @@ TEST(DiskFaults, a_full_disk_takes_a_part_and_says_so) {
     EXPECT_EQ((co_await disk().space("/")).value().free_bytes, 0U);
     EXPECT_TRUE(co_await disk().remove("/b"));
     EXPECT_EQ((co_await disk().space("/")).value().free_bytes, 4'000U);
+    auto c = co_await create("/c");
+    EXPECT_EQ((co_await c->allocate(4'001)).error().sys_errno, ENOSPC);
+    EXPECT_TRUE(co_await c->allocate(4'000));
+    EXPECT_EQ((co_await disk().space("/")).value().free_bytes, 0U);
+    EXPECT_TRUE(c->write_at(100, Bytes(3'900)));  // the space is there
+    EXPECT_TRUE(co_await disk().remove("/c"));
     EXPECT_TRUE(co_await a->truncate(0));
     EXPECT_EQ((co_await disk().space("/")).value().free_bytes, 10'000U);
   });

@@ -307,8 +307,7 @@ Task<Result<std::unique_ptr<FileLock>>> SimDisk::lock(std::string path) {
 
 Task<Result<SpaceInfo>> SimDisk::space(std::string path) {
   PYRALOG_CO_TRY(co_await admit(DiskOp::kList, path, 0));
-  const std::uint64_t capacity = options_.capacity;
-  co_return SpaceInfo{capacity > used_ ? capacity - used_ : 0, capacity};
+  co_return SpaceInfo{room(), options_.capacity};
 }
 
 std::string SimDisk::boot_id() { return fmt::format("{}-boot-{}", node_.name(), boots_); }

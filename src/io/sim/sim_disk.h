@@ -98,6 +98,10 @@ class SimDisk final : public Disk {
   Task<Result<void>> admit(DiskOp op, std::string path, double rate);
   Result<void> refused(DiskFault fault, DiskOp op, const std::string& path);
   [[nodiscard]] Duration latency();
+  /// Bytes that may still be written.
+  [[nodiscard]] std::uint64_t room() const {
+    return options_.capacity > used_ ? options_.capacity - used_ : 0;
+  }
   void link(Inode& dir, const std::string& name, std::shared_ptr<Inode> inode);
   void unlink(Inode& dir, const std::string& name);
   void forget_tree(Inode& dir);

@@ -56,8 +56,7 @@ Result<void> SimFile::write_at(std::uint64_t position, std::span<const ByteView>
   }
   const std::uint64_t size = inode_->content.size();
   if (inode_->linked && position + may > size) {
-    const std::uint64_t capacity = disk_.options_.capacity;
-    const std::uint64_t room = capacity > disk_.used_ ? capacity - disk_.used_ : 0;
+    const std::uint64_t room = disk_.room();
     if (position + may - size > room) {
       fault = DiskFault::kNoSpace;
       disk_.stats_.add("disk.no_space");
@@ -157,6 +156,22 @@ Task<Result<void>> SimFile::truncate(std::uint64_t size) {
   if (inode.linked) disk_.used_ = disk_.used_ + size - before;
   inode.content.resize(size);
   if (size > 0 && size != before) inode.dirty.insert((size - 1) / kPage);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> SimFile::allocate(std::uint64_t size) {
+  const auto alive = shared_from_this();
+  PYRALOG_CO_TRY(co_await disk_.admit(DiskOp::kWrite, path_, disk_.options_.write_error));
+  Inode& inode = *inode_;
+  const std::uint64_t before = inode.content.size();
+  if (size <= before) co_return Result<void>{};
+  if (inode.linked && size - before > disk_.room()) {
+    disk_.stats_.add("disk.no_space");
+    co_return disk_.refused(DiskFault::kNoSpace, DiskOp::kWrite, path_);
+  }
+  if (inode.linked) disk_.used_ += size - before;
+  inode.content.resize(size);
+  inode.dirty.insert((size - 1) / kPage);
   co_return Result<void>{};
 }
 

@@ -24,6 +24,7 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
   Task<Result<std::size_t>> read_stored(std::uint64_t position, MutableBytes out) override;
   Task<Result<void>> sync() override { return queue_.sync(shared_from_this()); }
   Task<Result<void>> truncate(std::uint64_t size) override;
+  Task<Result<void>> allocate(std::uint64_t size) override;
   void drop_cache() override;
 
   /// Copies what is in memory, for sending; short at the end of the file.
