@@ -46,7 +46,9 @@ class SpaceTest : public BrokerTest {
       auto file = (co_await disk().open("/foreign", io::OpenMode::kOpenOrCreate)).value();
       const std::uint64_t free = (co_await disk().space("/")).value().free_bytes;
       const std::uint64_t more = free - std::min(free, left);
-      co_return (co_await file->allocate(file->size() + more)).has_value();
+      const bool taken = (co_await file->allocate(file->size() + more)).has_value();
+      // A power loss takes nothing of it away.
+      co_return taken && co_await file->sync() && co_await disk().sync_dir("/");
     }));
   }
   void others_go() {

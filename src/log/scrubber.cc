@@ -26,9 +26,12 @@ std::uint64_t scrub_rate(std::uint64_t bytes, Duration interval, std::uint64_t m
   return std::min(most, std::max(kLeastRate, static_cast<std::uint64_t>(wanted)));
 }
 
-bool Scrubber::closed(const Segment& segment) {
+/// Of segments whose records are all deleted some may have come back with the power and others not.
+bool Scrubber::closed(const PartitionLog& log, const Segment& segment) {
+  const bool deleted =
+      segment.next <= log.start_offset() && !PYRALOG_PLANT("log.scrub_deleted_segments");
   return segment.sealed && segment.file == nullptr && segment.synced >= segment.size &&
-         !segment.dropped && !segment.replaced;
+         !segment.dropped && !segment.replaced && !deleted;
 }
 
 /// The first closed one that reaches into [from, to).
@@ -37,7 +40,7 @@ Scrubber::SegmentRef Scrubber::next(const PartitionLog& log, Offset from, Offset
   auto at = std::ranges::partition_point(
       segments, [from](const SegmentRef& segment) { return segment->next <= from; });
   for (; at != segments.end() && (*at)->base < to; ++at) {
-    if (closed(**at)) return *at;
+    if (closed(log, **at)) return *at;
   }
   return nullptr;
 }
@@ -45,7 +48,7 @@ Scrubber::SegmentRef Scrubber::next(const PartitionLog& log, Offset from, Offset
 std::uint64_t Scrubber::closed_bytes() const {
   std::uint64_t sum = 0;
   for (const auto& [id, log] : shard_.logs_) {
-    for (const SegmentRef& segment : log->segments_) sum += closed(*segment) ? segment->size : 0;
+    for (const SegmentRef& segment : log->segments_) sum += closed(*log, *segment) ? segment->size : 0;
   }
   return sum;
 }
@@ -57,7 +60,7 @@ std::vector<Scrubber::Leg> Scrubber::plan(std::uint64_t at) const {
   std::uint64_t sum = 0;
   for (const auto& [id, log] : shard_.logs_) {
     for (const SegmentRef& segment : log->segments_) {
-      if (begin || !closed(*segment)) continue;
+      if (begin || !closed(*log, *segment)) continue;
       sum += segment->size;
       if (sum <= at) continue;
       begin = segment->base;

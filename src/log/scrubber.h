@@ -68,7 +68,7 @@ class Scrubber {
     std::weak_ptr<Segment> segment;
   };
 
-  [[nodiscard]] static bool closed(const Segment& segment);
+  [[nodiscard]] static bool closed(const PartitionLog& log, const Segment& segment);
   [[nodiscard]] static SegmentRef next(const PartitionLog& log, Offset from, Offset to);
   /// All logs, in their order, from where byte `at` of all closed segments lies, and round to
   /// there.

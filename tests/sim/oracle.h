@@ -114,6 +114,8 @@ class Oracle {
   /// begin, `last` the greatest offset where the producer was acknowledged, or -1.
   void sequence_lost(std::uint32_t p, std::uint64_t losses_then, std::int64_t start,
                      std::int64_t last, const std::string& why);
+  /// Where a partition began when that was shown last.
+  [[nodiscard]] std::int64_t start_of(std::uint32_t p) const { return partitions_[p].start; }
   /// A high watermark that a client was shown; `floor` is what it was when the client asked.
   void shown_high_watermark(std::uint32_t p, std::int64_t now, std::int64_t floor,
                             std::uint64_t losses_then);

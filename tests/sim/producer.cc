@@ -171,8 +171,13 @@ class Producer {
         }
         if (batch.base >= 0) return true;
         const bool unknown = error == KafkaError::kUnknownProducerId;
-        world_.oracle.sequence_lost(plan_.partition, losses_, unknown ? answer.log_start_offset : -1,
-                                    last_, answer.error_message.value_or(""));
+        // Of a batch in doubt the front may have been forgotten and a later one not. That answer does
+        // not say where the log begins.
+        const std::int64_t start = unknown             ? answer.log_start_offset
+                                   : batch.sent_before ? world_.oracle.start_of(plan_.partition)
+                                                       : -1;
+        world_.oracle.sequence_lost(plan_.partition, losses_, start, last_,
+                                    answer.error_message.value_or(""));
         begin_anew_ = true;
         return false;
       }
