@@ -110,6 +110,7 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
   log::Options log_options = options_.log;
   log_options.data_dir = options_.data_dir;
   log_options.shard = index_;
+  log_options.shards = static_cast<unsigned>(shards_);
   io::Disk& disk = io::Shard::current().disk();
   evidence_ = evidence;
   PYRALOG_CO_ASSIGN(logs_, co_await log::ShardLogs::open(disk, log_options, std::move(evidence)));

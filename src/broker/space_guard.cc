@@ -20,7 +20,7 @@ constexpr std::uint64_t kReserveShare = 100;
 
 /// Faster than this no disk is filled, we assume: how long until the floor may be reached.
 constexpr std::uint64_t kBytesPerMs = 2 * kMiB;
-constexpr std::uint64_t kSoonestMs = 100;
+constexpr std::uint64_t kSoonestMs = 25;
 constexpr std::uint64_t kRefusingMs = 250;
 constexpr std::uint64_t kLatestMs = 5'000;
 /// After a write was refused although the file system spoke of space: a quota, perhaps.

@@ -84,7 +84,7 @@ TEST(SpaceGuard, looks_again_before_the_floor_can_be_reached) {
   SpaceGuard guard({16 * kMiB, 0});
   EXPECT_EQ(guard.step({1'000'000 * kMiB, 0}, at(0s)).again, Duration(5s));
   EXPECT_EQ(guard.step({(16 + 4'000) * kMiB, 0}, at(0s)).again, Duration(2s));
-  EXPECT_EQ(guard.step({16 * kMiB, 0}, at(0s)).again, Duration(100ms));
+  EXPECT_EQ(guard.step({16 * kMiB, 0}, at(0s)).again, Duration(25ms));
   EXPECT_EQ(guard.step({0, 0}, at(0s)).again, Duration(250ms));
 }
 

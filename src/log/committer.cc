@@ -243,6 +243,11 @@ io::Task<Result<Offset>> Committer::sync(std::shared_ptr<PartitionLog> log) {
   co_return log->synced_end();
 }
 
+io::Task<void> Committer::forget_noted(PartitionId id) {
+  noted_.erase(id);
+  co_await drain();  // a round that has taken it along is over then
+}
+
 io::Task<void> Committer::drain() {
   // Not until no round runs at all: under load one follows upon another.
   const std::uint64_t begun = rounds_begun_;

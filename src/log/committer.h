@@ -36,6 +36,8 @@ class Committer {
   void note(SyncedEntry entry);
   /// The newest evidence about a partition in this shard's journal, or null.
   [[nodiscard]] const SyncedEntry* latest(const PartitionId& id) const;
+  /// Nothing that was noted of a partition is written any more by a later round.
+  [[nodiscard]] io::Task<void> forget_noted(PartitionId id);
   /// Waits until the round that runs now is over.
   [[nodiscard]] io::Task<void> drain();
   /// Makes the evidence durable now; at a clean shutdown.

@@ -194,11 +194,7 @@ io::Task<Result<std::shared_ptr<const Evidence>>> Evidence::load(io::Disk& disk,
   }
   if (access == EvidenceAccess::kReadOnly) {
     const WriteAheadVisitor take = [&](unsigned, WriteAheadBody body) -> io::Task<Result<void>> {
-      for (const SyncedEntry& entry : body.evidence) {
-        const auto known = evidence->synced_.find(entry.partition);
-        const bool any = known != evidence->synced_.end();
-        if (says_more(entry, any ? &known->second : nullptr)) evidence->synced_[entry.partition] = entry;
-      }
+      for (const SyncedEntry& entry : body.evidence) (void)add_evidence(evidence->synced_, entry);
       co_return Result<void>{};
     };
     PYRALOG_CO_TRY(co_await walk_write_ahead(disk, data_dir, take));

@@ -68,7 +68,7 @@ struct CleanState {
 
 /// What Evidence::load may do to the journals that it reads.
 enum class EvidenceAccess : std::uint8_t {
-  kMend,      ///< cut a torn tail off: for a node, which goes on writing them
+  kMend,      ///< for a node, which goes on writing them: cut a torn tail off, replay write-ahead files
   kReadOnly,  ///< change nothing
 };
 

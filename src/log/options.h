@@ -29,6 +29,7 @@ struct LogConfig {
 struct Options {
   std::string data_dir;  ///< exists; holds the partitions' directories and the shard's files
   unsigned shard = 0;    ///< names the shard's files
+  unsigned shards = 1;   ///< of the node: they share the disk
   std::size_t max_open_files = 256;  ///< closed segments' files kept open for reading
   std::size_t max_index_bytes = 64u << 20;     ///< that closed segments' indexes take in memory
   std::size_t verify_step_bytes = 256u << 10;  ///< read and checked at a time, between other work
@@ -37,8 +38,8 @@ struct Options {
   std::size_t max_batch_bytes = std::size_t{INT32_MAX} + 12;
   std::size_t max_inflated_bytes = 100u << 20; ///< bound when a compressed batch is opened
   std::uint64_t synced_journal_bytes = 16u << 20;  ///< rewritten when larger
-  /// Disk that the shard's two write-ahead files take at most (and no more than 1/32 of the disk); 0 =
-  /// every round syncs the logs' own files.
+  /// Disk that the shard's two write-ahead files take at most (and those of all shards no more than 1/32
+  /// of the disk); 0 = every round syncs the logs' own files.
   std::uint64_t write_ahead_bytes = 512u << 20;
   std::size_t write_ahead_min_files = 4;  ///< rounds of fewer files sync these
   Duration append_time_step = 10ms;                ///< at most one .appendtime entry per step

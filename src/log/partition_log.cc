@@ -430,7 +430,7 @@ PartitionLog::Capture PartitionLog::capture() {
   for (auto s = segments_.rbegin(); s != segments_.rend(); ++s) {
     const Segment& segment = **s;
     if (segment.synced == segment.size && s != segments_.rbegin()) break;
-    if (segment.file == nullptr) continue;
+    if (segment.file == nullptr || segment.synced == segment.size) continue;
     captured.ranges.push_back(
         {id_, segment.base, WriteAheadFile::kLog, segment.file, segment.synced, segment.size});
     captured.segments.emplace_back(*s, segment.size);

@@ -121,6 +121,7 @@ io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::reopen(PartitionId id
   (void)old->end_serving(Error{Code::kUnavailable, "it is being opened anew", 0});
   const auto guard = co_await old->turn_.lock();
   co_await committer_.drain();
+  co_await committer_.forget_noted(id);
   PYRALOG_CO_TRY(co_await write_ahead_.restore(id));
   for (const auto& segment : old->segments_) files_.forget(old->path_of(segment->base, "log"));
   logs_.erase(id);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/plant.h"
 #include "io/rng.h"
@@ -15,11 +16,13 @@ namespace pyralog::log {
 namespace {
 /// Beyond, the device's time is in the bytes and no longer in the flush.
 constexpr std::uint64_t kMaxRange = 256u << 10;
-/// Of a small disk no more than this part is taken.
+/// Of a small disk no more than this part is taken, by all shards.
 constexpr std::uint64_t kShareOfDisk = 32;
-constexpr std::uint64_t kMinHalfBytes = 4 * kWriteAheadBlock;
+constexpr std::uint64_t kMinHalfBytes = 8 * kWriteAheadBlock;
 /// Files that are synced at a time in the background: the pool's other threads serve group commits.
 constexpr std::size_t kSettleAtOnce = 8;
+/// Files of ended segments that it keeps open, beside those of the active ones.
+constexpr std::size_t kSpareFiles = 1024;
 
 std::uint64_t round_up(std::uint64_t bytes) {
   return (bytes + kWriteAheadBlock - 1) / kWriteAheadBlock * kWriteAheadBlock;
@@ -42,20 +45,35 @@ io::Task<Result<void>> WriteAhead::open() {
   PYRALOG_CO_ASSIGN(const io::SpaceInfo space,
                     co_await shard_.disk_.space(shard_.options().data_dir));
   const std::uint64_t all =
-      std::min(shard_.options().write_ahead_bytes, space.total_bytes / kShareOfDisk);
+      std::min(shard_.options().write_ahead_bytes,
+               space.total_bytes / kShareOfDisk / std::max(1u, shard_.options().shards));
   const std::uint64_t each = all / 2 / kWriteAheadBlock * kWriteAheadBlock;
   if (each < kMinHalfBytes) {
     dead_ = true;
     co_return fail(Code::kUnavailable, "there is no space for write-ahead files");
   }
   for (unsigned i = 0; i < 2; ++i) {
-    PYRALOG_CO_ASSIGN(halves_[i].file,
-                      co_await shard_.disk_.open(path_of(i), io::OpenMode::kOpenOrCreate));
-    halves_[i].end = each;  // full: a use begins with a header
+    Half& half = halves_[i];
+    PYRALOG_CO_ASSIGN(half.file, co_await shard_.disk_.open(path_of(i), io::OpenMode::kOpenOrCreate));
+    half.end = each;  // full: a use begins with a header of its own
+    // From here on one of two headers is there, whatever a crash leaves of a later one.
+    begin_use(half);
+    PYRALOG_CO_TRY(half.file->write_at(0, encode(half.header)));
+    PYRALOG_CO_TRY(co_await half.file->sync());
   }
   PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(shard_.options().data_dir));
   half_bytes_ = each;
   co_return Result<void>{};
+}
+
+void WriteAhead::begin_use(Half& half) {
+  half.header.shard = shard_.options().shard;
+  half.header.generation = ++generation_;
+  half.header.salt = io::Shard::current().rng().next();
+}
+
+bool WriteAhead::stuck(const Half& half) {
+  return std::ranges::any_of(half.kept, [](const auto& kept) { return kept.second.failed; });
 }
 
 /// Goes over to the other half if this one is full and that one's segments are synced.
@@ -64,19 +82,22 @@ Result<void> WriteAhead::make_room(std::uint64_t bytes) {
   const unsigned next = current_ ^ 1u;
   Half& half = halves_[next];
   const bool early = PYRALOG_PLANT("log.write_ahead_too_early");
-  const bool busy = half.settling || half.stuck || !half.kept.empty();
-  if ((busy && !early) || kWriteAheadBlock + bytes > half_bytes_) {
+  const bool busy = half.settling || half.unsettled || !half.kept.empty();
+  if (busy && !early) {
+    if (!half.settling && !stuck(half)) shard_.spawn(settle(next));  // what failed before may go now
     return fail(Code::kUnavailable, "the write-ahead files are full");
   }
-  if (!halves_[current_].kept.empty()) shard_.spawn(settle(current_));
+  if (kWriteAheadFirst + bytes > half_bytes_) {
+    return fail(Code::kUnavailable, "the round is too large for the write-ahead files");
+  }
+  shard_.spawn(settle(current_));
   current_ = next;
-  half.header.shard = shard_.options().shard;
-  half.header.generation = ++generation_;
-  half.header.salt = io::Shard::current().rng().next();
-  half.held.clear();
+  begin_use(half);
+  // Until a round of this use is durable the device may have the last one's.
+  half.fresh = true;
   half.end = half_bytes_;  // until its header is written it takes nothing
   PYRALOG_TRY(half.file->write_at(0, encode(half.header)));
-  half.end = kWriteAheadBlock;
+  half.end = kWriteAheadFirst;
   return {};
 }
 
@@ -104,11 +125,10 @@ io::Task<Result<void>> WriteAhead::write(std::vector<UnsyncedRange> ranges,
     put_data_header(frame, {range.partition, range.segment, range.kind, range.from, {}}, length);
     const std::size_t at = frame.size();
     frame.resize(at + length);
-    PYRALOG_CO_ASSIGN(const std::size_t got,
-                      co_await range.file->read_at(range.from, MutableBytes(frame).subspan(at)));
-    if (got != length) {
-      co_return fail(Code::kIo, fmt::format("{} ends {} bytes early", range.file->path(),
-                                            length - got));
+    const auto got = co_await range.file->read_at(range.from, MutableBytes(frame).subspan(at));
+    // Its own sync will tell what is wrong with that file.
+    if (!got || *got != length) {
+      co_return fail(Code::kUnavailable, fmt::format("{} cannot be read back", range.file->path()));
     }
     if (frame.size() >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(write_frame(frame));
   }
@@ -125,25 +145,35 @@ io::Task<Result<void>> WriteAhead::commit(std::vector<UnsyncedRange> ranges,
   std::uint64_t bytes = 2 * kWriteAheadBlock + 128 * (ranges.size() + evidence.size());
   for (const UnsyncedRange& range : ranges) bytes += range.bytes();
   bytes += (bytes / kWriteAheadFrameBytes + 1) * kWriteAheadBlock;
-  if (auto room = make_room(bytes); !room) co_return give_up(room.error());
+  if (auto room = make_room(bytes); !room) {
+    if (room.error().code == Code::kUnavailable) co_return fail(room.error());
+    co_return give_up(room.error());
+  }
   Half& half = halves_[current_];
   std::vector<std::pair<std::string, Kept>> kept;
   kept.reserve(ranges.size());
+  std::set<PartitionId> held;
+  for (const SyncedEntry& entry : evidence) held.insert(entry.partition);
   for (const UnsyncedRange& range : ranges) {
-    half.held.insert(range.partition);
+    held.insert(range.partition);
     kept.emplace_back(range.file->path(), Kept{range.partition, range.file});
   }
+  half.held.insert(held.begin(), held.end());
   auto written = co_await write(std::move(ranges), std::move(evidence));
   if (written && !PYRALOG_PLANT("log.write_ahead_no_sync")) written = co_await half.file->sync();
   if (!written) co_return give_up(written.error());
+  if (std::exchange(half.fresh, false)) half.held = std::move(held);
+  half.unsettled = true;
   for (auto& [path, file] : kept) half.kept.insert_or_assign(std::move(path), std::move(file));
+  // Segments that were ended stay open as long as it vouches for them.
+  if (half.kept.size() > 2 * shard_.logs_.size() + kSpareFiles) half.end = half_bytes_;
   ++shard_.stats_.write_ahead_rounds;
   co_return Result<void>{};
 }
 
-/// Of a round that failed nothing is durable, and nobody may write behind what it left.
+/// Nobody may write behind what a round left that failed.
 std::unexpected<Error> WriteAhead::give_up(const Error& cause) {
-  if (cause.code != Code::kUnavailable) halves_[current_].end = half_bytes_;
+  halves_[current_].end = half_bytes_;
   if (cause.code == Code::kIo) {
     dead_ = true;
     observe::log_error("log.write_ahead_failed",
@@ -153,32 +183,40 @@ std::unexpected<Error> WriteAhead::give_up(const Error& cause) {
   return fail(cause);
 }
 
-/// Syncs the files for which a half vouches, a few at a time.
+/// Syncs the files for which a half vouches, a few at a time, and then what it alone says of them. A sync
+/// that failed is not tried again: io::SyncQueue lets every later one of that file fail.
 io::Task<void> WriteAhead::settle(unsigned index) {
   Half& half = halves_[index];
-  if (half.settling || half.stuck) co_return;
+  if (half.settling) co_return;
   half.settling = true;
-  while (!half.kept.empty() && !half.stuck) {
+  while (true) {
     std::vector<std::pair<std::string, Kept>> some;
     for (const auto& [path, kept] : half.kept) {
-      some.emplace_back(path, kept);
+      if (!kept.failed) some.emplace_back(path, kept);
       if (some.size() == kSettleAtOnce) break;
     }
+    if (some.empty()) break;
     std::vector<std::shared_ptr<io::File>> files;
     for (const auto& [path, kept] : some) files.push_back(kept.file);
     const auto results = co_await shard_.disk_.sync(std::move(files));
     for (std::size_t i = 0; i < some.size(); ++i) {
+      // It may have been removed meanwhile.
+      const auto kept = half.kept.find(some[i].first);
+      if (kept == half.kept.end() || kept->second.file != some[i].second.file) continue;
       if (results[i]) {
-        half.kept.erase(some[i].first);
+        half.kept.erase(kept);
         continue;
       }
-      // It may have been removed, or closed as offline, meanwhile.
-      if (!half.kept.contains(some[i].first)) continue;
-      half.stuck = true;
+      kept->second.failed = true;
       ++shard_.stats_.failed_syncs;
       const auto log = shard_.find(some[i].second.partition);
       if (log != nullptr) (void)log->go_offline(results[i].error());
     }
+  }
+  if (half.unsettled && !PYRALOG_PLANT("log.write_ahead_drops_evidence")) {
+    half.unsettled = !co_await shard_.committer_.flush();
+  } else {
+    half.unsettled = false;
   }
   half.settling = false;
 }
@@ -193,22 +231,27 @@ io::Task<Result<void>> WriteAhead::let_go() {
     while (halves_[i].settling) co_await io::sleep_for(1ms);
     co_await settle(i);
   }
-  if (halves_[0].stuck || halves_[1].stuck) {
+  if (!halves_[0].kept.empty() || !halves_[1].kept.empty()) {
     co_return fail(Code::kIo,
                    fmt::format("{} and its sister hold records whose own files cannot be synced; they "
                                "are put in place by the next start",
                                path_of(0)));
   }
-  for (const unsigned i : {0u, 1u}) {
-    halves_[i] = Half{};
-    auto removed = co_await shard_.disk_.remove(path_of(i));
-    if (!removed && removed.error().code != Code::kNotFound) {
-      dead_ = true;
-      co_return removed;
-    }
+  if (halves_[0].unsettled || halves_[1].unsettled) {
+    co_return fail(Code::kIo, fmt::format("the evidence that {} holds cannot be written elsewhere",
+                                          path_of(0)));
   }
+  // As long as a file may be there, or come back, what it holds counts; so this can be tried again.
+  dead_ = true;
+  for (const unsigned i : {0u, 1u}) {
+    auto removed = co_await shard_.disk_.remove(path_of(i));
+    if (!removed && removed.error().code != Code::kNotFound) co_return removed;
+  }
+  PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(shard_.options().data_dir));
+  for (Half& half : halves_) half = Half{};
   half_bytes_ = 0;
-  co_return co_await shard_.disk_.sync_dir(shard_.options().data_dir);
+  dead_ = false;
+  co_return Result<void>{};
 }
 
 io::Task<Result<void>> WriteAhead::retire(PartitionId partition) {
@@ -224,7 +267,6 @@ io::Task<Result<void>> WriteAhead::restore(PartitionId partition) {
   PYRALOG_CO_TRY(co_await place_partition(shard_.disk_, shard_.options().data_dir, partition));
   for (Half& half : halves_) {
     std::erase_if(half.kept, [&](const auto& kept) { return kept.second.partition == partition; });
-    half.stuck = false;
   }
   co_return co_await let_go();
 }

@@ -33,7 +33,7 @@ struct UnsyncedRange {
 /// files themselves are synced later, at leisure (BookKeeper's journal, InnoDB's doublewrite buffer).
 /// Two files of a fixed size take turns: one is written to while the segments that the other one
 /// vouches for are synced; only then is it written over, from its beginning. Written over, because a
-/// sync that need not make a file grow is one flush of the device and no more.
+/// sync that need not make a file grow is one flush of the device and no more (the first use of each does).
 ///
 /// What it holds is put in place when the node starts, before any log is opened (write_ahead_replay.h).
 /// So nothing that it vouches for may be cut or written anew: see `retire`. Lives on its shard.
@@ -46,8 +46,8 @@ class WriteAhead {
   /// Whether it takes a range of this length; longer ones go by themselves.
   [[nodiscard]] static bool takes(std::uint64_t bytes);
 
-  /// Makes `ranges` durable, together with `evidence` of earlier rounds. After an error nothing is: the
-  /// caller syncs the files. kUnavailable: no room now; kExhausted, kIo. One call at a time.
+  /// Makes `ranges` durable, together with `evidence` of earlier rounds. After an error nothing need be:
+  /// the caller syncs the files. kUnavailable: no room now; kExhausted, kIo. One call at a time.
   [[nodiscard]] io::Task<Result<void>> commit(std::vector<UnsyncedRange> ranges,
                                               std::vector<SyncedEntry> evidence);
 
@@ -57,7 +57,7 @@ class WriteAhead {
   /// Before files of `partition`, which is offline, are looked at anew: puts what is held of it in place
   /// through fresh handles, then as `retire`.
   [[nodiscard]] io::Task<Result<void>> restore(PartitionId partition);
-  /// The same as `retire` whatever they hold; at a clean stop. Files whose segments could not be synced stay, for
+  /// As `retire`, whatever they hold; at a clean stop. Files whose segments could not be synced stay, for
   /// the next start.
   [[nodiscard]] io::Task<Result<void>> close();
   /// The file at `path` is removed: nothing of it needs to be in place any more.
@@ -67,17 +67,21 @@ class WriteAhead {
   struct Kept {
     PartitionId partition;
     std::shared_ptr<io::File> file;
+    bool failed = false;  ///< it could not be synced: the next start needs what is held of it
   };
   struct Half {
     std::shared_ptr<io::File> file;  ///< null until it is first used
     WriteAheadHeader header;
     std::uint64_t end = 0;       ///< where the next frame begins
     std::map<std::string, Kept> kept;  ///< files that it vouches for, by path
-    std::set<PartitionId> held;        ///< whose bytes it has, vouched for or in place already
+    std::set<PartitionId> held;        ///< of whom it may hold anything, in place already or not
+    bool fresh = false;      ///< no round of this use is durable yet
     bool settling = false;
-    bool stuck = false;  ///< a file could not be synced: what it holds is needed by the next start
+    bool unsettled = false;  ///< its segments, or the evidence in it, may be durable nowhere else
   };
   [[nodiscard]] io::Task<Result<void>> open();
+  void begin_use(Half& half);
+  [[nodiscard]] static bool stuck(const Half& half);
   [[nodiscard]] Result<void> make_room(std::uint64_t bytes);
   [[nodiscard]] io::Task<Result<void>> write(std::vector<UnsyncedRange> ranges,
                                              std::vector<SyncedEntry> evidence);

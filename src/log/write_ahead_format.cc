@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view kMagic = "PYRAWAHD";
 constexpr std::size_t kHeaderBytes = 64;
-constexpr std::size_t kSecondCopy = 2048;
+constexpr std::size_t kSecondCopy = kWriteAheadBlock;
 constexpr std::uint8_t kEvidenceItem = 1;
 constexpr std::uint8_t kDataItem = 2;
 
@@ -40,7 +40,7 @@ std::uint32_t body_crc(ByteView body, std::uint64_t salt) {
 }  // namespace
 
 Bytes encode(const WriteAheadHeader& header) {
-  Bytes block(kWriteAheadBlock, 0);
+  Bytes block(kWriteAheadFirst, 0);
   const Bytes copy = encode_copy(header);
   std::ranges::copy(copy, block.begin());
   std::ranges::copy(copy, block.begin() + kSecondCopy);

@@ -16,15 +16,17 @@ namespace pyralog::log {
 // The bytes of a write-ahead file; docs/on-disk-format.md has the tables. Pure.
 
 inline constexpr std::uint16_t kWriteAheadVersion = 1;
-/// The header and every frame begin at a multiple of this: what is durable shares no page with what
+/// The header and every frame begin at a multiple of this: what is durable shares no block with what
 /// is being written, and behind a bad frame the next sound one is found without reading each byte.
 inline constexpr std::uint64_t kWriteAheadBlock = 4096;
+/// Where the first frame begins, behind two blocks with a copy of the header each.
+inline constexpr std::uint64_t kWriteAheadFirst = 2 * kWriteAheadBlock;
 inline constexpr std::size_t kWriteAheadFrameHeaderBytes = 16;
 /// A frame is begun anew when it has grown to this; bodies are at most twice as long.
 inline constexpr std::size_t kWriteAheadFrameBytes = 1u << 20;
 inline constexpr std::size_t kMaxWriteAheadBody = 2u << 20;
 
-/// The first block, written twice in it: one sector that rots is no loss.
+/// Written twice, in blocks of their own: a sector that rots is no loss.
 struct WriteAheadHeader {
   std::uint32_t shard = 0;
   std::uint64_t generation = 0;  ///< a shard's files are read in this order; each use has a new one

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "base/plant.h"
 #include "journal/journal.h"
@@ -15,9 +16,6 @@ namespace pyralog::log {
 
 namespace {
 
-/// Files that are held open at a time while ranges are put in place.
-constexpr std::size_t kMaxOpen = 256;
-
 /// One write-ahead file with a sound header.
 struct Use {
   std::string path;
@@ -25,8 +23,19 @@ struct Use {
   WriteAheadHeader header;
 };
 
+/// Null if no copy is sound. A copy that cannot be read is none.
+io::Task<Result<std::optional<WriteAheadHeader>>> read_header(std::shared_ptr<io::File> file) {
+  Bytes blocks(kWriteAheadFirst, 0);
+  for (const std::uint64_t at : {std::uint64_t{0}, kWriteAheadBlock}) {
+    (void)co_await file->read_at(at, MutableBytes(blocks).subspan(at, kWriteAheadBlock));
+  }
+  auto header = decode_write_ahead_header(blocks, file->path());
+  if (!header && header.error().code == Code::kUnsupported) co_return fail(header.error());
+  co_return header ? std::optional(*header) : std::nullopt;
+}
+
 io::Task<Result<std::vector<Use>>> find_uses(io::Disk& disk, std::string data_dir,
-                                             std::vector<std::string>* files) {
+                                             WriteAheadWalk* walk) {
   std::vector<Use> uses;
   PYRALOG_CO_ASSIGN(const std::vector<io::DirEntry> names, co_await disk.list(data_dir));
   for (const io::DirEntry& entry : names) {
@@ -34,14 +43,14 @@ io::Task<Result<std::vector<Use>>> find_uses(io::Disk& disk, std::string data_di
       continue;
     Use use;
     use.path = data_dir + "/" + entry.name;
-    files->push_back(use.path);
+    walk->files.push_back(use.path);
     PYRALOG_CO_ASSIGN(use.file, co_await disk.open(use.path, io::OpenMode::kRead));
-    Bytes block(kWriteAheadBlock);
-    PYRALOG_CO_ASSIGN(const std::size_t got, co_await use.file->read_at(0, block));
-    auto header = decode_write_ahead_header(ByteView(block).first(got), use.path);
-    if (!header && header.error().code == Code::kUnsupported) co_return fail(header.error());
-    // Without a header nothing in it was acknowledged, or the evidence elsewhere will say so.
-    if (!header) continue;
+    PYRALOG_CO_ASSIGN(auto header, co_await read_header(use.file));
+    if (!header) {
+      // Without one a file was never used: it is durable before anything else is written.
+      walk->damaged = walk->damaged || use.file->size() > kWriteAheadFirst;
+      continue;
+    }
     use.header = *header;
     uses.push_back(std::move(use));
   }
@@ -56,16 +65,17 @@ io::Task<Result<void>> walk_use(Use use, WriteAheadVisitor visit, WriteAheadWalk
   Bytes header(kWriteAheadFrameHeaderBytes);
   Bytes body;
   bool bad_before = false;
-  for (std::uint64_t at = kWriteAheadBlock; at + header.size() < use.file->size();) {
-    PYRALOG_CO_ASSIGN(std::size_t got, co_await use.file->read_at(at, header));
+  for (std::uint64_t at = kWriteAheadFirst; at + header.size() < use.file->size();) {
+    // What cannot be read is as bad as what does not check.
+    std::size_t got = (co_await use.file->read_at(at, header)).value_or(0);
     const auto length =
         write_ahead_body_length(ByteView(header).first(got), at, use.header.salt);
     if (length) {
       body.resize(*length);
-      PYRALOG_CO_ASSIGN(got, co_await use.file->read_at(at + header.size(), body));
-      if (got < body.size()) break;
+      got = (co_await use.file->read_at(at + header.size(), body)).value_or(0);
     }
-    const bool sound = length && write_ahead_body_sound(header, body, use.header.salt);
+    const bool sound = length && got == body.size() &&
+                       write_ahead_body_sound(header, body, use.header.salt);
     auto parsed = sound ? decode_write_ahead_body(body)
                         : Result<WriteAheadBody>(fail(Code::kCorrupt, "a bad frame"));
     if (!parsed) {
@@ -82,7 +92,7 @@ io::Task<Result<void>> walk_use(Use use, WriteAheadVisitor visit, WriteAheadWalk
   co_return Result<void>{};
 }
 
-/// Puts ranges in place, or only counts those that are not.
+/// Puts ranges in place, or only counts those that are not. The files of one pass are open at a time.
 class Placer {
  public:
   Placer(io::Disk& disk, std::string data_dir, bool read_only)
@@ -90,73 +100,99 @@ class Placer {
   [[nodiscard]] io::Task<Result<void>> place(WriteAheadData item);
   [[nodiscard]] io::Task<Result<void>> sync();
   [[nodiscard]] std::uint64_t placed_bytes() const { return placed_bytes_; }
-
- private:
-  struct Target {
-    std::shared_ptr<io::File> file;  ///< null: nothing is to be put there
-  };
-  [[nodiscard]] io::Task<Result<Target>> open_target(WriteAheadData item);
+  /// Partitions with something that could not be put in its place, and why.
+  [[nodiscard]] const std::map<PartitionId, std::string>& failed() const { return failed_; }
   [[nodiscard]] std::string path_of(const WriteAheadData& item, WriteAheadFile file) const {
     return data_dir_ + "/" + to_string(item.partition) + "/" +
            segment_file_name(item.segment, extension_of(file));
   }
 
+ private:
+  struct Target {
+    PartitionId partition;
+    std::shared_ptr<io::File> file;  ///< null: nothing is to be put there
+  };
+  [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> open_target(WriteAheadData item);
+  /// Whether to go on without that partition; without space, say, a later try is better.
+  [[nodiscard]] Result<void> fail_or_note(const PartitionId& partition, const Error& error);
+
   io::Disk& disk_;
   std::string data_dir_;
   bool read_only_;
   std::map<std::string, Target> targets_;
+  std::map<PartitionId, std::string> failed_;
   std::uint64_t placed_bytes_ = 0;
 };
 
-io::Task<Result<Placer::Target>> Placer::open_target(WriteAheadData item) {
+Result<void> Placer::fail_or_note(const PartitionId& partition, const Error& error) {
+  if (error.code != Code::kIo && error.code != Code::kCorrupt) return fail(error);
+  failed_.emplace(partition, error.message);
+  return {};
+}
+
+/// Null if nothing is to be put there.
+io::Task<Result<std::shared_ptr<io::File>>> Placer::open_target(WriteAheadData item) {
   const auto mode = read_only_ ? io::OpenMode::kRead : io::OpenMode::kReadWrite;
-  const std::string log_path = path_of(item, WriteAheadFile::kLog);
-  auto log = co_await disk_.open(log_path, mode);
-  if (!log && log.error().code == Code::kNotFound) co_return Target{};
-  if (!log) co_return fail(log.error());
-  const auto header = co_await read_segment_header(*log);
-  if (!header && header.error().code != Code::kCorrupt) co_return fail(header.error());
-  // Recovery will say what is wrong with it. What compaction wrote was durable before it had the name.
-  const bool same = header && header->partition == item.partition && header->base == item.segment &&
-                    (header->next.value < 0 || PYRALOG_PLANT("log.replay_into_compacted"));
-  if (!same) co_return Target{};
-  if (item.file == WriteAheadFile::kLog) co_return Target{std::move(*log)};
+  const std::shared_ptr<io::File> none;
+  auto log = co_await disk_.open(path_of(item, WriteAheadFile::kLog), mode);
+  if (!log && log.error().code == Code::kNotFound) co_return none;
+  if (!log) co_return log;
+  PYRALOG_CO_ASSIGN(const SegmentHeader header, co_await read_segment_header(*log));
+  // What compaction wrote was durable before it had the name.
+  const bool same = header.partition == item.partition && header.base == item.segment &&
+                    (header.next.value < 0 || PYRALOG_PLANT("log.replay_into_compacted"));
+  if (!same) co_return none;
+  if (item.file == WriteAheadFile::kLog) co_return log;
   auto beside = co_await disk_.open(path_of(item, item.file), mode);
-  if (!beside && beside.error().code == Code::kNotFound) co_return Target{};
-  if (!beside) co_return fail(beside.error());
-  co_return Target{std::move(*beside)};
+  if (!beside && beside.error().code == Code::kNotFound) co_return none;
+  co_return beside;
 }
 
 io::Task<Result<void>> Placer::place(WriteAheadData item) {
   const std::string path = path_of(item, item.file);
   auto found = targets_.find(path);
   if (found == targets_.end()) {
-    if (targets_.size() >= kMaxOpen) PYRALOG_CO_TRY(co_await sync());
-    PYRALOG_CO_ASSIGN(Target opened, co_await open_target(item));
-    found = targets_.emplace(path, std::move(opened)).first;
+    auto opened = co_await open_target(item);
+    if (!opened) PYRALOG_CO_TRY(fail_or_note(item.partition, opened.error()));
+    Target target{item.partition, opened ? std::move(*opened) : nullptr};
+    found = targets_.emplace(path, std::move(target)).first;
   }
   const std::shared_ptr<io::File> file = found->second.file;
-  // Bytes are missing before it: that is damage, which recovery finds and names.
-  if (file == nullptr || file->size() < item.position) co_return Result<void>{};
+  if (file == nullptr) co_return Result<void>{};
+  if (file->size() < item.position) {
+    // Append times are allowed to lack what is young; a log is not.
+    if (item.file == WriteAheadFile::kLog) {
+      failed_.emplace(item.partition, fmt::format("{} ends before byte {}", path, item.position));
+    }
+    co_return Result<void>{};
+  }
   Bytes there(item.bytes.size());
-  PYRALOG_CO_ASSIGN(const std::size_t got, co_await file->read_at(item.position, there));
+  const std::size_t got = (co_await file->read_at(item.position, there)).value_or(0);
   const bool equal = got == there.size() && std::ranges::equal(there, item.bytes);
   placed_bytes_ += equal ? 0 : item.bytes.size();
   // Bytes that are equal may be so in the page cache only, on pages that count as clean since a sync of
   // them failed; so they are written all the same.
   const bool done = read_only_ || (equal && PYRALOG_PLANT("log.replay_trusts_cache"));
-  co_return done ? Result<void>{} : file->write_at(item.position, item.bytes);
+  if (done) co_return Result<void>{};
+  if (auto written = file->write_at(item.position, item.bytes); !written) {
+    co_return fail_or_note(item.partition, written.error());
+  }
+  co_return Result<void>{};
 }
 
 io::Task<Result<void>> Placer::sync() {
   std::vector<std::shared_ptr<io::File>> files;
+  std::vector<PartitionId> owners;
   for (const auto& [path, target] : targets_) {
-    if (target.file != nullptr) files.push_back(target.file);
+    if (target.file == nullptr) continue;
+    files.push_back(target.file);
+    owners.push_back(target.partition);
   }
   targets_.clear();
   if (read_only_ || PYRALOG_PLANT("log.replay_no_sync")) co_return Result<void>{};
-  for (const auto& result : co_await disk_.sync(files)) {
-    if (!result) co_return fail(result.error());
+  const auto results = co_await disk_.sync(std::move(files));
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    if (!results[i]) PYRALOG_CO_TRY(fail_or_note(owners[i], results[i].error()));
   }
   co_return Result<void>{};
 }
@@ -174,74 +210,119 @@ io::Task<Result<void>> keep_evidence(io::Disk& disk, std::string path,
                                               known[entry.partition] = entry;
                                               return {};
                                             }));
-  for (auto& [id, entry] : found) {
-    const auto before = known.find(id);
-    const SyncedEntry* than = before == known.end() ? nullptr : &before->second;
-    if (!says_more(entry, than)) continue;
-    if (than != nullptr) entry.start = std::max(entry.start, than->start);
-    PYRALOG_CO_TRY(journal->append(encode(entry)));
+  for (const auto& [id, entry] : found) {
+    if (const SyncedEntry* more = add_evidence(known, entry)) {
+      PYRALOG_CO_TRY(journal->append(encode(*more)));
+    }
   }
   co_return co_await journal->commit(journal->end());
 }
 
 }  // namespace
 
-bool says_more(const SyncedEntry& entry, const SyncedEntry* known) {
-  if (known == nullptr) return true;
-  if (known->generation != entry.generation) return known->generation < entry.generation;
-  if (known->kind != SyncedEntry::Kind::kSynced) return false;
-  return std::pair(known->segment, known->end_position) <
-         std::pair(entry.segment, entry.end_position);
+const SyncedEntry* add_evidence(std::map<PartitionId, SyncedEntry>& known, const SyncedEntry& entry) {
+  const auto [at, fresh] = known.try_emplace(entry.partition, entry);
+  SyncedEntry& kept = at->second;
+  if (fresh) return &kept;
+  if (kept.generation > entry.generation) return nullptr;
+  if (kept.generation == entry.generation) {
+    if (kept.kind != SyncedEntry::Kind::kSynced) return nullptr;
+    if (std::pair(kept.segment, kept.end_position) >= std::pair(entry.segment, entry.end_position)) {
+      return nullptr;
+    }
+  }
+  const Offset start = std::max(kept.start, entry.start);
+  kept = entry;
+  kept.start = start;
+  return &kept;
 }
 
 io::Task<Result<WriteAheadWalk>> walk_write_ahead(io::Disk& disk, std::string data_dir,
                                                   WriteAheadVisitor visit) {
   WriteAheadWalk walk;
   PYRALOG_CO_ASSIGN(const std::vector<Use> uses,
-                    co_await find_uses(disk, std::move(data_dir), &walk.files));
+                    co_await find_uses(disk, std::move(data_dir), &walk));
   for (const Use& use : uses) PYRALOG_CO_TRY(co_await walk_use(use, visit, &walk));
   co_return walk;
 }
 
 namespace {
 
-io::Task<Result<void>> replay(io::Disk& disk, std::string data_dir) {
+/// Lets the files go, or keeps them for people if something in them is in no other place.
+io::Task<Result<void>> remove_files(io::Disk& disk, std::string data_dir,
+                                    std::vector<std::string> files, bool keep) {
+  for (const std::string& path : files) {
+    auto gone = keep ? co_await disk.rename(path, path + ".damaged") : co_await disk.remove(path);
+    if (!gone && gone.error().code != Code::kNotFound) co_return gone;
+  }
+  co_return co_await disk.sync_dir(std::move(data_dir));
+}
+
+io::Task<Result<void>> replay(io::Disk& disk, std::string data_dir, std::size_t open_files) {
   Placer placer(disk, data_dir, false);
   std::map<unsigned, std::map<PartitionId, SyncedEntry>> evidence;
-  const WriteAheadVisitor take = [&](unsigned shard, WriteAheadBody body) -> io::Task<Result<void>> {
+  std::set<std::string> paths;
+  const WriteAheadVisitor look = [&](unsigned shard, WriteAheadBody body) -> io::Task<Result<void>> {
     for (const SyncedEntry& entry : body.evidence) evidence[shard][entry.partition] = entry;
-    for (const WriteAheadData& item : body.data) PYRALOG_CO_TRY(co_await placer.place(item));
+    for (const WriteAheadData& item : body.data) paths.insert(placer.path_of(item, item.file));
     co_return Result<void>{};
   };
-  PYRALOG_CO_ASSIGN(const WriteAheadWalk walk, co_await walk_write_ahead(disk, data_dir, take));
+  PYRALOG_CO_ASSIGN(const WriteAheadWalk walk, co_await walk_write_ahead(disk, data_dir, look));
   if (walk.files.empty()) co_return Result<void>{};
-  PYRALOG_CO_TRY(co_await placer.sync());
+  // Each file is opened and synced once: a pass takes as many as may be open.
+  for (auto from = paths.begin(); from != paths.end();) {
+    auto to = from;
+    for (std::size_t n = 0; n < open_files && to != paths.end(); ++n) ++to;
+    const std::string& first = *from;
+    const std::string* behind = to == paths.end() ? nullptr : &*to;
+    const WriteAheadVisitor place = [&](unsigned, WriteAheadBody body) -> io::Task<Result<void>> {
+      for (const WriteAheadData& item : body.data) {
+        const std::string path = placer.path_of(item, item.file);
+        if (path < first || (behind != nullptr && path >= *behind)) continue;
+        PYRALOG_CO_TRY(co_await placer.place(item));
+      }
+      co_return Result<void>{};
+    };
+    PYRALOG_CO_TRY(co_await walk_write_ahead(disk, data_dir, place));
+    PYRALOG_CO_TRY(co_await placer.sync());
+    from = to;
+  }
   for (auto& [shard, entries] : evidence) {
     PYRALOG_CO_TRY(co_await keep_evidence(disk, data_dir + "/" + synced_journal_name(shard),
                                           std::move(entries)));
   }
-  for (const std::string& path : walk.files) {
-    auto removed = co_await disk.remove(path);
-    if (!removed && removed.error().code != Code::kNotFound) co_return removed;
-  }
-  PYRALOG_CO_TRY(co_await disk.sync_dir(data_dir));
+  const bool keep = walk.damaged || !placer.failed().empty();
+  PYRALOG_CO_TRY(co_await remove_files(disk, data_dir, walk.files, keep));
   if (walk.frames > 0) {
     observe::log_info("log.write_ahead_replayed", {{"frames", walk.frames},
                                                    {"bytes", walk.bytes},
                                                    {"placed_bytes", placer.placed_bytes()}});
   }
+  for (const auto& [partition, why] : placer.failed()) {
+    observe::log_error("log.write_ahead_not_placed",
+                       {{"partition", to_string(partition)},
+                        {"kept", walk.files.front() + ".damaged"},
+                        {"reason", why}});
+  }
+  if (walk.damaged) {
+    observe::log_error("log.write_ahead_damaged",
+                       {{"kept", walk.files.front() + ".damaged"},
+                        {"reason", "a file has no sound header; what was durable by it alone is missing"}});
+  }
+  // So does a round of several frames look that the power cut short.
   if (walk.skipped > 0) {
-    observe::log_warn("log.write_ahead_damaged", {{"frames", walk.skipped},
-                                                  {"files", walk.files.front()}});
+    observe::log_warn("log.write_ahead_frames_skipped",
+                      {{"file", walk.files.front()}, {"places", walk.skipped}});
   }
   co_return Result<void>{};
 }
 
 }  // namespace
 
-io::Task<Result<void>> replay_write_ahead(io::Disk& disk, std::string data_dir) {
+io::Task<Result<void>> replay_write_ahead(io::Disk& disk, std::string data_dir,
+                                          std::size_t open_files) {
   if (PYRALOG_PLANT("log.no_replay")) co_return Result<void>{};
-  auto done = co_await replay(disk, data_dir);
+  auto done = co_await replay(disk, data_dir, open_files);
   if (done || done.error().code == Code::kUnsupported) co_return done;
   Error error = std::move(done.error());
   error.message += "; acknowledged records wait in the files shard-*.wal of " + data_dir +
@@ -268,7 +349,9 @@ io::Task<Result<void>> place_one(io::Disk& disk, std::string data_dir, Partition
 io::Task<Result<void>> place_partition(io::Disk& disk, std::string data_dir, PartitionId partition) {
   Placer placer(disk, data_dir, false);
   PYRALOG_CO_TRY(co_await place_one(disk, data_dir, partition, &placer));
-  co_return co_await placer.sync();
+  PYRALOG_CO_TRY(co_await placer.sync());
+  if (!placer.failed().empty()) co_return fail(Code::kIo, placer.failed().begin()->second);
+  co_return Result<void>{};
 }
 
 io::Task<Result<std::uint64_t>> unplaced_bytes(io::Disk& disk, std::string data_dir,

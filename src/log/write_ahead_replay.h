@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -22,17 +23,24 @@ struct WriteAheadWalk {
   std::uint64_t frames = 0;
   std::uint64_t bytes = 0;  ///< of sound frames
   std::uint64_t skipped = 0;  ///< places where a bad frame lay before a sound one: damage
+  bool damaged = false;       ///< a file that was written to has no sound header
 };
 /// Reads a frame at a time. A bad frame is passed over: if it was durable, the evidence of a later
 /// round says what is missing. kUnsupported: written by a newer version. Changes nothing.
 [[nodiscard]] io::Task<Result<WriteAheadWalk>> walk_write_ahead(io::Disk& disk, std::string data_dir,
                                                                 WriteAheadVisitor visit);
 
+/// Files that a replay holds open at a time, within what a process may open by default.
+inline constexpr std::size_t kReplayOpenFiles = 900;
+
 /// Puts what write-ahead files hold in its place, durably, adds their evidence to the `synced` journal
 /// of their shard, and removes them; before any log of the data directory is opened. Segments that are
-/// gone, or that compaction has written anew, are left as they are. After an error nothing is lost:
-/// the files are still there for another try.
-[[nodiscard]] io::Task<Result<void>> replay_write_ahead(io::Disk& disk, std::string data_dir);
+/// gone, or that compaction has written anew, are left as they are. What a bad sector keeps from its
+/// place is told of, the files are then kept as `.damaged`, and the log in question is found damaged when
+/// it is opened. After an error (no space, a newer version) nothing is lost: the files are still there
+/// for another try.
+[[nodiscard]] io::Task<Result<void>> replay_write_ahead(io::Disk& disk, std::string data_dir,
+                                                        std::size_t open_files = kReplayOpenFiles);
 
 /// Puts what write-ahead files hold of one partition in its place, durably; the files stay.
 [[nodiscard]] io::Task<Result<void>> place_partition(io::Disk& disk, std::string data_dir,
@@ -43,7 +51,8 @@ struct WriteAheadWalk {
 [[nodiscard]] io::Task<Result<std::uint64_t>> unplaced_bytes(io::Disk& disk, std::string data_dir,
                                                              PartitionId partition);
 
-/// Whether evidence that a write-ahead file holds says more than what is known already.
-[[nodiscard]] bool says_more(const SyncedEntry& entry, const SyncedEntry* known);
+/// Adds what a write-ahead file says to what is `known`, if that is more; returns what is known then, or
+/// null if it was no more.
+const SyncedEntry* add_evidence(std::map<PartitionId, SyncedEntry>& known, const SyncedEntry& entry);
 
 }  // namespace pyralog::log

@@ -88,7 +88,7 @@ constexpr Setting kSettings[] = {
      "How often partitions are looked at for files that retention lets go."},
     {"log.write.ahead.bytes", "", "Topics", Kind::kBytes, &Options::write_ahead_bytes, 0, 1LL << 40, "",
      "Disk that each shard may take for its two write-ahead files, by which many partitions are made "
-     "durable with one sync; at most 1/32 of the disk. 0: every partition's own file is synced."},
+     "durable with one sync; all shards together take at most 1/32 of the disk. 0: every partition's own file is synced."},
     {"log.cleaner.backoff.ms", "", "Topics", Kind::kMillis, &Options::cleaner_backoff_ms, 100,
      kMaxMillis, "", "How often topics with cleanup.policy=compact are looked at."},
     {"log.cleaner.dedupe.buffer.size", "", "Topics", Kind::kBytes, &Options::cleaner_table_bytes,

@@ -281,7 +281,15 @@ TEST_F(AdminTest, alterations_are_checked) {
     EXPECT_EQ(co_await altered(client, alter(kTopic, "t", "compression.type", 0, "zstd")), 40);
     EXPECT_EQ(co_await altered(client, alter(kTopic, "t", "durability", 0, "memory")), 40);
     EXPECT_EQ(co_await altered(client, alter(kTopic, "nowhere", "retention.ms", 0, "1")), 3);
-    EXPECT_EQ(co_await altered(client, alter(kBroker, "1", "broker.id", 0, "2")), 40);
+    for (const char* fixed : {"broker.id", "no.such.setting"}) {
+      const auto answer = co_await client.call<wire::IncrementalAlterConfigsResponse>(
+          alter(kBroker, "1", fixed, 0, "2"), 1);
+      EXPECT_EQ(answer->responses.at(0).error_code, 40);
+      const std::string why = answer->responses.at(0).error_message.value_or("");
+      EXPECT_EQ(why.find("read when the node starts") != std::string::npos,
+                std::string_view(fixed) == "broker.id")
+          << why;
+    }
     EXPECT_EQ(co_await altered(client, alter(kBroker, "7", "log.retention.ms", 0, "2")), 42);
     EXPECT_EQ(co_await altered(client, alter(9, "x", "y", 0, "2")), 42);
     EXPECT_EQ(co_await altered(client, alter(kTopic, "t", "cleanup.policy", 2, "compact")), 0);

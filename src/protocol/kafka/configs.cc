@@ -169,6 +169,19 @@ Handled handle_describe_configs(Service& service, Request request) {
   co_return reply(request, out);
 }
 
+namespace {
+
+/// Why `name` cannot be set while the node runs; no error if this says nothing against it.
+broker::AdminOutcome settable(Service& service, const std::string& name) {
+  const auto fixed = node_settings(service);
+  if (std::ranges::find(fixed, name, &NodeSetting::name) == fixed.end()) return {};
+  return {KafkaError::kInvalidConfig,
+          "setting " + name + ": it is read when the node starts; change it in the node's "
+          "configuration and start it anew"};
+}
+
+}  // namespace
+
 Handled handle_alter_configs(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::AlterConfigsRequest>(request));
   wire::AlterConfigsResponse out;
@@ -186,7 +199,12 @@ Handled handle_alter_configs(Service& service, Request request) {
           resource.resource_name, std::move(settings), in.validate_only);
     } else if (resource.resource_type == kBrokerResource &&
                is_this_broker(service, resource.resource_name)) {
-      outcome = co_await service.broker().replace_defaults(std::move(settings), in.validate_only);
+      for (const auto& [name, value] : settings) {
+        if (outcome.error == KafkaError::kNone) outcome = settable(service, name);
+      }
+      if (outcome.error == KafkaError::kNone) {
+        outcome = co_await service.broker().replace_defaults(std::move(settings), in.validate_only);
+      }
     } else {
       outcome = unknown_resource(resource.resource_type, resource.resource_name);
     }
@@ -222,7 +240,13 @@ Handled handle_incremental_alter_configs(Service& service, Request request) {
                                                       in.validate_only);
     } else if (resource.resource_type == kBrokerResource &&
                is_this_broker(service, resource.resource_name)) {
-      outcome = co_await service.broker().alter_defaults(std::move(changes), in.validate_only);
+      for (const catalog::AlterSetting& change : changes) {
+        const bool sets = change.op != catalog::AlterOp::kDelete;
+        if (sets && outcome.error == KafkaError::kNone) outcome = settable(service, change.name);
+      }
+      if (outcome.error == KafkaError::kNone) {
+        outcome = co_await service.broker().alter_defaults(std::move(changes), in.validate_only);
+      }
     } else {
       outcome = unknown_resource(resource.resource_type, resource.resource_name);
     }
