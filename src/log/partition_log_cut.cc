@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "base/plant.h"
 #include "log/partition_log.h"
 #include "log/segment_check.h"
 #include "log/shard_logs.h"
@@ -90,7 +89,7 @@ io::Task<Result<void>> PartitionLog::cut_disk(Offset end) {
   co_await shard_.committer_.drain();
   if (offline_) co_return refuse();
   // What goes must not come back at the next start, over what has taken its place.
-  if (!PYRALOG_PLANT("log.cut_keeps_noted")) co_await shard_.committer_.forget_noted(id_);
+  co_await shard_.committer_.forget_noted(id_);
   PYRALOG_CO_TRY(co_await shard_.write_ahead_.retire(id_));
   ++cuts_;
   memo_offset_ = Offset(-1);

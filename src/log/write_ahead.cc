@@ -153,7 +153,9 @@ io::Task<Result<void>> WriteAhead::commit(std::vector<UnsyncedRange> ranges,
   std::vector<std::pair<std::string, Kept>> kept;
   kept.reserve(ranges.size());
   std::set<PartitionId> held;
-  for (const SyncedEntry& entry : evidence) held.insert(entry.partition);
+  for (const SyncedEntry& entry : evidence) {
+    if (!PYRALOG_PLANT("log.write_ahead_lets_evidence_stay")) held.insert(entry.partition);
+  }
   for (const UnsyncedRange& range : ranges) {
     held.insert(range.partition);
     kept.emplace_back(range.file->path(), Kept{range.partition, range.file});

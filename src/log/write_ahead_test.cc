@@ -287,7 +287,7 @@ TEST(write_ahead, a_segment_that_cannot_be_synced_later_is_whole_after_a_restart
     EXPECT_TRUE(life->logs[2]->offline().has_value());
     EXPECT_GT(acknowledged, 10);
     // The others go on, and even a clean stop keeps the files that hold what is not in place.
-    for (int i = 0; i < 5; ++i) (void)co_await round(*life, 1);
+    for (int i = 0; i < 60; ++i) (void)co_await round(*life, 1, 400);
     EXPECT_FALSE(life->logs[1]->offline().has_value());
     EXPECT_FALSE((co_await life->shard->close()).has_value());
   });
@@ -413,7 +413,9 @@ TEST(write_ahead, evidence_of_what_was_cut_does_not_come_back) {
   Simulator sim(10);
   Node& node = sim.add_node(quiet_disk());
   node.run([&]() -> io::Task<void> {
-    auto life = co_await begin();
+    Options o = ahead();
+    o.write_ahead_min_files = 4;
+    auto life = co_await begin(o);
     for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
     const auto log = life->logs[0];
     // Nothing is held of it any more, then it is synced by its own file, and the others are not.
@@ -423,7 +425,9 @@ TEST(write_ahead, evidence_of_what_was_cut_does_not_come_back) {
     }
     EXPECT_TRUE((co_await life->shard->sync(log)).has_value());
     life->logs.erase(life->logs.begin());
+    const std::uint64_t before = life->shard->stats().write_ahead_rounds;
     EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_EQ(life->shard->stats().write_ahead_rounds, before + 1);
     EXPECT_TRUE((co_await log->truncate_to(Offset(5))).has_value());
     EXPECT_TRUE(co_await round(*life, 1));
     co_await life->shard->abandon();
