@@ -28,11 +28,11 @@ PADDING = "keeps what counts; " * 30
 class Writer(threading.Thread):
     """Writes records of few keys, one request at a time, until the server goes away. `acked` is {key:
     (offset, value)} of the newest acknowledged record; `open` are keys and values of the request that
-    was not answered."""
+    was not answered. With a `pause`, in seconds, it waits so long after each answer."""
 
-    def __init__(self, topic, bootstrap, rng, number):
+    def __init__(self, topic, bootstrap, rng, number, pause=0.0):
         super().__init__(daemon=True)
-        self.topic, self.rng, self.number = topic, rng, number
+        self.topic, self.rng, self.number, self.pause = topic, rng, number, pause
         self.client = client.Client(bootstrap)
         self.acked, self.open, self.sent = {}, [], 0
 
@@ -55,6 +55,8 @@ class Writer(threading.Thread):
                 for i, (key, value) in enumerate(self.open):
                     self.acked[key] = (base + i, value)
                 self.open = []
+                if self.pause:
+                    time.sleep(self.pause)
         except (OSError, ConnectionError):
             pass  # the server is gone
 

@@ -27,10 +27,12 @@ def parse(value):
 class Writer(threading.Thread):
     """One connection that produces, several requests in flight, until it is told to stop or the
     server goes away. It never sends a record twice. `acked` is {partition: {offset: value}}, filled
-    for every answer without an error; `refused` are the other answers."""
+    for every answer without an error; `refused` are the other answers. With a `pause`, in seconds, it
+    waits so long after each answer."""
 
-    def __init__(self, identity, bootstrap, topic, partitions, rng, acks=-1, sizes=(50, 900)):
+    def __init__(self, identity, bootstrap, topic, partitions, rng, acks=-1, sizes=(50, 900), pause=0.0):
         super().__init__(daemon=True)
+        self.pause = pause
         self.identity, self.topic, self.partitions = identity, topic, partitions
         self.rng, self.acks, self.sizes = rng, acks, sizes
         self.connection = client.Client(bootstrap).wire
@@ -47,6 +49,8 @@ class Writer(threading.Thread):
                 while len(flight) < WINDOW and not self.stopping.is_set():
                     flight.append(self.send())
                 self.receive(*flight.popleft())
+                if self.pause:
+                    self.stopping.wait(self.pause)
         except (OSError, ConnectionError):
             pass  # the server is gone
         finally:
@@ -105,10 +109,10 @@ class Audit:
                            f"offset {min(missing, default=None)}; the log ends at {self.next}")
 
 
-def start(server, topic, partitions, rng, identity, count, acks=-1):
+def start(server, topic, partitions, rng, identity, count, acks=-1, pause=0.0):
     """`count` writers at work; returns them once the first has an answer."""
     writers = [Writer(identity + i, server.bootstrap, topic, partitions,
-                      random.Random(rng.randrange(1 << 30)), acks) for i in range(count)]
+                      random.Random(rng.randrange(1 << 30)), acks, pause=pause) for i in range(count)]
     for writer in writers:
         writer.start()
     check(writers[0].begun.wait(30), "no answer within 30 s")

@@ -6,6 +6,7 @@ Every broker lives in its own temporary folder and stops with its `with` block.
 
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -27,6 +28,19 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def quiet_port():
+    """A free TCP port that the kernel gives to no outgoing connection: it can be opened again and again."""
+    low = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(15_000, max(low, 16_000))
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 def await_port(port, process, seconds):
@@ -83,11 +97,12 @@ class Broker:
         if self.owns_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def log_tail(self, lines=40):
+    def log_text(self):
         path = self.folder / "stderr.log"
-        if not path.exists():
-            return ""
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def log_tail(self, lines=40):
+        return "\n".join(self.log_text().splitlines()[-lines:])
 
     def cpu_seconds(self):
         """User plus system time of the process so far."""
@@ -102,12 +117,13 @@ class Broker:
 
 
 class Pyralog(Broker):
-    """`pyralog serve` on a free port; ready when it prints its `ready` line."""
+    """`pyralog serve` on a free port, or on `port`; ready when it prints its `ready` line."""
 
     name = "pyralog"
 
-    def __init__(self, binary=None, options=(), **kwargs):
+    def __init__(self, binary=None, options=(), port=0, **kwargs):
         super().__init__(**kwargs)
+        self.port = port
         default = REPOSITORY / "build/release/pyralog"
         self.binary = str(binary or os.environ.get("PYRALOG_BINARY") or default)
         self.options = list(options)
@@ -117,7 +133,8 @@ class Pyralog(Broker):
         if not os.access(self.binary, os.X_OK):
             raise BrokerError(f"no pyralog binary at {self.binary}; build it or set PYRALOG_BINARY")
         command = self.prefix + [self.binary, "serve", "--data-dir", str(self.folder / "data"),
-                                 "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"] + self.options
+                                 "--kafka", f"127.0.0.1:{self.port}", "--http", "127.0.0.1:0"] + self.options
+        self.bootstrap = None
         errors = open(self.folder / "stderr.log", "ab")
         began = time.monotonic()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors,
@@ -135,6 +152,15 @@ class Pyralog(Broker):
         if self.bootstrap is None:
             raise BrokerError(f"pyralog printed no ready line; its log ends:\n{self.log_tail()}")
         threading.Thread(target=lambda: [None for _ in self.process.stdout], daemon=True).start()
+
+    def end(self, cleanly):
+        """SIGTERM or kill -9; `start` starts it again on the same folder."""
+        self.process.send_signal(signal.SIGTERM if cleanly else signal.SIGKILL)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise BrokerError(f"pyralog did not end; its log ends:\n{self.log_tail()}") from None
 
 
 class Kafka(Broker):

@@ -3,12 +3,18 @@
 
 The broker under test is started here: Pyralog (default), Apache Kafka (--kafka), or one that runs
 already (--bootstrap HOST:PORT). Ends with a code other than 0 if any cell is red.
+
+With --unrest the broker is killed and started again at random while it plays, and its own topics forget
+by size and by key. A step that a kill has spoilt is played again on topics of its own, a few times; what
+was acknowledged to any step, also to one that failed, must be there at the end, at its offset.
 """
 
 import argparse
 import concurrent.futures
+import contextlib
 import os
 import pathlib
+import random
 import sys
 import tempfile
 import threading
@@ -20,7 +26,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import brokers  # noqa: E402
 import steps  # noqa: E402
-from drivers import StepFailed, prepare  # noqa: E402
+import unrest  # noqa: E402
+from drivers import Driver, StepFailed, prepare  # noqa: E402
 
 PRINTING = threading.Lock()
 
@@ -30,33 +37,44 @@ def say(text):
         print(text, flush=True)
 
 
-def needed(client, step):
+def needed(client, step, disturbed):
     """Why this client cannot play this step, or None."""
-    for need in step.get("needs", []):
+    for need in step.get("needs", []) + (step.get("unrest_needs", []) if disturbed else []):
         if need in client["lacks"]:
             return client["lacks"][need]
     return None
 
 
-def play(name, scenario, chosen, bootstrap, run, log):
+def play(name, scenario, chosen, bootstrap, run, log, disturber):
     """Plays the chosen steps on one client; returns {step: (verdict, seconds, text)}."""
     client = scenario["client"][name]
     ctx = steps.Context(name, client["lacks"], client["partner"], bootstrap, scenario["limits"],
                         run, log)
+    ctx.account = disturber and disturber.account
     results = {}
     try:
         for step in chosen:
-            reason = needed(client, step)
+            reason = needed(client, step, disturber)
             if reason:
                 results[step["name"]] = ("n/a", 0.0, reason)
                 continue
-            results[step["name"]] = play_step(ctx, step)
+            results[step["name"]] = play_patiently(ctx, step, disturber)
             verdict, seconds, text = results[step["name"]]
             say(f"{verdict:4} {name:13} {step['name']} ({seconds:.1f} s)"
                 + (f"\n     {text}" if text else ""))
     finally:
         ctx.close()
     return results
+
+
+def play_patiently(ctx, step, disturber):
+    """Plays a step, and again where a kill fell into it and it failed."""
+    for attempt in range(unrest.TRIES):
+        began = time.monotonic()
+        result = play_step(ctx, step)
+        if result[0] == "ok" or not disturber or not disturber.since(began) or attempt + 1 == unrest.TRIES:
+            return result
+        say(f"again {ctx.client} {step['name']} ({result[1]:.1f} s): {result[2].splitlines()[-1]}")
 
 
 def play_step(ctx, step):
@@ -86,12 +104,30 @@ def show(results, chosen):
         print(f"n/a: {name}: {reason}")
 
 
+def red(results):
+    """Those that failed: what a later turn says changes nothing about it."""
+    return {step: cell for step, cell in results.items() if cell[0] == "FAIL"}
+
+
 def broker_of(arguments):
     if arguments.bootstrap:
         return brokers.External(arguments.bootstrap)
     if arguments.kafka:
         return brokers.Kafka()
+    if arguments.unrest:
+        return brokers.Pyralog(arguments.binary, options=unrest.OPTIONS, port=brokers.quiet_port())
     return brokers.Pyralog(arguments.binary, options=["--log-cleaner-backoff-ms", "200"])
+
+
+def judged(disturber, log):
+    """The last cell: what became of what was acknowledged."""
+    driver = Driver(steps.HELPER, disturber.broker.bootstrap, log)
+    try:
+        return "ok", 0.0, disturber.judge(driver)
+    except StepFailed as failure:
+        return "FAIL", 0.0, str(failure)
+    finally:
+        driver.close()
 
 
 def main():
@@ -101,6 +137,11 @@ def main():
     parser.add_argument("--kafka", action="store_true", help="run against Apache Kafka")
     parser.add_argument("--client", action="append", help="only this client (may be repeated)")
     parser.add_argument("--step", action="append", help="only this step (may be repeated)")
+    parser.add_argument("--unrest", type=float, metavar="SECONDS",
+                        help="kill the broker about so long after it was started, again and again")
+    parser.add_argument("--turns", type=int, default=1, help="play everything so often (default 1)")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31),
+                        help="of the moments at which it is killed")
     parser.add_argument("--parallel", type=int, default=2, help="clients, or steps of a lone one, at once (default 2)")
     arguments = parser.parse_args()
 
@@ -108,6 +149,8 @@ def main():
     scenario = tomllib.loads((here / "scenario.toml").read_text())
     clients = arguments.client or list(scenario["client"])
     chosen = [s for s in scenario["step"] if not arguments.step or s["name"] in arguments.step]
+    if arguments.unrest and not arguments.step and os.environ.get("PYRALOG_SOAK") != "1":
+        chosen = [s for s in chosen if s.get("unrest")]
     unknown = (set(clients) - set(scenario["client"])) | (
         set(arguments.step or []) - {s["name"] for s in scenario["step"]})
     if unknown:
@@ -119,14 +162,24 @@ def main():
     run = f"s{os.getpid()}"
     with broker_of(arguments) as broker, tempfile.TemporaryFile("w+") as log:
         print(f"broker: {broker.name} at {broker.bootstrap}", flush=True)
-        with concurrent.futures.ThreadPoolExecutor(arguments.parallel) as pool:
+        disturber = None
+        if arguments.unrest:
+            print(f"unrest: seed {arguments.seed}", flush=True)
+            disturber = unrest.Unrest(broker, arguments.seed, (arguments.unrest / 2, arguments.unrest * 3 / 2))
+        with (disturber or contextlib.nullcontext(),
+              concurrent.futures.ThreadPoolExecutor(arguments.parallel) as pool):
             lanes = max(1, arguments.parallel // len(clients))  # a lone client plays two steps at once
             futures = [(name, pool.submit(play, name, scenario, chosen[lane::lanes],
-                                          broker.bootstrap, run, log))
-                       for name in clients for lane in range(lanes)]
+                                          broker.bootstrap, run, log, disturber))
+                       for _ in range(arguments.turns) for name in clients for lane in range(lanes)]
             results = {name: {} for name in clients}
             for name, future in futures:
-                results[name] |= future.result()
+                results[name] = future.result() | red(results[name])
+        if disturber:
+            verdict, _, text = judged(disturber, log)
+            results.setdefault("broker", {})["unrest"] = (verdict, 0.0, text)
+            say(f"{verdict:4} broker        unrest\n     {text}")
+            print(f"soak: scenario_unrest count={len(disturber.kills)} seeds={arguments.seed}..{arguments.seed}")
         verdicts = [cell[0] for cells in results.values() for cell in cells.values()]
         if "FAIL" in verdicts:
             log.seek(0)

@@ -22,9 +22,11 @@ class Context:
         self.bootstrap, self.limits, self.run, self.log = bootstrap, limits, run, log
         self.shared = {}
         self.members = []
+        self.forgetful = set()  # topics that need not keep what they were given
         self.step = None
         self.serial = 0
         self.deadline = None
+        self.account = None  # of what is acknowledged, where the broker is killed meanwhile
 
     def begin(self, step):
         self.step = step["name"]
@@ -68,6 +70,8 @@ class Context:
         name = self.named(suffix)
         self.call("create_topic", self.helper("admin"), topic=name, partitions=partitions,
                   configs=configs)
+        if "cleanup.policy" in configs:
+            self.forgetful.add(name)
         return name
 
     def member(self, group, topics=(), client=None, **options):
@@ -80,7 +84,10 @@ class Context:
         return member
 
     def produce(self, topic, records, client=None, **options):
-        return self.call("produce", client, topic=topic, records=records, **options)["offsets"]
+        offsets = self.call("produce", client, topic=topic, records=records, **options)["offsets"]
+        if self.account and topic not in self.forgetful and options.get("acks", "all") == "all":
+            self.account.add(topic, records, offsets)
+        return offsets
 
     def committed(self, group, topic, partitions):
         found = self.call("committed", self.helper("commit"), group=group, topic=topic,
