@@ -130,7 +130,11 @@ io::Task<Result<void>> PartitionLog::retain(WallMs now, Offset limit) {
     KeptSegment& each = kept.emplace_back();
     each.base = segments[i]->base;
     each.next = segments[i]->next;
+    // Of records, not of files: an empty segment's header must not take the place of what was to be kept.
     each.bytes = segments[i]->size;
+    if (!PYRALOG_PLANT("log.retain_counts_headers")) {
+      each.bytes -= std::min<std::uint64_t>(each.bytes, kSegmentHeaderBytes);
+    }
     each.sealed_ms = now.ms;
     if (i + 1 == segments.size() || config_.retention.ms < 0) continue;
     PYRALOG_CO_ASSIGN(each.sealed_ms, co_await created_ms(segments[i + 1]));

@@ -11,7 +11,7 @@ namespace pyralog::log {
 /// How long a log keeps its segments; −1 = no limit. Both = whichever is reached first.
 struct Retention {
   std::int64_t ms = -1;     ///< since a segment's last record was appended, by the server's clock
-  std::int64_t bytes = -1;  ///< of all segments: the oldest go while the rest has as many
+  std::int64_t bytes = -1;  ///< of records in all segments: the oldest go while the rest has as many
   friend bool operator==(const Retention&, const Retention&) = default;
 };
 

@@ -222,6 +222,26 @@ TEST(retention, size_counts_what_stays) {
   });
 }
 
+TEST(retention, an_empty_segment_is_not_what_was_to_be_kept) {
+  Simulator sim(4);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    LogConfig config = kept(-1, 15);
+    config.segment_ms = 30'000;
+    auto log = (co_await shard->open_log(partition(), config)).value();
+    (void)(co_await append(*log, batch(0))).value();
+    co_await io::sleep_for(31s);
+    (co_await retain_now(*log)).value();  // begins a segment
+    (co_await retain_now(*log)).value();
+    EXPECT_EQ(log->start_offset(), Offset(0));
+    (void)(co_await append(*log, batch(1))).value();
+    (co_await retain_now(*log)).value();
+    EXPECT_EQ(log->start_offset(), Offset(1));
+    co_await shard->abandon();
+  });
+}
+
 /// Deletes by name, and by age, until the node stops somewhere.
 TEST(retention, a_crash_anywhere_leaves_a_log_that_begins_where_it_said) {
   std::uint64_t crashes = 0;

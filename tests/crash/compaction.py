@@ -28,13 +28,15 @@ PADDING = "keeps what counts; " * 30
 class Writer(threading.Thread):
     """Writes records of few keys, one request at a time, until the server goes away. `acked` is {key:
     (offset, value)} of the newest acknowledged record; `open` are keys and values of the request that
-    was not answered. With a `pause`, in seconds, it waits so long after each answer."""
+    was not answered, or with an error of `in_doubt`. With a `pause`, in seconds, it waits so long after
+    each answer."""
 
-    def __init__(self, topic, bootstrap, rng, number, pause=0.0):
+    def __init__(self, topic, bootstrap, rng, number, pause=0.0, in_doubt=()):
         super().__init__(daemon=True)
-        self.topic, self.rng, self.number, self.pause = topic, rng, number, pause
+        self.topic, self.rng, self.number, self.pause, self.in_doubt = topic, rng, number, pause, in_doubt
         self.client = client.Client(bootstrap)
         self.acked, self.open, self.sent = {}, [], 0
+        self.doubtful = []  # as `open`, of all requests before
 
     def run(self):
         try:
@@ -48,6 +50,10 @@ class Writer(threading.Thread):
                     self.open.append((key, value))
                 code, base = self.client.produce(self.topic, 0, batch([v for _, v in self.open],
                                                                       keys=[k for k, _ in self.open]))
+                if code in self.in_doubt:
+                    self.doubtful += self.open
+                    time.sleep(self.pause)
+                    continue
                 if code != client.NONE:
                     check(code in (client.NOT_LEADER, client.LEADER_NOT_AVAILABLE),
                           f"{self.topic}: produce: error {code}")
@@ -73,7 +79,7 @@ class Topic:
         writer.join(30)
         check(not writer.is_alive(), f"{self.name}: a writer does not end")
         self.acked.update(writer.acked)
-        for key, value in writer.open:
+        for key, value in writer.doubtful + writer.open:
             self.open.setdefault(key, set()).add(value)
 
     def audit(self, reader):

@@ -31,10 +31,9 @@ void Oracle::check_retention(std::uint32_t p, const std::vector<SeenBatch>& log,
   const Partition& partition = partitions_[p];
   const Forgets& may = partition.forgets;
   if (may.retention_ms < 0 && survives == Strength::kProcess) {
-    // Each segment has a header; of how many there are a client sees nothing.
     std::int64_t kept = 0;
     for (const SeenBatch& batch : log) {
-      kept += static_cast<std::int64_t>(batch.header.total_bytes()) + 64;
+      kept += static_cast<std::int64_t>(batch.header.total_bytes());
     }
     stats_.add("rare.forgotten_by_size");
     if (kept < may.retention_bytes) {
