@@ -166,10 +166,12 @@ class Broker {
   [[nodiscard]] NodeId node() const { return node_; }
   [[nodiscard]] const Options& options() const { return options_; }
 
-  /// Appends; outcomes in the order of the items. Dispatched before the first suspension, so calls
-  /// made one after the other on one shard keep their order per partition.
+  /// Appends; outcomes in the order of the items. Calls made one after the other with the same
+  /// `order`, or with none that has to open a large compressed batch (which is done in a pool), keep
+  /// their order per partition. `order` belongs to the calling shard and outlives the call.
   [[nodiscard]] io::Task<std::vector<ProduceOutcome>> produce(std::vector<ProduceItem> items,
-                                                              Acks acks, Duration timeout);
+                                                              Acks acks, Duration timeout,
+                                                              io::Turn* order = nullptr);
   /// Reads; waits until min_bytes are there or the deadline has come. Nothing is held meanwhile.
   [[nodiscard]] io::Task<std::vector<FetchOutcome>> fetch(std::vector<FetchItem> items,
                                                           FetchBounds bounds);
@@ -264,8 +266,9 @@ class Broker {
   /// Waits until offsets of an earlier topic of this name are gone for good; an error if they cannot.
   io::Task<AdminOutcome> rid_of_offsets(std::string topic);
 
-  [[nodiscard]] ProduceOutcome check(const ProduceItem& item, Acks acks, PartitionId& id,
-                                     BatchHeader& header) const;
+  /// Whether `item` may be written at all, and where.
+  [[nodiscard]] ProduceOutcome admit(const ProduceItem& item, Acks acks, PartitionId& id,
+                                     catalog::TopicPtr& topic) const;
   io::Task<ProduceOutcome> produce_one(unsigned shard, PartitionId id, replica::NewBatch batch,
                                        Acks acks, Instant deadline);
   io::Task<FetchOutcome> fetch_one(unsigned shard, PartitionId id, const FetchItem& item,

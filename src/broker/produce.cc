@@ -1,11 +1,29 @@
 #include <algorithm>
+#include <optional>
 
 #include "base/plant.h"
 #include "broker/broker.h"
+#include "io/pools.h"
 
 namespace pyralog::broker {
 
 namespace {
+
+/// A batch that opens to no more than this is opened on its shard: it takes less than a millisecond.
+constexpr std::size_t kOpenedHere = 128u << 10;
+
+/// What a look at a batch gave.
+struct Judged {
+  std::optional<BatchFault> fault;
+  BatchHeader header;
+  BatchContent content;
+};
+
+Judged judge(ByteView records, const BatchCheck& limits) {
+  Judged out;
+  out.fault = check_batch(records, limits, out.header, &out.content);
+  return out;
+}
 
 KafkaError kafka_error(BatchFault fault) {
   switch (fault) {
@@ -49,15 +67,15 @@ bool timestamps_allowed(std::int64_t min, std::int64_t max, const catalog::Topic
 
 }  // namespace
 
-ProduceOutcome Broker::check(const ProduceItem& item, Acks acks, PartitionId& id,
-                             BatchHeader& header) const {
+ProduceOutcome Broker::admit(const ProduceItem& item, Acks acks, PartitionId& id,
+                             catalog::TopicPtr& topic) const {
   const auto resolved = resolve(item.target);
   if (!resolved) {
     return refuse(resolved.error(), "topic " + item.target.topic + " has no partition " +
                                         std::to_string(item.target.partition));
   }
   id = *resolved;
-  const catalog::TopicPtr topic = catalog()->topic(id.topic);
+  topic = catalog()->topic(id.topic);
   const catalog::TopicConfig& config = topic->config;
   if (topic->internal()) {
     return refuse(KafkaError::kInvalidTopicException,
@@ -76,20 +94,23 @@ ProduceOutcome Broker::check(const ProduceItem& item, Acks acks, PartitionId& id
     return refuse(KafkaError::kNotEnoughReplicas,
                   "topic " + topic->name + ": fewer replicas than min.insync.replicas");
   }
-  BatchCheck limits;
-  limits.max_bytes = static_cast<std::size_t>(config.max_message_bytes);
-  limits.require_keys = config.cleanup_compact;
-  limits.open_compressed = config.full_validation;
-  limits.max_inflated_bytes = options_.max_inflated_bytes;
-  BatchContent content;
-  if (const auto fault = check_batch(item.records, limits, header, &content)) {
-    ProduceOutcome out = refuse(kafka_error(*fault), "topic " + topic->name + ", partition " +
-                                                         std::to_string(id.partition.value) + ": " +
-                                                         describe(*fault));
-    if (*fault == BatchFault::kNullKey) out.bad_records = std::move(content.keyless);
+  return {};
+}
+
+namespace {
+
+ProduceOutcome conclude(const ProduceItem& item, const catalog::Topic& topic, PartitionId id,
+                        Judged judged, BatchHeader& header) {
+  if (judged.fault) {
+    ProduceOutcome out = refuse(kafka_error(*judged.fault),
+                                "topic " + topic.name + ", partition " +
+                                    std::to_string(id.partition.value) + ": " +
+                                    describe(*judged.fault));
+    if (*judged.fault == BatchFault::kNullKey) out.bad_records = std::move(judged.content.keyless);
     return out;
   }
-  const WallMs now = io::Shard::current().wall();
+  header = judged.header;
+  const BatchContent& content = judged.content;
   const std::int64_t min = content.seen ? content.min_timestamp : header.base_timestamp;
   // A search by time goes by the header, so what it says must be true.
   if (content.seen && content.max_timestamp != header.max_timestamp &&
@@ -97,17 +118,19 @@ ProduceOutcome Broker::check(const ProduceItem& item, Acks acks, PartitionId& id
     assign_max_timestamp(item.records, content.max_timestamp);
     header = *parse_batch_header(item.records);
   }
-  if (!timestamps_allowed(min, header.max_timestamp, config, now)) {
+  if (!timestamps_allowed(min, header.max_timestamp, topic.config, io::Shard::current().wall())) {
     return refuse(KafkaError::kInvalidTimestamp,
-                  "topic " + topic->name +
+                  "topic " + topic.name +
                       ": a timestamp is further from now than message.timestamp.before.max.ms or "
                       "message.timestamp.after.max.ms allows");
   }
   return {};
 }
 
+}  // namespace
+
 io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> items, Acks acks,
-                                                      Duration timeout) {
+                                                      Duration timeout, io::Turn* order) {
   struct Checked {
     PartitionId id;
     BatchHeader header;
@@ -115,9 +138,32 @@ io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> i
   };
   std::vector<ProduceOutcome> outcomes(items.size());
   std::vector<Checked> checked(items.size());
+  std::optional<io::Turn::Guard> turn;
+  // Whatever comes after a batch that is opened elsewhere waits until that has been appended.
+  if (order != nullptr && order->busy() && !PYRALOG_PLANT("broker.overtake_opening")) {
+    turn.emplace(co_await order->lock());
+  }
   Groups groups(shards_.size());
   for (std::size_t i = 0; i < items.size(); ++i) {
-    outcomes[i] = check(items[i], acks, checked[i].id, checked[i].header);
+    catalog::TopicPtr topic;
+    outcomes[i] = admit(items[i], acks, checked[i].id, topic);
+    if (outcomes[i].error != KafkaError::kNone) continue;
+    const catalog::TopicConfig& config = topic->config;
+    BatchCheck limits;
+    limits.max_bytes = static_cast<std::size_t>(config.max_message_bytes);
+    limits.require_keys = config.cleanup_compact;
+    limits.open_compressed = config.full_validation;
+    limits.max_inflated_bytes = std::min(options_.max_inflated_bytes, kOpenedHere);
+    Judged judged = judge(items[i].records, limits);
+    if (judged.content.unopened && limits.max_inflated_bytes < options_.max_inflated_bytes) {
+      // A small batch may open to a hundred megabytes: that holds up nobody's shard.
+      if (order != nullptr && !turn) turn.emplace(co_await order->lock());
+      limits.max_inflated_bytes = options_.max_inflated_bytes;
+      judged = co_await io::run_in(io::Pool::kWork, [records = ByteView(items[i].records), limits] {
+        return judge(records, limits);
+      });
+    }
+    outcomes[i] = conclude(items[i], *topic, checked[i].id, std::move(judged), checked[i].header);
     if (outcomes[i].error != KafkaError::kNone) continue;
     groups[ShardBroker::shard_of(checked[i].id, shards_.size())].push_back(i);
   }
@@ -167,7 +213,14 @@ io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> i
       out.append_time_ms = appended.append_time_ms;
     }
   };
-  co_await scatter(std::move(groups), work);
+  if (turn) {
+    io::TaskGroup appending;
+    appending.spawn(scatter(std::move(groups), work));  // begins all appends, or sends them on their way
+    turn.reset();
+    co_await appending.join();
+  } else {
+    co_await scatter(std::move(groups), work);
+  }
   co_return outcomes;
 }
 

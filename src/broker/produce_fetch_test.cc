@@ -99,6 +99,58 @@ TEST_F(ProduceFetchTest, a_full_validation_topic_opens_compressed_batches) {
   EXPECT_EQ(produce("t", batch_of({"a", "b"}, {.codec = Codec::kGzip})).error, KafkaError::kNone);
 }
 
+TEST_F(ProduceFetchTest, what_opens_to_much_is_opened_elsewhere_and_nothing_overtakes_it) {
+  EXPECT_EQ(create("t", 2, {{"record.validation", "full"}}), KafkaError::kNone);
+  const auto large = [] { return batch_of({std::string(900'000, 'x')}, {.codec = Codec::kZstd}); };
+  EXPECT_LT(large().size(), 4'000u);
+  std::vector<int> ended;
+  run([&, this]() -> io::Task<bool> {
+    io::Turn order;
+    io::TaskGroup all;
+    const auto call = [&](int number, Bytes batch) -> io::Task<void> {
+      std::vector<Bytes> one;
+      one.push_back(std::move(batch));
+      const auto out =
+          (co_await broker().produce(items("t", std::move(one)), Acks::kAll, 10s, &order))[0];
+      EXPECT_EQ(out.error, KafkaError::kNone) << out.message;
+      EXPECT_EQ(out.base_offset, number);
+      ended.push_back(number);
+    };
+    all.spawn(call(0, batch_of({"first"})));
+    all.spawn(call(1, large()));
+    all.spawn(call(2, batch_of({"small"})));
+    all.spawn(call(3, large()));
+    all.spawn(call(4, batch_of({"last"})));
+    co_await all.join();
+    co_return true;
+  });
+  EXPECT_EQ(ended.size(), 5u);
+}
+
+TEST_F(ProduceFetchTest, a_bomb_is_refused_and_who_waits_behind_it_goes_on) {
+  options_.max_inflated_bytes = 1u << 20;
+  stop();
+  start();
+  EXPECT_EQ(create("t", 1, {{"record.validation", "full"}}), KafkaError::kNone);
+  run([&, this]() -> io::Task<bool> {
+    io::Turn order;
+    io::TaskGroup all;
+    const auto call = [&](Bytes batch, KafkaError expected) -> io::Task<void> {
+      std::vector<Bytes> one;
+      one.push_back(std::move(batch));
+      EXPECT_EQ((co_await broker().produce(items("t", std::move(one)), Acks::kAll, 10s, &order))[0].error,
+                expected);
+    };
+    all.spawn(call(batch_of({std::string(2u << 20, 'x')}, {.codec = Codec::kZstd}),
+                   KafkaError::kMessageTooLarge));
+    all.spawn(call(batch_of({"small"}), KafkaError::kNone));
+    co_await all.join();
+    EXPECT_FALSE(order.busy());
+    co_return true;
+  });
+  EXPECT_EQ(values("t", 0), Strings{"small"});
+}
+
 TEST_F(ProduceFetchTest, acks_all_waits_for_the_disk_and_acks_1_does_not) {
   EXPECT_EQ(create("t"), KafkaError::kNone);
   EXPECT_EQ(produce("t", batch_of({"first"})).error, KafkaError::kNone);

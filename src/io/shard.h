@@ -201,6 +201,7 @@ class Turn {
     Turn* turn_;
   };
   [[nodiscard]] Task<Guard> lock();
+  [[nodiscard]] bool busy() const { return busy_; }
 
  private:
   void release();

@@ -270,8 +270,9 @@ std::optional<BatchFault> check_batch(ByteView bytes, const BatchCheck& check,
   if (!check.open_compressed && !check.require_keys && !wrong_maximum) return std::nullopt;
   const auto inflated = base::decompress(header.codec(), payload, check.max_inflated_bytes);
   if (!inflated) {
-    return inflated.error().code == Code::kTooLarge ? BatchFault::kTooLarge
-                                                    : BatchFault::kBadRecord;
+    if (inflated.error().code != Code::kTooLarge) return BatchFault::kBadRecord;
+    if (content != nullptr) content->unopened = true;
+    return BatchFault::kTooLarge;
   }
   return check_records(*inflated, header, check.require_keys, content);
 }

@@ -89,6 +89,7 @@ inline constexpr std::size_t kMaxNamedRecords = 1024;
 /// What a check found in a batch's records, if it looked at them.
 struct BatchContent {
   std::vector<std::int32_t> keyless;  ///< with kNullKey: which, from 0; the first kMaxNamedRecords
+  bool unopened = false;              ///< with kTooLarge: max_inflated_bytes were not enough
   bool seen = false;                  ///< the next two are known
   std::int64_t min_timestamp = -1;    ///< of those that have one; -1 = none has
   std::int64_t max_timestamp = -1;

@@ -22,6 +22,7 @@ class Requests : public Handler {
     request.bytes = std::move(bytes);
     request.client_host = client_host_;
     request.queued = queued;
+    request.produces = &produces_;
     auto reply = co_await service_.handle(std::move(request));
     if (!reply) co_return refuse(reply.error());
     co_return std::move(*reply);
@@ -43,6 +44,7 @@ class Requests : public Handler {
 
   Service& service_;
   std::string client_host_;
+  io::Turn produces_;
 };
 
 }  // namespace

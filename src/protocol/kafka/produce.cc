@@ -132,7 +132,7 @@ Handled handle_produce(Service& service, Request request) {
                                 "zstd needs version 7 of the request"));
   }
   const auto outcomes =
-      co_await service.broker().produce(items_of(request, produce), acks, timeout);
+      co_await service.broker().produce(items_of(request, produce), acks, timeout, request.produces);
   note_slowest(service, request, produce, outcomes);
   co_return answer(request, produce, outcomes);
 }

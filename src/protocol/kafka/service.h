@@ -35,6 +35,7 @@ struct Request {
   std::string client_host;
   Duration queued{};              ///< before it was begun
   RequestTimes* times = nullptr;  ///< set, and outlives its handling
+  io::Turn* produces = nullptr;   ///< its connection's, as Broker::produce wants it; outlives it too
   [[nodiscard]] std::int16_t version() const { return frame.header.request_api_version; }
   [[nodiscard]] const std::string& client_id() const {
     static const std::string kNone;
