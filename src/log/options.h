@@ -32,6 +32,7 @@ struct Options {
   unsigned shards = 1;   ///< of the node: they share the disk
   std::size_t max_open_files = 256;  ///< closed segments' files kept open for reading
   std::size_t max_index_bytes = 64u << 20;     ///< that closed segments' indexes take in memory
+  std::uint64_t memory_bytes = 1u << 30;       ///< that all logs in memory take, on all shards
   std::size_t verify_step_bytes = 256u << 10;  ///< read and checked at a time, between other work
   /// A batch on disk that claims more is damage. Whatever the limits of today, one that was accepted
   /// under others must stay readable: the format's own bound.

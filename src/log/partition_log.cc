@@ -398,6 +398,7 @@ Result<Appended> PartitionLog::append_to_memory(std::span<const ByteView> batche
                        Offset(parsed_[i].base_offset));
     end_ = Offset(parsed_[i].next_offset());
     shard_.stats_.appended_bytes += batches[i].size();
+    shard_.stats_.memory_dropped_bytes += shard_.memory_room_->make_room(*memory_);
   }
   epochs_.drop_below(memory_->start());
   return Appended{first, end_};

@@ -236,6 +236,44 @@ TEST(PartitionLog, drops_whole_segments_below_an_offset) {
   });
 }
 
+TEST(PartitionLog, logs_in_memory_share_a_room_and_the_largest_pays) {
+  Simulator sim(10);
+  Node& node = sim.add_node(quiet_disk());
+  LogConfig config;
+  config.durability = Durability::kMemory;
+  Options shared = options();
+  shared.memory_bytes = 10'000;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard(shared)).value();
+    auto small = (co_await shard->open_log(partition(0), config)).value();
+    auto large = (co_await shard->open_log(partition(1), config)).value();
+    const auto write = [](PartitionLog& log, int number) -> io::Task<std::uint64_t> {
+      const Bytes bytes = batch(number, 1, 1, 1000, 200);
+      (void)(co_await append(log, bytes)).value();
+      co_return bytes.size();
+    };
+    const std::uint64_t one = co_await write(*small, 0);
+    for (int i = 0; i < 200; ++i) {
+      (void)co_await write(*large, i);
+      EXPECT_LE(small->size_bytes() + large->size_bytes(), 10'000u);
+    }
+    EXPECT_EQ(small->start_offset(), Offset(0)) << "it has less than its share";
+    EXPECT_GT(large->size_bytes() + one + one, 10'000u - one);
+    // The other one grows at its cost, up to its own share.
+    for (int i = 1; i < 200; ++i) (void)co_await write(*small, i);
+    EXPECT_LE(small->size_bytes() + large->size_bytes(), 10'000u);
+    EXPECT_GT(small->size_bytes(), 4'000u);
+    EXPECT_GT(large->size_bytes(), 4'000u);
+    EXPECT_EQ(large->end_offset(), Offset(200));
+    EXPECT_TRUE((co_await read_all(large, large->start_offset())).has_value());
+    EXPECT_EQ((co_await large->read(Offset(0), {1, Offset(200), true})).error().code,
+              Code::kOutOfRange);
+    EXPECT_GT(shard->stats().memory_dropped_bytes, 200 * one);
+    // What is closed takes no room any more.
+    (co_await shard->close()).value();
+  });
+}
+
 TEST(PartitionLog, memory_logs_write_no_files_and_keep_to_their_budget) {
   Simulator sim(10);
   Node& node = sim.add_node(quiet_disk());

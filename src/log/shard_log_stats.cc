@@ -18,6 +18,8 @@ constexpr std::array kCounts = {
                   "Segments that retention or a deletion of records let go"},
     ShardLogCount{&Stats::dropped_bytes, "pyralog_log_retention_bytes_total",
                   "Bytes of the segments that retention or a deletion of records let go"},
+    ShardLogCount{&Stats::memory_dropped_bytes, "pyralog_log_memory_dropped_bytes_total",
+                  "Bytes that topics in memory let go because all of them together took too much"},
     ShardLogCount{&Stats::verified_bytes, "pyralog_log_verified_bytes_total",
                   "Bytes that were checked at their first read"},
     ShardLogCount{&Stats::corrupt_ranges, "pyralog_log_corrupt_ranges_total",

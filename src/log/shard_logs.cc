@@ -16,6 +16,7 @@ ShardLogs::ShardLogs(io::Disk& disk, Options options, std::shared_ptr<const Evid
       evidence_(std::move(evidence)),
       files_(disk, options_.max_open_files),
       indexes_(options_.max_index_bytes),
+      memory_room_(std::make_shared<MemoryRoom>(options_.memory_bytes / std::max(options_.shards, 1U))),
       write_ahead_(*this),
       committer_(*this) {}
 
@@ -88,7 +89,7 @@ io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::open_log(PartitionId 
   const CleanLog* clean = first_opening(id) ? evidence_->clean(id) : nullptr;
   if (config.durability == Durability::kMemory) {
     const Offset start = clean ? std::max(clean->end, initial) : initial;
-    log->memory_ = std::make_unique<MemoryStore>(start, config.memory_bytes);
+    log->memory_ = std::make_unique<MemoryStore>(start, config.memory_bytes, memory_room_);
     log->start_ = log->end_ = start;
   } else if (clean != nullptr) {
     open_clean(*log, *clean);

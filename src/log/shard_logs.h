@@ -31,6 +31,7 @@ struct ShardLogStats {
   std::uint64_t dropped_bytes = 0;
   std::uint64_t failed_syncs = 0;
   std::uint64_t rolls = 0;
+  std::uint64_t memory_dropped_bytes = 0;  ///< of logs in memory, for want of room
   std::uint64_t verified_bytes = 0;    ///< checked at cold reads
   std::uint64_t corrupt_ranges = 0;    ///< refused reads
   std::uint64_t recovered_logs = 0;    ///< scanned at open
@@ -132,6 +133,7 @@ class ShardLogs {
   ShardLogStats stats_;
   FileCache files_;
   IndexCache indexes_;
+  std::shared_ptr<MemoryRoom> memory_room_;
   WriteAhead write_ahead_;
   Committer committer_;
   std::map<PartitionId, std::shared_ptr<PartitionLog>> logs_;

@@ -83,6 +83,7 @@ broker::Options broker_options(const ServerOptions& o) {
   out.default_replication_factor = narrow<std::int16_t>(o.default_replication_factor);
   out.retention_check_interval = std::chrono::milliseconds(o.retention_check_interval_ms);
   out.cleaner_backoff = std::chrono::milliseconds(o.cleaner_backoff_ms);
+  out.log.memory_bytes = static_cast<std::uint64_t>(o.memory_topics_bytes);
   out.log.write_ahead_bytes = static_cast<std::uint64_t>(o.write_ahead_bytes);
   out.cleaner_table_bytes = narrow<std::size_t>(o.cleaner_table_bytes);
   if (o.cleaner_bytes_per_second >= 0) {

@@ -57,6 +57,7 @@ struct ServerOptions {
   std::int64_t cleaner_backoff_ms = 15'000;
   std::int64_t send_buffer_bytes = 102'400;
   std::int64_t write_ahead_bytes = 536'870'912;
+  std::int64_t memory_topics_bytes = 1'073'741'824;
   std::int64_t cleaner_table_bytes = 33'554'432;
   std::int64_t cleaner_bytes_per_second = -1;
   std::int64_t scrub_interval_ms = 604'800'000;

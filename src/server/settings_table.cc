@@ -86,6 +86,10 @@ constexpr Setting kSettings[] = {
     {"log.retention.check.interval.ms", "", "Topics", Kind::kMillis,
      &Options::retention_check_interval_ms, 100, kMaxMillis, "",
      "How often partitions are looked at for files that retention lets go."},
+    {"memory.topics.max.bytes", "", "Topics", Kind::kBytes, &Options::memory_topics_bytes, 1'048'576,
+     1LL << 50, "",
+     "Memory of all topics with durability=memory together, each shard has its share; beyond it the "
+     "oldest records go, of the partition that has most."},
     {"log.write.ahead.bytes", "", "Topics", Kind::kBytes, &Options::write_ahead_bytes, 0, 1LL << 40, "",
      "Disk that each shard may take for its two write-ahead files, by which many partitions are made "
      "durable with one sync; all shards together take at most 1/32 of the disk. 0: every partition's own file is synced."},
