@@ -174,7 +174,7 @@ def main():
                        for _ in range(arguments.turns) for name in clients for lane in range(lanes)]
             results = {name: {} for name in clients}
             for name, future in futures:
-                results[name] = future.result() | red(results[name])
+                results[name] = results[name] | future.result() | red(results[name])
         if disturber:
             verdict, _, text = judged(disturber, log)
             results.setdefault("broker", {})["unrest"] = (verdict, 0.0, text)
