@@ -1,9 +1,12 @@
 #include "server/node.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "catalog/plan.h"
+#include "io/pools.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
 
@@ -270,6 +273,8 @@ io::Task<Result<void>> Node::start() {
   if (http_bound_ != nullptr) serve_http();
   PYRALOG_CO_TRY(co_await open(plan));
   if (kafka_bound_ != nullptr) co_await serve_kafka();
+  // Recovery reads journals and the ends of logs; the allocator would keep the room for good.
+  co_await io::run_in(io::Pool::kWork, [] { return malloc_trim(0); });
   ready_ = true;
   observe::log_info("server.started",
                     {{"version", PYRALOG_VERSION},
