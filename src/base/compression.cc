@@ -260,7 +260,9 @@ Result<Bytes> zstd_decompress(ByteView in, std::size_t max_bytes) {
   if (!context) return no_memory(Codec::kZstd);
   // A frame names the window that it wants kept; 8 MiB is what readers must support (RFC 8878),
   // and a window beyond the bound of the output serves nobody.
-  const int window_log = std::clamp(static_cast<int>(std::bit_width(max_bytes)), 23, 27);
+  constexpr int kLargestWindowLog = 27;
+  const int window_log =
+      std::clamp(static_cast<int>(std::bit_width(max_bytes)), 23, kLargestWindowLog);
   ZSTD_DCtx_setParameter(context.get(), ZSTD_d_windowLogMax, window_log);
   GrowingOutput out(in.size(), max_bytes);
   ZSTD_inBuffer from{in.data(), in.size(), 0};
@@ -270,7 +272,11 @@ Result<Bytes> zstd_decompress(ByteView in, std::size_t max_bytes) {
     const std::size_t in_before = from.pos;
     const std::size_t wanted = ZSTD_decompressStream(context.get(), &to, &from);
     if (ZSTD_isError(wanted) != 0) {
-      if (ZSTD_getErrorCode(wanted) == ZSTD_error_memory_allocation) return no_memory(Codec::kZstd);
+      const ZSTD_ErrorCode why = ZSTD_getErrorCode(wanted);
+      if (why == ZSTD_error_memory_allocation) return no_memory(Codec::kZstd);
+      if (why == ZSTD_error_frameParameter_windowTooLarge && window_log < kLargestWindowLog) {
+        return too_large(Codec::kZstd, max_bytes);  // with a greater bound it may be sound
+      }
       return malformed(Codec::kZstd, ZSTD_getErrorName(wanted));
     }
     out.took(to.pos);

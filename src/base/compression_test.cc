@@ -157,6 +157,17 @@ TEST(Snappy, does_not_believe_an_impossible_length) {
   EXPECT_EQ(out.error().code, Code::kCorrupt);
 }
 
+TEST(Zstd, a_window_beyond_the_bound_asks_for_more_room_and_is_no_damage) {
+  // A frame without a size that wants a window of 2^25 bytes, and one raw block: what streaming
+  // encoders write at high levels, however little it holds.
+  const Bytes frame{0x28, 0xb5, 0x2f, 0xfd, 0x00, (25 - 10) << 3, (3 << 3) | 1, 0, 0, 'a', 'b', 'c'};
+  EXPECT_EQ(decompress(Codec::kZstd, frame, 128u << 10).error().code, Code::kTooLarge);
+  EXPECT_EQ(decompress(Codec::kZstd, frame, 100u << 20).value(), (Bytes{'a', 'b', 'c'}));
+  Bytes greater = frame;
+  greater[5] = (28 - 10) << 3;
+  EXPECT_EQ(decompress(Codec::kZstd, greater, 100u << 20).error().code, Code::kCorrupt);
+}
+
 TEST(Lz4, writes_independent_blocks_of_64_kib) {
   const Bytes packed = must_compress(Codec::kLz4, text(100));
   EXPECT_EQ(load_le<std::uint32_t>(packed.data()), 0x184d2204u);

@@ -36,6 +36,7 @@ class Writer(threading.Thread):
         self.topic, self.rng, self.number, self.pause, self.in_doubt = topic, rng, number, pause, in_doubt
         self.client = client.Client(bootstrap)
         self.acked, self.open, self.sent = {}, [], 0
+        self.failure = None
         self.doubtful = []  # as `open`, of all requests before
 
     def run(self):
@@ -65,6 +66,8 @@ class Writer(threading.Thread):
                     time.sleep(self.pause)
         except (OSError, ConnectionError):
             pass  # the server is gone
+        except SystemExit as failed:  # of a check
+            self.failure = str(failed)
 
 
 class Topic:
@@ -78,6 +81,7 @@ class Topic:
     def learn(self, writer):
         writer.join(30)
         check(not writer.is_alive(), f"{self.name}: a writer does not end")
+        check(writer.failure is None, writer.failure)
         self.acked.update(writer.acked)
         for key, value in writer.doubtful + writer.open:
             self.open.setdefault(key, set()).add(value)

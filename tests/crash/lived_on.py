@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import threading
 import time
+import traceback
 
 import client
 import compaction
@@ -49,12 +50,12 @@ class Committer(groups_crash.Group):
 
     def commit(self, admin):
         time.sleep(PAUSE)
-        try:
-            super().commit(admin)
-        except SystemExit:
-            if self.stopping.is_set():
-                raise ConnectionError from None
-            raise
+        super().commit(admin)
+
+    def run(self, bootstrap, failed):
+        super().run(bootstrap, found := [])
+        if not self.stopping.is_set():
+            failed += found
 
 
 class Idempotent(eos_crash.Producer):
@@ -62,10 +63,12 @@ class Idempotent(eos_crash.Producer):
         time.sleep(PAUSE)
         return super().next_batch()
 
+    in_doubt = IN_DOUBT
+
     def take(self, wire):
         """A refusal for want of space, or at a stop, leaves it to be sent again, as it would be by a client."""
         code, base = self.answer(wire)
-        if code in IN_DOUBT:
+        if code in self.in_doubt:
             raise ConnectionError
         first, count, raw = self.pending.popleft()
         check(code == client.NONE, f"producer {self.producer}: sequence {first} was refused with error {code}")
@@ -76,14 +79,15 @@ class Idempotent(eos_crash.Producer):
 class Life:
     """The threads of one life. Each ends by itself once the server is gone or `over` is set."""
 
-    def __init__(self, world, server, rng):
+    def __init__(self, world, server, rng, in_doubt=IN_DOUBT):
+        self.in_doubt = Idempotent.in_doubt = in_doubt
         self.world, self.server, self.over = world, server, threading.Event()
         Committer.stopping.clear()
         self.failed = []
         self.writers = load.start(server, "by-size", 1, rng, world.identity, 2, pause=PAUSE)
         world.identity += 2
         self.keyed = compaction.Writer("by-key", server.bootstrap, random.Random(rng.random()), world.lives,
-                                       pause=PAUSE, in_doubt=IN_DOUBT)
+                                       pause=PAUSE, in_doubt=in_doubt)
         self.keyed.start()
         works = [lambda p=p: p.run(server.bootstrap, self.over) for p in world.producers]
         works += [lambda g=g: g.run(server.bootstrap, self.failed) for g in world.groups]
@@ -100,6 +104,8 @@ class Life:
             pass  # the server is gone
         except (SystemExit, client.Refused) as failure:
             self.failed.append(str(failure))
+        except Exception:  # an answer that makes no sense
+            self.failed.append(traceback.format_exc())
 
     def churn(self, rng):
         with client.Client(self.server.bootstrap) as admin:
@@ -108,7 +114,7 @@ class Life:
                 admin.create_topic(name, 3, segment_bytes=1 << 16)
                 for partition in range(3):
                     code, _ = admin.produce(name, partition, batch([b"x" * rng.randint(10, 3000)] * 3))
-                    check(code in (client.NONE, *IN_DOUBT), f"{name}: error {code}")
+                    check(code in (client.NONE, *self.in_doubt), f"{name}: error {code}")
                     if code == client.NONE:
                         check(len(admin.read(name, partition)) == 3, f"{name}-{partition}: not all is there")
                 delete_topic(admin, name)
@@ -161,7 +167,7 @@ class Life:
             thread.join(60)
             check(not thread.is_alive(), "a thread waits for ever")
         check(not self.failed, "; ".join(self.failed))
-        load.finish(self.writers, acked := {}, IN_DOUBT)
+        load.finish(self.writers, acked := {}, self.in_doubt)
         self.world.sized.acked.update(acked.get(0, {}))
         self.world.keyed.learn(self.keyed)
 
@@ -266,13 +272,14 @@ def live_last(world, image, folder, seconds):
         with Server(root / "data", OPTIONS) as server:
             server.ready()
             world.begin(server)
-            life = Life(world, server, world.rng)
+            before = [len(producer.offsets) for producer in world.producers]
+            life = Life(world, server, world.rng, load.GOING_DOWN)
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 time.sleep(0.5)
                 seen.append(world.look(server))
-            for producer in world.producers:
-                check(len(producer.offsets) > 0, "an idempotent producer never got through")
+            for producer, count in zip(world.producers, before):
+                check(len(producer.offsets) > count, "an idempotent producer never got through")
             life.over.set()
             Committer.stopping.set()
             check(server.terminate()[0] == 0, "a clean stop failed")

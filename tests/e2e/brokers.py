@@ -34,7 +34,7 @@ def quiet_port():
     """A free TCP port that the kernel gives to no outgoing connection: it can be opened again and again."""
     low = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        port = random.randrange(15_000, max(low, 16_000))
+        port = random.randrange(15_000 if low > 20_000 else 1_024, max(low, 2_048))
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -170,8 +170,8 @@ def main():
               concurrent.futures.ThreadPoolExecutor(arguments.parallel) as pool):
             lanes = max(1, arguments.parallel // len(clients))  # a lone client plays two steps at once
             futures = [(name, pool.submit(play, name, scenario, chosen[lane::lanes],
-                                          broker.bootstrap, run, log, disturber))
-                       for _ in range(arguments.turns) for name in clients for lane in range(lanes)]
+                                          broker.bootstrap, f"{run}t{turn}", log, disturber))
+                       for turn in range(arguments.turns) for name in clients for lane in range(lanes)]
             results = {name: {} for name in clients}
             for name, future in futures:
                 results[name] = results[name] | future.result() | red(results[name])
