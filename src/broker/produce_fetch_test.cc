@@ -22,6 +22,12 @@ class ProduceFetchTest : public BrokerTest {
       return op == DiskOp::kSync && path.ends_with(".log") ? DiskFault::kError : DiskFault::kNone;
     });
   }
+  /// One batch to t-0 on a connection that has `order`, and what becomes of it.
+  io::Task<ProduceOutcome> in_order(io::Turn& order, Bytes batch) {
+    std::vector<Bytes> one;
+    one.push_back(std::move(batch));
+    co_return (co_await broker().produce(items("t", std::move(one)), Acks::kAll, 10s, &order))[0];
+  }
   void slow_disk(Duration by) {
     disk().options().slow = 1;
     disk().options().slow_by = by;
@@ -108,10 +114,7 @@ TEST_F(ProduceFetchTest, what_opens_to_much_is_opened_elsewhere_and_nothing_over
     io::Turn order;
     io::TaskGroup all;
     const auto call = [&](int number, Bytes batch) -> io::Task<void> {
-      std::vector<Bytes> one;
-      one.push_back(std::move(batch));
-      const auto out =
-          (co_await broker().produce(items("t", std::move(one)), Acks::kAll, 10s, &order))[0];
+      const ProduceOutcome out = co_await in_order(order, std::move(batch));
       EXPECT_EQ(out.error, KafkaError::kNone) << out.message;
       EXPECT_EQ(out.base_offset, number);
       ended.push_back(number);
@@ -136,10 +139,7 @@ TEST_F(ProduceFetchTest, a_bomb_is_refused_and_who_waits_behind_it_goes_on) {
     io::Turn order;
     io::TaskGroup all;
     const auto call = [&](Bytes batch, KafkaError expected) -> io::Task<void> {
-      std::vector<Bytes> one;
-      one.push_back(std::move(batch));
-      EXPECT_EQ((co_await broker().produce(items("t", std::move(one)), Acks::kAll, 10s, &order))[0].error,
-                expected);
+      EXPECT_EQ((co_await in_order(order, std::move(batch))).error, expected);
     };
     all.spawn(call(batch_of({std::string(2u << 20, 'x')}, {.codec = Codec::kZstd}),
                    KafkaError::kMessageTooLarge));

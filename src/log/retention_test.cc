@@ -231,7 +231,7 @@ TEST(retention, an_empty_segment_is_not_what_was_to_be_kept) {
     config.segment_ms = 30'000;
     auto log = (co_await shard->open_log(partition(), config)).value();
     (void)(co_await append(*log, batch(0))).value();
-    co_await io::sleep_for(31s);
+    co_await io::sleep_for(31s);          // of simulated time, which passes at once: beyond segment_ms
     (co_await retain_now(*log)).value();  // begins a segment
     (co_await retain_now(*log)).value();
     EXPECT_EQ(log->start_offset(), Offset(0));
