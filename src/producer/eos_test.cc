@@ -132,7 +132,7 @@ TEST(eos_expiry, what_was_before_it_is_no_duplicate_after) {
 }
 
 TEST(eos_bound, a_full_table_refuses_newcomers_and_keeps_the_known) {
-  Log log{ProducerTable(Options{kDay, 3})};
+  Log log{ProducerTable(Options{.expiration_ms = kDay, .max_producers = 3, .room = {}})};
   for (std::int64_t id = 0; id < 3; ++id) {
     EXPECT_EQ(log.send(batch(id, 0, 0)).verdict, Verdict::kAppend);
     log.now.ms += 10'000;
@@ -144,6 +144,49 @@ TEST(eos_bound, a_full_table_refuses_newcomers_and_keeps_the_known) {
   log.now = WallMs{kNow.ms + kDay + 1};
   EXPECT_EQ(log.send(batch(3, 0, 0)).verdict, Verdict::kAppend) << "one has expired meanwhile";
   EXPECT_EQ(log.table.size(), 3u);
+}
+
+TEST(eos_bound, partitions_share_a_room_in_which_the_silent_make_place) {
+  Options options{.expiration_ms = kDay, .max_producers = 100, .room = {}};
+  options.room = std::make_shared<ProducerRoom>(4);
+  Log one{ProducerTable(options)};
+  Log two{ProducerTable(options)};
+  for (std::int64_t id = 0; id < 2; ++id) {
+    EXPECT_EQ(one.send(batch(id, 0, 0)).verdict, Verdict::kAppend);
+    EXPECT_EQ(two.send(batch(id, 0, 0)).verdict, Verdict::kAppend);
+  }
+  EXPECT_EQ(options.room->used(), 4u);
+  EXPECT_EQ(two.send(batch(9, 0, 0)).verdict, Verdict::kTooManyProducers);
+  one.now.ms += 600'000;
+  two.now = one.now;
+  EXPECT_EQ(two.send(batch(1, 0, 1)).verdict, Verdict::kAppend) << "the known are not refused";
+  one.now.ms += 600'000;
+  two.now = one.now;
+  EXPECT_EQ(two.send(batch(9, 0, 0)).verdict, Verdict::kAppend) << "0 was silent for 20 minutes";
+  EXPECT_EQ(two.verdict(batch(1, 0, 2)), Verdict::kAppend);
+  EXPECT_EQ(two.verdict(batch(0, 0, 1)), Verdict::kUnknownProducer);
+  EXPECT_EQ(one.table.expire(one.now), 2u) << "here all were silent";
+  EXPECT_EQ(options.room->used(), 2u);
+  EXPECT_EQ(two.table.expire(WallMs{one.now.ms + 3'600'000}), 0u) << "there is place: a day counts";
+}
+
+TEST(eos_bound, a_room_counts_what_is_restored_moved_and_dropped) {
+  Options options{.expiration_ms = kDay, .max_producers = 100, .room = {}};
+  options.room = std::make_shared<ProducerRoom>(10);
+  {
+    Log log{ProducerTable(options)};
+    for (std::int64_t id = 0; id < 3; ++id) log.send(batch(id, 0, 0));
+    const auto bytes = log.table.snapshot(log.table.end());
+    ASSERT_TRUE(bytes);
+    auto restored = ProducerTable::restore(*bytes, options);
+    ASSERT_TRUE(restored);
+    EXPECT_EQ(options.room->used(), 6u);
+    log.table = std::move(*restored);
+    EXPECT_EQ(options.room->used(), 3u);
+    EXPECT_TRUE(log.table.truncate_from(Offset(1)));
+    EXPECT_EQ(options.room->used(), 1u);
+  }
+  EXPECT_EQ(options.room->used(), 0u);
 }
 
 TEST(eos_list, shows_the_last_batch_of_each) {

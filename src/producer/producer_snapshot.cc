@@ -112,6 +112,7 @@ Result<ProducerTable> ProducerTable::restore(ByteView snapshot, Options options)
   table.producers_.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) PYRALOG_TRY(restore_producer(in, covers, table));
   if (!in.done()) return damaged("length mismatch");
+  table.part_.hold(table.producers_.size());
   return table;
 }
 

@@ -9,6 +9,8 @@ namespace pyralog::producer {
 namespace {
 
 constexpr std::int64_t kScanIntervalMs = 1000;
+/// Clients send a batch again for two minutes unless told otherwise; nobody tells them so much more.
+constexpr std::int64_t kSilentLongMs = 900'000;
 
 }  // namespace
 
@@ -51,8 +53,8 @@ std::string describe(const Judgement& judgement, const BatchHeader& header) {
              "sequence 0";
     case Verdict::kTooManyProducers:
       return who +
-             "refused, the partition remembers as many producers as it may; reuse producers "
-             "or lower producer.id.expiration.ms";
+             "refused, as many producers are remembered as may be; reuse producers, raise "
+             "max.producer.ids or lower producer.id.expiration.ms";
   }
   return who + "unknown verdict";
 }
@@ -67,13 +69,18 @@ std::int32_t ProducerTable::Producer::next_sequence() const {
   return sequence_plus(sequence_plus(last().base_sequence, last().last_delta), 1);
 }
 
-bool ProducerTable::expired(const Producer& producer, WallMs now) const {
+bool ProducerTable::silent(const Producer& producer, WallMs now, std::int64_t longer_than_ms) {
   const std::int64_t last = producer.last().appended_ms;
-  return now.ms > last && now.ms - last > options_.expiration_ms;
+  return now.ms > last && now.ms - last > longer_than_ms;
+}
+
+bool ProducerTable::expired(const Producer& producer, WallMs now) const {
+  return silent(producer, now, options_.expiration_ms);
 }
 
 bool ProducerTable::may_admit(WallMs now) {
-  if (producers_.size() < options_.max_producers) return true;
+  const bool full = part_.full() && !PYRALOG_PLANT("producer.remember_all");
+  if (producers_.size() < options_.max_producers && !full) return true;
   if (now < next_scan_) return false;
   next_scan_ = WallMs{now.ms + kScanIntervalMs};
   return expire(now) > 0;
@@ -151,10 +158,16 @@ void ProducerTable::apply(const BatchHeader& header, Offset base_offset, WallMs 
   batch.base_sequence = header.base_sequence;
   batch.max_timestamp = header.max_timestamp;
   batch.appended_ms = appended.ms;
+  part_.hold(producers_.size());
 }
 
 std::size_t ProducerTable::expire(WallMs now) {
-  return std::erase_if(producers_, [&](const auto& entry) { return expired(entry.second, now); });
+  const std::int64_t longest =
+      part_.full() ? std::min(kSilentLongMs, options_.expiration_ms) : options_.expiration_ms;
+  const std::size_t gone = std::erase_if(
+      producers_, [&](const auto& entry) { return silent(entry.second, now, longest); });
+  part_.hold(producers_.size());
+  return gone;
 }
 
 bool ProducerTable::truncate_from(Offset end) {
@@ -166,6 +179,7 @@ bool ProducerTable::truncate_from(Offset end) {
     producer.count = static_cast<std::uint8_t>(producer.below(end.value));
   }
   std::erase_if(producers_, [](const auto& entry) { return entry.second.count == 0; });
+  part_.hold(producers_.size());
   end_ = end;
   return true;
 }

@@ -2,8 +2,10 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -15,11 +17,56 @@
 
 namespace pyralog::producer {
 
+/// How many producers the partitions of one shard remember together; one that writes to several counts
+/// in each. Lives on its shard.
+class ProducerRoom {
+ public:
+  explicit ProducerRoom(std::size_t limit) : limit_(limit) {}
+  ProducerRoom(const ProducerRoom&) = delete;
+  ProducerRoom& operator=(const ProducerRoom&) = delete;
+  [[nodiscard]] bool full() const { return used_ >= limit_; }
+  [[nodiscard]] std::size_t used() const { return used_; }
+
+  /// What one partition has of it.
+  class Part {
+   public:
+    Part() = default;
+    explicit Part(std::shared_ptr<ProducerRoom> room) : room_(std::move(room)) {}
+    Part(Part&& o) noexcept : room_(std::move(o.room_)), held_(std::exchange(o.held_, 0)) {}
+    Part& operator=(Part&& o) noexcept {
+      if (this != &o) {
+        hold(0);
+        room_ = std::move(o.room_);
+        held_ = std::exchange(o.held_, 0);
+      }
+      return *this;
+    }
+    ~Part() { hold(0); }
+    void hold(std::size_t producers) {
+      if (room_ != nullptr) room_->used_ = room_->used_ - held_ + producers;
+      held_ = producers;
+    }
+    [[nodiscard]] bool full() const { return room_ != nullptr && room_->full(); }
+
+   private:
+    std::shared_ptr<ProducerRoom> room_;
+    std::size_t held_ = 0;
+  };
+
+ private:
+  std::size_t limit_;
+  std::size_t used_ = 0;
+};
+
 struct Options {
   /// A producer that has appended nothing for so long is forgotten (`producer.id.expiration.ms`).
   std::int64_t expiration_ms = 86'400'000;
   /// Producers remembered per partition; above it new ones are refused, known ones never forgotten.
   std::size_t max_producers = 100'000;
+  /// Shared by the shard's partitions (`max.producer.ids`); null = no bound. When it is full, who has
+  /// been silent for a quarter of an hour is forgotten already, and new ones are refused if there is
+  /// nobody.
+  std::shared_ptr<ProducerRoom> room;
 };
 
 enum class Verdict : std::uint8_t {
@@ -60,10 +107,11 @@ struct ActiveProducer {
 /// so that a batch sent again is recognised and a gap refused (KIP-98). Pure; lives on the
 /// partition's shard. It is a view of the log: `apply` follows every append, also in recovery and
 /// on followers, and a snapshot plus the log behind it yields the same table. Producers are
-/// forgotten by time only.
+/// forgotten by time only, sooner where the shard remembers too many.
 class ProducerTable {
  public:
-  explicit ProducerTable(Options options = {}) : options_(options) {}
+  explicit ProducerTable(Options options = {})
+      : options_(std::move(options)), part_(options_.room) {}
 
   /// Judges a batch that is about to be appended; `check_batch` has passed it. Changes nothing that
   /// a later call could notice. `now` is the broker's wall clock.
@@ -127,12 +175,14 @@ class ProducerTable {
     [[nodiscard]] bool exact(std::size_t keep) const { return keep == count || !forgot; }
   };
 
+  [[nodiscard]] static bool silent(const Producer& producer, WallMs now, std::int64_t longer_than_ms);
   [[nodiscard]] bool expired(const Producer& producer, WallMs now) const;
   [[nodiscard]] bool may_admit(WallMs now);
   [[nodiscard]] static Judgement judge_known(const Producer& producer, const BatchHeader& header);
   static Result<void> restore_producer(Reader& in, std::int64_t covers, ProducerTable& table);
 
   Options options_;
+  ProducerRoom::Part part_;
   Offset end_{0};
   WallMs next_scan_{INT64_MIN};  ///< a full table is not searched for expired producers before this
   std::unordered_map<std::int64_t, Producer> producers_;
