@@ -64,7 +64,9 @@ struct FetchOutcome {
 struct FetchBounds {
   std::uint64_t min_bytes = 1;
   std::uint64_t max_bytes = 50u << 20;
-  Instant deadline;
+  Instant deadline{};
+  /// Of records that are in memory; with nothing left, partitions in memory have none to give.
+  std::uint64_t max_memory_bytes = UINT64_MAX;
 };
 
 struct OffsetQuery {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "base/plant.h"
 #include "broker/broker.h"
 #include "observe/log.h"
 
@@ -131,10 +132,17 @@ io::Task<void> Broker::fetch_pass(const std::vector<FetchItem>& items, const Fet
   }
   const auto work = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
     std::uint64_t left = bounds.max_bytes;
+    std::uint64_t memory_left = bounds.max_memory_bytes;
     bool first = true;
     for (const std::size_t i : mine) {
-      const auto want = static_cast<std::uint64_t>(std::max<std::int64_t>(items[i].max_bytes, 0));
-      out[i] = co_await fetch_one(s, ids[i], items[i], std::min(left, want), first);
+      auto want = static_cast<std::uint64_t>(std::max<std::int64_t>(items[i].max_bytes, 0));
+      const auto serving = states_[s]->partitions.serving(ids[i]);
+      const bool held = serving && (*serving)->log().config().durability == Durability::kMemory &&
+                        !PYRALOG_PLANT("broker.unbounded_memory_reads");
+      if (held) want = std::min(want, memory_left);
+      out[i] = co_await fetch_one(s, ids[i], items[i], std::min(left, want),
+                                  first && (!held || memory_left > 0));
+      if (held) memory_left -= std::min(memory_left, out[i].bytes);
       if (out[i].bytes > 0) first = false;
       left -= std::min(left, out[i].bytes);
     }

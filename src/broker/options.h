@@ -36,6 +36,7 @@ struct Options {
   SpaceOptions space;                        ///< min.free.bytes, disk.reserve.bytes
   log::Options log;                          ///< data_dir and shard are filled in
   producer::Options producers;
+  std::size_t max_producer_ids = 2'000'000;  ///< max.producer.ids, of all shards
   group::Options groups;
 };
 

@@ -8,6 +8,11 @@
 
 namespace pyralog::broker {
 
+namespace {
+/// Producers that a round of snapshots looks at before it lets others run: about a millisecond.
+constexpr std::size_t kProducersInOneGo = 10'000;
+}  // namespace
+
 log::LogConfig log_config(const catalog::TopicConfig& config) {
   log::LogConfig out;
   out.durability = config.durability;
@@ -38,6 +43,7 @@ replica::Replica::Options ShardBroker::replica_options(const catalog::Topic& top
   out.log.name = out.name;
   out.log_append_time = topic.config.log_append_time;
   out.producers = options_.producers;
+  out.producers.room = producer_room_;
   return out;
 }
 
@@ -277,15 +283,26 @@ std::expected<std::shared_ptr<replica::Replica>, KafkaError> ShardBroker::servin
 io::Task<Result<void>> ShardBroker::write_snapshots() {
   const WallMs now = io::Shard::current().wall();
   bool changed = false;
-  for (const auto& [id, hosted] : hosted_) {
-    if (hosted.replica == nullptr) continue;
-    hosted.replica->expire_producers(now);
-    const Offset synced = hosted.replica->log().synced_end();
+  std::vector<PartitionId> ids;
+  for (const auto& [id, hosted] : hosted_) ids.push_back(id);
+  std::size_t looked_at = 0;
+  for (const PartitionId& id : ids) {
+    const auto at = hosted_.find(id);
+    if (at == hosted_.end() || at->second.replica == nullptr) continue;
+    replica::Replica& replica = *at->second.replica;
+    looked_at += replica.producers().size();
+    replica.expire_producers(now);
+    const Offset synced = replica.log().synced_end();
     const auto known = snapshots_.find(id);
     if (known != snapshots_.end() && known->second.covers >= synced) continue;
-    if (known == snapshots_.end() && synced == hosted.replica->log_start()) continue;
-    const Offset upto = std::min(synced, hosted.replica->producers().end());
-    auto state = hosted.replica->producers().snapshot(upto);
+    if (known == snapshots_.end() && synced == replica.log_start()) continue;
+    const Offset upto = std::min(synced, replica.producers().end());
+    auto state = replica.producers().snapshot(upto);
+    if (looked_at > kProducersInOneGo) {
+      looked_at = 0;
+      co_await io::yield();
+      if (!hosted_.contains(id)) continue;
+    }
     if (!state) continue;  // the earlier snapshot stands
     snapshots_[id] = {upto, std::move(*state)};
     changed = true;

@@ -190,12 +190,12 @@ Check memory(const Machine::Memory& memory, const Needs& needs) {
   if (usable < memory.total_bytes) {
     check.what += " by the control group's limit, of " + bytes_text(memory.total_bytes);
   }
-  // Beside the requests under way: the server itself, indexes, and pages for what is written.
-  const std::uint64_t wanted = needs.request_bytes + 256 * kMiB;
+  // Beside what is shared out: the server itself, and pages for what is written.
+  const std::uint64_t wanted = std::max(needs.memory_bytes / 3 * 4, 256 * kMiB);
   if (usable >= wanted) return check;
   check.health = usable < 128 * kMiB ? Health::kProblem : Health::kWarning;
-  check.what += "; requests under way alone may take " + bytes_text(needs.request_bytes);
-  check.remedy = "give it " + bytes_text(wanted) + ", or lower queued.max.request.bytes";
+  check.what += "; the server may take " + bytes_text(needs.memory_bytes) + " for what clients make it keep";
+  check.remedy = "give it " + bytes_text(wanted) + ", or lower memory.max.bytes";
   return check;
 }
 

@@ -24,7 +24,7 @@ struct Check {
 /// What the settings say that a machine must bear.
 struct Needs {
   std::uint64_t segment_bytes = 0;
-  std::uint64_t request_bytes = 0;  ///< memory for requests under way
+  std::uint64_t memory_bytes = 0;  ///< that requests, answers and topics may take, memory.max.bytes
   std::uint64_t min_free_bytes = 0;  ///< with less of the disk free, records are refused
 };
 

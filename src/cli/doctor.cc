@@ -4,6 +4,7 @@
 #include "cli/checkup.h"
 #include "cli/handlers.h"
 #include "cli/settings_from.h"
+#include "server/memory_shares.h"
 #include "server/node.h"
 
 namespace pyralog::cli {
@@ -48,7 +49,9 @@ Outcome doctor(const Args& args, Console& console) {
   if (plan->http) ports.push_back({"http", *plan->http});
   Needs needs;
   needs.segment_bytes = static_cast<std::uint64_t>(loaded->options.segment_bytes);
-  needs.request_bytes = static_cast<std::uint64_t>(loaded->options.queued_max_request_bytes);
+  const auto memory = server::share_memory(loaded->options);
+  if (!memory) return std::unexpected<Failure>(Failure(memory.error(), 2));
+  needs.memory_bytes = memory->all;
   const Machine machine = look_at_machine(loaded->options.data_dir, std::move(ports));
   needs.min_free_bytes = server::space_floor(loaded->options, machine.disk.total_bytes);
   const auto checks = check_up(machine, needs);

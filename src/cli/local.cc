@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "cli/handlers.h"
 #include "cli/licences.h"
+#include "cli/machine.h"
 #include "cli/settings_from.h"
 
 namespace pyralog::cli {
@@ -18,6 +19,7 @@ constexpr const char* kBuild = "debug";
 
 server::SettingSources sources_from(const Args& args) {
   server::SettingSources sources;
+  sources.machine = size_of_machine();
   sources.environment = server::process_environment();
   if (const auto it = sources.environment.find("PYRALOG_CONFIG"); it != sources.environment.end()) {
     sources.config_file = it->second;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <netdb.h>
+#include <sched.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -257,6 +258,19 @@ Machine look_at_machine(const std::string& data_dir, std::vector<Machine::Port> 
   clock.synchronised = clock.known && state != TIME_ERROR && (time.status & STA_UNSYNC) == 0;
   clock.max_error = std::chrono::microseconds(time.maxerror);
   return machine;
+}
+
+server::MachineSize size_of_machine() {
+  server::MachineSize size;
+  const Machine::Memory memory = look_at_memory();
+  size.memory_bytes =
+      std::min(memory.total_bytes, memory.limit_bytes.value_or(memory.total_bytes));
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  size.cores = ::sched_getaffinity(0, sizeof set, &set) != 0
+                   ? 1
+                   : static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
+  return size;
 }
 
 std::optional<std::uint64_t> memory_limit(

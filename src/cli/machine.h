@@ -9,6 +9,7 @@
 
 #include "base/time.h"
 #include "io/net.h"
+#include "server/settings.h"
 
 namespace pyralog::cli {
 
@@ -70,6 +71,9 @@ inline constexpr Duration kMaxSyncTime = 3s;
 /// ends; where the file system has no such files, one whose name is removed at once.
 [[nodiscard]] Machine look_at_machine(const std::string& data_dir,
                                       std::vector<Machine::Port> ports);
+
+/// What a server may have of this machine.
+[[nodiscard]] server::MachineSize size_of_machine();
 
 /// The lowest memory limit on a process's way up through its control groups, both versions.
 /// `self` is /proc/self/cgroup; `read` returns a file's text, or nothing. nullopt = unlimited.

@@ -1,4 +1,3 @@
-#include <sched.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -17,16 +16,9 @@ namespace {
 
 constexpr int kEndedBySignal = 130;
 
-unsigned cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return static_cast<unsigned>(CPU_COUNT(&set));
-}
-
 io::posix::Options runtime_options(const server::ServerOptions& options) {
   io::posix::Options out;
-  out.shards = options.shards == 0 ? cores() : static_cast<unsigned>(options.shards);
+  out.shards = options.shards == 0 ? options.machine.cores : static_cast<unsigned>(options.shards);
   out.sync_threads = static_cast<unsigned>(options.sync_threads);
   out.disk_threads = static_cast<unsigned>(options.disk_threads);
   out.work_threads = static_cast<unsigned>(options.work_threads);

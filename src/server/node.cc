@@ -63,13 +63,14 @@ protocol::kafka::Service::Options service_options(const ServerOptions& o,
   return out;
 }
 
-protocol::kafka::Listener::Options listener_options(const ServerOptions& o) {
+protocol::kafka::Listener::Options listener_options(const ServerOptions& o, const MemoryShares& memory) {
   protocol::kafka::Listener::Options out;
   out.send_buffer_bytes = o.send_buffer_bytes > 0 ? static_cast<std::uint32_t>(o.send_buffer_bytes) : 0;
   out.max_connections = narrow<std::size_t>(o.max_connections);
   out.connection.max_frame_bytes = narrow<std::size_t>(o.max_request_bytes);
   out.connection.max_pipelined = narrow<std::size_t>(o.connection_max_requests);
-  out.max_request_memory = narrow<std::size_t>(o.queued_max_request_bytes);
+  out.max_request_memory = memory.requests;
+  out.max_answer_memory = memory.answers;
   out.connection.max_pipelined_bytes =
       std::max(out.connection.max_frame_bytes, out.max_request_memory / 8);
   out.connection.idle = std::chrono::milliseconds(o.connections_max_idle_ms);
@@ -77,7 +78,7 @@ protocol::kafka::Listener::Options listener_options(const ServerOptions& o) {
 }
 }  // namespace
 
-broker::Options broker_options(const ServerOptions& o) {
+broker::Options broker_options(const ServerOptions& o, const MemoryShares& memory) {
   broker::Options out;
   out.data_dir = o.data_dir;
   out.auto_create_topics = o.auto_create_topics;
@@ -86,9 +87,10 @@ broker::Options broker_options(const ServerOptions& o) {
   out.default_replication_factor = narrow<std::int16_t>(o.default_replication_factor);
   out.retention_check_interval = std::chrono::milliseconds(o.retention_check_interval_ms);
   out.cleaner_backoff = std::chrono::milliseconds(o.cleaner_backoff_ms);
-  out.log.memory_bytes = static_cast<std::uint64_t>(o.memory_topics_bytes);
+  out.log.memory_bytes = memory.topics;
+  out.log.max_index_bytes = memory.indexes;
   out.log.write_ahead_bytes = static_cast<std::uint64_t>(o.write_ahead_bytes);
-  out.cleaner_table_bytes = narrow<std::size_t>(o.cleaner_table_bytes);
+  out.cleaner_table_bytes = memory.compaction;
   if (o.cleaner_bytes_per_second >= 0) {
     out.cleaner_bytes_per_second = narrow<std::uint64_t>(o.cleaner_bytes_per_second);
   }
@@ -98,6 +100,7 @@ broker::Options broker_options(const ServerOptions& o) {
   out.offsets_partitions = narrow<std::int32_t>(o.offsets_partitions);
   out.offsets_replication_factor = narrow<std::int16_t>(o.offsets_replication_factor);
   out.producers.expiration_ms = o.producer_id_expiration_ms;
+  out.max_producer_ids = narrow<std::size_t>(o.max_producer_ids);
   out.groups.min_session_timeout_ms = narrow<std::int32_t>(o.group_min_session_timeout_ms);
   out.groups.max_session_timeout_ms = narrow<std::int32_t>(o.group_max_session_timeout_ms);
   out.groups.initial_rebalance_delay_ms = narrow<std::int32_t>(o.group_initial_rebalance_delay_ms);
@@ -114,7 +117,7 @@ broker::Options broker_options(const ServerOptions& o) {
 }
 
 std::uint64_t space_floor(const ServerOptions& options, std::uint64_t disk_bytes) {
-  return broker::space_limits(broker_options(options).space, disk_bytes).floor;
+  return broker::space_limits(broker_options(options, {}).space, disk_bytes).floor;
 }
 
 Node::Node(io::Shards shards, ServerOptions options)
@@ -148,7 +151,7 @@ io::Task<Result<void>> Node::open(const ListenPlan& plan) {
   options.port = told.port == 0 && kafka_address_ ? kafka_address_->port : told.port;
   PYRALOG_CO_ASSIGN(cluster_, co_await cluster::Cluster::open(shard.disk(), shard.rng(), options));
   PYRALOG_CO_TRY(co_await put_defaults());
-  broker::Options broker = broker_options(options_);
+  broker::Options broker = broker_options(options_, memory_);
   broker.log.slow = &slow_;
   broker.log.sync_times = &metrics_.histogram(
       "pyralog_log_sync_seconds", "Rounds of group commit, on the disk", observe::Unit::kSeconds);
@@ -181,7 +184,7 @@ io::Task<void> Node::serve_kafka() {
   }
   for (auto* service : services) service->join(services, shards_);
   kafka_ = std::make_unique<protocol::kafka::Listener>(std::move(kafka_bound_), shards_, services,
-                                                       listener_options(options_));
+                                                       listener_options(options_, memory_));
   running_.spawn(kafka_->run());
   co_return;
 }
@@ -226,6 +229,12 @@ io::Task<std::string> Node::status_json() {
     const broker::ScrubStatus scrub = co_await broker_->scrub_status();
     out["scrub"] = {{"damaged_ranges", scrub.damaged_ranges}, {"damage", scrub.damage}};
     if (scrub.last_round_ms >= 0) out["scrub"]["last_round_ms"] = scrub.last_round_ms;
+    out["memory"] = {{"max_bytes", memory_.all},
+                     {"requests_bytes", memory_.requests},
+                     {"answers_bytes", memory_.answers},
+                     {"topics_bytes", memory_.topics},
+                     {"compaction_bytes", memory_.compaction * shards_.size()},
+                     {"indexes_bytes", memory_.indexes * shards_.size()}};
     const broker::SpaceStatus& space = broker_->space();
     out["disk"] = {{"free_bytes", space.free_bytes},
                    {"total_bytes", space.total_bytes},
@@ -265,6 +274,7 @@ void Node::serve_http() {
 
 io::Task<Result<void>> Node::start() {
   PYRALOG_CO_ASSIGN(const ListenPlan plan, plan_listeners(options_));
+  PYRALOG_CO_ASSIGN(memory_, share_memory(options_));
   for (const auto& warning : plan.warnings) {
     observe::log_warn("server.insecure", {{"what", warning}});
   }

@@ -15,6 +15,7 @@
 #include "protocol/http/http.h"
 #include "protocol/kafka/listener.h"
 #include "protocol/kafka/service.h"
+#include "server/memory_shares.h"
 #include "server/settings.h"
 
 namespace pyralog::server {
@@ -55,6 +56,7 @@ class Node {
 
   io::Shards shards_;
   ServerOptions options_;
+  MemoryShares memory_;
   observe::Registry metrics_;
   observe::SlowLog slow_;
   std::unique_ptr<io::Listener> kafka_bound_;
@@ -71,7 +73,7 @@ class Node {
 };
 
 /// What the settings mean for the broker.
-[[nodiscard]] broker::Options broker_options(const ServerOptions& options);
+[[nodiscard]] broker::Options broker_options(const ServerOptions& options, const MemoryShares& memory);
 /// With less free, records of clients are refused, on a disk of so many bytes.
 [[nodiscard]] std::uint64_t space_floor(const ServerOptions& options, std::uint64_t disk_bytes);
 

@@ -20,6 +20,13 @@ io::Task<std::string> Node::metrics_text() {
   if (kafka_ != nullptr) {
     metrics.gauge("pyralog_kafka_connections_count", "Kafka clients connected now")
         .set(static_cast<std::int64_t>(kafka_->connections()));
+    const auto used = co_await kafka_->memory();
+    metrics.gauge("pyralog_kafka_request_memory_bytes", "Held by requests being received or served")
+        .set(static_cast<std::int64_t>(used.requests));
+    metrics
+        .gauge("pyralog_kafka_answer_memory_bytes",
+               "Held by large answers that their clients have not taken yet")
+        .set(static_cast<std::int64_t>(used.answers));
   }
   if (!ready_) co_return metrics_.text() + metrics.text();
   for (const auto& p : co_await broker_->status()) {

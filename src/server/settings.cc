@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "base/plant.h"
+#include "server/memory_shares.h"
 
 extern char** environ;
 
@@ -160,12 +161,13 @@ Result<void> check_together(const LoadedSettings& loaded) {
                                             std::to_string(o.max_request_bytes) +
                                             "), so no request could carry it; lower it");
   }
-  if (o.max_request_bytes > o.queued_max_request_bytes) {
+  if (o.queued_max_request_bytes >= 0 && o.max_request_bytes > o.queued_max_request_bytes) {
     return fail(Code::kInvalidArgument,
                 origin("max.request.bytes") + ": max.request.bytes (" +
                     std::to_string(o.max_request_bytes) + ") is above queued.max.request.bytes (" +
                     std::to_string(o.queued_max_request_bytes) + "); raise the latter");
   }
+  PYRALOG_TRY(share_memory(o));
   return {};
 }
 
@@ -269,6 +271,7 @@ Result<LoadedSettings> load_settings(const SettingSources& sources) {
   layers.push_back(sources.command_line);
 
   LoadedSettings loaded;
+  loaded.options.machine = sources.machine;
   for (const auto& layer : layers) {
     for (const Assignment& assignment : layer) {
       const Setting* setting = find_setting(assignment.key);

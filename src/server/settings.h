@@ -15,9 +15,17 @@
 
 namespace pyralog::server {
 
+/// What a node may have of its machine; 0 = nobody has asked.
+struct MachineSize {
+  std::uint64_t memory_bytes = 0;  ///< of the machine, or of its control group if that has less
+  unsigned cores = 0;
+};
+
 /// Everything that can be set about a node, with its default. The settings table (`settings()`)
 /// names a key for each field; `server/node` hands each room its own part.
 struct ServerOptions {
+  MachineSize machine;  ///< not set but found: what defaults go by
+
   // Place and listeners
   std::string data_dir = "./data";
   std::string kafka_listener;  ///< HOST:PORT; empty = not named
@@ -30,7 +38,8 @@ struct ServerOptions {
   std::int64_t max_connections = 10'000;
   std::int64_t connections_max_idle_ms = 600'000;
   std::int64_t max_request_bytes = 104'857'600;
-  std::int64_t queued_max_request_bytes = 268'435'456;
+  std::int64_t queued_max_request_bytes = -1;
+  std::int64_t queued_max_response_bytes = -1;
   std::int64_t connection_max_requests = 64;
   std::int64_t fetch_max_bytes = 57'671'680;
   std::int64_t max_fetch_sessions = 1'000;
@@ -57,8 +66,8 @@ struct ServerOptions {
   std::int64_t cleaner_backoff_ms = 15'000;
   std::int64_t send_buffer_bytes = 102'400;
   std::int64_t write_ahead_bytes = 536'870'912;
-  std::int64_t memory_topics_bytes = 1'073'741'824;
-  std::int64_t cleaner_table_bytes = 33'554'432;
+  std::int64_t memory_topics_bytes = -1;
+  std::int64_t cleaner_table_bytes = -1;
   std::int64_t cleaner_bytes_per_second = -1;
   std::int64_t scrub_interval_ms = 604'800'000;
   std::int64_t scrub_bytes_per_second = 10'485'760;
@@ -72,8 +81,10 @@ struct ServerOptions {
   std::int64_t group_initial_rebalance_delay_ms = 3'000;
   std::int64_t group_max_size = 2'147'483'647;
   std::int64_t producer_id_expiration_ms = 86'400'000;
+  std::int64_t max_producer_ids = 2'000'000;
 
   // Machine
+  std::int64_t memory_max_bytes = -1;
   std::int64_t min_free_bytes = -1;
   std::int64_t disk_reserve_bytes = -1;
   std::int64_t sync_threads = 4;
@@ -138,6 +149,7 @@ struct Assignment {
 /// Where settings come from, weakest last: `command_line` over `environment` over the file over the
 /// defaults.
 struct SettingSources {
+  MachineSize machine;
   std::optional<std::string> config_file;
   std::map<std::string, std::string> environment;  ///< variables whose names begin with PYRALOG_
   std::vector<Assignment> command_line;

@@ -41,8 +41,14 @@ constexpr Setting kSettings[] = {
      "it to the system. More serves distant clients (bandwidth times round trip), less costs less "
      "processor time for reads."},
     {"queued.max.request.bytes", "", "Connections and requests", Kind::kBytes,
-     &Options::queued_max_request_bytes, 1'048'576, 1LL << 40, "",
-     "Memory for requests being received or served; beyond it connections wait to be read."},
+     &Options::queued_max_request_bytes, -1, 1LL << 40, "",
+     "Memory for requests being received or served; beyond it connections wait to be read. -1 is its "
+     "part of memory.max.bytes, a quarter, 256 MiB at most."},
+    {"queued.max.response.bytes", "", "Connections and requests", Kind::kBytes,
+     &Options::queued_max_response_bytes, -1, 1LL << 40, "",
+     "Memory for answers that clients have not taken yet (records come from files and take none); "
+     "beyond it requests with large answers wait. -1 is its part of memory.max.bytes, an eighth, 128 "
+     "MiB at most."},
     {"connection.max.requests", "", "Connections and requests", Kind::kInteger,
      &Options::connection_max_requests, 1, 10'000, "",
      "Requests of one connection in work at a time; beyond it the connection waits to be read."},
@@ -86,19 +92,21 @@ constexpr Setting kSettings[] = {
     {"log.retention.check.interval.ms", "", "Topics", Kind::kMillis,
      &Options::retention_check_interval_ms, 100, kMaxMillis, "",
      "How often partitions are looked at for files that retention lets go."},
-    {"memory.topics.max.bytes", "", "Topics", Kind::kBytes, &Options::memory_topics_bytes, 1'048'576,
+    {"memory.topics.max.bytes", "", "Topics", Kind::kBytes, &Options::memory_topics_bytes, -1,
      1LL << 50, "",
      "Memory of all topics with durability=memory together, each shard has its share; beyond it the "
-     "oldest records go, of the partition that has most."},
+     "oldest records go, of the partition that has most. -1 is its part of memory.max.bytes, a half, "
+     "1 GiB at most."},
     {"log.write.ahead.bytes", "", "Topics", Kind::kBytes, &Options::write_ahead_bytes, 0, 1LL << 40, "",
      "Disk that each shard may take for its two write-ahead files, by which many partitions are made "
      "durable with one sync; all shards together take at most 1/32 of the disk. 0: every partition's own file is synced."},
     {"log.cleaner.backoff.ms", "", "Topics", Kind::kMillis, &Options::cleaner_backoff_ms, 100,
      kMaxMillis, "", "How often topics with cleanup.policy=compact are looked at."},
     {"log.cleaner.dedupe.buffer.size", "", "Topics", Kind::kBytes, &Options::cleaner_table_bytes,
-     65'536, 1LL << 40, "",
+     -1, 1LL << 40, "",
      "Memory of each shard for the keys that compaction compares, 32 bytes a key; with less of it, "
-     "compaction takes more passes."},
+     "compaction takes more passes. -1 is its part of memory.max.bytes, a sixteenth for all shards, 32 "
+     "MiB each at most."},
     {"log.cleaner.io.max.bytes.per.second", "", "Topics", Kind::kBytes,
      &Options::cleaner_bytes_per_second, -1, 1LL << 50, "",
      "How much compaction reads and writes in a second, on each shard; -1 sets no limit."},
@@ -142,7 +150,16 @@ constexpr Setting kSettings[] = {
     {"producer.id.expiration.ms", "", "Groups and producers", Kind::kMillis,
      &Options::producer_id_expiration_ms, 1'000, kMaxMillis, "",
      "How long the sequence numbers of a silent idempotent producer are remembered."},
+    {"max.producer.ids", "", "Groups and producers", Kind::kInteger, &Options::max_producer_ids, 1'000,
+     1'000'000'000, "",
+     "Idempotent producers that are remembered, counted in each partition that they write to, some 250 "
+     "bytes each. When there are more, those that have been silent for 15 minutes are forgotten, and new "
+     "ones are refused if that does not help."},
 
+    {"memory.max.bytes", "", "Machine", Kind::kBytes, &Options::memory_max_bytes, -1, 1LL << 50, "",
+     "Memory that requests, answers, topics in memory, compaction and indexes share; each has a bound "
+     "of its own, and those that are set may not come to more than this. -1 is three quarters of the "
+     "machine's memory, or of its control group's. What else the server takes comes on top."},
     {"min.free.bytes", "", "Machine", Kind::kBytes, &Options::min_free_bytes, -1, 1LL << 50, "",
      "With less than so much free on the disk of data_dir, records of clients are refused, except "
      "for topics in memory; reads, deletions, committed offsets and metadata go on. Never less "

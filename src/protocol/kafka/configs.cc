@@ -48,6 +48,19 @@ void describe_topic(const catalog::Topic& topic, const catalog::Settings& defaul
   }
 }
 
+/// What it takes in memory until it is encoded.
+std::size_t size_of(const Described& described) {
+  std::size_t bytes = sizeof described + described.resource_name.size();
+  for (const auto& each : described.configs) {
+    bytes += sizeof each + each.name.size() + each.value.value_or("").size() +
+             each.documentation.value_or("").size();
+    for (const auto& synonym : each.synonyms) {
+      bytes += sizeof synonym + synonym.name.size() + synonym.value.value_or("").size();
+    }
+  }
+  return bytes;
+}
+
 /// What the node was started with, and what it knows of itself.
 std::vector<NodeSetting> node_settings(Service& service) {
   using catalog::SettingType;
@@ -165,6 +178,7 @@ Handled handle_describe_configs(Service& service, Request request) {
       to.error_code = code(refused.error);
       to.error_message = refused.message;
     }
+    PYRALOG_CO_TRY(request.take_room(size_of(to)));
   }
   co_return reply(request, out);
 }

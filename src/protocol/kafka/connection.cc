@@ -19,6 +19,14 @@ Connection::Connection(std::unique_ptr<io::Stream> stream, Handler& handler,
       memory_(memory),
       cutter_({.max_frame_bytes = limits.max_frame_bytes, .read_buffer_bytes = kReadBufferBytes}) {}
 
+std::size_t memory_of(const Reply& reply) {
+  std::size_t bytes = 0;
+  for (const io::Piece& piece : reply.pieces) {
+    if (const auto* owned = std::get_if<SharedBytes>(&piece)) bytes += owned->size();
+  }
+  return bytes;
+}
+
 void Connection::drain() {
   draining_ = true;
   if (waiting_for_request_ && slots_.empty()) stream_->close();
@@ -80,6 +88,7 @@ io::Task<void> Connection::admit(bool barrier, std::size_t bytes) {
   const auto must_wait = [&] {
     if (slots_.empty() || PYRALOG_PLANT("kafka.no_credits")) return false;
     return barrier || slots_.size() >= limits_.max_pipelined ||
+           (unsent_bytes_ > limits_.max_unsent_bytes && !PYRALOG_PLANT("kafka.answers_pile_up")) ||
            slot_bytes_ + bytes > limits_.max_pipelined_bytes;
   };
   while (must_wait() && !broken_) co_await changed_.wait(Instant::never());
@@ -88,6 +97,8 @@ io::Task<void> Connection::admit(bool barrier, std::size_t bytes) {
 io::Task<void> Connection::serve(RequestBytes request, std::shared_ptr<Slot> slot,
                                  Duration queued) {
   slot->reply = co_await handler_.handle(std::move(request), queued);
+  slot->answer_bytes = memory_of(slot->reply);
+  unsent_bytes_ += slot->answer_bytes;
   slot->ready = true;
   changed_.wake_all();
 }
@@ -116,6 +127,7 @@ io::Task<void> Connection::write_replies() {
     }
     for (std::size_t i = 0; i < taken; ++i) {
       slot_bytes_ -= slots_.front()->frame_bytes;
+      unsent_bytes_ -= slots_.front()->answer_bytes;
       slots_.pop_front();
     }
     if (ending || (draining_ && waiting_for_request_ && slots_.empty())) {

@@ -10,6 +10,7 @@
 #include "base/time.h"
 #include "io/net.h"
 #include "io/shard.h"
+#include "protocol/kafka/answer_memory.h"
 #include "protocol/kafka/request_memory.h"
 #include "wire/kafka/frame_cutter.h"
 
@@ -24,7 +25,10 @@ using RequestBytes = std::shared_ptr<Bytes>;
 struct Reply {
   std::vector<io::Piece> pieces;
   bool close = false;
+  AnswerMemory::Hold memory{};  ///< until it has been sent
 };
+/// Bytes of a reply that are in memory; what comes from files is not.
+[[nodiscard]] std::size_t memory_of(const Reply& reply);
 
 /// Whatever answers requests. Called on the connection's shard.
 class Handler {
@@ -43,6 +47,7 @@ struct ConnectionLimits {
   std::size_t max_frame_bytes = 100u << 20;       ///< a larger request ends the connection
   std::size_t max_pipelined = 64;                 ///< requests begun and not yet answered
   std::size_t max_pipelined_bytes = 128u << 20;   ///< and the bytes of their frames
+  std::size_t max_unsent_bytes = 1u << 20;        ///< of answers in memory; beyond, nothing is begun
   Duration idle = std::chrono::minutes(10);       ///< without a request, the connection ends
   Duration frame_time = std::chrono::seconds(60);  ///< for a request begun to arrive in full
   Duration write_time = std::chrono::seconds(60);  ///< for a reply to be taken by the client
@@ -70,6 +75,7 @@ class Connection {
   struct Slot {
     Reply reply;
     std::size_t frame_bytes = 0;
+    std::size_t answer_bytes = 0;
     RequestMemory::Hold memory;
     bool ready = false;
   };
@@ -88,6 +94,7 @@ class Connection {
   wire::kafka::FrameCutter cutter_;
   std::deque<std::shared_ptr<Slot>> slots_;
   std::size_t slot_bytes_ = 0;
+  std::size_t unsent_bytes_ = 0;  ///< of answers that are ready, in memory
   io::WaitList changed_;  ///< a slot became ready or was sent, or the connection is ending
   io::TaskGroup tasks_;
   bool draining_ = false;

@@ -221,6 +221,32 @@ TEST_F(ConnectionTest, a_client_that_sends_too_many_bytes_is_no_longer_read) {
   EXPECT_EQ(received().size(), 10u * 3001 + 20'000);
 }
 
+TEST_F(ConnectionTest, nothing_is_begun_while_answers_pile_up) {
+  limits_.max_pipelined = 10'000;
+  limits_.max_unsent_bytes = 10'000;
+  open();
+  run([this]() -> io::Task<bool> {
+    echo_.release_all();
+    co_return true;
+  }, 0);
+  sim_.node(1).spawn([this]() -> io::Task<void> {
+    Bytes all;
+    for (int i = 0; i < 2'000; ++i) {
+      const Bytes one = frame(std::string(500, 'x'));
+      all.insert(all.end(), one.begin(), one.end());
+    }
+    std::vector<io::Piece> pieces;
+    pieces.emplace_back(SharedBytes(std::move(all)));
+    static_cast<void>(co_await stream_->write(std::move(pieces), in(10min)));
+  });
+  sim_.run_for(1s);
+  EXPECT_LT(echo_.begun.size(), 1'000u) << "the client takes no answers";
+  EXPECT_GT(echo_.begun.size(), 20u);
+  std::size_t bytes = 0;
+  for (int i = 0; i < 100 && bytes < 2'000u * 501 - 1; ++i) bytes = received().size();
+  EXPECT_EQ(bytes, 2'000u * 501 - 1) << "nothing is dropped";
+}
+
 TEST_F(ConnectionTest, is_not_read_while_others_hold_the_memory_for_requests) {
   open();
   RequestMemory::Hold others;

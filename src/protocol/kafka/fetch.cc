@@ -11,10 +11,14 @@ namespace {
 
 using Outcomes = std::vector<broker::FetchOutcome>;
 
-std::vector<broker::FetchItem> items_of(const wire::FetchRequest& fetch) {
+Result<std::vector<broker::FetchItem>> items_of(const Request& request,
+                                                const wire::FetchRequest& fetch) {
   std::vector<broker::FetchItem> items;
   for (const auto& topic : fetch.topics) {
     for (const auto& partition : topic.partitions) {
+      // Two copies of each item while it is served, and its outcome.
+      PYRALOG_TRY(request.take_room(2 * (sizeof(broker::FetchItem) + topic.topic.size()) +
+                                     sizeof(broker::FetchOutcome)));
       broker::FetchItem item;
       item.target = {topic.topic, partition.partition};
       item.leader_epoch = partition.current_leader_epoch;
@@ -27,8 +31,10 @@ std::vector<broker::FetchItem> items_of(const wire::FetchRequest& fetch) {
   return items;
 }
 
-broker::FetchBounds bounds_of(const wire::FetchRequest& fetch, const Service::Options& options) {
+broker::FetchBounds bounds_of(const Request& request, const wire::FetchRequest& fetch,
+                              const Service::Options& options) {
   broker::FetchBounds bounds;
+  if (request.answers != nullptr) bounds.max_memory_bytes = request.answers->room();
   bounds.min_bytes = static_cast<std::uint64_t>(std::max(fetch.min_bytes, 0));
   bounds.max_bytes = std::min(static_cast<std::uint64_t>(std::max(fetch.max_bytes, 0)),
                               static_cast<std::uint64_t>(options.fetch_max_bytes));
@@ -36,6 +42,31 @@ broker::FetchBounds bounds_of(const wire::FetchRequest& fetch, const Service::Op
   bounds.deadline = io::Shard::current().now() + std::min(wait, options.max_fetch_wait);
   return bounds;
 }
+
+/// Partitions that the fetches of a shard may wait for; each takes some 400 bytes for as long. Beyond, a
+/// fetch answers with what there is.
+constexpr std::size_t kMaxFetching = 1'000'000;
+
+/// Counts a fetch's partitions while it is under way, and says how long it may wait.
+class Fetching {
+ public:
+  Fetching(Service& service, std::size_t partitions) : service_(service), partitions_(partitions) {
+    service_.fetching() += partitions_;
+  }
+  Fetching(const Fetching&) = delete;
+  Fetching& operator=(const Fetching&) = delete;
+  ~Fetching() {
+    if (!io::Shard::tearing_down()) service_.fetching() -= partitions_;
+  }
+  [[nodiscard]] broker::FetchBounds bound(broker::FetchBounds bounds) const {
+    if (service_.fetching() > kMaxFetching) bounds.deadline = io::Shard::current().now();
+    return bounds;
+  }
+
+ private:
+  Service& service_;
+  std::size_t partitions_;
+};
 
 /// Collects the answers by topic, in the order in which they come.
 class ResponseBuilder {
@@ -85,10 +116,11 @@ void note_times(const Service& service, const Request& request,
 }
 
 Handled fetch_all(Service& service, Request request, wire::FetchRequest fetch, bool open_session) {
-  std::vector<broker::FetchItem> items = items_of(fetch);
-  const broker::FetchBounds bounds = bounds_of(fetch, service.options());
+  PYRALOG_CO_ASSIGN(std::vector<broker::FetchItem> items, items_of(request, fetch));
+  const broker::FetchBounds bounds = bounds_of(request, fetch, service.options());
   const Instant began = io::Shard::current().now();
-  Outcomes outcomes = co_await service.broker().fetch(items, bounds);
+  const Fetching fetching(service, items.size());
+  Outcomes outcomes = co_await service.broker().fetch(items, fetching.bound(bounds));
   note_times(service, request, items, outcomes, began);
   std::int32_t session = 0;
   if (open_session && !items.empty()) {
@@ -114,7 +146,8 @@ struct Turn {
 };
 
 // On the session's shard: takes the request's changes and returns what is to be read.
-Turn begin_turn(Service& owner, const wire::FetchRequest& fetch) {
+Turn begin_turn(Service& owner, const wire::FetchRequest& fetch,
+                std::vector<broker::FetchItem> changed) {
   Turn turn;
   auto session =
       owner.sessions().use(fetch.session_id, fetch.session_epoch, io::Shard::current().now());
@@ -128,7 +161,7 @@ Turn begin_turn(Service& owner, const wire::FetchRequest& fetch) {
       forgotten.emplace_back(topic.topic, partition);
     }
   }
-  if (!owner.sessions().update(**session, items_of(fetch), forgotten)) {
+  if (!owner.sessions().update(**session, std::move(changed), forgotten)) {
     owner.sessions().close(fetch.session_id);
     turn.error = KafkaError::kFetchSessionIdNotFound;
     return turn;
@@ -159,14 +192,16 @@ std::vector<bool> end_turn(Service& owner, std::int32_t id, std::int32_t epoch,
 Handled fetch_in_session(Service& service, Request request, wire::FetchRequest fetch) {
   const unsigned shard = FetchSessions::shard_of(fetch.session_id, service.shard_count());
   Service* owner = service.peer(shard);
+  PYRALOG_CO_ASSIGN(auto changed, items_of(request, fetch));
   Turn turn = co_await io::on(service.shard(shard), [&]() -> io::Task<Turn> {
-    co_return begin_turn(*owner, fetch);
+    co_return begin_turn(*owner, fetch, std::move(changed));
   });
   ResponseBuilder response;
   if (turn.error != KafkaError::kNone) co_return response.finish(request, 0, turn.error);
   const Instant began = io::Shard::current().now();
-  Outcomes outcomes =
-      co_await service.broker().fetch(turn.items, bounds_of(fetch, service.options()));
+  const Fetching fetching(service, turn.items.size());
+  Outcomes outcomes = co_await service.broker().fetch(
+      turn.items, fetching.bound(bounds_of(request, fetch, service.options())));
   note_times(service, request, turn.items, outcomes, began);
   const auto told = co_await io::on(service.shard(shard), [&]() -> io::Task<std::vector<bool>> {
     co_return end_turn(*owner, fetch.session_id, fetch.session_epoch, turn.items, outcomes);
@@ -184,7 +219,8 @@ Handled handle_fetch(Service& service, Request request) {
   if (request.version() < 4) {
     // Clients of message format v0 and v1, whose records are not kept.
     ResponseBuilder response;
-    for (auto& item : items_of(fetch)) {
+    PYRALOG_CO_ASSIGN(const auto items, items_of(request, fetch));
+    for (const auto& item : items) {
       broker::FetchOutcome refused;
       refused.error = KafkaError::kUnsupportedVersion;
       response.add(item.target, std::move(refused));
@@ -212,6 +248,7 @@ Handled handle_list_offsets(Service& service, Request request) {
   std::vector<broker::OffsetQuery> queries;
   for (const auto& topic : in.topics) {
     for (const auto& partition : topic.partitions) {
+      PYRALOG_CO_TRY(request.take_room(sizeof(broker::OffsetQuery) + topic.name.size()));
       queries.push_back({{topic.name, partition.partition_index},
                          partition.current_leader_epoch,
                          partition.timestamp});
@@ -241,6 +278,7 @@ Handled handle_offset_for_leader_epoch(Service& service, Request request) {
   std::vector<broker::EpochQuery> queries;
   for (const auto& topic : in.topics) {
     for (const auto& partition : topic.partitions) {
+      PYRALOG_CO_TRY(request.take_room(sizeof(broker::EpochQuery) + topic.topic.size()));
       queries.push_back({{topic.topic, partition.partition},
                          partition.current_leader_epoch,
                          partition.leader_epoch});

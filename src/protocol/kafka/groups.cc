@@ -169,6 +169,8 @@ Handled handle_offset_commit(Service& service, Request request) {
   };
   std::vector<catalog::TopicPtr> meant;  // as it was named when the request came
   for (const auto& topic : in.topics) {
+    PYRALOG_CO_TRY(request.take_room(topic.partitions.size() *
+                                      (sizeof(group::OffsetEntry) + topic.name.size())));
     meant.push_back(service.broker().catalog()->topic(topic.name));
   }
   const Instant began = io::Shard::current().now();
@@ -242,6 +244,24 @@ group::FetchOffsetsRequest question_of(const std::string& group, const std::opti
   return question;
 }
 
+/// Takes room for the copies of names that a question about offsets makes, before it makes them.
+template <typename Topics>
+Result<void> take_room(const Request& request, const std::optional<Topics>& topics) {
+  if (!topics) return {};
+  for (const auto& topic : *topics) {
+    PYRALOG_TRY(request.take_room(topic.partition_indexes.size() *
+                                   (2 * sizeof(group::OffsetEntry) + topic.name.size())));
+  }
+  return {};
+}
+
+/// The same for what was found, which may be all that a group has.
+Result<void> take_room(const Request& request, const group::FetchOffsetsResponse& found) {
+  std::size_t bytes = 0;
+  for (const auto& each : found.partitions) bytes += 2 * (sizeof each + each.metadata.size());
+  return request.take_room(bytes);
+}
+
 template <typename Topic>
 void write_offsets(const group::FetchOffsetsResponse& answer, std::vector<Topic>& topics) {
   for (const auto& entry : answer.partitions) {
@@ -283,16 +303,20 @@ Handled handle_offset_fetch(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::OffsetFetchRequest>(request));
   wire::OffsetFetchResponse out;
   if (request.version() < 8) {
+    PYRALOG_CO_TRY(take_room(request, in.topics));
     const auto answer =
         co_await fetch_offsets(service, question_of(in.group_id, in.topics, false));
+    PYRALOG_CO_TRY(take_room(request, answer));
     out.error_code = code(answer.error);
     write_offsets(answer, out.topics);
     if (answer.error != KafkaError::kNone) spread_error(in.topics, answer.error, out.topics);
     co_return reply(request, out);
   }
   for (const auto& group : in.groups) {
+    PYRALOG_CO_TRY(take_room(request, group.topics));
     const auto answer =
         co_await fetch_offsets(service, question_of(group.group_id, group.topics, false));
+    PYRALOG_CO_TRY(take_room(request, answer));
     auto& to = out.groups.emplace_back();
     to.group_id = group.group_id;
     to.error_code = code(answer.error);
@@ -323,6 +347,9 @@ Handled handle_describe_groups(Service& service, Request request) {
     to.protocol_type = answer->protocol_type;
     to.protocol_data = answer->protocol;
     for (auto& member : answer->members) {
+      PYRALOG_CO_TRY(request.take_room(sizeof member + member.member_id.size() +
+                                        member.client_id.size() + member.metadata.size() +
+                                        member.assignment.size()));
       auto& each = to.members.emplace_back();
       each.member_id = member.member_id;
       each.group_instance_id = member.instance_id;
@@ -372,6 +399,9 @@ Handled handle_offset_delete(Service& service, Request request) {
   gone.group = in.group_id;
   const auto state = service.broker().catalog();
   for (const auto& topic : in.topics) {
+    // A copy of the name for each, and one more in what was found.
+    PYRALOG_CO_TRY(request.take_room(topic.partitions.size() *
+                                      (2 * sizeof(group::OffsetEntry) + 2 * topic.name.size())));
     const auto known = state->topic(topic.name);
     for (const auto& partition : topic.partitions) {
       const std::int32_t index = partition.partition_index;

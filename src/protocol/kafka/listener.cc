@@ -11,8 +11,8 @@ namespace {
 /// One connection's requests, on their way to the shard's service.
 class Requests : public Handler {
  public:
-  Requests(Service& service, std::string client_host)
-      : service_(service), client_host_(std::move(client_host)) {}
+  Requests(Service& service, AnswerMemory& answers, std::string client_host)
+      : service_(service), answers_(answers), client_host_(std::move(client_host)) {}
 
   io::Task<Reply> handle(RequestBytes bytes, Duration queued) override {
     auto frame = wire::parse_request(*bytes);
@@ -23,26 +23,36 @@ class Requests : public Handler {
     request.client_host = client_host_;
     request.queued = queued;
     request.produces = &produces_;
+    request.answers = &answers_;
+    const auto api = static_cast<std::int16_t>(request.frame.api->key);
+    AnswerMemory::Hold hold;
+    // What goes by the log's order is not held up here, and a fetch that waits holds nothing.
+    if (is_ordered(request.frame.api->key)) hold = co_await answers_.begin(api);
     auto reply = co_await service_.handle(std::move(request));
     if (!reply) co_return refuse(reply.error());
+    answers_.settle(hold, api, memory_of(*reply));
+    reply->memory = std::move(hold);
     co_return std::move(*reply);
   }
 
   bool is_barrier(ByteView bytes) const override {
     // What reads or writes the log is ordered by its partitions; all else waits its turn.
     if (bytes.size() < 2) return true;  // it will be refused, in its turn
-    const auto key = static_cast<wire::ApiKey>(load_be<std::int16_t>(bytes.data()));
-    return key != wire::ApiKey::kProduce && key != wire::ApiKey::kFetch;
+    return is_ordered(static_cast<wire::ApiKey>(load_be<std::int16_t>(bytes.data())));
   }
 
  private:
+  static bool is_ordered(wire::ApiKey key) {
+    return key != wire::ApiKey::kProduce && key != wire::ApiKey::kFetch;
+  }
   Reply refuse(const Error& error) const {
     observe::log_warn("kafka.request_refused",
                          {{"client", client_host_}, {"reason", error.message}});
-    return {.pieces = {}, .close = true};
+    return {.pieces = {}, .close = true, .memory = {}};
   }
 
   Service& service_;
+  AnswerMemory& answers_;
   std::string client_host_;
   io::Turn produces_;
 };
@@ -59,7 +69,8 @@ Listener::Listener(std::unique_ptr<io::Listener> bound, io::Shards shards,
   const std::size_t share = std::max(options_.connection.max_frame_bytes,
                                      options_.max_request_memory / shards_.size());
   for (std::size_t i = 0; i < shards_.size(); ++i) {
-    parts_.push_back(std::make_unique<ShardPart>(share));
+    parts_.push_back(
+        std::make_unique<ShardPart>(share, options_.max_answer_memory / shards_.size()));
   }
 }
 
@@ -106,7 +117,7 @@ io::Task<void> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shar
     stream->close();
     co_return;
   }
-  Requests requests(*services_[shard], stream->peer().host);
+  Requests requests(*services_[shard], part.answers, stream->peer().host);
   Connection connection(std::move(stream), requests, options_.connection, part.memory);
   const std::uint64_t number = part.next++;
   part.open.emplace(number, &connection);
@@ -119,6 +130,18 @@ io::Task<void> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shar
   observe::log(sent_rubbish ? observe::Level::kWarn : observe::Level::kDebug,
                "kafka.connection_ended",
                {{"client", connection.stream().peer().host}, {"reason", ended.error().message}});
+}
+
+io::Task<Listener::MemoryUse> Listener::memory() {
+  MemoryUse all;
+  for (unsigned s = 0; s < shards_.size(); ++s) {
+    const MemoryUse one = co_await io::on(*shards_[s], [this, s]() -> io::Task<MemoryUse> {
+      co_return MemoryUse{parts_[s]->memory.used(), parts_[s]->answers.used()};
+    });
+    all.requests += one.requests;
+    all.answers += one.answers;
+  }
+  co_return all;
 }
 
 io::Task<void> Listener::drain() {

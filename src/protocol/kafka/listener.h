@@ -8,6 +8,7 @@
 
 #include "io/net.h"
 #include "io/shard.h"
+#include "protocol/kafka/answer_memory.h"
 #include "protocol/kafka/connection.h"
 #include "protocol/kafka/request_memory.h"
 #include "protocol/kafka/service.h"
@@ -21,6 +22,7 @@ class Listener {
   struct Options {
     ConnectionLimits connection;
     std::size_t max_request_memory = 256u << 20;  ///< of all requests under way, over all shards
+    std::size_t max_answer_memory = 128u << 20;   ///< of answers not taken yet, over all shards
     std::uint32_t send_buffer_bytes = 0;   ///< of each connection; 0 = as the system has it
     std::size_t max_connections = 20'000;  ///< in all; more are closed at once
   };
@@ -37,13 +39,20 @@ class Listener {
   /// After drain: waits for the answers until `deadline`, then closes what is left; returns when
   /// every connection has ended.
   [[nodiscard]] io::Task<void> finish(Instant deadline);
+  struct MemoryUse {
+    std::size_t requests = 0;  ///< bytes, of all shards
+    std::size_t answers = 0;
+  };
+  [[nodiscard]] io::Task<MemoryUse> memory();
   /// Connections now; on the accepting shard, as of the last it has heard.
   [[nodiscard]] std::size_t connections() const { return connections_; }
 
  private:
   struct ShardPart {
-    explicit ShardPart(std::size_t request_memory) : memory(request_memory) {}
+    ShardPart(std::size_t request_memory, std::size_t answer_memory)
+        : memory(request_memory), answers(answer_memory) {}
     RequestMemory memory;
+    AnswerMemory answers;
     std::map<std::uint64_t, Connection*> open;  ///< in the order in which they came
     std::uint64_t next = 0;
     bool stopping = false;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/plant.h"
 #include "protocol/kafka/service.h"
 #include "wire/kafka/gen/describe_cluster.h"
 #include "wire/kafka/gen/find_coordinator.h"
@@ -35,6 +36,15 @@ wire::MetadataResponse::Topic describe(const catalog::Topic& topic) {
     for (const NodeId node : partition->replicas) each.replica_nodes.push_back(node.value);
   }
   return out;
+}
+
+/// What it takes in memory until it is encoded.
+std::size_t size_of(const wire::MetadataResponse::Topic& topic) {
+  std::size_t bytes = sizeof topic + (topic.name ? topic.name->size() : 0);
+  for (const auto& each : topic.partitions) {
+    bytes += sizeof each + sizeof(std::int32_t) * (each.replica_nodes.size() + each.isr_nodes.size());
+  }
+  return bytes;
 }
 
 wire::MetadataResponse::Topic missing(std::optional<std::string> name, Uuid id, KafkaError error) {
@@ -84,17 +94,23 @@ Handled handle_metadata(Service& service, Request request) {
   if (all) {
     for (const auto& topic : service.broker().catalog()->topics()) {
       out.topics.push_back(describe(*topic));
+      PYRALOG_CO_TRY(request.take_room(size_of(out.topics.back())));
     }
   } else {
     const bool may_create = request.version() < 4 || in.allow_auto_topic_creation;
     std::set<std::string> seen;
+    std::set<Uuid> seen_ids;
     for (const auto& topic : *in.topics) {
       // Java's client sends an empty name beside the id, not null.
       if (!topic.name || !topic.topic_id.is_nil()) {
+        if (!seen_ids.insert(topic.topic_id).second && !PYRALOG_PLANT("kafka.repeated_ids")) continue;
         out.topics.push_back(by_id(service, topic.topic_id));
       } else if (seen.insert(*topic.name).second) {
         out.topics.push_back(co_await find_or_create(service, *topic.name, may_create));
+      } else {
+        continue;
       }
+      PYRALOG_CO_TRY(request.take_room(size_of(out.topics.back())));
     }
   }
   if (in.include_topic_authorized_operations) {
@@ -173,6 +189,8 @@ Handled handle_find_coordinator(Service& service, Request request) {
   out.host = found ? node->host : "";
   out.port = found ? node->port : -1;
   for (const auto& key : in.coordinator_keys) {
+    PYRALOG_CO_TRY(request.take_room(sizeof(wire::FindCoordinatorResponse::Coordinator) + key.size() +
+                                      out.host.size() + message.value_or("").size()));
     auto& each = out.coordinators.emplace_back();
     each.key = key;
     each.node_id = out.node_id;

@@ -10,11 +10,14 @@ namespace pyralog::protocol::kafka {
 
 namespace {
 
-std::vector<broker::ProduceItem> items_of(const Request& request,
-                                          const wire::ProduceRequest& produce) {
+Result<std::vector<broker::ProduceItem>> items_of(const Request& request,
+                                                  const wire::ProduceRequest& produce) {
   std::vector<broker::ProduceItem> items;
   for (const auto& topic : produce.topic_data) {
     for (const auto& partition : topic.partition_data) {
+      // Each has a copy of the name, and so has what is said of it.
+      PYRALOG_TRY(request.take_room(sizeof(broker::ProduceItem) + sizeof(broker::ProduceOutcome) +
+                                     4 * topic.name.size()));
       broker::ProduceItem item;
       item.target = {topic.name, partition.index};
       item.owner = request.bytes;
@@ -131,8 +134,9 @@ Handled handle_produce(Service& service, Request request) {
                      refuse_all(produce, KafkaError::kUnsupportedCompressionType,
                                 "zstd needs version 7 of the request"));
   }
+  PYRALOG_CO_ASSIGN(auto items, items_of(request, produce));
   const auto outcomes =
-      co_await service.broker().produce(items_of(request, produce), acks, timeout, request.produces);
+      co_await service.broker().produce(std::move(items), acks, timeout, request.produces);
   note_slowest(service, request, produce, outcomes);
   co_return answer(request, produce, outcomes);
 }
@@ -174,6 +178,8 @@ Handled handle_describe_producers(Service& service, Request request) {
         partition.error_code = code(producers.error());
         continue;
       }
+      PYRALOG_CO_TRY(request.take_room(
+          producers->size() * sizeof(wire::DescribeProducersResponse::Producer)));
       for (const auto& producer : *producers) {
         auto& each = partition.active_producers.emplace_back();
         each.producer_id = producer.id.value;

@@ -123,6 +123,8 @@ io::Task<Result<Reply>> Service::handle(Request request) {
   if (request_bytes_ != nullptr) request_bytes_->add(request.bytes->size());
   RequestTimes times;
   request.times = &times;
+  AnswerRoom room(options_.max_answer_bytes);
+  request.room = &room;
   // The request is the handler's from here on.
   const std::string client_id(std::string_view(request.client_id()).substr(0, kMaxLoggedClientId));
   const std::string client_host = request.client_host;

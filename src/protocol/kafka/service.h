@@ -11,6 +11,7 @@
 #include "io/shard.h"
 #include "observe/metrics.h"
 #include "observe/slow.h"
+#include "protocol/kafka/answer_memory.h"
 #include "protocol/kafka/connection.h"
 #include "protocol/kafka/fetch_sessions.h"
 #include "wire/kafka/api.h"
@@ -35,7 +36,12 @@ struct Request {
   std::string client_host;
   Duration queued{};              ///< before it was begun
   RequestTimes* times = nullptr;  ///< set, and outlives its handling
+  AnswerRoom* room = nullptr;     ///< likewise: for what is built of it; null = no bound
+  const AnswerMemory* answers = nullptr;  ///< of this shard, if it is bounded; outlives its handling
   io::Turn* produces = nullptr;   ///< its connection's, as Broker::produce wants it; outlives it too
+  [[nodiscard]] Result<void> take_room(std::size_t wanted) const {
+    return room == nullptr ? Result<void>() : room->take(wanted);
+  }
   [[nodiscard]] std::int16_t version() const { return frame.header.request_api_version; }
   [[nodiscard]] const std::string& client_id() const {
     static const std::string kNone;
@@ -59,6 +65,7 @@ class Service {
  public:
   struct Options {
     std::size_t fetch_max_bytes = 55u << 20;   ///< of one fetch response (fetch.max.bytes)
+    std::size_t max_answer_bytes = 128u << 20;  ///< that one request may make the server build
     Duration max_fetch_wait = std::chrono::seconds(60);
     Duration max_request_time = std::chrono::minutes(5);  ///< bound on what clients ask for
     FetchSessions::Options sessions;
@@ -83,6 +90,8 @@ class Service {
   }
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] FetchSessions& sessions() { return sessions_; }
+  /// Partitions of all fetches under way on this shard.
+  [[nodiscard]] std::size_t& fetching() { return fetching_; }
   [[nodiscard]] Service* peer(unsigned shard) {
     return shard < services_.size() ? services_[shard] : nullptr;
   }
@@ -93,6 +102,7 @@ class Service {
   broker::Broker& broker_;
   Options options_;
   FetchSessions sessions_;
+  std::size_t fetching_ = 0;
   std::vector<observe::Histogram*> request_times_;  ///< as offered_apis(); empty = not counted
   observe::Counter* request_bytes_ = nullptr;
   std::vector<Service*> services_;

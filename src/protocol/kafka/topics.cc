@@ -76,6 +76,9 @@ Handled handle_create_topics(Service& service, Request request) {
     catalog::Settings settings;
     for (const auto& config : topic.configs) settings[config.name] = config.value.value_or("");
     describe_settings(settings, state->cluster_settings(), to);
+    for (const auto& each : *to.configs) {
+      PYRALOG_CO_TRY(request.take_room(sizeof each + each.name.size() + each.value.value_or("").size()));
+    }
     const auto made = state->topic(topic.name);
     if (made != nullptr && !in.validate_only) to.topic_id = made->id.uuid;
   }

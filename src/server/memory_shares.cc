@@ -1,0 +1,88 @@
+#include "server/memory_shares.h"
+
+#include <algorithm>
+#include <string>
+
+namespace pyralog::server {
+
+namespace {
+
+constexpr std::uint64_t kMiB = 1u << 20;
+/// What is taken for the machine's where nobody has asked it.
+constexpr std::uint64_t kUsualMachine = 16'384 * kMiB;
+constexpr std::uint64_t kLeast = 16 * kMiB;
+
+struct Room {
+  std::string_view key;  ///< the setting; empty = it has none
+  std::int64_t set;      ///< −1 = by its part
+  std::uint64_t each;    ///< how many times it takes what is set: once, or once for each shard
+  std::int64_t least;    ///< that can be set
+  std::uint64_t part;    ///< of the sixteen that all rooms have together
+  std::uint64_t most;    ///< that it takes by its part, over all shards
+  std::uint64_t MemoryShares::*share;
+};
+
+std::string in_words(const std::vector<Room>& rooms) {
+  std::string words;
+  for (const Room& room : rooms) {
+    if (room.set < 0) continue;
+    words += (words.empty() ? "" : ", ") + std::string(room.key) + " = " + std::to_string(room.set);
+    if (room.each > 1) words += " for each of " + std::to_string(room.each) + " shards";
+  }
+  return words;
+}
+
+}  // namespace
+
+Result<MemoryShares> share_memory(const ServerOptions& o) {
+  const std::uint64_t shards =
+      o.shards > 0 ? static_cast<std::uint64_t>(o.shards) : std::max(1u, o.machine.cores);
+  const std::uint64_t machine =
+      o.machine.memory_bytes > 0 ? o.machine.memory_bytes : kUsualMachine;
+  MemoryShares out;
+  out.all = o.memory_max_bytes >= 0 ? static_cast<std::uint64_t>(o.memory_max_bytes) : machine / 4 * 3;
+  if (out.all < kLeast) {
+    return fail(Code::kInvalidArgument, "memory.max.bytes comes to " + std::to_string(out.all) +
+                                            " bytes; it takes at least " + std::to_string(kLeast));
+  }
+  const std::vector<Room> rooms = {
+      {"queued.max.request.bytes", o.queued_max_request_bytes, 1, 1 << 20, 4, 256 * kMiB,
+       &MemoryShares::requests},
+      {"queued.max.response.bytes", o.queued_max_response_bytes, 1, 1 << 20, 2, 128 * kMiB,
+       &MemoryShares::answers},
+      {"memory.topics.max.bytes", o.memory_topics_bytes, 1, 1 << 20, 8, 1024 * kMiB,
+       &MemoryShares::topics},
+      {"log.cleaner.dedupe.buffer.size", o.cleaner_table_bytes, shards, 1 << 16, 1, 32 * kMiB * shards,
+       &MemoryShares::compaction},
+      {"", -1, shards, 0, 1, 64 * kMiB * shards, &MemoryShares::indexes},
+  };
+  std::uint64_t left = out.all;
+  std::uint64_t parts = 0;
+  for (const Room& room : rooms) {
+    if (room.set < 0) {
+      parts += room.part;
+      continue;
+    }
+    if (room.set < room.least) {
+      return fail(Code::kInvalidArgument, std::string(room.key) + " cannot be " + std::to_string(room.set) +
+                                              "; it takes -1 or at least " + std::to_string(room.least) +
+                                              " bytes");
+    }
+    const auto set = static_cast<std::uint64_t>(room.set);
+    if (set > left / room.each) {
+      const std::string whose = o.memory_max_bytes >= 0
+                                    ? "memory.max.bytes"
+                                    : "three quarters of this machine's memory (memory.max.bytes)";
+      return fail(Code::kInvalidArgument, in_words(rooms) + ": together more than " + whose + ", " +
+                                              std::to_string(out.all) + " bytes; lower them or raise that");
+    }
+    left -= set * room.each;
+    out.*room.share = set;
+  }
+  for (const Room& room : rooms) {
+    if (room.set < 0) out.*room.share = std::min(room.most, left / parts * room.part) / room.each;
+  }
+  return out;
+}
+
+}  // namespace pyralog::server
