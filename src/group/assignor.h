@@ -38,6 +38,8 @@ struct Assignment {
 /// the eager sticky assignor of the Java client says of its partitions in the user data is read
 /// into `owned` and `generation`. No bytes at all are an empty assignment.
 [[nodiscard]] Result<Subscription> decode_subscription(ByteView bytes);
+/// Of a subscription only the topics, sorted, each once.
+[[nodiscard]] Result<std::vector<std::string>> decode_topics(ByteView subscription);
 [[nodiscard]] Result<Assignment> decode_assignment(ByteView bytes);
 /// The user data in which an eager sticky member says what it had: StickyAssignorUserData 1.
 [[nodiscard]] Bytes encode_sticky_user_data(const std::vector<TopicPartition>& owned,

@@ -130,6 +130,15 @@ Result<Subscription> decode_subscription(ByteView bytes) {
   return s;
 }
 
+Result<std::vector<std::string>> decode_topics(ByteView subscription) {
+  auto wire = decode_versioned<kafka::ConsumerProtocolSubscription>(subscription);
+  if (!wire) return corrupt("a subscription");
+  std::vector<std::string> topics = std::move(wire->topics);
+  std::ranges::sort(topics);
+  topics.erase(std::unique(topics.begin(), topics.end()), topics.end());
+  return topics;
+}
+
 Result<Assignment> decode_assignment(ByteView bytes) {
   if (bytes.empty()) return Assignment{};
   auto wire = decode_versioned<kafka::ConsumerProtocolAssignment>(bytes);

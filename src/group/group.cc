@@ -51,12 +51,6 @@ KafkaError store_error(KafkaError error, bool offsets) {
 
 }  // namespace
 
-std::size_t Group::Member::bytes() const {
-  std::size_t total = 0;
-  for (const Protocol& p : protocols) total += p.name.size() + p.metadata.size();
-  return total;
-}
-
 const Protocol* Group::Member::protocol(std::string_view wanted) const {
   const auto at = std::find_if(protocols.begin(), protocols.end(),
                                [&](const Protocol& p) { return p.name == wanted; });
@@ -80,29 +74,42 @@ KafkaError Group::check_member(const std::string& id,
 
 void Group::touch(Member& member, const Now& now) {
   member.expires = now.at + ms(member.session_timeout_ms);
+  schedule(member);
+}
+
+void Group::schedule(Member& member) {
+  std::optional<Instant> at;
+  if (member.can_expire() && member.expires != Instant::never()) at = member.expires;
+  if (member.listed == at) return;
+  if (member.listed) expiries_.erase({*member.listed, member.id});
+  if (at) expiries_.emplace(*at, member.id);
+  member.listed = at;
+}
+
+void Group::wait_join(Member& member, Token token) {
+  member.joining = token;
+  ++joined_;
+  schedule(member);
+}
+
+void Group::wait_sync(Member& member, Token token) {
+  member.syncing = token;
+  schedule(member);
 }
 
 void Group::reply_join(Member& member, JoinResponse response, Effects& out) {
   if (!member.joining) return;
   out.replies.push_back(Reply{*member.joining, std::move(response)});
   member.joining.reset();
+  --joined_;
+  schedule(member);
 }
 
 void Group::reply_sync(Member& member, SyncResponse response, Effects& out) {
   if (!member.syncing) return;
   out.replies.push_back(Reply{*member.syncing, std::move(response)});
   member.syncing.reset();
-}
-
-void Group::count_protocols(const Member& member, bool add) {
-  std::set<std::string_view> seen;
-  for (const Protocol& p : member.protocols) {
-    if (!seen.insert(p.name).second) continue;
-    std::size_t& count = protocol_counts_[p.name];
-    count = add ? count + 1 : count - 1;
-    if (count == 0) protocol_counts_.erase(p.name);
-  }
-  member_bytes_ = add ? member_bytes_ + member.bytes() : member_bytes_ - member.bytes();
+  schedule(member);
 }
 
 void Group::become(GroupState state, const Now& now) {
@@ -113,8 +120,14 @@ void Group::become(GroupState state, const Now& now) {
 
 void Group::append(std::vector<StoredRecord> records, Pending pending, Context& ctx) {
   const std::uint64_t id = ctx.next_append++;
+  std::size_t bytes = 0;
+  for (const StoredRecord& r : records) bytes += r.key.size() + (r.value ? r.value->size() : 0);
+  if (const auto* restart = std::get_if<StoreStaticMember>(&pending)) {
+    bytes += restart->before.cost();
+  }
+  charge(&Kept::storing, bytes);
   ctx.out.appends.push_back(Append{id, std::move(records)});
-  appends_.emplace(id, std::move(pending));
+  appends_.emplace(id, InFlight{std::move(pending), bytes});
 }
 
 StoredRecord Group::group_record(const std::map<std::string, Bytes>& assignment) const {
@@ -172,31 +185,48 @@ void Group::sync(const SyncRequest& in, Context& ctx) {
     case GroupState::kCompletingRebalance:
       break;
   }
-  std::map<std::string, Bytes> assignment;
-  if (in.member_id == leader_) {
-    for (const auto& [id, m] : members_) assignment.emplace(id, Bytes{});
-    std::size_t bytes = 0;
-    for (const SyncRequest::Assignment& a : in.assignments) {
-      const auto at = assignment.find(a.member_id);
-      if (at == assignment.end()) continue;
-      at->second = a.assignment;
-      bytes += a.assignment.size();
-      if (a.assignment.size() > options_->max_member_bytes) bytes = SIZE_MAX / 2;
-    }
-    if (bytes > options_->max_group_bytes) return refuse(KafkaError::kInvalidRequest);
-  }
+  const bool assigns = in.member_id == leader_ && assigning_ != generation_;
+  if (assigns && !may_store(record_bytes_)) return refuse(KafkaError::kCoordinatorNotAvailable);
   reply_sync(member, SyncResponse{KafkaError::kRebalanceInProgress, {}, {}, {}}, ctx.out);
-  member.syncing = in.token;
+  wait_sync(member, in.token);
   synced(in.member_id);
-  if (in.member_id != leader_) return;
-  for (const auto& [id, pending] : appends_) {  // asked again while the first answer is on its way
-    const auto* stored = std::get_if<StoreAssignment>(&pending);
-    if (stored != nullptr && stored->generation == generation_) return;
+  if (assigns) store_assignment(in, ctx);
+}
+
+void Group::store_assignment(const SyncRequest& in, Context& ctx) {
+  std::map<std::string, Bytes> assignment;
+  for (const auto& [id, m] : members_) assignment.emplace(id, Bytes{});
+  bool too_large = false;
+  for (const SyncRequest::Assignment& a : in.assignments) {
+    const auto at = assignment.find(a.member_id);
+    if (at == assignment.end()) continue;
+    at->second = a.assignment;
+    too_large = too_large || a.assignment.size() > options_->max_member_bytes;
   }
   StoredRecord record = group_record(assignment);
+  too_large = too_large || record.value->size() > options_->max_record_bytes;
+  if (too_large && !PYRALOG_PLANT("group.unbounded_record")) {
+    // As Kafka, which learns so from the log.
+    return fail_assignment(store_error(KafkaError::kMessageTooLarge, false), ctx);
+  }
+  std::size_t grows = 0;
+  for (const auto& [id, share] : assignment) grows += share.size();
+  if (!fits_table(grows)) return fail_assignment(KafkaError::kCoordinatorNotAvailable, ctx);
+  assigning_ = generation_;
   std::vector<StoredRecord> records;
   records.push_back(std::move(record));
   append(std::move(records), StoreAssignment{generation_, std::move(assignment)}, ctx);
+}
+
+/// It could not be stored: all start over.
+void Group::fail_assignment(KafkaError error, Context& ctx) {
+  const SyncResponse refusal{error, {}, {}, {}};
+  for (auto& [id, m] : members_) {
+    assign(m, {});
+    reply_sync(m, refusal, ctx.out);
+    touch(m, ctx.now);
+  }
+  maybe_rebalance(ctx);
 }
 
 void Group::heartbeat(const HeartbeatRequest& in, Context& ctx) {
@@ -236,7 +266,7 @@ void Group::leave(const LeaveRequest& in, Context& ctx) {
       // An administrator removes whoever has the instance id.
       const auto at = static_members_.find(*leaving.instance_id);
       if (at != static_members_.end()) id = at->second;
-    } else if (pending_members_.erase(id) > 0) {
+    } else if (drop_pending(id)) {
       try_complete_join(ctx);
       response.members.push_back({leaving.member_id, leaving.instance_id, KafkaError::kNone});
       continue;
@@ -253,27 +283,20 @@ void Group::leave(const LeaveRequest& in, Context& ctx) {
 void Group::appended(const Appended& in, Context& ctx) {
   const auto at = appends_.find(in.append_id);
   if (at == appends_.end()) return;
-  Pending pending = std::move(at->second);
+  InFlight ended = std::move(at->second);
   appends_.erase(at);
-  std::visit([&](auto& what) { done(what, in.append_id, in.error, ctx); }, pending);
+  release(&Kept::storing, ended.bytes);
+  std::visit([&](auto& what) { done(what, in.append_id, in.error, ctx); }, ended.what);
 }
 
 void Group::done(StoreAssignment& what, std::uint64_t, KafkaError error, Context& ctx) {
+  if (assigning_ == what.generation) assigning_ = -1;
   // Another member may have joined meanwhile: then this generation is over before it began.
   if (state_ != GroupState::kCompletingRebalance || what.generation != generation_) return;
-  if (error != KafkaError::kNone) {
-    const SyncResponse refusal{store_error(error, false), {}, {}, {}};
-    for (auto& [id, m] : members_) {
-      m.assignment.clear();
-      reply_sync(m, refusal, ctx.out);
-      touch(m, ctx.now);
-    }
-    maybe_rebalance(ctx);
-    return;
-  }
+  if (error != KafkaError::kNone) return fail_assignment(store_error(error, false), ctx);
   for (auto& [id, m] : members_) {
     const auto assigned = what.assignment.find(id);
-    m.assignment = assigned != what.assignment.end() ? assigned->second : Bytes{};
+    assign(m, assigned != what.assignment.end() ? std::move(assigned->second) : Bytes{});
     if (!m.syncing) continue;
     reply_sync(m, SyncResponse{KafkaError::kNone, protocol_type_, protocol_, m.assignment},
                ctx.out);
@@ -302,23 +325,27 @@ void Group::done(StoreStaticMember& what, std::uint64_t, KafkaError error, Conte
   reply_join(member, std::move(refusal), ctx.out);
   const std::string old_id = what.before.id;
   Member& back = replace_static(instance, what.new_id, old_id, ctx);
-  count_protocols(back, false);
+  count(back, false);
   back.protocols = std::move(what.before.protocols);
   back.session_timeout_ms = what.before.session_timeout_ms;
   back.rebalance_timeout_ms = what.before.rebalance_timeout_ms;
-  count_protocols(back, true);
+  count(back, true);
   touch(back, ctx.now);
 }
 
 void Group::done(StoreOffsets& what, std::uint64_t id, KafkaError error, Context& ctx) {
   const KafkaError told = store_error(error, true);
-  if (error == KafkaError::kNone) {
-    for (auto& [where, value] : what.offsets) {
-      StoredOffset& slot = offsets_[where];
-      if (slot.append_id > id) continue;
-      slot = StoredOffset{std::move(value), id};
-    }
-  } else {
+  release(&Kept::offsets, what.growth);
+  arriving_ -= what.arriving;
+  for (auto& [where, value] : what.offsets) {
+    const auto committing = committing_.find(where);
+    if (--committing->second == 0) committing_.erase(committing);
+    if (error != KafkaError::kNone) continue;
+    const auto before = offsets_.find(where);
+    if (before != offsets_.end() && before->second.append_id > id) continue;
+    put_offset(where, std::move(value), id);
+  }
+  if (error != KafkaError::kNone) {
     for (CommitResponse::Partition& p : what.response.partitions) {
       if (p.error == KafkaError::kNone) p.error = told;
     }
@@ -328,9 +355,9 @@ void Group::done(StoreOffsets& what, std::uint64_t id, KafkaError error, Context
 
 void Group::done(StoreDeletion& what, std::uint64_t, KafkaError error, Context& ctx) {
   if (error == KafkaError::kNone) {
-    offsets_.clear();
+    while (!offsets_.empty()) drop_offset(offsets_.begin()->first);
     generation_ = 0;
-    protocol_type_.clear();
+    set_protocol_type({});
   } else {
     state_ = GroupState::kEmpty;
   }
@@ -342,7 +369,7 @@ void Group::done(StoreOffsetDeletion& what, std::uint64_t id, KafkaError error, 
     for (const TopicPartition& where : what.offsets) {
       // A commit that was stored after the deletion stands.
       const auto at = offsets_.find(where);
-      if (at != offsets_.end() && at->second.append_id < id) offsets_.erase(at);
+      if (at != offsets_.end() && at->second.append_id < id) drop_offset(where);
     }
   } else {
     for (CommitResponse::Partition& p : what.response.partitions) {
@@ -377,10 +404,8 @@ Instant Group::deadline() const {
   Instant at = Instant::never();
   if (state_ == GroupState::kPreparingRebalance) at = std::min(at, join_deadline_);
   if (!pending_sync_.empty()) at = std::min(at, sync_deadline_);
-  for (const auto& [id, expires] : pending_members_) at = std::min(at, expires);
-  for (const auto& [id, m] : members_) {
-    if (m.can_expire()) at = std::min(at, m.expires);
-  }
+  if (!pending_expiries_.empty()) at = std::min(at, pending_expiries_.begin()->first);
+  if (!expiries_.empty()) at = std::min(at, expiries_.begin()->first);
   return at;
 }
 
@@ -395,24 +420,23 @@ bool Group::forgotten() const {
 void Group::load(const OffsetKey& key, std::optional<OffsetValue> value) {
   const TopicPartition where{key.topic, key.partition};
   if (value) {
-    offsets_[where] = StoredOffset{std::move(*value), 0};
+    put_offset(where, std::move(*value), 0);
   } else {
-    offsets_.erase(where);
+    drop_offset(where);
   }
 }
 
 void Group::load(std::optional<GroupValue> value) {
-  for (auto& [id, m] : members_) count_protocols(m, false);
-  members_.clear();
+  members_.clear();  // they are counted once it is known who is there
   static_members_.clear();
   leader_.clear();
   protocol_.reset();
   generation_ = 0;
-  protocol_type_.clear();
+  set_protocol_type({});
   state_ = GroupState::kEmpty;
   state_since_ms_ = -1;
   if (!value) return;
-  protocol_type_ = std::move(value->protocol_type);
+  set_protocol_type(std::move(value->protocol_type));
   generation_ = value->generation;
   protocol_ = std::move(value->protocol);
   leader_ = value->leader.value_or("");
@@ -429,7 +453,6 @@ void Group::load(std::optional<GroupValue> value) {
     m.assignment = std::move(s.assignment);
     if (members_.contains(m.id)) continue;
     if (m.instance_id) static_members_[*m.instance_id] = m.id;
-    count_protocols(m, true);
     members_.emplace(s.member_id, std::move(m));
   }
   if (!members_.empty()) {
@@ -441,7 +464,10 @@ void Group::load(std::optional<GroupValue> value) {
 }
 
 void Group::loaded(const Now& now) {
-  for (auto& [id, m] : members_) touch(m, now);
+  for (auto& [id, m] : members_) {
+    count(m, true);
+    touch(m, now);
+  }
 }
 
 void Group::fail_all(KafkaError error, Effects& out) {
@@ -452,13 +478,13 @@ void Group::fail_all(KafkaError error, Effects& out) {
     reply_join(m, std::move(refusal), out);
     reply_sync(m, SyncResponse{error, {}, {}, {}}, out);
   }
-  for (auto& [id, pending] : appends_) {
-    if (auto* offsets = std::get_if<StoreOffsets>(&pending); offsets && offsets->token) {
+  for (auto& [id, append] : appends_) {
+    if (auto* offsets = std::get_if<StoreOffsets>(&append.what); offsets && offsets->token) {
       for (CommitResponse::Partition& p : offsets->response.partitions) p.error = error;
       out.replies.push_back(Reply{*offsets->token, std::move(offsets->response)});
-    } else if (auto* deletion = std::get_if<StoreDeletion>(&pending)) {
+    } else if (auto* deletion = std::get_if<StoreDeletion>(&append.what)) {
       out.replies.push_back(Reply{deletion->token, DeleteResponse{error}});
-    } else if (auto* some = std::get_if<StoreOffsetDeletion>(&pending)) {
+    } else if (auto* some = std::get_if<StoreOffsetDeletion>(&append.what)) {
       out.replies.push_back(Reply{some->token, DeleteOffsetsResponse{error, {}}});
     }
   }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -25,6 +26,15 @@ enum class GroupState : std::uint8_t {
 /// "Empty", "PreparingRebalance", …, as Kafka's tools show them.
 [[nodiscard]] const char* name(GroupState state);
 
+/// What groups keep in memory, in bytes as they are charged (group_bounds.cc); a table's is the sum
+/// of its groups'.
+struct Kept {
+  std::size_t members = 0;  ///< members and ids given out: what they say, read and are assigned
+  std::size_t offsets = 0;  ///< groups by name; offsets that are committed, or about to be
+  std::size_t storing = 0;  ///< records of appends that have not ended
+  friend bool operator==(const Kept&, const Kept&) = default;
+};
+
 /// One consumer group under Kafka's classic protocol. Pure; lives in the GroupTable of its
 /// coordinator partition, which feeds it one input at a time. Members choose an assignor by vote,
 /// the first to join leads and assigns; the coordinator only carries metadata and assignments, and
@@ -38,7 +48,8 @@ class Group {
     std::uint64_t& next_append;
   };
 
-  Group(std::string name, const Options& options) : name_(std::move(name)), options_(&options) {}
+  /// `all` is its table's, and counts what this one keeps, too.
+  Group(std::string name, const Options& options, Kept& all);
 
   void join(const JoinRequest& in, Context& ctx);
   void sync(const SyncRequest& in, Context& ctx);
@@ -61,7 +72,7 @@ class Group {
   [[nodiscard]] bool expire(WallMs by, ExpiryRoom& room, Context& ctx);
   void appended(const Appended& in, Context& ctx);
   void tick(Context& ctx);
-  /// Answers everybody who waits with `error`.
+  /// Answers everybody who waits with `error`; the group is over.
   void fail_all(KafkaError error, Effects& out);
 
   void load(const OffsetKey& key, std::optional<OffsetValue> value);
@@ -73,6 +84,11 @@ class Group {
   [[nodiscard]] GroupState state() const { return state_; }
   [[nodiscard]] std::int32_t generation() const { return generation_; }
   [[nodiscard]] const std::string& protocol_type() const { return protocol_type_; }
+  [[nodiscard]] const Kept& kept() const { return kept_; }
+  /// What a group of this name keeps at least.
+  [[nodiscard]] static std::size_t cost_of_name(std::string_view name);
+  /// All that is counted as things change is what a recount says. O(all of it): for tests.
+  [[nodiscard]] bool consistent() const;
   [[nodiscard]] std::vector<OffsetEntry> offsets(const FetchOffsetsRequest& request) const;
   void collect_topics(std::set<std::string>& topics) const;
   [[nodiscard]] GroupDescription describe() const;
@@ -95,7 +111,9 @@ class Group {
     std::optional<Token> syncing;  ///< a SyncGroup waits for the assignment
     bool is_new = false;           ///< has not been told its first generation
     Instant expires = Instant::never();
-    [[nodiscard]] std::size_t bytes() const;
+    std::optional<Instant> listed;                   ///< where it is among `expiries_`
+    [[nodiscard]] std::size_t cost() const;          ///< in memory
+    [[nodiscard]] std::size_t record_bytes() const;  ///< in the group's record, at most
     [[nodiscard]] const Protocol* protocol(std::string_view name) const;
     /// Waiting for us, it need not send heartbeats; a new one may have gone away meanwhile.
     [[nodiscard]] bool can_expire() const { return is_new || (!joining && !syncing); }
@@ -117,6 +135,8 @@ class Group {
     std::optional<Token> token;
     CommitResponse response;
     std::vector<std::pair<TopicPartition, OffsetValue>> offsets;
+    std::size_t arriving = 0;  ///< of partitions that had none
+    std::size_t growth = 0;    ///< charged for them meanwhile, in bytes
   };
   struct StoreDeletion {
     Token token;
@@ -124,7 +144,7 @@ class Group {
   struct StoreOffsetDeletion {
     Token token;
     DeleteOffsetsResponse response;
-    std::vector<TopicPartition> offsets;
+    std::set<TopicPartition> offsets;
   };
   struct StoreExpiry {
     std::vector<TopicPartition> offsets;
@@ -133,6 +153,23 @@ class Group {
   struct StoreOther {};
   using Pending = std::variant<StoreAssignment, StoreStaticMember, StoreOffsets, StoreDeletion,
                                StoreOffsetDeletion, StoreExpiry, StoreOther>;
+  struct InFlight {
+    Pending what;
+    std::size_t bytes;
+  };
+  /// Those who offer an assignor, and what they read by it.
+  struct ProtocolUse {
+    std::size_t members = 0;
+    std::size_t unreadable = 0;                 ///< of these, who do not say what they read
+    std::map<std::string, std::size_t> topics;  ///< → how many of these read it
+    friend bool operator==(const ProtocolUse&, const ProtocolUse&) = default;
+  };
+  /// What one commit may still add.
+  struct CommitRoom {
+    std::size_t offsets;
+    std::size_t kept;
+    std::size_t records;
+  };
 
   // group_join.cc
   void join_new(const JoinRequest& in, Context& ctx);
@@ -143,6 +180,8 @@ class Group {
   [[nodiscard]] bool supports(const JoinRequest& in) const;
   void add_member(const JoinRequest& in, const std::string& id, Context& ctx);
   void update_member(Member& member, const JoinRequest& in, Context& ctx);
+  void add_pending(const std::string& id, Instant expires);
+  bool drop_pending(const std::string& id);
   Member& replace_static(const std::string& instance, const std::string& old_id,
                          const std::string& new_id, Context& ctx);
   [[nodiscard]] JoinResponse current(const Member& member, bool with_members) const;
@@ -165,13 +204,40 @@ class Group {
   [[nodiscard]] std::int32_t rebalance_timeout_ms() const;
   [[nodiscard]] std::size_t joined() const;
 
+  // group_bounds.cc
+  /// Why there is no room for what `in` would make the group keep; kNone if there is, or if that
+  /// does not grow: what is loaded may be more than what is let in.
+  [[nodiscard]] KafkaError room_for(const JoinRequest& in) const;
+  [[nodiscard]] std::size_t cost_of_topics(const JoinRequest& in) const;
+  /// The appends under way leave room for one of `bytes`; one alone may be of any size.
+  [[nodiscard]] bool may_store(std::size_t bytes) const;
+  /// An assignment of `bytes` still fits in what the table's groups may keep.
+  [[nodiscard]] bool fits_table(std::size_t bytes) const;
+  void charge(std::size_t Kept::* what, std::size_t bytes);
+  void release(std::size_t Kept::* what, std::size_t bytes);
+  /// Of a member as it is: before a change of its id or assignment taken off, after it put on.
+  void weigh(const Member& member, bool add);
+  /// The same before and after any change of what a member said.
+  void count(const Member& member, bool add);
+  void count_topics(ProtocolUse& use, const Protocol& protocol, bool add);
+  void assign(Member& member, Bytes assignment);
+  void set_protocol_type(std::string type);
+  [[nodiscard]] std::size_t cost_of(const TopicPartition& where, const OffsetValue& value) const;
+  void put_offset(const TopicPartition& where, OffsetValue value, std::uint64_t append_id);
+  void drop_offset(const TopicPartition& where);
+
   // group.cc
+  void store_assignment(const SyncRequest& in, Context& ctx);
+  void fail_assignment(KafkaError error, Context& ctx);
   [[nodiscard]] KafkaError check_member(const std::string& id,
                                         const std::optional<std::string>& instance) const;
   void touch(Member& member, const Now& now);
+  /// After each change of what decides when a member expires.
+  void schedule(Member& member);
+  void wait_join(Member& member, Token token);
+  void wait_sync(Member& member, Token token);
   void reply_join(Member& member, JoinResponse response, Effects& out);
   void reply_sync(Member& member, SyncResponse response, Effects& out);
-  void count_protocols(const Member& member, bool add);
   void become(GroupState state, const Now& now);
   void append(std::vector<StoredRecord> records, Pending pending, Context& ctx);
   [[nodiscard]] StoredRecord group_record(const std::map<std::string, Bytes>& assignment) const;
@@ -186,14 +252,18 @@ class Group {
 
   // group_offsets.cc
   [[nodiscard]] KafkaError check_commit(const CommitRequest& in) const;
+  [[nodiscard]] KafkaError check_offset(const CommitRequest::Partition& in, CommitRoom& room,
+                                        StoreOffsets& pending) const;
+  /// Committed, or on the way to be.
   [[nodiscard]] std::set<TopicPartition> known_offsets() const;
-  /// The topics that members read, as far as they say so; none = any may be read.
-  [[nodiscard]] std::optional<std::set<std::string>> subscribed_topics() const;
-  void forget_in_flight(const TopicPartition& where);
+  /// By what members say what they read; null while they have not agreed on that, or not all say.
+  [[nodiscard]] const ProtocolUse* agreed() const;
+  /// Members read it, or may do so.
+  [[nodiscard]] bool may_read(const std::string& topic) const;
+  void forget_in_flight(const std::string& topic);
 
   // group_expiry.cc
   [[nodiscard]] bool is_old(const OffsetValue& value, WallMs by) const;
-  [[nodiscard]] std::set<TopicPartition> being_committed() const;
 
   struct StoredOffset {
     OffsetValue value;
@@ -211,8 +281,16 @@ class Group {
   std::map<std::string, Member> members_;
   std::map<std::string, std::string> static_members_;  ///< instance id → member id
   std::map<std::string, Instant> pending_members_;     ///< given an id, expected back (KIP-394)
-  std::map<std::string, std::size_t> protocol_counts_;
-  std::size_t member_bytes_ = 0;
+
+  // Counted as things change, for no request may cost a look at all members.
+  Kept kept_;
+  Kept* all_;
+  std::map<std::string, ProtocolUse> protocols_;
+  std::size_t record_bytes_ = 0;  ///< of members, at most
+  std::size_t joined_ = 0;        ///< members with a JoinGroup that waits
+  std::multiset<std::int32_t> rebalance_timeouts_ms_;
+  std::set<std::pair<Instant, std::string_view>> expiries_;  ///< members that can, by their ids
+  std::set<std::pair<Instant, std::string_view>> pending_expiries_;
 
   Instant join_deadline_ = Instant::never();
   bool initial_delay_ = false;  ///< waiting for the first members of an empty group
@@ -222,7 +300,10 @@ class Group {
   std::set<std::string> pending_sync_;
 
   std::map<TopicPartition, StoredOffset> offsets_;
-  std::map<std::uint64_t, Pending> appends_;
+  std::map<std::uint64_t, InFlight> appends_;
+  std::map<TopicPartition, std::size_t> committing_;  ///< → by how many appends
+  std::size_t arriving_ = 0;     ///< of these, what partitions without an offset were to get
+  std::int32_t assigning_ = -1;  ///< the generation whose assignment is being stored
 };
 
 }  // namespace pyralog::group

@@ -16,16 +16,6 @@ bool Group::is_old(const OffsetValue& value, WallMs by) const {
   return since >= 0 && by.ms - since >= options_->offsets_retention_ms;
 }
 
-std::set<Group::TopicPartition> Group::being_committed() const {
-  std::set<TopicPartition> all;
-  for (const auto& [id, pending] : appends_) {
-    if (const auto* store = std::get_if<StoreOffsets>(&pending)) {
-      for (const auto& [where, value] : store->offsets) all.insert(where);
-    }
-  }
-  return all;
-}
-
 bool Group::expire(WallMs by, ExpiryRoom& room, Context& ctx) {
   room.looks -= std::min(room.looks, offsets_.size() + 1);
   const bool empty = state_ == GroupState::kEmpty;
@@ -33,26 +23,24 @@ bool Group::expire(WallMs by, ExpiryRoom& room, Context& ctx) {
   const bool told = state_ == GroupState::kStable && protocol_type_ == "consumer";
   if (!empty && !told) return false;
   const bool storing = std::ranges::any_of(appends_, [](const auto& append) {
-    return std::holds_alternative<StoreExpiry>(append.second);
+    return std::holds_alternative<StoreExpiry>(append.second.what);
   });
   if (storing) return false;
-  std::optional<std::set<std::string>> read;
+  const ProtocolUse nothing{};
+  const ProtocolUse* read = nullptr;
   if (told) {
     const bool any_old = std::ranges::any_of(
         offsets_, [&](const auto& each) { return is_old(each.second.value, by); });
     if (!any_old) return false;
-    read = subscribed_topics();
-    if (PYRALOG_PLANT("group.expire_subscribed")) read.emplace();
-    if (!read) return false;
+    read = PYRALOG_PLANT("group.expire_subscribed") ? &nothing : agreed();
+    if (read == nullptr) return false;
   }
-  std::set<TopicPartition> committing = being_committed();
-  if (PYRALOG_PLANT("group.expire_under_commit")) committing.clear();
   StoreExpiry pending{{}, false};
   std::vector<StoredRecord> records;
   bool cut = false;
   for (const auto& [where, stored] : offsets_) {
-    if (!is_old(stored.value, by) || (read && read->contains(where.first)) ||
-        committing.contains(where)) {
+    if (!is_old(stored.value, by) || (read != nullptr && read->topics.contains(where.first)) ||
+        (committing_.contains(where) && !PYRALOG_PLANT("group.expire_under_commit"))) {
       continue;
     }
     cut = room.records == 0 || room.bytes == 0;
@@ -75,7 +63,7 @@ bool Group::expire(WallMs by, ExpiryRoom& room, Context& ctx) {
   }
   if (records.empty()) return false;
   if (PYRALOG_PLANT("group.expire_before_stored")) {
-    for (const TopicPartition& where : pending.offsets) offsets_.erase(where);
+    for (const TopicPartition& where : pending.offsets) drop_offset(where);
   }
   append(std::move(records), std::move(pending), ctx);
   return cut;
@@ -95,12 +83,12 @@ void Group::done(StoreExpiry& what, std::uint64_t id, KafkaError error, Context&
     // A commit that was stored after the tombstone stands.
     const auto at = offsets_.find(where);
     if (at == offsets_.end() || at->second.append_id >= id) continue;
-    offsets_.erase(at);
+    drop_offset(where);
     ++ctx.out.expired.offsets;
   }
   if (!what.whole) return;
   generation_ = 0;
-  protocol_type_.clear();
+  set_protocol_type({});
   ++ctx.out.expired.groups;
 }
 

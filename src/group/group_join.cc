@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/assert.h"
 #include "group/assignor.h"
 #include "group/group.h"
 
@@ -19,12 +20,10 @@ JoinResponse refusal(KafkaError error, std::string member_id) {
 /// say there (owned partitions, generation) changes at every restart. Other protocols are opaque.
 bool same_topics(const std::string& protocol_type, const Bytes& a, const Bytes& b) {
   if (protocol_type != "consumer") return a == b;
-  auto left = decode_subscription(a);
-  auto right = decode_subscription(b);
+  const auto left = decode_topics(a);
+  const auto right = decode_topics(b);
   if (!left || !right) return a == b;
-  std::sort(left->topics.begin(), left->topics.end());
-  std::sort(right->topics.begin(), right->topics.end());
-  return left->topics == right->topics;
+  return *left == *right;
 }
 
 }  // namespace
@@ -34,10 +33,11 @@ void Group::join(const JoinRequest& in, Context& ctx) {
     ctx.out.replies.push_back(Reply{in.token, refusal(error, in.member_id)});
   };
   if (state_ == GroupState::kDead) return refuse(KafkaError::kCoordinatorNotAvailable);
-  if (!accepts(in)) {
-    if (members_.contains(in.member_id)) remove_member(in.member_id, ctx);
-    return refuse(KafkaError::kGroupMaxSizeReached);
+  const KafkaError room = accepts(in) ? room_for(in) : KafkaError::kGroupMaxSizeReached;
+  if (room == KafkaError::kGroupMaxSizeReached && members_.contains(in.member_id)) {
+    remove_member(in.member_id, ctx);
   }
+  if (room != KafkaError::kNone) return refuse(room);
   if (!supports(in)) return refuse(KafkaError::kInconsistentGroupProtocol);
   if (in.member_id.empty()) {
     join_new(in, ctx);
@@ -48,13 +48,7 @@ void Group::join(const JoinRequest& in, Context& ctx) {
 }
 
 bool Group::accepts(const JoinRequest& in) const {
-  std::size_t bytes = 0;
-  for (const Protocol& p : in.protocols) bytes += p.name.size() + p.metadata.size();
   const auto known = members_.find(in.member_id);
-  const std::size_t others =
-      member_bytes_ - (known != members_.end() ? known->second.bytes() : std::size_t{0});
-  if (bytes > options_->max_member_bytes || bytes > options_->max_group_bytes - others)
-    return false;
   const std::size_t most = options_->max_group_size;
   switch (state_) {
     case GroupState::kEmpty:
@@ -79,8 +73,8 @@ bool Group::supports(const JoinRequest& in) const {
   if (members_.empty()) return true;
   return in.protocol_type == protocol_type_ &&
          std::any_of(in.protocols.begin(), in.protocols.end(), [&](const Protocol& p) {
-           const auto at = protocol_counts_.find(p.name);
-           return at != protocol_counts_.end() && at->second == members_.size();
+           const auto at = protocols_.find(p.name);
+           return at != protocols_.end() && at->second.members == members_.size();
          });
 }
 
@@ -93,8 +87,7 @@ void Group::join_new(const JoinRequest& in, Context& ctx) {
   }
   if (in.require_known_member_id) {
     // The client comes back with this id, so a lost answer leaves no member behind.
-    pending_members_[in.new_member_id] =
-        ctx.now.at + std::chrono::milliseconds(in.session_timeout_ms);
+    add_pending(in.new_member_id, ctx.now.at + std::chrono::milliseconds(in.session_timeout_ms));
     ctx.out.replies.push_back(
         Reply{in.token, refusal(KafkaError::kMemberIdRequired, in.new_member_id)});
     return;
@@ -105,6 +98,11 @@ void Group::join_new(const JoinRequest& in, Context& ctx) {
 /// A static member restarted: it takes over the id's place, and if nothing that matters to the
 /// assignment changed, the generation goes on.
 void Group::join_static(const JoinRequest& in, const std::string& old_id, Context& ctx) {
+  if (state_ == GroupState::kStable && !may_store(record_bytes_ + members_.at(old_id).cost())) {
+    ctx.out.replies.push_back(
+        Reply{in.token, refusal(KafkaError::kCoordinatorNotAvailable, in.member_id)});
+    return;
+  }
   const std::string leader_before = leader_;
   Member before = members_.at(old_id);
   before.joining.reset();
@@ -135,8 +133,7 @@ void Group::join_static(const JoinRequest& in, const std::string& old_id, Contex
 }
 
 void Group::join_known(const JoinRequest& in, Context& ctx) {
-  if (pending_members_.contains(in.member_id)) {
-    pending_members_.erase(in.member_id);
+  if (drop_pending(in.member_id)) {
     if (in.instance_id) {
       const auto at = static_members_.find(*in.instance_id);
       if (at != static_members_.end()) {
@@ -190,30 +187,31 @@ void Group::add_member(const JoinRequest& in, const std::string& id, Context& ct
   m.session_timeout_ms = in.session_timeout_ms;
   m.rebalance_timeout_ms = in.rebalance_timeout_ms;
   m.protocols = in.protocols;
-  m.joining = in.token;
   m.is_new = true;
   // It has no id to send heartbeats with; should it be gone, this bounds how long it is waited for.
   m.expires = ctx.now.at + std::chrono::milliseconds(options_->new_member_join_timeout_ms);
   if (state_ == GroupState::kPreparingRebalance && generation_ == 0) member_added_ = true;
-  if (members_.empty()) protocol_type_ = in.protocol_type;
+  if (members_.empty()) set_protocol_type(in.protocol_type);
   if (leader_.empty()) leader_ = id;
   if (m.instance_id) static_members_[*m.instance_id] = id;
-  pending_members_.erase(id);
-  count_protocols(m, true);
-  members_.insert_or_assign(id, std::move(m));
+  drop_pending(id);
+  const auto [at, is_new] = members_.emplace(id, std::move(m));
+  PYRALOG_ASSERT(is_new);  // ids given out are random
+  count(at->second, true);
+  wait_join(at->second, in.token);
   maybe_rebalance(ctx);
 }
 
 void Group::update_member(Member& member, const JoinRequest& in, Context& ctx) {
-  count_protocols(member, false);
+  count(member, false);
   member.protocols = in.protocols;
-  count_protocols(member, true);
   member.session_timeout_ms = in.session_timeout_ms;
   member.rebalance_timeout_ms = in.rebalance_timeout_ms;
   member.client_id = in.client_id;
   member.client_host = in.client_host;
+  count(member, true);
   reply_join(member, refusal(KafkaError::kRebalanceInProgress, member.id), ctx.out);
-  member.joining = in.token;
+  wait_join(member, in.token);
 }
 
 Group::Member& Group::replace_static(const std::string& instance, const std::string& old_id,
@@ -222,8 +220,13 @@ Group::Member& Group::replace_static(const std::string& instance, const std::str
   Member& member = node.mapped();
   reply_join(member, refusal(KafkaError::kFencedInstanceId, old_id), ctx.out);
   reply_sync(member, SyncResponse{KafkaError::kFencedInstanceId, {}, {}, {}}, ctx.out);
+  weigh(member, false);
+  if (member.listed) expiries_.erase({*member.listed, member.id});
+  member.listed.reset();
   member.id = new_id;
   node.key() = new_id;
+  weigh(member, true);
+  schedule(member);
   members_.insert(std::move(node));
   static_members_[instance] = new_id;
   if (leader_ == old_id) leader_ = new_id;

@@ -1,11 +1,13 @@
 // Clients that come, go, fall silent and are replaced, against a coordinator that restarts and
-// whose log sometimes refuses; whatever the schedule, the promises of the protocol hold.
+// whose log sometimes refuses, some of them with little room for members; whatever the schedule,
+// the promises of the protocol hold, and what is counted as things change is what is there.
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
 #include <set>
 
+#include "group/assignor.h"
 #include "group/group_testing.h"
 
 namespace pyralog::group {
@@ -24,6 +26,8 @@ struct Client {
   bool alive = true;
   std::string member_id;
   std::int32_t generation = -1;
+  std::vector<std::string> topics = {"t"};
+  bool two_protocols = false;
   bool needs_join = true;
   bool stable = false;  ///< holds an assignment of `generation`
   std::optional<Token> joining;
@@ -33,12 +37,17 @@ struct Client {
 
 class World {
  public:
-  World() : c_(Options{.initial_rebalance_delay_ms = 100}) {}
+  /// Narrow: room for the two who are there at most, but not for many who are gone, too.
+  explicit World(bool narrow)
+      : narrow_(narrow),
+        most_bytes_(narrow ? 5'200 : Options{}.max_table_bytes),
+        c_(Options{.initial_rebalance_delay_ms = 100, .max_table_bytes = most_bytes_}) {}
 
   void random_step() {
-    switch (pick(13)) {
+    switch (pick(15)) {
       case 0:
-        if (clients_.size() < 6) add();
+        if (narrow_) std::erase_if(clients_, [](const Client& m) { return !m.alive; });
+        if (clients_.size() < (narrow_ ? 2u : 6u)) add();
         break;
       case 1:
         kill();
@@ -66,6 +75,12 @@ class World {
         break;
       case 9:
         stale_commit();
+        break;
+      case 10:
+        subscribe_anew();
+        break;
+      case 11:
+        delete_offset();
         break;
       default:
         advance_one();
@@ -117,6 +132,8 @@ class World {
     Client m;
     m.number = next_client_++;
     if (pick(3) == 0) m.instance = "i" + std::to_string(m.number);
+    m.topics = some_topics();
+    m.two_protocols = pick(3) == 0;
     clients_.push_back(std::move(m));
   }
   void kill() {
@@ -166,6 +183,36 @@ class World {
     c_.feed(r);
   }
 
+  std::vector<std::string> some_topics() {
+    std::vector<std::string> topics;
+    for (const char* topic : {"t", "u", "v"}) {
+      if (pick(2) == 0) topics.emplace_back(topic);
+    }
+    return topics;
+  }
+  void subscribe_anew() {
+    Client* m = any();
+    if (m == nullptr || m->joining || m->syncing) return;
+    m->topics = some_topics();
+    m->needs_join = true;
+  }
+  /// Of a topic that nobody commits; but for that, only what nobody reads may go.
+  void delete_offset() {
+    const GroupDescription d = c_.table().describe("g");
+    const Token token = token_++;
+    c_.feed(DeleteOffsetsRequest{token, "g", {{"u", 0}}});
+    const auto answer = c_.reply<DeleteOffsetsResponse>(token);
+    RC_ASSERT(answer.has_value());
+    if (d.state != "Stable" || answer->error != KafkaError::kNone) return;
+    bool read = false;
+    for (const auto& m : d.members) {
+      const auto topics = decode_topics(m.metadata);
+      RC_ASSERT(topics.has_value());
+      read = read || std::ranges::find(*topics, "u") != topics->end();
+    }
+    RC_ASSERT((answer->partitions.at(0).error == KafkaError::kGroupSubscribedToTopic) == read);
+  }
+
   void advance_one() {
     if (Client* m = any()) advance(*m);
   }
@@ -176,6 +223,9 @@ class World {
                                  : join(token_++, m.member_id, 9);
       r.rebalance_timeout_ms = 5'000;
       r.session_timeout_ms = 6'000;
+      const Bytes said = encode(Subscription{m.topics, {}, {}, m.generation, {}});
+      r.protocols = {Protocol{"range", said}};
+      if (m.two_protocols) r.protocols.insert(r.protocols.begin(), Protocol{"sticky", said});
       m.joining = r.token;
       m.stable = false;
       c_.feed(r);
@@ -276,6 +326,8 @@ class World {
   void check() {
     const GroupDescription d = c_.table().describe("g");
     RC_ASSERT(c_.answered_twice == 0u);
+    RC_ASSERT(c_.table().consistent());
+    RC_ASSERT(c_.table().kept().members <= most_bytes_);
     std::set<std::string> instances;
     for (const auto& m : d.members) {
       if (m.instance_id) RC_ASSERT(instances.insert(*m.instance_id).second);
@@ -287,6 +339,8 @@ class World {
     bool current;  ///< sent with the generation of that moment, or from outside to no members
     std::int64_t offset;
   };
+  bool narrow_;
+  std::size_t most_bytes_;
   Coordinator c_;
   std::vector<Client> clients_;
   int next_client_ = 0;
@@ -299,8 +353,9 @@ class World {
 };
 
 RC_GTEST_PROP(GroupModel, the_protocol_holds_and_the_group_settles, ()) {
-  World world;
-  const int steps = pick(150);
+  const bool narrow = pick(2) == 0;
+  World world(narrow);
+  const int steps = pick(narrow ? 400 : 150);
   for (int i = 0; i < steps; ++i) world.random_step();
   world.settle();
 }

@@ -9,11 +9,27 @@
 namespace pyralog::group {
 
 namespace {
+
+constexpr std::size_t kMaxStringBytes = 32'767;
+/// What an offset's record takes beside the group's name, the topic and the metadata, at most.
+constexpr std::size_t kOffsetRecordBytes = 48;
+
+std::size_t record_bytes(const std::string& group, const CommitRequest::Partition& in) {
+  return kOffsetRecordBytes + group.size() + in.topic.size() + in.metadata.size();
+}
+
+std::size_t record_bytes(const CommitRequest& in) {
+  std::size_t total = 0;
+  for (const CommitRequest::Partition& p : in.partitions) total += record_bytes(in.group, p);
+  return total;
+}
+
 /// When a commit that says for how long it is to be kept expires; −1 if it does not say.
 std::int64_t expiry_of(std::int64_t retention_ms, WallMs now) {
   if (retention_ms < 0) return -1;
   return retention_ms > INT64_MAX - now.ms ? INT64_MAX : now.ms + retention_ms;
 }
+
 }  // namespace
 
 KafkaError Group::check_commit(const CommitRequest& in) const {
@@ -35,38 +51,55 @@ KafkaError Group::check_commit(const CommitRequest& in) const {
   return KafkaError::kNone;
 }
 
+/// Whether an offset is taken; if so, `room` and what is charged in `pending` say so.
+KafkaError Group::check_offset(const CommitRequest::Partition& in, CommitRoom& room,
+                               StoreOffsets& pending) const {
+  const std::size_t longest = std::min(options_->offset_metadata_max_bytes, kMaxStringBytes);
+  if (in.metadata.size() > longest) return KafkaError::kOffsetMetadataTooLarge;
+  if (!is_valid_topic_name(in.topic)) return KafkaError::kInvalidTopicException;
+  const TopicPartition where{in.topic, in.partition};
+  const auto before = offsets_.find(where);
+  const bool arrives = before == offsets_.end() && !committing_.contains(where);
+  const std::size_t cost = cost_of(where, OffsetValue{-1, -1, in.metadata, -1, -1});
+  const std::size_t replaced = before != offsets_.end() ? cost_of(where, before->second.value) : 0;
+  const std::size_t growth = cost > replaced ? cost - replaced : 0;
+  const std::size_t record = record_bytes(name_, in);
+  const bool fits = (!arrives || room.offsets > 0) &&
+                    (growth <= room.kept || PYRALOG_PLANT("group.unbounded_offsets")) &&
+                    (record <= room.records || PYRALOG_PLANT("group.unbounded_commit"));
+  if (!fits) return KafkaError::kInvalidCommitOffsetSize;
+  room.offsets -= arrives ? 1 : 0;
+  room.kept -= std::min(growth, room.kept);
+  room.records -= std::min(record, room.records);
+  pending.arriving += arrives ? 1 : 0;
+  pending.growth += growth;
+  return KafkaError::kNone;
+}
+
 void Group::commit(const CommitRequest& in, Context& ctx) {
-  StoreOffsets pending{in.token, {}, {}};
-  const KafkaError error = check_commit(in);
+  StoreOffsets pending{in.token, {}, {}, 0, 0};
+  KafkaError error = check_commit(in);
+  const auto left = [](std::size_t bound, std::size_t used) {
+    return bound - std::min(bound, used);
+  };
+  CommitRoom room{left(options_->max_offsets_per_group, offsets_.size() + arriving_),
+                  std::min(left(options_->max_group_offset_bytes, kept_.offsets),
+                           left(options_->max_table_offset_bytes, all_->offsets)),
+                  options_->max_commit_bytes};
+  if (error == KafkaError::kNone) {
+    if (const auto m = members_.find(in.member_id); m != members_.end()) touch(m->second, ctx.now);
+    if (!may_store(record_bytes(in))) error = KafkaError::kCoordinatorNotAvailable;
+  }
   std::vector<StoredRecord> records;
   const std::int64_t expires = expiry_of(in.retention_ms, ctx.now.wall);
-  std::size_t room =
-      options_->max_offsets_per_group - std::min(options_->max_offsets_per_group, offsets_.size());
   for (const CommitRequest::Partition& p : in.partitions) {
-    KafkaError told = error;
-    TopicPartition where{p.topic, p.partition};
-    if (told == KafkaError::kNone && p.metadata.size() > options_->offset_metadata_max_bytes) {
-      told = KafkaError::kOffsetMetadataTooLarge;
-    }
-    if (told == KafkaError::kNone && !is_valid_topic_name(p.topic)) {
-      told = KafkaError::kInvalidTopicException;
-    }
-    if (told == KafkaError::kNone && !offsets_.contains(where)) {
-      if (room == 0) {
-        told = KafkaError::kInvalidCommitOffsetSize;
-      } else {
-        --room;
-      }
-    }
+    const KafkaError told = error != KafkaError::kNone ? error : check_offset(p, room, pending);
     pending.response.partitions.push_back({p.topic, p.partition, told});
     if (told != KafkaError::kNone) continue;
     OffsetValue value{p.offset, p.leader_epoch, p.metadata, ctx.now.wall.ms, expires};
     records.push_back(
         StoredRecord{encode_key(OffsetKey{name_, p.topic, p.partition}), encode_value(value)});
-    pending.offsets.emplace_back(std::move(where), std::move(value));
-  }
-  if (error == KafkaError::kNone) {
-    if (const auto m = members_.find(in.member_id); m != members_.end()) touch(m->second, ctx.now);
+    pending.offsets.emplace_back(TopicPartition{p.topic, p.partition}, std::move(value));
   }
   if (records.empty()) {
     ctx.out.replies.push_back(Reply{in.token, std::move(pending.response)});
@@ -76,25 +109,23 @@ void Group::commit(const CommitRequest& in, Context& ctx) {
     ctx.out.replies.push_back(Reply{in.token, pending.response});
     pending.token.reset();
   }
+  charge(&Kept::offsets, pending.growth);
+  arriving_ += pending.arriving;
+  for (const auto& [where, value] : pending.offsets) ++committing_[where];
   append(std::move(records), std::move(pending), ctx);
 }
 
-/// Committed, or on the way to be.
 std::set<Group::TopicPartition> Group::known_offsets() const {
   std::set<TopicPartition> all;
   for (const auto& [where, stored] : offsets_) all.insert(where);
-  for (const auto& [id, pending] : appends_) {
-    if (const auto* store = std::get_if<StoreOffsets>(&pending)) {
-      for (const auto& [where, value] : store->offsets) all.insert(where);
-    }
-  }
+  for (const auto& [where, appends] : committing_) all.insert(where);
   return all;
 }
 
-void Group::forget_in_flight(const TopicPartition& where) {
-  for (auto& [id, pending] : appends_) {
-    if (auto* store = std::get_if<StoreOffsets>(&pending)) {
-      std::erase_if(store->offsets, [&](const auto& o) { return o.first == where; });
+void Group::forget_in_flight(const std::string& topic) {
+  for (auto& [id, append] : appends_) {
+    if (auto* store = std::get_if<StoreOffsets>(&append.what)) {
+      std::erase_if(store->offsets, [&](const auto& o) { return o.first.first == topic; });
     }
   }
 }
@@ -110,26 +141,28 @@ void Group::remove(const DeleteRequest& in, Context& ctx) {
     records.push_back(StoredRecord{encode_key(OffsetKey{name_, where.first, where.second}), {}});
   }
   records.push_back(StoredRecord{encode_key(GroupKey{name_}), {}});
-  pending_members_.clear();
+  while (!pending_members_.empty()) drop_pending(std::string(pending_members_.begin()->first));
   become(GroupState::kDead, ctx.now);
   append(std::move(records), StoreDeletion{in.token}, ctx);
 }
 
-std::optional<std::set<std::string>> Group::subscribed_topics() const {
-  std::set<std::string> topics;
-  for (const auto& [id, member] : members_) {
-    // While they rejoin, none of their protocols is chosen yet: any may be.
-    bool known = false;
-    for (const Protocol& protocol : member.protocols) {
-      if (protocol_ && protocol.name != *protocol_) continue;
-      known = true;
-      const auto subscription = decode_subscription(protocol.metadata);
-      if (!subscription) return std::nullopt;
-      topics.insert(subscription->topics.begin(), subscription->topics.end());
+const Group::ProtocolUse* Group::agreed() const {
+  if (!protocol_) return nullptr;
+  const auto use = protocols_.find(*protocol_);
+  const bool all = use != protocols_.end() && use->second.members == members_.size() &&
+                   use->second.unreadable == 0;
+  return all ? &use->second : nullptr;
+}
+
+bool Group::may_read(const std::string& topic) const {
+  if (members_.empty()) return false;
+  if (PYRALOG_PLANT("group.read_subscriptions_each_time")) {
+    for (const auto& [id, m] : members_) {
+      for (const Protocol& p : m.protocols) (void)decode_topics(p.metadata);
     }
-    if (!known) return std::nullopt;
   }
-  return topics;
+  const ProtocolUse* use = agreed();
+  return use == nullptr || use->topics.contains(topic);
 }
 
 void Group::delete_offsets(const DeleteOffsetsRequest& in, Context& ctx) {
@@ -141,17 +174,19 @@ void Group::delete_offsets(const DeleteOffsetsRequest& in, Context& ctx) {
   if (in_use && protocol_type_ != "consumer") return refuse(KafkaError::kNonEmptyGroup);
   StoreOffsetDeletion pending{in.token, {}, {}};
   std::vector<StoredRecord> records;
-  const std::set<TopicPartition> known = known_offsets();
-  const auto read = subscribed_topics();
+  std::size_t bytes = 0;
   for (const DeleteOffsetsRequest::Partition& p : in.partitions) {
-    const bool refused = in_use && (!read || read->contains(p.topic));
+    const bool refused = in_use && may_read(p.topic);
     pending.response.partitions.push_back(
         {p.topic, p.partition, refused ? KafkaError::kGroupSubscribedToTopic : KafkaError::kNone});
     const TopicPartition where{p.topic, p.partition};
-    if (refused || !known.contains(where)) continue;
+    if (refused || (!offsets_.contains(where) && !committing_.contains(where))) continue;
+    const bool first = pending.offsets.insert(where).second;
+    if (!first && !PYRALOG_PLANT("group.delete_as_often_as_named")) continue;
     records.push_back(StoredRecord{encode_key(OffsetKey{name_, p.topic, p.partition}), {}});
-    pending.offsets.push_back(where);
+    bytes += records.back().key.size();
   }
+  if (!may_store(bytes)) return refuse(KafkaError::kCoordinatorNotAvailable);
   if (records.empty()) {
     ctx.out.replies.push_back(Reply{in.token, std::move(pending.response)});
     return;
@@ -162,11 +197,23 @@ void Group::delete_offsets(const DeleteOffsetsRequest& in, Context& ctx) {
 void Group::topics_deleted(const std::vector<std::string>& topics, Context& ctx) {
   // Also of a group that is being deleted, for that may fail.
   std::vector<StoredRecord> records;
-  for (const TopicPartition& where : known_offsets()) {
-    if (std::find(topics.begin(), topics.end(), where.first) == topics.end()) continue;
-    records.push_back(StoredRecord{encode_key(OffsetKey{name_, where.first, where.second}), {}});
-    offsets_.erase(where);
-    forget_in_flight(where);
+  for (const std::string& topic : topics) {
+    std::set<TopicPartition> gone;
+    const auto collect = [&](const auto& from) {
+      for (auto at = from.lower_bound({topic, INT32_MIN}); at != from.end(); ++at) {
+        if (at->first.first != topic) break;
+        gone.insert(at->first);
+      }
+    };
+    collect(offsets_);
+    collect(committing_);
+    if (gone.empty()) continue;
+    forget_in_flight(topic);
+    for (const TopicPartition& where : gone) {
+      records.push_back(StoredRecord{encode_key(OffsetKey{name_, topic, where.second}), {}});
+      drop_offset(where);
+      committing_.erase(where);
+    }
   }
   if (!records.empty()) append(std::move(records), StoreOther{}, ctx);
 }

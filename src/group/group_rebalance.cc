@@ -3,10 +3,14 @@
 
 #include <algorithm>
 
+#include "base/plant.h"
 #include "group/group.h"
 
 namespace pyralog::group {
 namespace {
+
+/// So often at most it is asked whether static members have come back.
+constexpr std::int32_t kLeastRetryMs = 1'000;
 
 Duration ms(std::int64_t count) {
   return std::chrono::milliseconds(count);
@@ -15,12 +19,12 @@ Duration ms(std::int64_t count) {
 }  // namespace
 
 std::int32_t Group::rebalance_timeout_ms() const {
-  std::int32_t longest = 1;  // a deadline is never now
-  for (const auto& [id, m] : members_) longest = std::max(longest, m.rebalance_timeout_ms);
-  return longest;
+  // A deadline is never now.
+  return rebalance_timeouts_ms_.empty() ? 1 : std::max(1, *rebalance_timeouts_ms_.rbegin());
 }
 
 std::size_t Group::joined() const {
+  if (!PYRALOG_PLANT("group.ask_all_members")) return joined_;
   return static_cast<std::size_t>(
       std::count_if(members_.begin(), members_.end(),
                     [](const auto& m) { return m.second.joining.has_value(); }));
@@ -29,13 +33,17 @@ std::size_t Group::joined() const {
 /// Every member votes for the first of its protocols that all support; the leader breaks ties.
 std::string Group::select_protocol() const {
   std::map<std::string_view, std::size_t> votes;
-  const auto common = [&](const Protocol& p) {
-    const auto at = protocol_counts_.find(p.name);
-    return at != protocol_counts_.end() && at->second == members_.size();
-  };
+  for (const Protocol& p : members_.begin()->second.protocols) {
+    if (protocols_.at(p.name).members == members_.size()) votes.emplace(p.name, 0);
+  }
+  if (votes.size() == 1) return std::string(votes.begin()->first);
   for (const auto& [id, m] : members_) {
-    const auto choice = std::find_if(m.protocols.begin(), m.protocols.end(), common);
-    if (choice != m.protocols.end()) ++votes[choice->name];
+    for (const Protocol& p : m.protocols) {
+      const auto choice = votes.find(p.name);
+      if (choice == votes.end()) continue;
+      ++choice->second;
+      break;
+    }
   }
   std::string_view best;
   std::size_t most = 0;
@@ -66,7 +74,7 @@ void Group::maybe_rebalance(Context& ctx) {
 void Group::prepare_rebalance(Context& ctx) {
   if (state_ == GroupState::kCompletingRebalance) {
     for (auto& [id, m] : members_) {
-      m.assignment.clear();
+      assign(m, {});
       if (!m.syncing) continue;
       reply_sync(m, SyncResponse{KafkaError::kRebalanceInProgress, {}, {}, {}}, ctx.out);
       touch(m, ctx.now);
@@ -114,7 +122,8 @@ void Group::complete_join(Context& ctx) {
   for (const std::string& id : gone) erase_member(id);
   if (!members_.empty() && !elect_joined_leader()) {
     // Only static members are left and none of them is here; their sessions decide.
-    join_deadline_ = ctx.now.at + ms(rebalance_timeout_ms());
+    const bool at_once = PYRALOG_PLANT("group.ask_again_at_once");
+    join_deadline_ = ctx.now.at + ms(std::max(rebalance_timeout_ms(), at_once ? 1 : kLeastRetryMs));
     return;
   }
   generation_ = generation_ == INT32_MAX ? 1 : generation_ + 1;
@@ -135,6 +144,7 @@ void Group::complete_join(Context& ctx) {
     reply_join(m, current(m, id == leader_), ctx.out);
     touch(m, ctx.now);
     m.is_new = false;
+    schedule(m);
     pending_sync_.insert(id);
   }
   sync_deadline_ = ctx.now.at + ms(rebalance_timeout_ms());
@@ -171,7 +181,9 @@ void Group::sync_deadline_passed(Context& ctx) {
 void Group::erase_member(const std::string& id) {
   const auto at = members_.find(id);
   const Member& m = at->second;
-  count_protocols(m, false);
+  count(m, false);
+  if (m.joining) --joined_;
+  if (m.listed) expiries_.erase({*m.listed, m.id});
   if (m.instance_id) {
     const auto mapped = static_members_.find(*m.instance_id);
     if (mapped != static_members_.end() && mapped->second == id) static_members_.erase(mapped);
@@ -199,13 +211,17 @@ void Group::remove_member(const std::string& id, Context& ctx) {
 
 void Group::expire_members(Context& ctx) {
   const Instant now = ctx.now.at;
-  if (std::erase_if(pending_members_, [&](const auto& p) { return p.second <= now; }) > 0) {
-    try_complete_join(ctx);
+  bool gave_up = false;
+  while (!pending_expiries_.empty() && pending_expiries_.begin()->first <= now) {
+    gave_up = drop_pending(std::string(pending_expiries_.begin()->second));
   }
+  if (gave_up) try_complete_join(ctx);
   std::vector<std::string> late;
-  for (const auto& [id, m] : members_) {
-    if (m.can_expire() && m.expires <= now) late.push_back(id);
+  for (const auto& [expires, id] : expiries_) {
+    if (expires > now) break;
+    late.emplace_back(id);
   }
+  std::ranges::sort(late);
   for (const std::string& id : late) {
     // Removing one may have completed the rebalance, and so renewed or removed the next.
     const auto at = members_.find(id);

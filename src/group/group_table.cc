@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/plant.h"
+
 namespace pyralog::group {
 namespace {
 
@@ -36,6 +38,20 @@ bool storable(const JoinRequest& in) {
                      [](const Protocol& p) { return p.name.size() <= kMax; });
 }
 
+/// Whether a client may offer these. Kafka looks no further than that there are any, but counts
+/// one that is named twice twice, so that it never is common to all.
+bool well_formed(const std::vector<Protocol>& protocols, std::size_t most) {
+  if (PYRALOG_PLANT("group.any_protocols")) return true;
+  if (protocols.size() > most) return false;
+  std::set<std::string_view> names;
+  return std::ranges::all_of(
+      protocols, [&](const Protocol& p) { return !p.name.empty() && names.insert(p.name).second; });
+}
+
+constexpr GroupState kStates[] = {GroupState::kEmpty, GroupState::kPreparingRebalance,
+                                  GroupState::kCompletingRebalance, GroupState::kStable,
+                                  GroupState::kDead};
+
 bool same_ignoring_case(std::string_view a, std::string_view b) {
   const auto lower = [](char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
@@ -46,7 +62,8 @@ bool same_ignoring_case(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-GroupTable::GroupTable(Options options) : options_(std::make_unique<const Options>(options)) {}
+GroupTable::GroupTable(Options options)
+    : options_(std::make_unique<const Options>(options)), kept_(std::make_unique<Kept>()) {}
 GroupTable::~GroupTable() = default;
 GroupTable::GroupTable(GroupTable&&) noexcept = default;
 GroupTable& GroupTable::operator=(GroupTable&&) noexcept = default;
@@ -93,6 +110,7 @@ Effects GroupTable::unload() {
   Effects out;
   for (auto& [name, group] : groups_) group->fail_all(KafkaError::kNotCoordinator, out);
   groups_.clear();
+  *kept_ = {};
   appends_.clear();
   timers_.clear();
   due_.clear();
@@ -148,9 +166,13 @@ void GroupTable::take(const JoinRequest& in, const Now& now, Effects& out) {
   }
   if (in.rebalance_timeout_ms < 0 || !storable(in))
     return answer(in, KafkaError::kInvalidRequest, out);
+  if (!well_formed(in.protocols, options_->max_protocols)) {
+    return answer(in, KafkaError::kInconsistentGroupProtocol, out);
+  }
   Group* group = find(in.group);
   if (group == nullptr) {
     if (!in.member_id.empty()) return answer(in, KafkaError::kUnknownMemberId, out);
+    if (!has_room_for(in.group)) return answer(in, KafkaError::kCoordinatorNotAvailable, out);
     group = find_or_make(in.group);
     if (group == nullptr) return answer(in, KafkaError::kPolicyViolation, out);
   }
@@ -212,6 +234,7 @@ void GroupTable::take(const CommitRequest& in, const Now& now, Effects& out) {
   Group* group = find(in.group);
   if (group == nullptr) {
     if (in.generation >= 0) return answer(in, KafkaError::kIllegalGeneration, out);
+    if (!has_room_for(in.group)) return answer(in, KafkaError::kInvalidCommitOffsetSize, out);
     group = find_or_make(in.group);
     if (group == nullptr) return answer(in, KafkaError::kPolicyViolation, out);
   }
@@ -296,8 +319,13 @@ const Group* GroupTable::find(std::string_view group) const {
 
 Group& GroupTable::make(const std::string& group) {
   auto& slot = groups_[group];
-  if (!slot) slot = std::make_unique<Group>(group, *options_);
+  if (!slot) slot = std::make_unique<Group>(group, *options_, *kept_);
   return *slot;
+}
+
+bool GroupTable::has_room_for(std::string_view group) const {
+  return kept_->offsets + Group::cost_of_name(group) <= options_->max_table_offset_bytes ||
+         PYRALOG_PLANT("group.unbounded_names");
 }
 
 Group* GroupTable::find_or_make(const std::string& group) {
@@ -310,7 +338,12 @@ void GroupTable::settle(Group& group, std::size_t appends_before, Effects& out) 
     appends_.emplace(out.appends[i].append_id, group.name());
   }
   note_timer(group.name(), group.deadline());
-  if (group.forgotten()) groups_.erase(groups_.find(group.name()));
+  if (!group.forgotten()) return;
+  const Kept left = group.kept();
+  kept_->members -= left.members;
+  kept_->offsets -= left.offsets;
+  kept_->storing -= left.storing;
+  groups_.erase(groups_.find(group.name()));
 }
 
 void GroupTable::note_timer(const std::string& group, Instant at) {
@@ -334,7 +367,8 @@ FetchOffsetsResponse GroupTable::fetch_offsets(const FetchOffsetsRequest& reques
     return response;
   }
   const Group* group = find(request.group);
-  const Group none(request.group, *options_);
+  Kept nobody;
+  const Group none(request.group, *options_, nobody);
   response.partitions = (group != nullptr ? *group : none).offsets(request);
   return response;
 }
@@ -358,19 +392,38 @@ std::set<std::string> GroupTable::topics() const {
   return all;
 }
 
+bool GroupTable::consistent() const {
+  Kept all;
+  for (const auto& [name, group] : groups_) {
+    if (!group->consistent()) return false;
+    all.members += group->kept().members;
+    all.offsets += group->kept().offsets;
+    all.storing += group->kept().storing;
+  }
+  return all == *kept_;
+}
+
 ListGroupsResponse GroupTable::list(const std::vector<std::string>& states) const {
   ListGroupsResponse response;
   if (!loaded_) {
     response.error = KafkaError::kCoordinatorLoadInProgress;
     return response;
   }
+  // Once for all groups: a request may name millions of states.
+  const auto asked_for = [&](GroupState state) {
+    return states.empty() || std::ranges::any_of(states, [&](const std::string& s) {
+             return same_ignoring_case(s, group::name(state));
+           });
+  };
+  std::set<GroupState> wanted;
+  for (const GroupState state : kStates) {
+    if (asked_for(state)) wanted.insert(state);
+  }
   for (const auto& [name, group] : groups_) {
-    const std::string_view state = group::name(group->state());
-    const bool wanted =
-        states.empty() || std::any_of(states.begin(), states.end(), [&](const std::string& s) {
-          return same_ignoring_case(s, state);
-        });
-    if (wanted) response.groups.push_back({name, group->protocol_type(), std::string(state)});
+    const GroupState state = group->state();
+    const bool listed =
+        PYRALOG_PLANT("group.ask_all_filters") ? asked_for(state) : wanted.contains(state);
+    if (listed) response.groups.push_back({name, group->protocol_type(), group::name(state)});
   }
   return response;
 }

@@ -59,6 +59,10 @@ class GroupTable {
   /// `states` empty = all; compared without regard to case.
   [[nodiscard]] ListGroupsResponse list(const std::vector<std::string>& states) const;
   [[nodiscard]] std::size_t size() const { return groups_.size(); }
+  /// What the groups keep in memory, as bounded by `Options`.
+  [[nodiscard]] const Kept& kept() const { return *kept_; }
+  /// All that is counted as things change is what a recount says. O(all of it): for tests.
+  [[nodiscard]] bool consistent() const;
   /// All topics that groups have offsets in. After `loaded`, feed TopicsDeleted for those that no
   /// longer exist: what was deleted while nobody led, or while this was loading, is cleaned up so.
   [[nodiscard]] std::set<std::string> topics() const;
@@ -82,11 +86,13 @@ class GroupTable {
   /// The group, made if need be; null at the bound on groups.
   Group* find_or_make(const std::string& group);
   Group& make(const std::string& group);
+  [[nodiscard]] bool has_room_for(std::string_view group) const;
   /// After any input to `group`: notes whose the new appends are and its timer, drops it if empty.
   void settle(Group& group, std::size_t appends_before, Effects& out);
   void note_timer(const std::string& group, Instant at);
 
-  std::unique_ptr<const Options> options_;  ///< groups point to it, also after a move
+  std::unique_ptr<const Options> options_;  ///< groups point to it, also after a move,
+  std::unique_ptr<Kept> kept_;              ///< and to this
   bool loaded_ = false;
   std::uint64_t next_append_ = 1;
   std::map<std::string, std::unique_ptr<Group>, std::less<>> groups_;

@@ -43,6 +43,7 @@ class Coordinator {
     const std::int64_t end = ms + milliseconds;
     while (timer_ != Instant::never() && timer_.ns <= end * 1'000'000) {
       ms = std::max(ms, (timer_.ns + 999'999) / 1'000'000);
+      ++ticks;
       take(table_.step(Tick{}, now()));
     }
     ms = end;
@@ -83,6 +84,7 @@ class Coordinator {
   std::size_t answered_twice = 0;
   Expired expired;  ///< in all
   std::size_t expiry_steps = 0;
+  std::size_t ticks = 0;
   std::size_t largest_append = 0;  ///< in records
 
  private:

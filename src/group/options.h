@@ -18,8 +18,19 @@ struct Options {
   std::size_t offset_metadata_max_bytes = 4'096;  ///< at most 32,767
   std::size_t max_groups = 100'000;               ///< per coordinator partition
   std::size_t max_offsets_per_group = 200'000;
+  std::size_t max_protocols = 100;          ///< that a member offers
   std::size_t max_member_bytes = 4u << 20;  ///< a member's protocols, and its assignment
-  std::size_t max_group_bytes = 64u << 20;  ///< protocols of all members
+  /// What a group keeps in memory of its members: all that they say, what they read, assignments.
+  std::size_t max_group_bytes = 32u << 20;
+  /// The same for all groups of a coordinator partition; a quarter is for assignments alone.
+  std::size_t max_table_bytes = 64u << 20;
+  /// A group's record: of each member one protocol's metadata, and its assignment. Every rebalance
+  /// and every restart of a static member writes one.
+  std::size_t max_record_bytes = 8u << 20;
+  std::size_t max_group_offset_bytes = 128u << 20;  ///< in memory
+  std::size_t max_table_offset_bytes = 256u << 20;  ///< per coordinator partition, names included
+  std::size_t max_commit_bytes = 64u << 20;         ///< records of one request
+  std::size_t max_storing_bytes = 64u << 20;  ///< records on their way to a coordinator partition
   /// offsets.retention.minutes: how long offsets stay that nobody uses; −1 = for ever.
   std::int64_t offsets_retention_ms = 7LL * 24 * 3'600'000;
   std::size_t max_expired_at_once = 500;               ///< tombstones of one step of expiry, and
