@@ -49,10 +49,9 @@ std::size_t PartitionLog::index_memory_bytes() const {
 TimestampHit PartitionLog::max_timestamp() const {
   TimestampHit best;
   if (memory_) {
-    for (const MemoryStore::Batch& b : memory_->batches()) {
-      if (b.max_timestamp > best.timestamp) best = {b.base, b.max_timestamp};
-    }
-    return best;
+    const std::int64_t max = memory_->max_timestamp();
+    if (max < 0) return best;
+    return {memory_->batches()[memory_->find_timestamp(0, max)].base, max};
   }
   for (const SegmentRef& s : segments_) {
     const TimeEntry& max = s->max_timestamp;

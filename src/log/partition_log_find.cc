@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::size_t kMaxAppendTimesBytes = 256u << 20;
 constexpr std::uint64_t kWindowBytes = 1u << 20;
+constexpr std::size_t kMaxSearchedHere = 32u << 10;  ///< a larger batch is searched in a pool
 
 Result<std::optional<TimestampHit>> first_at_or_above(const SharedBytes& batch, std::int64_t ts,
                                                       Offset from, Offset upto,
@@ -36,7 +37,15 @@ io::Task<Result<std::optional<TimestampHit>>> PartitionLog::find_in_batch(Shared
   const Offset from = start_offset();
   const auto header = parse_batch_header(batch.view());
   if (!header) co_return fail(header.error());
-  if (header->codec() == Codec::kNone) co_return first_at_or_above(batch, ts, from, upto, bound);
+  if (PYRALOG_PLANT("log.search_in_one_go")) {
+    co_return first_at_or_above(batch, ts, from, upto, bound);
+  }
+  if (header->codec() == Codec::kNone && batch.size() <= kMaxSearchedHere) {
+    auto found = first_at_or_above(batch, ts, from, upto, bound);
+    // One request may ask for thousands of such searches.
+    co_await io::yield();
+    co_return found;
+  }
   co_return co_await io::run_in(io::Pool::kWork, [batch = std::move(batch), ts, from, upto, bound] {
     return first_at_or_above(batch, ts, from, upto, bound);
   });
@@ -104,13 +113,12 @@ io::Task<Result<std::optional<TimestampHit>>> PartitionLog::find_in_memory(std::
   // Batches may be dropped while one is inflated: go by offset, not by place.
   Offset from = memory_->start();
   for (;;) {
-    const auto& batches = memory_->batches();
-    const auto found = std::find_if(
-        batches.begin() + static_cast<std::ptrdiff_t>(memory_->find(from)), batches.end(),
-        [ts](const MemoryStore::Batch& b) { return b.max_timestamp >= ts; });
-    if (found == batches.end() || found->base >= upto) co_return std::nullopt;
-    from = found->next;
-    auto hit = co_await find_in_batch(found->bytes, ts, upto);
+    const std::size_t found = memory_->find_timestamp(memory_->find(from), ts);
+    if (found == memory_->batches().size()) co_return std::nullopt;
+    const MemoryStore::Batch& batch = memory_->batches()[found];
+    if (batch.base >= upto) co_return std::nullopt;
+    from = batch.next;
+    auto hit = co_await find_in_batch(batch.bytes, ts, upto);
     if (!hit || *hit) co_return hit;
   }
 }
