@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "base/plant.h"
 
 namespace pyralog::protocol::http {
 
@@ -13,6 +14,8 @@ namespace {
 constexpr std::string_view kPaths[] = {"/live",    "/ready",  "/health",
                                        "/version", "/status", "/metrics"};
 constexpr std::size_t kReadBytes = 4096;
+constexpr Duration kSharedFor = 1s;
+constexpr const char* kJson = "application/json";
 
 std::string_view reason(int status) {
   switch (status) {
@@ -74,8 +77,7 @@ void HttpServer::stop() {
 io::Task<void> HttpServer::run(std::list<Connection>::iterator connection) {
   if (connections_.size() > options_.max_connections) {
     const Instant deadline = io::Shard::current().now() + options_.request_timeout;
-    (void)co_await send(*connection, {503, "application/json", error_json("too many connections")},
-                        true, false, deadline);
+    (void)co_await send(*connection, refusal(503, "too many connections"), true, false, deadline);
   } else {
     RequestReader reader({options_.max_header_bytes, options_.max_body_bytes});
     Bytes unread;
@@ -113,42 +115,78 @@ io::Task<bool> HttpServer::serve_one(Connection& connection, RequestReader& read
   Instant deadline;
   const auto read = co_await read_request(connection, reader, unread, deadline);
   if (!read) {
-    Answer refusal;
-    refusal.body = error_json(read.error().message);
+    int status = 400;
     switch (read.error().code) {
       case Code::kTooLarge:
-        refusal.status = 413;
+        status = 413;
         break;
       case Code::kCorrupt:
-        refusal.status = 400;
         break;
       case Code::kTimedOut:
         if (connection.idle) co_return false;
-        refusal.status = 408;
+        status = 408;
         deadline = io::Shard::current().now() + 1s;
         break;
       default:
         co_return false;
     }
-    (void)co_await send(connection, std::move(refusal), true, false, deadline);
+    (void)co_await send(connection, refusal(status, read.error().message), true, false, deadline);
     co_return false;
   }
   if (!*read) co_return false;
   const Request request = reader.take();
   const bool keep_alive = request.keep_alive && !stopping_;
   const bool head = request.method == "HEAD";
-  Answer reply;
+  AnswerPtr reply;
   if (is_path(request.path) && request.method != "GET" && !head) {
-    reply = {405, "application/json",
-             error_json(request.method + ": only GET and HEAD are served")};
+    reply = refusal(405, request.method + ": only GET and HEAD are served");
   } else {
-    reply = co_await answer(request.path);
+    reply = co_await answer(request.path, deadline);
+  }
+  if (reply == nullptr) {
+    reply = refusal(503, request.path + ": was not ready in time; ask again later");
+    deadline = io::Shard::current().now() + 1s;
   }
   const auto sent = co_await send(connection, std::move(reply), !head, keep_alive, deadline);
   co_return sent.has_value() && keep_alive;
 }
 
-io::Task<HttpServer::Answer> HttpServer::answer(std::string path) {
+HttpServer::AnswerPtr HttpServer::refusal(int status, std::string_view message) {
+  return std::make_shared<const Answer>(status, kJson, error_json(message));
+}
+
+io::Task<HttpServer::AnswerPtr> HttpServer::answer_together(Shared& shared, const Hook& hook,
+                                                            const char* content_type,
+                                                            Instant deadline) {
+  const bool alone = PYRALOG_PLANT("http.answer_each_alone");
+  AnswerPtr last = shared.last.lock();
+  if (last && io::Shard::current().now() - shared.last_made < kSharedFor && !alone) co_return last;
+  last.reset();
+  if (shared.making && !alone) {
+    const std::shared_ptr<Shared::Making> making = shared.making;
+    while (making->answer == nullptr) {
+      if (!co_await making->made.wait(deadline)) co_return nullptr;
+    }
+    co_return making->answer;
+  }
+  const auto making = std::make_shared<Shared::Making>();
+  shared.making = making;
+  making->answer = std::make_shared<const Answer>(200, content_type, co_await hook());
+  shared.making.reset();
+  shared.last = making->answer;
+  shared.last_made = io::Shard::current().now();
+  making->made.wake_all();
+  co_return making->answer;
+}
+
+io::Task<HttpServer::AnswerPtr> HttpServer::answer(std::string path, Instant deadline) {
+  if (path == "/status") {
+    co_return co_await answer_together(status_, hooks_.status_json, kJson, deadline);
+  }
+  if (path == "/metrics") {
+    co_return co_await answer_together(metrics_, hooks_.metrics_text,
+                                       "text/plain; version=0.0.4; charset=utf-8", deadline);
+  }
   Answer reply;
   if (path == "/live") {
     reply.body = R"({"live":true})";
@@ -161,32 +199,28 @@ io::Task<HttpServer::Answer> HttpServer::answer(std::string path) {
     if (reply.body.find(R"("status":"ok")") == std::string::npos) reply.status = 503;
   } else if (path == "/version") {
     reply.body = hooks_.version_json;
-  } else if (path == "/status") {
-    reply.body = co_await hooks_.status_json();
-  } else if (path == "/metrics") {
-    reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
-    reply.body = co_await hooks_.metrics_text();
   } else {
-    reply.status = 404;
     std::string known;
     for (const std::string_view each : kPaths) known += " " + std::string(each);
-    reply.body = error_json(path + ": there is no such path; there are" + known);
+    co_return refusal(404, path + ": there is no such path; there are" + known);
   }
-  co_return reply;
+  co_return std::make_shared<const Answer>(std::move(reply));
 }
 
-io::Task<Result<void>> HttpServer::send(Connection& connection, Answer answer, bool with_body,
+io::Task<Result<void>> HttpServer::send(Connection& connection, AnswerPtr answer, bool with_body,
                                         bool keep_alive, Instant deadline) {
-  std::string text = "HTTP/1.1 " + std::to_string(answer.status) + " " +
-                     std::string(reason(answer.status)) +
-                     "\r\nContent-Type: " + answer.content_type +
-                     "\r\nContent-Length: " + std::to_string(answer.body.size()) +
+  std::string text = "HTTP/1.1 " + std::to_string(answer->status) + " " +
+                     std::string(reason(answer->status)) +
+                     "\r\nContent-Type: " + answer->content_type +
+                     "\r\nContent-Length: " + std::to_string(answer->body.size()) +
                      "\r\nCache-Control: no-store\r\n";
-  if (answer.status == 405) text += "Allow: GET, HEAD\r\n";
+  if (answer->status == 405) text += "Allow: GET, HEAD\r\n";
   text += keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";
-  if (with_body) text += answer.body;
   std::vector<io::Piece> pieces;
   pieces.emplace_back(SharedBytes::copy(as_bytes(text)));
+  if (with_body && !answer->body.empty()) {
+    pieces.emplace_back(SharedBytes(answer, as_bytes(answer->body)));
+  }
   co_return co_await connection.stream->write(std::move(pieces), deadline);
 }
 

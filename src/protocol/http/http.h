@@ -4,6 +4,7 @@
 #include <list>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/bytes.h"
 #include "io/net.h"
@@ -33,8 +34,11 @@ struct HttpHooks {
 };
 
 /// GET and HEAD of /live /ready /health /version /status /metrics over HTTP/1.1 with keep-alive.
-/// Lives on one shard. Anything else is 404 or 405, malformed requests 400, 413 or 431, all with a
-/// JSON object {"error": …}; a connection over the limit is told 503 and closed.
+/// /status and /metrics may be large: who asks while one is made waits for that one, who asks while
+/// others are still being sent one that is not older than a second gets the same, and the last one
+/// to have sent it lets it go. Lives on one shard. Anything else is 404 or 405, malformed requests
+/// 400, 413 or 431, all with a JSON object {"error": …}; a connection over the limit is told 503
+/// and closed.
 class HttpServer {
  public:
   HttpServer(HttpOptions options, HttpHooks hooks);
@@ -57,18 +61,37 @@ class HttpServer {
     const char* content_type = "application/json";
     std::string body;
   };
+  using AnswerPtr = std::shared_ptr<const Answer>;
+  /// What several connections answer together.
+  struct Shared {
+    struct Making {
+      AnswerPtr answer;  ///< once it is there
+      io::WaitList made;
+    };
+    std::shared_ptr<Making> making;  ///< null if none is being made
+    std::weak_ptr<const Answer> last;
+    Instant last_made;
+  };
+  using Hook = std::function<io::Task<std::string>()>;
 
   io::Task<void> run(std::list<Connection>::iterator connection);
   /// False when the connection is to end.
   io::Task<bool> serve_one(Connection& connection, RequestReader& reader, Bytes& unread);
   io::Task<Result<bool>> read_request(Connection& connection, RequestReader& reader, Bytes& unread,
                                       Instant& deadline);
-  io::Task<Answer> answer(std::string path);
-  io::Task<Result<void>> send(Connection& connection, Answer answer, bool with_body,
+  [[nodiscard]] static AnswerPtr refusal(int status, std::string_view message);
+  io::Task<AnswerPtr> answer(std::string path, Instant deadline);
+  /// The answer of `hook`, which belongs to this server, as `shared` has it; null if that one was
+  /// not made by `deadline`.
+  io::Task<AnswerPtr> answer_together(Shared& shared, const Hook& hook, const char* content_type,
+                                      Instant deadline);
+  io::Task<Result<void>> send(Connection& connection, AnswerPtr answer, bool with_body,
                               bool keep_alive, Instant deadline);
 
   HttpOptions options_;
   HttpHooks hooks_;
+  Shared status_;
+  Shared metrics_;
   std::unique_ptr<io::Listener> listener_;
   std::list<Connection> connections_;
   io::TaskGroup tasks_;
