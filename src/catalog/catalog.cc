@@ -173,6 +173,15 @@ void Catalog::put(TopicPtr topic) {
   by_id_.set(id, std::move(topic));
 }
 
+void Catalog::note_deleted(const TopicId& id, std::uint64_t position) {
+  deleted_.set(id, position);
+  deleted_by_position_.set(position, id);
+  if (deleted_.size() <= kMaxDeleted || PYRALOG_PLANT("catalog.remember_all_deleted")) return;
+  const auto [oldest, forgotten] = *deleted_by_position_.first();
+  deleted_by_position_.erase(oldest);
+  deleted_.erase(forgotten);
+}
+
 Result<void> Catalog::check_replicas(const std::vector<std::vector<NodeId>>& partitions,
                                      std::string_view topic) const {
   for (const auto& replicas : partitions) {
@@ -293,7 +302,7 @@ Result<void> Catalog::take(const TopicDeleted& e) {
   by_name_.erase(gone->name);
   by_id_.erase(e.id);
   if (may_collide(gone->name)) by_metric_name_.erase(metric_name(gone->name));
-  deleted_.set(e.id, position_);
+  note_deleted(e.id, position_);
   return {};
 }
 
@@ -332,20 +341,47 @@ Result<void> Catalog::take(const TopicSettingsChanged& e) {
 
 Result<void> Catalog::take(const ClusterSettingsChanged& e) {
   auto settings = std::make_shared<Settings>(changed(*cluster_settings_, e.changes));
-  std::vector<TopicPtr> next;
+  if (*settings == *cluster_settings_) return {};
   PYRALOG_ASSIGN(const TopicConfig defaults, make_topic_config({}, *settings));
   if (defaults.durability == Durability::kMemory) {
     return fail(Code::kInvalidArgument,
                 "setting durability: memory is for single topics; the default is os or fsync");
   }
-  for (const TopicPtr& old : topics()) {
-    auto copy = std::make_shared<Topic>(*old);
-    PYRALOG_ASSIGN(copy->config, make_topic_config(copy->settings, *settings));
-    next.push_back(std::move(copy));
-  }
+  PYRALOG_ASSIGN(const Reconfigured topics, reconfigured(*settings, defaults));
   cluster_settings_ = std::move(settings);
-  for (TopicPtr& topic : next) put(std::move(topic));
+  if (PYRALOG_PLANT("catalog.put_topics_one_by_one")) {
+    for (const auto& [old, next] : topics) put(next);
+    return {};
+  }
+  if (topics.empty()) return {};
+  const auto next = [&topics](const auto&, const TopicPtr& old) -> std::optional<TopicPtr> {
+    const auto at = topics.find(old);
+    return at != topics.end() ? std::optional(at->second) : std::nullopt;
+  };
+  by_name_.replace(next);
+  by_id_.replace(next);
+  by_metric_name_.replace(next);
   return {};
+}
+
+Result<Catalog::Reconfigured> Catalog::reconfigured(const Settings& cluster,
+                                                    const TopicConfig& defaults) const {
+  // Most topics have the same few settings of their own.
+  std::map<Settings, TopicConfig> known;
+  known.emplace(Settings{}, defaults);
+  Reconfigured topics;
+  for (const TopicPtr& old : this->topics()) {
+    auto at = known.find(old->settings);
+    if (at == known.end()) {
+      PYRALOG_ASSIGN(const TopicConfig config, make_topic_config(old->settings, cluster));
+      at = known.emplace(old->settings, config).first;
+    }
+    if (at->second == old->config) continue;
+    auto copy = std::make_shared<Topic>(*old);
+    copy->config = at->second;
+    topics.emplace(old, std::move(copy));
+  }
+  return topics;
 }
 
 Result<void> Catalog::take(const ProducerIdBlock& e) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/bytes.h"
@@ -108,7 +109,9 @@ class Catalog {
   /// The topic that `name` would collide with in metric names, where '.' and '_' are one; null if
   /// none. A topic of the very name counts.
   [[nodiscard]] TopicPtr collision(std::string_view name) const;
-  /// True if a topic of this id existed and was deleted: its files may go.
+  /// Deletions that are remembered; the oldest is forgotten for a new one.
+  static constexpr std::size_t kMaxDeleted = 100'000;
+  /// True if a topic of this id existed and its deletion is remembered: its files may go.
   [[nodiscard]] bool was_deleted(const TopicId& id) const;
 
   /// Null if the topic or the partition does not exist. Alive as long as this catalog.
@@ -143,6 +146,11 @@ class Catalog {
   [[nodiscard]] Result<void> take(const MachineIdGranted& entry);
 
   void put(TopicPtr topic);
+  void note_deleted(const TopicId& id, std::uint64_t position);
+  /// Topics whose configuration changes with the cluster's settings, and what they become.
+  using Reconfigured = std::unordered_map<TopicPtr, TopicPtr>;
+  [[nodiscard]] Result<Reconfigured> reconfigured(const Settings& cluster,
+                                                  const TopicConfig& defaults) const;
   [[nodiscard]] Result<void> check_replicas(const std::vector<std::vector<NodeId>>& partitions,
                                             std::string_view topic) const;
   [[nodiscard]] Result<Partition> activated(const EpochActivation& a) const;
@@ -165,6 +173,7 @@ class Catalog {
   CowMap<TopicId, TopicPtr> by_id_;
   CowMap<std::string, TopicPtr> by_metric_name_;  ///< names with '.' or '_', '.' written as '_'
   CowMap<TopicId, std::uint64_t> deleted_;        ///< → position of the deletion
+  CowMap<std::uint64_t, TopicId> deleted_by_position_;
 };
 
 }  // namespace pyralog::catalog

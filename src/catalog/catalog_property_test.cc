@@ -178,6 +178,13 @@ RC_GTEST_PROP(CowMapProperty, behaves_as_a_sorted_map_and_copies_stay, ()) {
     const std::string key = std::to_string(pick(400));
     if (pick(3) == 0) {
       RC_ASSERT(map.erase(key) == (model.erase(key) > 0));
+    } else if (pick(50) == 0) {
+      const int kind = 1 + pick(20);
+      const auto next = [kind, i](const std::string& k, int) -> std::optional<int> {
+        return std::stoi(k) % kind == 0 ? std::optional(-i) : std::nullopt;
+      };
+      map.replace(next);
+      for (auto& [k, value] : model) value = next(k, value).value_or(value);
     } else {
       map.set(key, i);
       model.insert_or_assign(key, i);
@@ -198,6 +205,19 @@ RC_GTEST_PROP(CowMapProperty, behaves_as_a_sorted_map_and_copies_stay, ()) {
   RC_ASSERT(same(map, model));
   RC_ASSERT(same(copy, copied));
   for (const auto& [key, value] : model) RC_ASSERT(*map.find(key) == value);
+  RC_ASSERT((map.first() == nullptr) == model.empty());
+  if (!model.empty()) RC_ASSERT(map.first()->first == model.begin()->first);
+  auto sorted = CowMap<std::string, int>::of_sorted({model.begin(), model.end()});
+  RC_ASSERT(same(sorted, model));
+  for (int key = 0; key < 400; ++key) {
+    const int* found = sorted.find(std::to_string(key));
+    RC_ASSERT((found != nullptr) == model.contains(std::to_string(key)));
+    if (key % 3 == 0) {
+      sorted.set(std::to_string(key), key);
+      model.insert_or_assign(std::to_string(key), key);
+    }
+  }
+  RC_ASSERT(same(sorted, model));
 }
 
 }  // namespace

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <ctime>
+
+#include "base/crc32c.h"
 #include "catalog/catalog_testing.h"
 
 namespace pyralog::catalog {
@@ -102,6 +106,56 @@ TEST(Catalog, never_takes_a_deleted_topics_id_again) {
   EXPECT_EQ(code_of(apply(again, topic(2, "a"))), kTaken);
 }
 
+/// The snapshot of a catalogue that remembers deletions of `ids` at their positions.
+Bytes snapshot_with(const Catalog& none_deleted,
+                    const std::vector<std::pair<TopicId, std::uint64_t>>& deleted) {
+  Bytes bytes = none_deleted.encode_snapshot();
+  bytes.resize(bytes.size() - 8);  // their number and the checksum
+  Writer out;
+  out.raw(bytes).le(static_cast<std::uint32_t>(deleted.size()));
+  for (const auto& [id, position] : deleted) out.raw(id.uuid.bytes).le(position);
+  out.le(crc32c(out.view()));
+  return out.take();
+}
+
+TEST(Catalog, remembers_the_last_deleted_topics_and_no_more) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a")));
+  // One more than fits, the oldest in the middle by id.
+  std::vector<std::pair<TopicId, std::uint64_t>> deleted(Catalog::kMaxDeleted + 1);
+  for (std::uint32_t n = 0; n < deleted.size(); ++n) {
+    deleted[n].first = topic_id(9);
+    store_be(deleted[n].first.uuid.bytes.data(), n + 1);
+    deleted[n].second = 1000 + (n + deleted.size() / 2) % deleted.size();
+  }
+  const auto with_position = [&deleted](std::uint64_t position) {
+    return std::ranges::find(deleted, position, [](const auto& each) { return each.second; })
+        ->first;
+  };
+  auto restored = Catalog::decode_snapshot(snapshot_with(c, deleted));
+  ASSERT_TRUE(restored) << restored.error().message;
+  EXPECT_FALSE(restored->was_deleted(with_position(1000))) << "an older version has written it";
+  EXPECT_TRUE(restored->was_deleted(with_position(1001)));
+  EXPECT_TRUE(restored->was_deleted(with_position(1000 + Catalog::kMaxDeleted)));
+  const std::size_t full = restored->encode_snapshot().size();
+  ASSERT_TRUE(restored->apply(TopicDeleted{topic_id(1)}, 200'000));
+  EXPECT_TRUE(restored->was_deleted(topic_id(1)));
+  EXPECT_FALSE(restored->was_deleted(with_position(1001)));
+  EXPECT_TRUE(restored->was_deleted(with_position(1002)));
+  EXPECT_LT(restored->encode_snapshot().size(), full);
+  const auto again = Catalog::decode_snapshot(restored->encode_snapshot());
+  ASSERT_TRUE(again);
+  EXPECT_EQ(*again, *restored);
+}
+
+TEST(Catalog, refuses_a_snapshot_with_a_deletion_twice) {
+  const Catalog c = cluster();
+  EXPECT_TRUE(Catalog::decode_snapshot(snapshot_with(c, {{topic_id(1), 5}, {topic_id(2), 4}})));
+  EXPECT_FALSE(Catalog::decode_snapshot(snapshot_with(c, {{topic_id(1), 5}, {topic_id(1), 6}})));
+  EXPECT_FALSE(Catalog::decode_snapshot(snapshot_with(c, {{topic_id(1), 5}, {topic_id(2), 5}})));
+  EXPECT_FALSE(Catalog::decode_snapshot(snapshot_with(c, {{topic_id(2), 5}, {topic_id(1), 6}})));
+}
+
 TEST(Catalog, refuses_min_insync_above_the_replication_factor) {
   Catalog c = cluster(2);
   TopicCreated t = topic(1, "a", 1, {NodeId(1), NodeId(2)});
@@ -149,6 +203,58 @@ TEST(Catalog, cluster_defaults_reach_every_topic_that_has_no_own_value) {
   ASSERT_TRUE(apply(c, ClusterSettingsChanged{{{"log.retention.ms", std::nullopt}}}));
   EXPECT_EQ(c.topic("a")->config.retention_ms, 604'800'000);
   EXPECT_EQ(code_of(apply(c, ClusterSettingsChanged{{{"no.such", "1"}}})), Code::kInvalidArgument);
+}
+
+TEST(Catalog, a_cluster_default_leaves_alone_whom_it_does_not_change) {
+  Catalog c = cluster();
+  ASSERT_TRUE(apply(c, topic(1, "a.x")));
+  ASSERT_TRUE(apply(c, topic(2, "b_y")));
+  ASSERT_TRUE(apply(c, topic(3, "c")));
+  ASSERT_TRUE(apply(c, TopicSettingsChanged{topic_id(2), {{"retention.ms", "5"}}}));
+  ASSERT_TRUE(apply(c, TopicSettingsChanged{topic_id(3), {{"segment.bytes", "2000"}}}));
+  const Catalog before = c;
+  ASSERT_TRUE(apply(c, ClusterSettingsChanged{{{"log.retention.ms", "9"}}}));
+  EXPECT_EQ(c.topic("b_y"), before.topic("b_y")) << "the very same";
+  for (const char* name : {"a.x", "c"}) {
+    EXPECT_EQ(c.topic(name)->config.retention_ms, 9);
+    EXPECT_EQ(c.topic(name), c.topic(c.topic(name)->id)) << "under its id, too";
+    EXPECT_EQ(c.topic(name), c.collision(name));
+    EXPECT_EQ(before.topic(name)->config.retention_ms, 604'800'000) << "a copy stays";
+  }
+  EXPECT_EQ(c.topic("c")->config.segment_bytes, 2000);
+  EXPECT_EQ(c.collision("a_x"), c.topic("a.x"));
+  const Catalog again = c;
+  ASSERT_TRUE(apply(c, ClusterSettingsChanged{{{"log.retention.ms", "9"}}}));
+  for (const TopicPtr& each : c.topics()) EXPECT_EQ(each, again.topic(each->name));
+}
+
+TEST(Catalog, a_cluster_default_is_less_work_than_setting_it_for_every_topic) {
+  constexpr std::uint32_t kTopics = 3000;
+  Catalog c = cluster();
+  const auto id = [](std::uint32_t n) {
+    TopicId made = topic_id(7);
+    store_be(made.uuid.bytes.data() + 4, n);
+    return made;
+  };
+  for (std::uint32_t n = 0; n < kTopics; ++n) {
+    TopicCreated made = topic(7, "topic." + std::to_string(n));
+    made.id = id(n);
+    ASSERT_TRUE(apply(c, made));
+  }
+  const auto seconds_since = [](std::clock_t began) {
+    return static_cast<double>(std::clock() - began) / CLOCKS_PER_SEC;
+  };
+  double together = 1e9;
+  for (int turn = 0; turn < 3; ++turn) {
+    const std::clock_t began = std::clock();
+    ASSERT_TRUE(apply(c, ClusterSettingsChanged{{{"log.retention.ms", std::to_string(turn)}}}));
+    together = std::min(together, seconds_since(began));
+  }
+  const std::clock_t began = std::clock();
+  for (std::uint32_t n = 0; n < kTopics; ++n) {
+    ASSERT_TRUE(apply(c, TopicSettingsChanged{id(n), {{"retention.ms", "5"}}}));
+  }
+  EXPECT_LT(together * 4, seconds_since(began));
 }
 
 TEST(Catalog, adds_partitions_behind_those_there_are) {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,6 +17,21 @@ template <typename Key, typename Value>
 class CowMap {
  public:
   using Item = std::pair<Key, Value>;
+
+  /// Of items in the order of their keys, no two with one.
+  [[nodiscard]] static CowMap of_sorted(std::vector<Item> items) {
+    CowMap map;
+    auto chunks = std::make_shared<Chunks>();
+    for (auto from = items.begin(); from != items.end();) {
+      const auto to = from + std::min<std::ptrdiff_t>(items.end() - from, kMaxChunk / 2);
+      chunks->push_back(
+          std::make_shared<const Chunk>(std::move_iterator(from), std::move_iterator(to)));
+      from = to;
+    }
+    map.chunks_ = std::move(chunks);
+    map.size_ = items.size();
+    return map;
+  }
 
   [[nodiscard]] std::size_t size() const { return size_; }
   [[nodiscard]] bool empty() const { return size_ == 0; }
@@ -69,6 +86,30 @@ class CowMap {
     --size_;
     return true;
   }
+
+  /// Puts what `next(key, value)` returns, an optional value, in the place of every value; nothing
+  /// leaves it. One pass, in order; chunks in which nothing changes stay shared.
+  template <typename Next>
+  void replace(Next next) {
+    std::shared_ptr<Chunks> chunks;
+    for (std::size_t c = 0; chunks_ && c < chunks_->size(); ++c) {
+      const Chunk& old = *(*chunks_)[c];
+      std::shared_ptr<Chunk> chunk;
+      for (std::size_t i = 0; i < old.size(); ++i) {
+        std::optional<Value> value = next(old[i].first, old[i].second);
+        if (!value) continue;
+        if (!chunk) chunk = std::make_shared<Chunk>(old);
+        (*chunk)[i].second = std::move(*value);
+      }
+      if (!chunk) continue;
+      if (!chunks) chunks = std::make_shared<Chunks>(*chunks_);
+      (*chunks)[c] = std::move(chunk);
+    }
+    if (chunks) chunks_ = std::move(chunks);
+  }
+
+  /// The item with the smallest key, or null; valid as what find() returns.
+  [[nodiscard]] const Item* first() const { return empty() ? nullptr : &chunks_->front()->front(); }
 
   /// Calls `visit(key, value)` for every item in order.
   template <typename Visit>

@@ -2,6 +2,7 @@
 // CRC-32C of everything before it. Little-endian.
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "base/crc32c.h"
@@ -109,11 +110,7 @@ class SnapshotReader {
       if (c.collision(topic->name) || c.topic(topic->id)) return corrupt("a topic occurs twice");
       c.put(std::move(topic));
     }
-    const std::size_t deleted = count(24);
-    for (std::size_t i = 0; i < deleted; ++i) {
-      const TopicId id{read_uuid(in_)};
-      c.deleted_.set(id, in_.le<std::uint64_t>());
-    }
+    read_deleted(c);
     if (!sound_ || !in_.done()) return corrupt("its body is broken");
     return c;
   }
@@ -161,6 +158,30 @@ class SnapshotReader {
       sound_ = all->emplace(machine, MachineGrant{node, in_.le<std::uint64_t>()}).second && sound_;
     }
     return all;
+  }
+
+  void read_deleted(Catalog& c) {
+    std::vector<std::pair<TopicId, std::uint64_t>> by_id(count(24));
+    std::vector<std::pair<std::uint64_t, TopicId>> by_position;
+    for (auto& [id, position] : by_id) {
+      id.uuid = read_uuid(in_);
+      position = in_.le<std::uint64_t>();
+      by_position.emplace_back(position, id);
+    }
+    const auto first = [](const auto& item) { return item.first; };
+    std::ranges::sort(by_position);
+    sound_ = sound_ &&
+             std::ranges::adjacent_find(by_id, std::greater_equal{}, first) == by_id.end() &&
+             std::ranges::adjacent_find(by_position, {}, first) == by_position.end();
+    if (!sound_) return;
+    // An older version may have written more.
+    if (by_position.size() > Catalog::kMaxDeleted) {
+      const std::uint64_t oldest = by_position[by_position.size() - Catalog::kMaxDeleted].first;
+      std::erase_if(by_id, [oldest](const auto& item) { return item.second < oldest; });
+      std::erase_if(by_position, [oldest](const auto& item) { return item.first < oldest; });
+    }
+    c.deleted_ = CowMap<TopicId, std::uint64_t>::of_sorted(std::move(by_id));
+    c.deleted_by_position_ = CowMap<std::uint64_t, TopicId>::of_sorted(std::move(by_position));
   }
 
   EpochRecord record() {
