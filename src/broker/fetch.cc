@@ -9,6 +9,9 @@ namespace pyralog::broker {
 
 namespace {
 
+/// Questions about partitions that are answered before others of the shard may run.
+constexpr std::size_t kQueriesInOneGo = 64;
+
 /// Carries "there is more to read" from any shard to the one where a fetch waits; the first word is
 /// enough.
 class FetchWaiter : public replica::DataWatcher, public std::enable_shared_from_this<FetchWaiter> {
@@ -285,7 +288,11 @@ io::Task<std::vector<OffsetAnswer>> Broker::list_offsets(std::vector<OffsetQuery
     groups[ShardBroker::shard_of(*id, shards_.size())].push_back(i);
   }
   const auto work = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
-    for (const std::size_t i : mine) out[i] = co_await offset_one(s, ids[i], queries[i]);
+    std::size_t done = 0;
+    for (const std::size_t i : mine) {
+      out[i] = co_await offset_one(s, ids[i], queries[i]);
+      if (++done % kQueriesInOneGo == 0) co_await io::yield();
+    }
   };
   co_await scatter(std::move(groups), work);
   co_return out;
@@ -305,7 +312,9 @@ io::Task<std::vector<EpochAnswer>> Broker::epoch_ends(std::vector<EpochQuery> qu
     groups[ShardBroker::shard_of(*id, shards_.size())].push_back(i);
   }
   const auto work = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
+    std::size_t done = 0;
     for (const std::size_t i : mine) {
+      if (++done % kQueriesInOneGo == 0) co_await io::yield();
       const auto serving = states_[s]->partitions.serving(ids[i]);
       if (!serving) {
         out[i].error = serving.error();

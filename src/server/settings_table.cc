@@ -56,7 +56,7 @@ constexpr Setting kSettings[] = {
      1'024, kMaxInt32, "", "The most that one fetch answers, whatever the client asks."},
     {"max.incremental.fetch.session.cache.slots", "", "Connections and requests", Kind::kInteger,
      &Options::max_fetch_sessions, 0, 1'000'000, "",
-     "Fetch sessions kept at a time; 0 keeps none."},
+     "Fetch sessions kept at a time, divided among the shards (one each at least); 0 keeps none."},
     {"shutdown.timeout.ms", "", "Connections and requests", Kind::kMillis,
      &Options::shutdown_timeout_ms, 0, 600'000, "",
      "How long requests in work may still take when the server is asked to end."},
