@@ -331,6 +331,16 @@ TEST(Bounds, an_offset_that_is_named_often_is_deleted_once) {
   EXPECT_EQ(c.largest_append, 1u);
 }
 
+TEST(Bounds, an_offset_that_is_asked_for_often_is_told_once) {
+  Coordinator c;
+  (void)commit_error(c, commit_of(1, 0, 4'000));
+  FetchOffsetsRequest r{"g", {{{"t", std::vector<std::int32_t>(1'000, 0)}, {"t", {0, 1}}}}};
+  const auto fetched = c.table().fetch_offsets(r);
+  ASSERT_EQ(fetched.partitions.size(), 2u);
+  EXPECT_EQ(fetched.partitions[0].offset, 1);
+  EXPECT_EQ(fetched.partitions[1].offset, -1);
+}
+
 TEST(Bounds, filters_are_read_once_for_all_groups) {
   Coordinator c;
   for (int i = 0; i < 500; ++i) {

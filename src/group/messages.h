@@ -261,7 +261,9 @@ struct FetchOffsetsRequest {
 };
 struct FetchOffsetsResponse {
   KafkaError error = KafkaError::kNone;
-  std::vector<OffsetEntry> partitions;  ///< as asked, or sorted by topic and partition
+  /// As asked, each that is committed once, however often it is asked for; or sorted by topic and
+  /// partition.
+  std::vector<OffsetEntry> partitions;
 };
 
 struct GroupDescription {
