@@ -113,6 +113,15 @@ broker::Options broker_options(const ServerOptions& o, const MemoryShares& memor
   };
   out.space = {of_disk(o.min_free_bytes), of_disk(o.disk_reserve_bytes)};
   out.groups.max_group_size = narrow<std::size_t>(o.group_max_size);
+  // Each coordinator has a bound of its own, and room for one large group at least.
+  const auto coordinators = static_cast<std::uint64_t>(o.offsets_partitions);
+  out.groups.max_table_bytes =
+      std::clamp<std::uint64_t>(memory.all / 8 / coordinators, 16u << 20, out.groups.max_table_bytes);
+  out.groups.max_group_bytes = std::min(out.groups.max_group_bytes, out.groups.max_table_bytes);
+  out.groups.max_table_offset_bytes = std::clamp<std::uint64_t>(
+      memory.all / 4 / coordinators, 32u << 20, out.groups.max_table_offset_bytes);
+  out.groups.max_group_offset_bytes =
+      std::min(out.groups.max_group_offset_bytes, out.groups.max_table_offset_bytes);
   return out;
 }
 

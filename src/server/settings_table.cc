@@ -126,7 +126,7 @@ constexpr Setting kSettings[] = {
      &Options::offsets_replication_factor, -1, 32'767, "",
      "Replicas of __consumer_offsets; -1 is the smaller of 3 and the nodes."},
     {"offset.metadata.max.bytes", "", "Groups and producers", Kind::kBytes,
-     &Options::offset_metadata_max_bytes, 0, 1'048'576, "",
+     &Options::offset_metadata_max_bytes, 0, 32'767, "",
      "The longest text that a client may commit beside an offset."},
     {"offsets.retention.minutes", "", "Groups and producers", Kind::kInteger,
      &Options::offsets_retention_minutes, 1, kMaxMillis / 60'000, "",

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cctype>
 #include <map>
+#include <set>
 
 #include "base/plant.h"
 #include "group/messages.h"
@@ -362,6 +363,22 @@ Handled handle_describe_groups(Service& service, Request request) {
   co_return reply(request, out);
 }
 
+namespace {
+
+/// Of a filter what can match, each once: a request may name millions. None of them is none.
+std::vector<std::string> known_states(const std::vector<std::string>& filter) {
+  std::set<std::string> known;
+  for (std::string state : filter) {
+    std::ranges::transform(state, state.begin(), [](unsigned char c) { return std::tolower(c); });
+    const bool matches = state == "empty" || state == "preparingrebalance" ||
+                         state == "completingrebalance" || state == "stable" || state == "dead";
+    known.insert(matches ? state : "none");
+  }
+  return {known.begin(), known.end()};
+}
+
+}  // namespace
+
 Handled handle_list_groups(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::ListGroupsRequest>(request));
   wire::ListGroupsResponse out;
@@ -372,7 +389,7 @@ Handled handle_list_groups(Service& service, Request request) {
   const bool wanted =
       in.types_filter.empty() || std::ranges::any_of(in.types_filter, is_classic);
   if (!wanted) co_return reply(request, out);
-  const auto listed = co_await service.broker().list_groups(in.states_filter);
+  const auto listed = co_await service.broker().list_groups(known_states(in.states_filter));
   out.error_code = code(listed.error);
   for (const auto& group : listed.groups) {
     out.groups.push_back({group.group, group.protocol_type, group.state, "classic"});
