@@ -16,6 +16,7 @@ constexpr std::size_t kDamageShown = 100;
 
 Broker::Broker(io::Shards shards, Options options)
     : shards_(std::move(shards)), options_(std::move(options)) {
+  options_.producers.room = std::make_shared<producer::ProducerRoom>(options_.max_producer_ids);
   for (unsigned s = 0; s < shards_.size(); ++s) {
     states_.push_back(
         std::make_unique<ShardState>(options_, s, shards_.size(), [this] { return make_room(); }));

@@ -43,7 +43,6 @@ replica::Replica::Options ShardBroker::replica_options(const catalog::Topic& top
   out.log.name = out.name;
   out.log_append_time = topic.config.log_append_time;
   out.producers = options_.producers;
-  out.producers.room = producer_room_;
   return out;
 }
 
@@ -287,6 +286,10 @@ io::Task<Result<void>> ShardBroker::write_snapshots() {
   for (const auto& [id, hosted] : hosted_) ids.push_back(id);
   std::size_t looked_at = 0;
   for (const PartitionId& id : ids) {
+    if (looked_at > kProducersInOneGo) {
+      looked_at = 0;
+      co_await io::yield();
+    }
     const auto at = hosted_.find(id);
     if (at == hosted_.end() || at->second.replica == nullptr) continue;
     replica::Replica& replica = *at->second.replica;
@@ -298,11 +301,6 @@ io::Task<Result<void>> ShardBroker::write_snapshots() {
     if (known == snapshots_.end() && synced == replica.log_start()) continue;
     const Offset upto = std::min(synced, replica.producers().end());
     auto state = replica.producers().snapshot(upto);
-    if (looked_at > kProducersInOneGo) {
-      looked_at = 0;
-      co_await io::yield();
-      if (!hosted_.contains(id)) continue;
-    }
     if (!state) continue;  // the earlier snapshot stands
     snapshots_[id] = {upto, std::move(*state)};
     changed = true;

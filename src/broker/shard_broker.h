@@ -40,8 +40,7 @@ class ShardBroker {
   ShardBroker(const Options& options, unsigned index, std::size_t shards)
       : options_(options),
         index_(index),
-        shards_(shards),
-        producer_room_(std::make_shared<producer::ProducerRoom>(options.max_producer_ids / shards)) {}
+        shards_(shards) {}
 
   /// Recovers this shard's partitions of `catalog`. What cannot be opened is kept with its reason.
   [[nodiscard]] io::Task<Result<void>> open(CatalogPtr catalog,
@@ -112,7 +111,6 @@ class ShardBroker {
   const Options& options_;
   unsigned index_;
   std::size_t shards_;
-  std::shared_ptr<producer::ProducerRoom> producer_room_;
   CatalogPtr catalog_;
   std::shared_ptr<const log::Evidence> evidence_;
   std::unique_ptr<log::ShardLogs> logs_;

@@ -37,7 +37,12 @@ void Group::join(const JoinRequest& in, Context& ctx) {
   if (room == KafkaError::kGroupMaxSizeReached && members_.contains(in.member_id)) {
     remove_member(in.member_id, ctx);
   }
-  if (room != KafkaError::kNone) return refuse(room);
+  if (room != KafkaError::kNone) {
+    // Nobody waits for one that may not come in.
+    drop_pending(in.member_id);
+    refuse(room);
+    return try_complete_join(ctx);
+  }
   if (!supports(in)) return refuse(KafkaError::kInconsistentGroupProtocol);
   if (in.member_id.empty()) {
     join_new(in, ctx);

@@ -26,7 +26,7 @@ struct Options {
   std::size_t max_table_bytes = 64u << 20;
   /// A group's record: of each member one protocol's metadata, and its assignment. Every rebalance
   /// and every restart of a static member writes one.
-  std::size_t max_record_bytes = 8u << 20;
+  std::size_t max_record_bytes = 32u << 20;
   std::size_t max_group_offset_bytes = 128u << 20;  ///< in memory
   std::size_t max_table_offset_bytes = 256u << 20;  ///< per coordinator partition, names included
   std::size_t max_commit_bytes = 64u << 20;         ///< records of one request

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -17,15 +18,15 @@
 
 namespace pyralog::producer {
 
-/// How many producers the partitions of one shard remember together; one that writes to several counts
-/// in each. Lives on its shard.
+/// How many producers all partitions of a node remember together; one that writes to several counts in
+/// each. Any thread; between shards the count may be a moment old.
 class ProducerRoom {
  public:
   explicit ProducerRoom(std::size_t limit) : limit_(limit) {}
   ProducerRoom(const ProducerRoom&) = delete;
   ProducerRoom& operator=(const ProducerRoom&) = delete;
-  [[nodiscard]] bool full() const { return used_ >= limit_; }
-  [[nodiscard]] std::size_t used() const { return used_; }
+  [[nodiscard]] bool full() const { return used() >= limit_; }
+  [[nodiscard]] std::size_t used() const { return used_.load(std::memory_order_relaxed); }
 
   /// What one partition has of it.
   class Part {
@@ -43,7 +44,10 @@ class ProducerRoom {
     }
     ~Part() { hold(0); }
     void hold(std::size_t producers) {
-      if (room_ != nullptr) room_->used_ = room_->used_ - held_ + producers;
+      // Wraps around where it gets less, and back.
+      if (room_ != nullptr && producers != held_) {
+        room_->used_.fetch_add(producers - held_, std::memory_order_relaxed);
+      }
       held_ = producers;
     }
     [[nodiscard]] bool full() const { return room_ != nullptr && room_->full(); }
@@ -55,7 +59,7 @@ class ProducerRoom {
 
  private:
   std::size_t limit_;
-  std::size_t used_ = 0;
+  std::atomic<std::size_t> used_ = 0;
 };
 
 struct Options {
@@ -63,7 +67,7 @@ struct Options {
   std::int64_t expiration_ms = 86'400'000;
   /// Producers remembered per partition; above it new ones are refused, known ones never forgotten.
   std::size_t max_producers = 100'000;
-  /// Shared by the shard's partitions (`max.producer.ids`); null = no bound. When it is full, who has
+  /// Shared by all partitions (`max.producer.ids`); null = no bound. When it is full, who has
   /// been silent for a quarter of an hour is forgotten already, and new ones are refused if there is
   /// nobody.
   std::shared_ptr<ProducerRoom> room;
@@ -107,7 +111,7 @@ struct ActiveProducer {
 /// so that a batch sent again is recognised and a gap refused (KIP-98). Pure; lives on the
 /// partition's shard. It is a view of the log: `apply` follows every append, also in recovery and
 /// on followers, and a snapshot plus the log behind it yields the same table. Producers are
-/// forgotten by time only, sooner where the shard remembers too many.
+/// forgotten by time only, sooner where the node remembers too many.
 class ProducerTable {
  public:
   explicit ProducerTable(Options options = {})

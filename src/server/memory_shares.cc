@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 namespace pyralog::server {
 
@@ -80,7 +81,15 @@ Result<MemoryShares> share_memory(const ServerOptions& o) {
     out.*room.share = set;
   }
   for (const Room& room : rooms) {
-    if (room.set < 0) out.*room.share = std::min(room.most, left / parts * room.part) / room.each;
+    if (room.set >= 0) continue;
+    out.*room.share = std::min(room.most, left / parts * room.part) / room.each;
+    if (std::cmp_less(out.*room.share, room.least)) {
+      const std::string set = in_words(rooms);
+      return fail(Code::kInvalidArgument,
+                  (set.empty() ? "memory.max.bytes" : set) + ": leaves too little for " +
+                      std::string(room.key) + "; raise memory.max.bytes, " + std::to_string(out.all) +
+                      " bytes, or set both");
+    }
   }
   return out;
 }

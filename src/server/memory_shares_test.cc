@@ -69,6 +69,16 @@ TEST(MemoryShares, more_than_there_is_cannot_be_set) {
   EXPECT_TRUE(share_memory(options));
 }
 
+TEST(MemoryShares, no_room_is_left_without_any) {
+  ServerOptions options = on_machine(16'384 * kMiB, 4);
+  options.memory_topics_bytes = 12'288 * kMiB;
+  const auto shares = share_memory(options);
+  ASSERT_FALSE(shares);
+  EXPECT_THAT(shares.error().message,
+              AllOf(HasSubstr("memory.topics.max.bytes = 12884901888"), HasSubstr("too little for"),
+                    HasSubstr("raise memory.max.bytes")));
+}
+
 TEST(MemoryShares, a_bound_that_nothing_fits_into_is_refused) {
   ServerOptions options = on_machine(512 * kMiB, 4);
   options.queued_max_request_bytes = 4096;

@@ -42,7 +42,7 @@ catalog::SettingType type_for_clients(const Setting& setting) {
   return catalog::SettingType::kString;
 }
 
-protocol::kafka::Service::Options service_options(const ServerOptions& o,
+protocol::kafka::Service::Options service_options(const ServerOptions& o, const MemoryShares& memory,
                                                   const std::optional<io::Address>& kafka,
                                                   observe::Registry& metrics,
                                                   observe::SlowLog& slow) {
@@ -50,6 +50,8 @@ protocol::kafka::Service::Options service_options(const ServerOptions& o,
   out.metrics = &metrics;
   out.slow = &slow;
   out.fetch_max_bytes = narrow<std::size_t>(o.fetch_max_bytes);
+  // What is built is some twice as large as what is sent.
+  out.max_answer_bytes = 2 * memory.answers;
   out.sessions.max_sessions = narrow<std::size_t>(o.max_fetch_sessions);
   const ServerOptions defaults;
   for (const Setting& setting : settings()) {
@@ -100,7 +102,8 @@ broker::Options broker_options(const ServerOptions& o, const MemoryShares& memor
   out.offsets_partitions = narrow<std::int32_t>(o.offsets_partitions);
   out.offsets_replication_factor = narrow<std::int16_t>(o.offsets_replication_factor);
   out.producers.expiration_ms = o.producer_id_expiration_ms;
-  out.max_producer_ids = narrow<std::size_t>(o.max_producer_ids);
+  out.max_producer_ids = o.max_producer_ids >= 0 ? narrow<std::size_t>(o.max_producer_ids)
+                                                 : std::max<std::size_t>(100'000, memory.all / 2048);
   out.groups.min_session_timeout_ms = narrow<std::int32_t>(o.group_min_session_timeout_ms);
   out.groups.max_session_timeout_ms = narrow<std::int32_t>(o.group_max_session_timeout_ms);
   out.groups.initial_rebalance_delay_ms = narrow<std::int32_t>(o.group_initial_rebalance_delay_ms);
@@ -113,15 +116,6 @@ broker::Options broker_options(const ServerOptions& o, const MemoryShares& memor
   };
   out.space = {of_disk(o.min_free_bytes), of_disk(o.disk_reserve_bytes)};
   out.groups.max_group_size = narrow<std::size_t>(o.group_max_size);
-  // Each coordinator has a bound of its own, and room for one large group at least.
-  const auto coordinators = static_cast<std::uint64_t>(o.offsets_partitions);
-  out.groups.max_table_bytes =
-      std::clamp<std::uint64_t>(memory.all / 8 / coordinators, 16u << 20, out.groups.max_table_bytes);
-  out.groups.max_group_bytes = std::min(out.groups.max_group_bytes, out.groups.max_table_bytes);
-  out.groups.max_table_offset_bytes = std::clamp<std::uint64_t>(
-      memory.all / 4 / coordinators, 32u << 20, out.groups.max_table_offset_bytes);
-  out.groups.max_group_offset_bytes =
-      std::min(out.groups.max_group_offset_bytes, out.groups.max_table_offset_bytes);
   return out;
 }
 
@@ -188,7 +182,7 @@ io::Task<void> Node::serve_kafka() {
   std::vector<protocol::kafka::Service*> services;
   for (unsigned s = 0; s < shards_.size(); ++s) {
     services_.push_back(std::make_unique<protocol::kafka::Service>(
-        *broker_, s, service_options(options_, kafka_address_, metrics_, slow_)));
+        *broker_, s, service_options(options_, memory_, kafka_address_, metrics_, slow_)));
     services.push_back(services_.back().get());
   }
   for (auto* service : services) service->join(services, shards_);

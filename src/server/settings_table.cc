@@ -150,11 +150,11 @@ constexpr Setting kSettings[] = {
     {"producer.id.expiration.ms", "", "Groups and producers", Kind::kMillis,
      &Options::producer_id_expiration_ms, 1'000, kMaxMillis, "",
      "How long the sequence numbers of a silent idempotent producer are remembered."},
-    {"max.producer.ids", "", "Groups and producers", Kind::kInteger, &Options::max_producer_ids, 1'000,
+    {"max.producer.ids", "", "Groups and producers", Kind::kInteger, &Options::max_producer_ids, -1,
      1'000'000'000, "",
      "Idempotent producers that are remembered, counted in each partition that they write to, some 250 "
      "bytes each. When there are more, those that have been silent for 15 minutes are forgotten, and new "
-     "ones are refused if that does not help."},
+     "ones are refused if that does not help. -1 is one for every 2 KiB of memory.max.bytes."},
 
     {"memory.max.bytes", "", "Machine", Kind::kBytes, &Options::memory_max_bytes, -1, 1LL << 50, "",
      "Memory that requests, answers, topics in memory, compaction and indexes share; each has a bound "

@@ -15,16 +15,19 @@ void AnswerMemory::Hold::release() {
   memory->freed_.wake_all();
 }
 
+std::size_t AnswerMemory::wanted(std::int16_t api) { return std::min(expected_[api], limit_ / 2); }
+
 io::Task<AnswerMemory::Hold> AnswerMemory::begin(std::int16_t api) {
   const auto known = expected_.find(api);
   if (known == expected_.end() || known->second <= kSmall) co_return Hold();
   const auto guard = co_await turn_.lock();
   // Looked at anew: while it waits, it may be found that they are larger, or not so large.
-  while (used_ > 0 && used_ + expected_[api] > limit_ && !PYRALOG_PLANT("kafka.unbounded_answers")) {
-    co_await freed_.wait(Instant::never());
+  const Instant last = io::Shard::current().now() + kLongestWait;
+  while (used_ + wanted(api) > limit_ && !PYRALOG_PLANT("kafka.unbounded_answers")) {
+    if (!co_await freed_.wait(last)) break;
   }
-  used_ += expected_[api];
-  co_return Hold(this, expected_[api]);
+  used_ += wanted(api);
+  co_return Hold(this, wanted(api));
 }
 
 void AnswerMemory::settle(Hold& hold, std::int16_t api, std::size_t bytes) {

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <utility>
 
 #include "base/result.h"
+#include "base/time.h"
 #include "io/shard.h"
 #include "io/task.h"
 
@@ -13,11 +15,13 @@ namespace pyralog::protocol::kafka {
 
 /// Bounds what the answers of a shard's connections hold that their clients have not taken yet, beside
 /// small ones. How large an answer gets is not known before it is made, so a kind of request takes what
-/// such requests took of late, waits until that is there, and puts right afterwards what it really was.
-/// One answer is always made, however large. Lives on its shard.
+/// such requests took of late (no more than half of all), waits until that is there, and puts right
+/// afterwards what it really was. Nobody waits for ever: clients that do not take their answers can slow
+/// the others down, not stop them. Lives on its shard.
 class AnswerMemory {
  public:
   static constexpr std::size_t kSmall = 64u << 10;  ///< answers up to this are not counted
+  static constexpr Duration kLongestWait = std::chrono::seconds(5);  ///< of who is first in the queue
 
   explicit AnswerMemory(std::size_t limit_bytes) : limit_(limit_bytes) {}
   AnswerMemory(const AnswerMemory&) = delete;
@@ -58,6 +62,8 @@ class AnswerMemory {
   [[nodiscard]] std::size_t used() const { return used_; }
 
  private:
+  [[nodiscard]] std::size_t wanted(std::int16_t api);
+
   std::size_t limit_;
   std::size_t used_ = 0;
   std::map<std::int16_t, std::size_t> expected_;

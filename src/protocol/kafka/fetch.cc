@@ -34,12 +34,19 @@ Result<std::vector<broker::FetchItem>> items_of(const Request& request,
 broker::FetchBounds bounds_of(const Request& request, const wire::FetchRequest& fetch,
                               const Service::Options& options) {
   broker::FetchBounds bounds;
-  if (request.answers != nullptr) bounds.max_memory_bytes = request.answers->room();
   bounds.min_bytes = static_cast<std::uint64_t>(std::max(fetch.min_bytes, 0));
   bounds.max_bytes = std::min(static_cast<std::uint64_t>(std::max(fetch.max_bytes, 0)),
                               static_cast<std::uint64_t>(options.fetch_max_bytes));
   const Duration wait = std::chrono::milliseconds(std::max(fetch.max_wait_ms, 0));
   bounds.deadline = io::Shard::current().now() + std::min(wait, options.max_fetch_wait);
+  if (request.answers == nullptr) return bounds;
+  // One client that does not take its answer leaves most of the room to the others.
+  bounds.max_memory_bytes = (request.answers->room() + 3) / 4;
+  if (bounds.max_memory_bytes == 0) {
+    // There may be room soon, which is no event: the client is to ask again.
+    constexpr Duration kAskAgain = 100ms;
+    bounds.deadline = std::min(bounds.deadline, io::Shard::current().now() + kAskAgain);
+  }
   return bounds;
 }
 

@@ -26,8 +26,9 @@ class Requests : public Handler {
     request.answers = &answers_;
     const auto api = static_cast<std::int16_t>(request.frame.api->key);
     AnswerMemory::Hold hold;
-    // What goes by the log's order is not held up here, and a fetch that waits holds nothing.
-    if (is_ordered(request.frame.api->key)) hold = co_await answers_.begin(api);
+    // What goes by the log's order is not held up here, and who waits for records or for the other
+    // members of a group holds nothing meanwhile: these might be waiting for just that.
+    if (answers_at_once(request.frame.api->key)) hold = co_await answers_.begin(api);
     auto reply = co_await service_.handle(std::move(request));
     if (!reply) co_return refuse(reply.error());
     answers_.settle(hold, api, memory_of(*reply));
@@ -42,6 +43,9 @@ class Requests : public Handler {
   }
 
  private:
+  static bool answers_at_once(wire::ApiKey key) {
+    return is_ordered(key) && key != wire::ApiKey::kJoinGroup && key != wire::ApiKey::kSyncGroup;
+  }
   static bool is_ordered(wire::ApiKey key) {
     return key != wire::ApiKey::kProduce && key != wire::ApiKey::kFetch;
   }
