@@ -184,6 +184,7 @@ void Committer::settle(Round& round) {
 }
 
 io::Task<void> Committer::run_round() {
+  co_await io::yield();  // whoever appends in this turn of the loop shares the round
   std::vector<std::shared_ptr<PartitionLog>> waiting = std::move(waiting_);
   waiting_.clear();
   const Duration queued = io::Shard::current().now() - waiting_since_;
@@ -222,9 +223,6 @@ io::Task<void> Committer::run_round() {
 }
 
 io::Task<void> Committer::run() {
-  co_await io::yield();  // whoever appends in this turn of the loop shares the round
-  // Who came meanwhile goes at once, before the answers of this round are written: else the device
-  // would stand idle for so long.
   while (!waiting_.empty()) co_await run_round();
   running_ = false;
   done_.wake_all();
