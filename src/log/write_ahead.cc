@@ -115,10 +115,7 @@ Result<void> WriteAhead::write_frame(Bytes& frame) {
 
 io::Task<Result<void>> WriteAhead::write(std::vector<UnsyncedRange> ranges,
                                          std::vector<SyncedEntry> evidence) {
-  std::size_t expected = kWriteAheadFrameHeaderBytes + 128 * (ranges.size() + evidence.size());
-  for (const UnsyncedRange& range : ranges) expected += range.bytes();
   Bytes frame(kWriteAheadFrameHeaderBytes);
-  frame.reserve(std::min(expected, kWriteAheadFrameBytes + kMaxRange));
   for (const SyncedEntry& entry : evidence) {
     put_evidence(frame, entry);
     if (frame.size() >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(write_frame(frame));
@@ -224,7 +221,6 @@ io::Task<void> WriteAhead::settle(unsigned index) {
     half.unsettled = false;
   }
   half.settling = false;
-  settled_.wake_all();
 }
 
 bool WriteAhead::holds(const PartitionId& partition) const {
@@ -234,7 +230,7 @@ bool WriteAhead::holds(const PartitionId& partition) const {
 io::Task<Result<void>> WriteAhead::let_go() {
   if (half_bytes_ == 0) co_return Result<void>{};
   for (const unsigned i : {0u, 1u}) {
-    while (halves_[i].settling) co_await settled_.wait(Instant::never());
+    while (halves_[i].settling) co_await io::sleep_for(1ms);
     co_await settle(i);
   }
   if (!halves_[0].kept.empty() || !halves_[1].kept.empty()) {
