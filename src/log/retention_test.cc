@@ -242,6 +242,48 @@ TEST(retention, an_empty_segment_is_not_what_was_to_be_kept) {
   });
 }
 
+/// The evidence of a deletion that was refused may be written by a later round.
+TEST(retention, a_refused_deletion_does_not_come_back_at_a_later_start) {
+  Simulator sim(13);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), small_segments())).value();
+    for (int i = 0; i < 10; ++i) (void)(co_await append(*log, batch(i))).value();
+    (void)(co_await shard->sync(log)).value();
+    bool failed = false;
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      if (op != DiskOp::kSync || failed || !path.contains(".synced")) return DiskFault::kNone;
+      failed = true;
+      return DiskFault::kError;
+    });
+    EXPECT_FALSE((co_await log->delete_records_below(Offset(5))).has_value());
+    EXPECT_TRUE(failed);
+    EXPECT_EQ(log->start_offset(), Offset(0));
+    (void)(co_await append(*log, batch(10))).value();
+    (void)(co_await shard->sync(log)).value();
+    (co_await shard->close()).value();
+  });
+  node.disk().set_hook({});
+  node.kill();
+  Offset said;
+  for (const bool power : {false, true}) {
+    node.restart();
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), small_segments())).value();
+      if (power) EXPECT_EQ(log->start_offset(), said);
+      said = log->start_offset();
+      EXPECT_TRUE((co_await read_all(log, said)).has_value());
+      // The checkpoint goes.
+      (void)(co_await append(*log, batch(power ? 12 : 11))).value();
+      (void)(co_await shard->sync(log)).value();
+      co_await shard->abandon();
+    });
+    if (!power) node.lose_power();
+  }
+}
+
 /// Deletes by name, and by age, until the node stops somewhere.
 TEST(retention, a_crash_anywhere_leaves_a_log_that_begins_where_it_said) {
   std::uint64_t crashes = 0;

@@ -60,6 +60,12 @@ std::shared_ptr<PartitionLog> ShardLogs::find(const PartitionId& id) const {
 
 void ShardLogs::open_clean(PartitionLog& log, const CleanLog& clean) const {
   log.start_ = clean.start;
+  // Who deleted records may have been refused when the evidence could not be written, and a later
+  // write took it along all the same. A start after a crash goes by it, so this one does.
+  const SyncedEntry* synced = evidence_->synced(log.id_);
+  if (synced != nullptr && !PYRALOG_PLANT("log.clean_start_below_evidence")) {
+    log.start_ = std::max(log.start_, std::min(synced->start, clean.end));
+  }
   log.end_ = log.synced_end_ = clean.end;
   for (const EpochStart& e : clean.epochs) (void)log.epochs_.note(e.epoch, e.start);
   log.epochs_saved_ = SIZE_MAX;
