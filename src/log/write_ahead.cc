@@ -221,6 +221,7 @@ io::Task<void> WriteAhead::settle(unsigned index) {
     half.unsettled = false;
   }
   half.settling = false;
+  settled_.wake_all();
 }
 
 bool WriteAhead::holds(const PartitionId& partition) const {
@@ -230,7 +231,7 @@ bool WriteAhead::holds(const PartitionId& partition) const {
 io::Task<Result<void>> WriteAhead::let_go() {
   if (half_bytes_ == 0) co_return Result<void>{};
   for (const unsigned i : {0u, 1u}) {
-    while (halves_[i].settling) co_await io::sleep_for(1ms);
+    while (halves_[i].settling) co_await settled_.wait(Instant::never());
     co_await settle(i);
   }
   if (!halves_[0].kept.empty() || !halves_[1].kept.empty()) {

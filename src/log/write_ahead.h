@@ -99,6 +99,7 @@ class WriteAhead {
   std::uint64_t half_bytes_ = 0;  ///< 0 = not opened yet
   bool dead_ = false;  ///< a write or sync failed: not used any more by this process
   io::Turn turn_;
+  io::WaitList settled_;  ///< a half is no longer being settled
 };
 
 }  // namespace pyralog::log
