@@ -147,11 +147,13 @@ class Connection:
         return self.correlation
 
     def receive(self):
-        """The next response as (correlation id, Reader); None at the end of the stream."""
+        """The next response as (correlation id, Reader); None at the end of the stream, which may come
+        in the midst of a response."""
         head = self.exactly(4)
-        if head is None:
+        body = None if head is None else self.exactly(struct.unpack(">i", head)[0])
+        if body is None:
             return None
-        reader = Reader(self.exactly(struct.unpack(">i", head)[0]) or b"")
+        reader = Reader(body)
         return reader.i32(), reader
 
     def exactly(self, size):
