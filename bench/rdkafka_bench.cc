@@ -2,6 +2,7 @@
 // the broker is librdkafka's own, inside this process: what the client can do at best.
 
 #include <librdkafka/rdkafka.h>
+#include <sys/resource.h>
 
 #include <chrono>
 #include <cstdint>
@@ -89,6 +90,16 @@ Options parse(int argc, char** argv) {
   return options;
 }
 
+/// Of this process, so with --mock of the mock broker, too.
+double cpu_seconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -109,19 +120,21 @@ int main(int argc, char** argv) {
   send();  // connects and learns the leader before the clock starts
   if (rd_kafka_flush(producer, 30'000) != RD_KAFKA_RESP_ERR_NO_ERROR) die("no first answer");
   const auto begin = Clock::now();
+  const double cpu_before = cpu_seconds();
   for (uint64_t i = 0; i < options.messages; ++i) {
     send();
     if (i % 1000 == 0) rd_kafka_poll(producer, 0);
   }
   if (rd_kafka_flush(producer, 120'000) != RD_KAFKA_RESP_ERR_NO_ERROR) die("flush timed out");
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  const double cpu = cpu_seconds() - cpu_before;
   if (outcome.failed != 0) die(std::to_string(outcome.failed) + " messages were not delivered");
   const auto messages = static_cast<double>(options.messages);
   std::printf(
       "{\"records_per_s\": %.0f, \"mb_per_s\": %.1f, \"seconds\": %.3f, "
-      "\"total_bytes\": %.0f}\n",
+      "\"total_bytes\": %.0f, \"client_cpu_s\": %.3f}\n",
       messages / seconds, messages * static_cast<double>(options.bytes) / seconds / 1e6, seconds,
-      messages * static_cast<double>(options.bytes));
+      messages * static_cast<double>(options.bytes), cpu);
   rd_kafka_topic_destroy(topic);
   rd_kafka_destroy(producer);
   return 0;

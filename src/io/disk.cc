@@ -30,15 +30,24 @@ Task<Result<Bytes>> read_file(Disk& disk, std::string path, std::size_t max_byte
   co_return bytes;
 }
 
-Task<Result<void>> replace_file(Disk& disk, std::string path, Bytes bytes) {
-  const std::string temporary = path + ".tmp";
-  PYRALOG_CO_ASSIGN(std::shared_ptr<File> file,
-                    co_await disk.open(temporary, OpenMode::kOpenOrCreate));
+namespace {
+Task<Result<void>> write_whole(Disk& disk, std::string path, Bytes bytes) {
+  PYRALOG_CO_ASSIGN(const std::shared_ptr<File> file,
+                    co_await disk.open(std::move(path), OpenMode::kOpenOrCreate));
   PYRALOG_CO_TRY(co_await file->truncate(0));
   PYRALOG_CO_TRY(file->write_at(0, bytes));
-  PYRALOG_CO_TRY(co_await file->sync());
-  file.reset();
-  PYRALOG_CO_TRY(co_await disk.rename(temporary, path));
+  co_return co_await file->sync();
+}
+}  // namespace
+
+Task<Result<void>> replace_file(Disk& disk, std::string path, Bytes bytes) {
+  const std::string temporary = path + ".tmp";
+  auto done = co_await write_whole(disk, temporary, std::move(bytes));
+  if (done) done = co_await disk.rename(temporary, path);
+  if (!done) {
+    (void)co_await disk.remove(temporary);  // on a full disk it would take what room there is
+    co_return done;
+  }
   co_return co_await disk.sync_dir(parent_dir(path));
 }
 

@@ -424,6 +424,7 @@ TEST(compact_key, a_crash_anywhere_leaves_the_newest_of_each_key) {
             EXPECT_FALSE(parse_swap_name(entry.name, kSwapExtension) ||
                          parse_swap_name(entry.name, kCleanedExtension))
                 << entry.name;
+            EXPECT_FALSE(entry.name.starts_with("0") && entry.name.ends_with(".tmp")) << entry.name;
             const auto beside = parse_side_file_name(entry.name);
             EXPECT_TRUE(!beside || (co_await io::Shard::current().disk().exists(
                                         (*log)->dir() + "/" + segment_file_name(*beside, "log")))
@@ -443,6 +444,53 @@ TEST(compact_key, a_crash_anywhere_leaves_the_newest_of_each_key) {
   EXPECT_GT(crashes[DiskOp::kRename], 3);
   EXPECT_GT(crashes[DiskOp::kRemove], 3);
   EXPECT_GT(crashes[DiskOp::kSyncDir], 3);
+}
+
+/// A process may die when it has made an index for a segment that compaction has just put into another.
+TEST(compact_key, files_beside_segments_that_were_merged_are_swept) {
+  Simulator sim(5);
+  Node& node = sim.add_node(quiet_disk());
+  const std::string dir = "/data/" + to_string(partition());
+  Table truth;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), compacted())).value();
+    co_await fill(*shard, log, 300, truth);
+    (void)(co_await compact_now(*log)).value();
+    co_await fill(*shard, log, 30, truth);
+    co_await shard->abandon();
+  });
+  node.kill();
+  node.restart();
+  node.run([&]() -> io::Task<void> {
+    io::Disk& disk = io::Shard::current().disk();
+    std::vector<Offset> bases;
+    for (const auto& entry : (co_await disk.list(dir)).value()) {
+      if (const auto base = parse_segment_name(entry.name)) bases.push_back(*base);
+    }
+    const auto path = [&](Offset base, std::string_view extension) {
+      return dir + "/" + segment_file_name(base, extension);
+    };
+    const Offset merged(bases[0].value + 1);
+    // It is lost, as by somebody's mistake, and may be brought back.
+    const Offset lost = bases[bases.size() - 2];
+    EXPECT_TRUE(co_await disk.remove(path(lost, "log")));
+    const std::vector<std::string> beside{"index", "timeindex", "appendtime", "appendtime.tmp"};
+    for (const Offset base : {merged, lost}) {
+      for (const std::string& extension : beside) {
+        auto file = co_await disk.open(path(base, extension), io::OpenMode::kOpenOrCreate);
+        EXPECT_TRUE(file && (*file)->write_at(0, as_bytes("left")));
+      }
+    }
+    auto shard = (co_await open_shard()).value();
+    (void)co_await shard->open_log(partition(), compacted());
+    for (const std::string& extension : beside) {
+      EXPECT_FALSE((co_await disk.exists(path(merged, extension))).value()) << extension;
+      EXPECT_EQ((co_await disk.exists(path(lost, extension))).value(), extension != "appendtime.tmp")
+          << extension;
+    }
+    co_await shard->abandon();
+  });
 }
 
 TEST(compact_key, a_swap_that_cannot_be_right_replaces_nothing) {

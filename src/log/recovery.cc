@@ -78,9 +78,24 @@ io::Task<Result<void>> Recovery::forget_compaction() {
   co_return co_await shard_.disk_.sync_dir(log_.dir_);
 }
 
+/// Whether the file beside a segment has no use: what was being written, what belongs to segments that
+/// were dropped, or to one that compaction has merged into the one before it.
+io::Task<bool> Recovery::is_left_over(Offset base, std::string_view name) {
+  if (base < found_[0].base) co_return true;
+  if (name.ends_with(kTimesBeingReplaced)) co_return !PYRALOG_PLANT("log.keep_half_made_times");
+  const auto behind = std::ranges::upper_bound(found_, base, {}, &Found::base);
+  const Offset before = std::prev(behind)->base;
+  if (before == base || PYRALOG_PLANT("log.keep_merged_files")) co_return false;
+  auto file = co_await shard_.disk_.open(log_.path_of(before, "log"), io::OpenMode::kRead);
+  if (!file) co_return false;
+  const auto header = co_await read_segment_header(std::move(*file));
+  // Of a segment that is missing they stay, for the day when it is restored.
+  co_return header && header->base == before && base < header->next;
+}
+
 io::Task<Result<void>> Recovery::sweep() {
   for (const auto& [base, name] : side_files_) {
-    if (base >= found_[0].base || PYRALOG_PLANT("log.no_sweep")) continue;
+    if (PYRALOG_PLANT("log.no_sweep") || !co_await is_left_over(base, name)) continue;
     PYRALOG_CO_TRY(co_await shard_.begin_writing());
     auto removed = co_await shard_.disk_.remove(log_.dir_ + "/" + name);
     if (!removed && removed.error().code != Code::kNotFound) co_return removed;

@@ -26,7 +26,8 @@ class Recovery {
   [[nodiscard]] io::Task<Result<void>> list_segments();
   [[nodiscard]] io::Task<Result<void>> forget_compaction();
   [[nodiscard]] Result<std::size_t> first_to_scan() const;
-  /// Removes what a crash has left of segments that were being forgotten.
+  [[nodiscard]] io::Task<bool> is_left_over(Offset base, std::string_view name);
+  /// Removes what a crash has left of segments that were being forgotten or merged.
   [[nodiscard]] io::Task<Result<void>> sweep();
   [[nodiscard]] io::Task<Result<void>> read_epochs();
   /// Adds a segment that was durable before the evidence was written; nothing is read.

@@ -114,7 +114,8 @@ std::optional<Offset> parse_segment_name(std::string_view name) {
 
 std::optional<Offset> parse_side_file_name(std::string_view name) {
   const std::string_view extension = name.size() > 20 ? name.substr(20) : std::string_view();
-  if (extension != ".index" && extension != ".timeindex" && extension != ".appendtime") {
+  if (extension != ".index" && extension != ".timeindex" && extension != ".appendtime" &&
+      extension != kTimesBeingReplaced) {
     return std::nullopt;
   }
   return parse_segment_name(std::string(name.substr(0, 20)) + ".log");

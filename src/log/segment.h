@@ -115,7 +115,9 @@ struct Segment {
   std::shared_ptr<io::File> file;  ///< held while written to; closed ones come from the cache
 };
 
-/// The offset in the name of a file beside a segment: its indexes, its append times.
+/// What io::replace_file leaves of a segment's append times when the process dies in it.
+inline constexpr std::string_view kTimesBeingReplaced = ".appendtime.tmp";
+/// The offset in the name of a file beside a segment: its indexes, its append times, also half made.
 [[nodiscard]] std::optional<Offset> parse_side_file_name(std::string_view name);
 
 /// Adds a batch's 17 header bytes that Kafka's CRC does not cover to the chain.

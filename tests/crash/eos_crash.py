@@ -75,29 +75,27 @@ class Producer:
         code, _ = self.answer(wire)
         check(code == OUT_OF_ORDER, f"producer {self.producer}: a gap got error {code}")
 
-    def run(self, bootstrap, stopping):
-        """Produces until it is told to stop (then everything is answered) or the server is gone."""
-        try:
-            with client.Client(bootstrap) as connection:
-                wire = connection.wire
-                if self.known:
-                    self.repeat_known(wire)
-                again = len(self.pending)
-                for _, _, raw in self.pending:
-                    self.send(wire, raw)
-                for _ in range(again):
+    def work(self, bootstrap, stopping):
+        """Produces until it is told to stop (then everything is answered) or a connection ends: what is
+        pending then will be sent again."""
+        with client.Client(bootstrap) as connection:
+            wire = connection.wire
+            if self.known:
+                self.repeat_known(wire)
+            again = len(self.pending)
+            for _, _, raw in self.pending:
+                self.send(wire, raw)
+            for _ in range(again):
+                self.take(wire)
+            if self.sequence:
+                self.refuse_gap(wire)
+            window = self.rng.randint(1, REMEMBERED)
+            while not stopping.is_set() or self.pending:
+                while len(self.pending) < window and not stopping.is_set():
+                    self.pending.append(self.next_batch())
+                    self.send(wire, self.pending[-1][2])
+                if self.pending:
                     self.take(wire)
-                if self.sequence:
-                    self.refuse_gap(wire)
-                window = self.rng.randint(1, REMEMBERED)
-                while not stopping.is_set() or self.pending:
-                    while len(self.pending) < window and not stopping.is_set():
-                        self.pending.append(self.next_batch())
-                        self.send(wire, self.pending[-1][2])
-                    if self.pending:
-                        self.take(wire)
-        except (OSError, ConnectionError):
-            pass  # what is pending will be sent again
 
 
 class Working:
@@ -113,7 +111,9 @@ class Working:
 
     def guarded(self, producer, bootstrap):
         try:
-            producer.run(bootstrap, self.stopping)
+            producer.work(bootstrap, self.stopping)
+        except OSError:
+            pass  # the server is gone
         except SystemExit as failure:  # a failed check
             self.failed.append(str(failure))
 

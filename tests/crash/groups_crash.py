@@ -62,19 +62,22 @@ class Group:
         self.acked.update(offsets)
         self.commits += 1
 
+    def work(self, bootstrap):
+        """Checks what is left of earlier rounds, joins, commits until the connection ends."""
+        with client.Client(bootstrap) as admin:
+            admin.settle(self.name)
+            self.verify(admin)
+            self.rejoin(admin)
+            while True:
+                for _ in range(self.rng.randint(3, 12)):
+                    self.commit(admin)
+                if self.rng.random() < 0.2:
+                    self.rejoin(admin)
+
     def run(self, bootstrap, failed):
-        """Checks what is left of earlier rounds, joins, commits until the server is gone."""
         try:
-            with client.Client(bootstrap) as admin:
-                admin.settle(self.name)
-                self.verify(admin)
-                self.rejoin(admin)
-                while True:
-                    for _ in range(self.rng.randint(3, 12)):
-                        self.commit(admin)
-                    if self.rng.random() < 0.2:
-                        self.rejoin(admin)
-        except (OSError, ConnectionError):
+            self.work(bootstrap)
+        except OSError:
             pass  # the server is gone
         except (SystemExit, client.Refused) as failure:
             failed.append(str(failure))

@@ -44,36 +44,35 @@ IN_DOUBT = (client.STORAGE_ERROR, *load.GOING_DOWN)
 
 
 class Committer(groups_crash.Group):
-    """Its commits are refused by a server that is being stopped, and by no other."""
-
-    stopping = threading.Event()
-
     def commit(self, admin):
         time.sleep(PAUSE)
         super().commit(admin)
 
-    def run(self, bootstrap, failed):
-        super().run(bootstrap, found := [])
-        if not self.stopping.is_set():
-            failed += found
+
+class NotNow(Exception):
+    """A refusal for want of space, or at a stop: it is to be sent again."""
 
 
 class Idempotent(eos_crash.Producer):
+    in_doubt = IN_DOUBT
+
     def next_batch(self):
         time.sleep(PAUSE)
         return super().next_batch()
 
-    in_doubt = IN_DOUBT
-
-    def take(self, wire):
-        """A refusal for want of space, or at a stop, leaves it to be sent again, as it would be by a client."""
-        code, base = self.answer(wire)
+    def answer(self, wire):
+        code, base = super().answer(wire)
         if code in self.in_doubt:
-            raise ConnectionError
-        first, count, raw = self.pending.popleft()
-        check(code == client.NONE, f"producer {self.producer}: sequence {first} was refused with error {code}")
-        self.offsets.update((first + index, base + index) for index in range(count))
-        self.known.append((first, raw, base))
+            raise NotNow
+        return code, base
+
+    def work(self, bootstrap, stopping):
+        """After a refusal what is pending is sent again on another connection, as clients do."""
+        while True:
+            with contextlib.suppress(NotNow):
+                return super().work(bootstrap, stopping)
+            if stopping.wait(PAUSE):
+                return None
 
 
 class Life:
@@ -82,15 +81,14 @@ class Life:
     def __init__(self, world, server, rng, in_doubt=IN_DOUBT):
         self.in_doubt = Idempotent.in_doubt = in_doubt
         self.world, self.server, self.over = world, server, threading.Event()
-        Committer.stopping.clear()
         self.failed = []
         self.writers = load.start(server, "by-size", 1, rng, world.identity, 2, pause=PAUSE)
         world.identity += 2
         self.keyed = compaction.Writer("by-key", server.bootstrap, random.Random(rng.random()), world.lives,
                                        pause=PAUSE, in_doubt=in_doubt)
         self.keyed.start()
-        works = [lambda p=p: p.run(server.bootstrap, self.over) for p in world.producers]
-        works += [lambda g=g: g.run(server.bootstrap, self.failed) for g in world.groups]
+        works = [lambda p=p: p.work(server.bootstrap, self.over) for p in world.producers]
+        works += [lambda g=g: self.commit(g) for g in world.groups]
         works += [lambda w=w, seed=rng.random(): w(random.Random(seed))
                   for w in (self.churn, self.remember, self.read, self.crawl, self.knock)]
         self.threads = [threading.Thread(target=self.guarded, args=(w,), daemon=True) for w in works]
@@ -100,12 +98,23 @@ class Life:
     def guarded(self, work):
         try:
             work()
-        except (OSError, ConnectionError):
-            pass  # the server is gone
+        except TimeoutError:
+            pass  # it may be frozen for long
+        except OSError:  # the server is gone
+            if not self.server.ending:
+                self.failed.append("the server ended a connection, and not itself: " + traceback.format_exc())
         except (SystemExit, client.Refused) as failure:
             self.failed.append(str(failure))
         except Exception:  # an answer that makes no sense
             self.failed.append(traceback.format_exc())
+
+    def commit(self, group):
+        """Commits are refused by a server that is being stopped, and by no other."""
+        try:
+            group.work(self.server.bootstrap)
+        except (SystemExit, client.Refused):
+            if not self.server.ending:
+                raise
 
     def churn(self, rng):
         with client.Client(self.server.bootstrap) as admin:
@@ -140,7 +149,7 @@ class Life:
                                 + client.array([client.i32(0) + client.i64(0) + client.i32(1 << 20)])]))
         with client.Client(self.server.bootstrap) as slow:
             slow.wire.socket.settimeout(0.5)
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(OSError):  # it may be thrown out
                 for _ in range(200):
                     slow.wire.send(client.FETCH, 4, body)
             self.over.wait(rng.uniform(1, 30))
@@ -152,8 +161,9 @@ class Life:
         try:
             while not self.over.wait(PAUSE):
                 held.append(socket.create_connection((host, int(port)), timeout=5))
-                held[-1].send(rng.choice((b"\0", b"\0\0\4\0" + b"a" * 100, b"GET / HTTP/1.1\r\n\r\n",
-                                          b"\0\0\0\x20" + rng.randbytes(32))))
+                with contextlib.suppress(ConnectionError):
+                    held[-1].send(rng.choice((b"\0", b"\0\0\4\0" + b"a" * 100, b"GET / HTTP/1.1\r\n\r\n",
+                                              b"\0\0\0\x20" + rng.randbytes(32))))
                 if len(held) > 60:
                     held.pop(rng.randrange(len(held))).close()
         finally:
@@ -217,7 +227,6 @@ class World:
         if end == "kill":
             server.kill()
         elif end == "stop":
-            Committer.stopping.set()
             check(server.terminate()[0] == 0, "a clean stop failed")
         else:
             copy = image.with_name(f"{self.lives}.img")
@@ -281,7 +290,6 @@ def live_last(world, image, folder, seconds):
             for producer, count in zip(world.producers, before):
                 check(len(producer.offsets) > count, "an idempotent producer never got through")
             life.over.set()
-            Committer.stopping.set()
             check(server.terminate()[0] == 0, "a clean stop failed")
             life.end()
         with Server(root / "data", OPTIONS) as server:

@@ -37,6 +37,7 @@ class Server:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=errors,
                                             stdout=subprocess.PIPE)
         self.bootstrap = self.http = self.start_seconds = None
+        self.ending = False  # it was told to end, or killed
 
     def __enter__(self):
         return self
@@ -71,6 +72,7 @@ class Server:
 
     def kill(self):
         """kill -9, at once."""
+        self.ending = True
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
@@ -79,6 +81,7 @@ class Server:
     def terminate(self, seconds=15.0):
         """SIGTERM; returns (exit code, seconds that it took)."""
         began = time.monotonic()
+        self.ending = True
         self.process.send_signal(signal.SIGTERM)
         try:
             code = self.process.wait(seconds)

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/plant.h"
+#include "io/rng.h"
 
 namespace pyralog::protocol::kafka {
 
@@ -118,7 +119,8 @@ io::Task<void> Connection::write_replies() {
       auto& reply = slots_[taken]->reply;
       std::move(reply.pieces.begin(), reply.pieces.end(), std::back_inserter(pieces));
       reply.pieces.clear();
-      ending = reply.close;
+      ending = reply.close || (PYRALOG_PLANT("kafka.end_any_connection") &&
+                               io::Shard::current().rng().next() % 200 == 0);
     }
     if (!pieces.empty()) {
       const Instant deadline = io::Shard::current().now() + limits_.write_time;
