@@ -152,6 +152,10 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
   PYRALOG_CO_ASSIGN(logs_, co_await log::ShardLogs::open(disk, log_options, std::move(evidence)));
   scrubber_ = std::make_unique<log::Scrubber>(*logs_);
   catalog_ = std::move(catalog);
+  // The files of these are gone: whoever deleted them may have died before the rest.
+  logs_->drop_evidence([this](const PartitionId& id) {
+    return catalog_->partition(id) == nullptr && catalog_->was_deleted(id.topic);
+  });
   std::vector<PartitionId> ids;
   for (const auto& topic : catalog_->topics()) {
     for (const auto& partition : topic->partitions) {

@@ -153,7 +153,7 @@ io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) {
     (void)log->end_serving(Error{Code::kNotFound, "it is deleted", 0});
     logs_.erase(found);
     const auto guard = co_await log->turn_.lock();
-    co_await committer_.drain();
+    co_await committer_.forget_noted(id);
     if (log->memory_) co_return Result<void>{};
   }
   forget_files();
@@ -172,7 +172,13 @@ io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) {
   // A read that had begun before may have opened its file again meanwhile.
   if (!PYRALOG_PLANT("log.forget_files_once")) forget_files();
   PYRALOG_CO_TRY(removed);
-  co_return co_await disk_.sync_dir(options_.data_dir);
+  PYRALOG_CO_TRY(co_await disk_.sync_dir(options_.data_dir));
+  committer_.drop(id);
+  co_return Result<void>{};
+}
+
+void ShardLogs::drop_evidence(const std::function<bool(const PartitionId&)>& gone) {
+  committer_.drop_if(gone);
 }
 
 io::Task<Result<Offset>> ShardLogs::sync(std::shared_ptr<PartitionLog> log) {

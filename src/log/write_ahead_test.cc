@@ -442,6 +442,32 @@ TEST(write_ahead, evidence_of_what_was_cut_does_not_come_back) {
   });
 }
 
+TEST(write_ahead, evidence_of_what_was_deleted_does_not_come_back) {
+  Simulator sim(14);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    Options o = ahead();
+    o.synced_journal_bytes = 300;
+    auto life = co_await begin(o);
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_TRUE((co_await life->shard->delete_log(partition(0))).has_value());
+    life->logs.erase(life->logs.begin());
+    // The journal is written anew meanwhile, the write-ahead file is not.
+    for (int i = 0; i < 12; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_LT(node.disk().peek("/data/shard-0.synced").value().size(), 3000u);
+    co_await life->shard->abandon();
+  });
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    EXPECT_TRUE(life.has_value()) << (life ? "" : life.error().message);
+    if (!life) co_return;
+    EXPECT_EQ(life->logs[0]->end_offset().value, 0);
+    EXPECT_EQ(life->logs[1]->end_offset().value, 30);
+    co_await life->shard->abandon();
+  });
+}
+
 TEST(write_ahead, evidence_outlives_the_file_that_held_it) {
   Simulator sim(11);
   Node& node = sim.add_node(quiet_disk());
