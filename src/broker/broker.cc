@@ -113,6 +113,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   PYRALOG_CO_ASSIGN(const CatalogPtr active,
                     co_await cluster.activate(std::move(all), io::Shard::current().wall()));
   PYRALOG_CO_TRY(co_await cluster.losses_recorded());
+  PYRALOG_CO_TRY(co_await log::doubt_recorded(disk, options_.data_dir));
   co_await look_at_space(false);
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     ShardState& state = *states_[s];

@@ -226,6 +226,40 @@ TEST_F(RestartTest, a_partition_whose_records_could_not_be_read_comes_back_by_it
   EXPECT_EQ(values("t"), (Strings{"a", "b"}));
 }
 
+TEST_F(RestartTest, a_damaged_journal_of_evidence_keeps_no_node_down_and_the_doubt_is_recorded) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  for (const char* value : {"a", "b", "c", "d"}) {
+    EXPECT_EQ(produce("t", batch_of({value})).error, KafkaError::kNone);
+  }
+  crash();
+  EXPECT_TRUE(disk().corrupt("/data/shard-0.synced", 100).has_value());
+  // A start that dies before it has recorded anything makes no difference.
+  disk().set_hook([opening = false](io::sim::DiskOp op, const std::string& path) mutable {
+    opening = opening || (op == io::sim::DiskOp::kSyncDir && path.starts_with("/data/"));
+    return opening && op == io::sim::DiskOp::kWrite && path.find("metadata.log") != path.npos
+               ? io::sim::DiskFault::kKill
+               : io::sim::DiskFault::kNone;
+  });
+  EXPECT_FALSE(try_start());
+  disk().set_hook({});
+  node().restart();
+  int warnings = 0;
+  observe::capture_log([&](const std::string& line) {
+    warnings += line.find("records_may_be_missing") != std::string::npos ? 1 : 0;
+  });
+  start();
+  EXPECT_EQ(warnings, 1);
+  observe::capture_log({});
+  EXPECT_EQ(values("t"), (Strings{"a", "b", "c", "d"}));
+  ASSERT_EQ(lost().size(), 1u);
+  EXPECT_EQ(lost()[0].from, Offset(4));
+  EXPECT_TRUE(disk().peek("/data/shard-0.synced.damaged").has_value());
+  EXPECT_EQ(produce("t", batch_of({"e"})).base_offset, 4);
+  restart_after_crash();
+  EXPECT_EQ(lost().size(), 1u) << "recorded again";
+  EXPECT_EQ(values("t"), (Strings{"a", "b", "c", "d", "e"}));
+}
+
 TEST_F(RestartTest, a_new_topic_in_memory_has_lost_nothing) {
   std::string told;
   observe::capture_log([&](const std::string& line) {

@@ -62,7 +62,8 @@ bool ShardBroker::there_at_start(const PartitionId& id) const {
   return !leads_ || (failed != again_.end() && failed->second.at_start);
 }
 
-void ShardBroker::note_losses(const PartitionId& id, const Hosted& hosted, Durability durability) {
+void ShardBroker::note_losses(const PartitionId& id, const Hosted& hosted, Durability durability,
+                              bool in_doubt) {
   // What is only being made has nothing to lose.
   if (!there_at_start(id) && !PYRALOG_PLANT("broker.new_partition_has_lost")) return;
   const auto& current = catalog_->partition(id)->current;
@@ -70,6 +71,9 @@ void ShardBroker::note_losses(const PartitionId& id, const Hosted& hosted, Durab
   if (durability == Durability::kMemory && current) {
     // All of it was written since the last start.
     lost_[id] = {std::min(current->start, end), "records were kept in memory only"};
+  } else if (in_doubt) {
+    lost_[id] = {end, "the journal of how far it was on disk was damaged: whether all of that is here "
+                      "could not be checked"};
   } else if (durability == Durability::kOs && new_os_boot_ && evidence_->clean(id) == nullptr) {
     lost_[id] = {end, "the operating system stopped before it had written what was acknowledged"};
   }
@@ -106,11 +110,12 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
   options.epochs = known.epochs;
   std::optional<Bytes> snapshot;
   if (const auto at = snapshots_.find(id); at != snapshots_.end()) snapshot = at->second.state;
+  const bool in_doubt = logs_->in_doubt(id);
   auto opened = co_await replica::Replica::open(*logs_, id, std::move(options), initial,
                                                 std::move(snapshot));
   if (opened) {
     hosted.replica = std::move(*opened);
-    note_losses(id, hosted, durability);
+    note_losses(id, hosted, durability, in_doubt);
   } else {
     hosted.failed = std::move(opened.error());
     tell_offline(id, hosted);

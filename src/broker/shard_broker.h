@@ -112,7 +112,7 @@ class ShardBroker {
   void try_later(const PartitionId& id);
   [[nodiscard]] bool there_at_start(const PartitionId& id) const;
   /// What may be missing of a log that was just opened and that an earlier start has led.
-  void note_losses(const PartitionId& id, const Hosted& hosted, Durability durability);
+  void note_losses(const PartitionId& id, const Hosted& hosted, Durability durability, bool in_doubt);
   [[nodiscard]] cluster::LedPartition led_partition(const PartitionId& id) const;
   void lead_one(const PartitionId& id, const catalog::Topic& topic, const catalog::Catalog& state);
   /// Leads those of `fresh` that could be opened.

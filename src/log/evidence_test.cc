@@ -1,6 +1,8 @@
 // The `synced` journals: what they keep, and for how long.
 #include "log/evidence.h"
 
+#include <algorithm>
+
 #include "log/log_testing.h"
 
 namespace pyralog::log {
@@ -75,6 +77,78 @@ TEST(evidence, of_logs_that_went_in_another_life_is_let_go_at_a_start) {
     co_await shard->abandon();
   });
   EXPECT_LT(node.disk().peek(kJournal).value().size(), 600u);
+}
+
+/// Ten batches, each durable by itself, and then a process that dies.
+void live_and_die(Node& node) {
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    const auto log = (co_await shard->open_log(partition(1), {})).value();
+    for (int i = 0; i < 10; ++i) {
+      (void)(co_await append(*log, batch(i))).value();
+      EXPECT_TRUE((co_await shard->sync(log)).has_value());
+    }
+    co_await shard->abandon();
+  });
+  restart(node, false);
+}
+
+TEST(evidence, a_damaged_journal_leaves_its_logs_in_doubt_until_that_is_recorded) {
+  Simulator sim(3);
+  Node& node = sim.add_node(quiet_disk());
+  live_and_die(node);
+  EXPECT_TRUE(node.disk().corrupt(kJournal, 100).has_value());
+  for (const bool recorded : {false, true}) {
+    node.run([&]() -> io::Task<void> {
+      const auto opened = co_await open_shard();
+      EXPECT_TRUE(opened.has_value()) << (opened ? "" : opened.error().message);
+      if (!opened) co_return;
+      ShardLogs& shard = **opened;
+      EXPECT_TRUE(shard.in_doubt(partition(1)));
+      const auto log = co_await shard.open_log(partition(1), {});
+      EXPECT_TRUE(log.has_value()) << (log ? "" : log.error().message);
+      if (log) EXPECT_EQ((*log)->end_offset().value, 10);
+      if (recorded) {
+        EXPECT_TRUE((co_await doubt_recorded(io::Shard::current().disk(), "/data")).has_value());
+      }
+      co_await shard.abandon();
+    });
+    restart(node, false);
+  }
+  EXPECT_EQ(count_files(node, "shard-0.synced.damaged"), 1u);
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    EXPECT_FALSE(shard->in_doubt(partition(1)));
+    co_await shard->abandon();
+  });
+}
+
+TEST(evidence, in_doubt_no_damaged_batch_is_served_and_what_is_cut_is_kept) {
+  Simulator sim(4);
+  Node& node = sim.add_node(quiet_disk());
+  live_and_die(node);
+  const std::string path = "/data/" + to_string(partition(1)) + "/00000000000000000000.log";
+  Bytes sound;
+  for (int i = 0; i < 5; ++i) {
+    const Bytes each = batch(i);
+    sound.insert(sound.end(), each.begin(), each.end());
+  }
+  const std::uint64_t at = kSegmentHeaderBytes + sound.size();
+  EXPECT_TRUE(node.disk().corrupt(kJournal, 100).has_value());
+  EXPECT_TRUE(node.disk().corrupt(path, at + 70).has_value());
+  const Bytes before = node.disk().peek(path).value();
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    const auto log = co_await shard->open_log(partition(1), {});
+    EXPECT_TRUE(log.has_value()) << (log ? "" : log.error().message);
+    if (!log) co_return;
+    EXPECT_EQ((*log)->end_offset().value, 5);
+    EXPECT_EQ((co_await read_all(*log, Offset(0))).value(), sound);
+    co_await shard->abandon();
+  });
+  const auto kept = node.disk().peek(path + ".from-" + std::to_string(at) + ".damaged");
+  EXPECT_TRUE(kept.has_value()) << (kept ? "" : kept.error().message);
+  if (kept) EXPECT_TRUE(std::ranges::equal(*kept, ByteView(before).subspan(at)));
 }
 
 }  // namespace

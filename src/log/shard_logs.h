@@ -90,6 +90,9 @@ class ShardLogs {
   /// Removes a partition's files, durably, and then what is known of it. The log object goes offline
   /// (kNotFound).
   [[nodiscard]] io::Task<Result<void>> delete_log(PartitionId id);
+  /// True of a partition that is not open yet and ended no clean stop, if the journal that said how far it
+  /// was durable is damaged: all of it is read, and what is there cannot be compared with what was.
+  [[nodiscard]] bool in_doubt(const PartitionId& id) const;
   /// At a start: lets go what earlier ones have left of partitions that are `gone`, files and all.
   void drop_evidence(const std::function<bool(const PartitionId&)>& gone);
 

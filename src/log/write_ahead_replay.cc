@@ -226,15 +226,10 @@ io::Task<Result<void>> Placer::sync() {
 io::Task<Result<void>> keep_evidence(io::Disk& disk, std::string path,
                                      std::map<PartitionId, SyncedEntry> found) {
   std::map<PartitionId, SyncedEntry> known;
-  journal::Options options;
-  options.kind = kSyncedJournalKind;
-  PYRALOG_CO_ASSIGN(const auto journal, co_await journal::Journal::open(
-                                            disk, path, options, [&](ByteView payload) -> Result<void> {
-                                              PYRALOG_ASSIGN(const SyncedEntry entry,
-                                                             decode_synced_entry(payload));
-                                              known[entry.partition] = entry;
-                                              return {};
-                                            }));
+  PYRALOG_CO_ASSIGN(const auto journal,
+                    co_await open_synced_journal(disk, std::move(path), [&](const SyncedEntry& entry) {
+                      known[entry.partition] = entry;
+                    }));
   for (const auto& [id, entry] : found) {
     if (const SyncedEntry* more = add_evidence(known, entry)) {
       PYRALOG_CO_TRY(journal->append(encode(*more)));
