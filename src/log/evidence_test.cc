@@ -79,6 +79,37 @@ TEST(evidence, of_logs_that_went_in_another_life_is_let_go_at_a_start) {
   EXPECT_LT(node.disk().peek(kJournal).value().size(), 600u);
 }
 
+TEST(evidence, a_log_whose_directory_a_failed_attempt_made_outlives_a_power_loss) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(seed);
+    Simulator sim(seed);
+    Node& node = sim.add_node(quiet_disk());
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      bool failed = false;
+      node.disk().set_hook([&](io::sim::DiskOp op, const std::string& path) {
+        const bool met = op == io::sim::DiskOp::kSyncDir && path == "/data" && !failed;
+        failed = failed || met;
+        return met ? io::sim::DiskFault::kError : io::sim::DiskFault::kNone;
+      });
+      EXPECT_FALSE((co_await shard->open_log(partition(1), {})).has_value());
+      const auto log = (co_await shard->open_log(partition(1), {})).value();
+      (void)(co_await append(*log, batch(0))).value();
+      EXPECT_TRUE((co_await shard->sync(log)).has_value());
+      co_await shard->abandon();
+    });
+    node.disk().set_hook({});
+    restart(node, true);
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      const auto log = co_await shard->open_log(partition(1), {});
+      EXPECT_TRUE(log.has_value()) << (log ? "" : log.error().message);
+      if (log) EXPECT_EQ((*log)->end_offset().value, 1);
+      co_await shard->abandon();
+    });
+  }
+}
+
 /// Ten batches, each durable by itself, and then a process that dies.
 void live_and_die(Node& node) {
   node.run([&]() -> io::Task<void> {

@@ -65,6 +65,10 @@ io::Task<Result<void>> Recovery::list_segments() {
       }
     }
   }
+  // An attempt before this one may have made the directory and failed before that was durable.
+  if (names && found_.empty() && !PYRALOG_PLANT("log.directory_made_once")) {
+    PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(shard_.options_.data_dir));
+  }
   // Names have 20 digits, so the order of names is that of offsets.
   co_return Result<void>{};
 }
