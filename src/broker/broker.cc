@@ -113,6 +113,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   PYRALOG_CO_ASSIGN(const CatalogPtr active,
                     co_await cluster.activate(std::move(all), io::Shard::current().wall()));
   PYRALOG_CO_TRY(co_await cluster.losses_recorded());
+  PYRALOG_CO_TRY(co_await log::doubt_recorded(disk, options_.data_dir));
   co_await look_at_space(false);
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     ShardState& state = *states_[s];
@@ -128,12 +129,16 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     state.background.spawn(compaction_loop(state));
     if (options_.scrub_interval > Duration::zero()) state.background.spawn(scrub_loop(state));
     state.background.spawn(expiry_loop(state));
-    state.background.spawn(reopen_loop(state));
     co_return;
   });
   states_[0]->background.spawn(space_loop(*states_[0]));
   cluster.metadata().on_change(
       [this](CatalogPtr changed) { return distribute(std::move(changed)); });
+  // What comes back has a new epoch, and every shard is to hear of that.
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    states_[s]->background.spawn(reopen_loop(*states_[s]));
+    co_return;
+  });
   co_return Result<void>{};
 }
 
@@ -229,10 +234,22 @@ io::Task<void> Broker::expiry_loop(ShardState& state) {
 
 io::Task<void> Broker::reopen_loop(ShardState& state) {
   while (!state.stopping) {
-    const Instant next = io::Shard::current().now() + options_.reopen_interval;
+    const Instant next = io::Shard::current().now() + options_.reopen.first;
     if (co_await state.stop_wanted.wait(next)) break;
-    if (!state.draining) co_await state.partitions.open_failed();
+    if (!state.draining) co_await open_failed(state);
   }
+}
+
+io::Task<void> Broker::open_failed(ShardState& state) {
+  auto back = co_await state.partitions.open_failed();
+  if (back.empty()) co_return;
+  const std::vector<PartitionId> ids = ids_of(back);
+  const WallMs now = io::Shard::current().wall();
+  const Result<CatalogPtr> activated = co_await io::on(
+      *shards_[0], [this, led = std::move(back), now]() mutable -> io::Task<Result<CatalogPtr>> {
+        co_return co_await cluster_->activate(std::move(led), now);
+      });
+  state.partitions.lead_again(ids, activated);
 }
 
 io::Task<void> Broker::drain() {

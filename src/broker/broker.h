@@ -289,6 +289,7 @@ class Broker {
   io::Task<void> scrub_loop(ShardState& state);
   io::Task<void> expiry_loop(ShardState& state);
   io::Task<void> reopen_loop(ShardState& state);
+  io::Task<void> open_failed(ShardState& state);
 
   // space.cc
   /// Looks at the disk, tells all shards what may be written, and lets the reserve go or come.

@@ -7,6 +7,7 @@
 #include "broker/space_guard.h"
 #include "catalog/plan.h"
 #include "group/options.h"
+#include "io/retry.h"
 #include "log/options.h"
 #include "producer/producer_table.h"
 
@@ -30,7 +31,8 @@ struct Options {
   Duration offsets_check_interval =
       std::chrono::minutes(10);  ///< offsets.retention.check.interval.ms
   Duration producer_snapshot_interval = std::chrono::seconds(60);
-  Duration reopen_interval = std::chrono::seconds(5);  ///< of partitions that could not be made
+  io::BackoffOptions reopen{.first = std::chrono::seconds(1),   ///< of partitions that could not
+                            .most = std::chrono::seconds(30)};  ///< be opened
   Duration commit_timeout = std::chrono::seconds(5);  ///< of a coordinator's own records
   std::int32_t producer_id_block = 1000;
   SpaceOptions space;                        ///< min.free.bytes, disk.reserve.bytes

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "broker/testing.h"
+#include "observe/log.h"
 
 namespace pyralog::broker {
 namespace {
@@ -25,6 +26,17 @@ class RestartTest : public BrokerTest {
     return run([this]() -> io::Task<std::vector<catalog::LostRecord>> {
       co_return (co_await broker().status()).front().lost;
     });
+  }
+  PartitionStatus status() {
+    return run([this]() -> io::Task<PartitionStatus> {
+      co_return (co_await broker().status()).front();
+    });
+  }
+  void pass(Duration time) {
+    EXPECT_TRUE(run([time]() -> io::Task<bool> {
+      co_await io::sleep_for(time);
+      co_return true;
+    }));
   }
   std::string snapshot() {
     for (const std::string& path : disk().files()) {
@@ -159,6 +171,108 @@ TEST_F(RestartTest, a_snapshot_of_a_shard_that_is_no_more_is_not_believed_for_ev
   EXPECT_FALSE(disk().peek(stray));
 }
 
+TEST_F(RestartTest, a_partition_that_could_not_be_opened_comes_back_by_itself_in_its_own_epoch) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  const BatchSpec first{.producer = 7, .epoch = 0, .sequence = 0};
+  EXPECT_EQ(produce("t", batch_of({"a"}, first)).base_offset, 0);
+  const std::string log = segment();
+  crash();
+  int tries = 0;
+  disk().set_hook([&](io::sim::DiskOp op, const std::string& path) {
+    const bool fails = op == io::sim::DiskOp::kOpen && path == log;
+    tries += fails ? 1 : 0;
+    return fails ? io::sim::DiskFault::kError : io::sim::DiskFault::kNone;
+  });
+  start();
+  EXPECT_EQ(produce("t", batch_of({"b"})).error, KafkaError::kKafkaStorageError);
+  EXPECT_NE(status().offline, "");
+  pass(std::chrono::seconds(100));
+  EXPECT_GE(tries, 6);
+  EXPECT_LE(tries, 14);
+  disk().set_hook({});
+  pass(std::chrono::seconds(40));
+  EXPECT_EQ(status().offline, "");
+  EXPECT_EQ(status().epoch, 2u);
+  EXPECT_EQ(produce("t", batch_of({"a"}, first)).base_offset, 0) << "it was there already";
+  EXPECT_EQ(produce("t", batch_of({"b"})).base_offset, 1);
+  EXPECT_EQ(values("t"), (Strings{"a", "b"}));
+  restart_after_crash();
+  EXPECT_EQ(status().epoch, 3u);
+  EXPECT_EQ(values("t"), (Strings{"a", "b"}));
+}
+
+TEST_F(RestartTest, a_partition_whose_records_could_not_be_read_comes_back_by_itself) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  const BatchSpec first{.producer = 7, .epoch = 0, .sequence = 0};
+  EXPECT_EQ(produce("t", batch_of({"a"}, first)).base_offset, 0);
+  const std::string log = segment();
+  stop();
+  // Without it the records are read for what producers had sent.
+  const std::string known = snapshot();
+  EXPECT_TRUE(run([known]() -> io::Task<bool> {
+    co_return (co_await io::Shard::current().disk().remove(known)).has_value();
+  }));
+  disk().set_hook([&](io::sim::DiskOp op, const std::string& path) {
+    return op == io::sim::DiskOp::kRead && path == log ? io::sim::DiskFault::kError
+                                                       : io::sim::DiskFault::kNone;
+  });
+  start();
+  EXPECT_NE(status().offline, "");
+  disk().set_hook({});
+  pass(std::chrono::seconds(40));
+  EXPECT_EQ(status().offline, "");
+  EXPECT_EQ(produce("t", batch_of({"a"}, first)).base_offset, 0) << "it was there already";
+  EXPECT_EQ(produce("t", batch_of({"b"})).base_offset, 1);
+  EXPECT_EQ(values("t"), (Strings{"a", "b"}));
+}
+
+TEST_F(RestartTest, a_damaged_journal_of_evidence_keeps_no_node_down_and_the_doubt_is_recorded) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  for (const char* value : {"a", "b", "c", "d"}) {
+    EXPECT_EQ(produce("t", batch_of({value})).error, KafkaError::kNone);
+  }
+  crash();
+  EXPECT_TRUE(disk().corrupt("/data/shard-0.synced", 100).has_value());
+  // A start that dies before it has recorded anything makes no difference.
+  disk().set_hook([opening = false](io::sim::DiskOp op, const std::string& path) mutable {
+    opening = opening || (op == io::sim::DiskOp::kSyncDir && path.starts_with("/data/"));
+    return opening && op == io::sim::DiskOp::kWrite && path.find("metadata.log") != path.npos
+               ? io::sim::DiskFault::kKill
+               : io::sim::DiskFault::kNone;
+  });
+  EXPECT_FALSE(try_start());
+  disk().set_hook({});
+  node().restart();
+  int warnings = 0;
+  observe::capture_log([&](const std::string& line) {
+    warnings += line.find("records_may_be_missing") != std::string::npos ? 1 : 0;
+  });
+  start();
+  EXPECT_EQ(warnings, 1);
+  observe::capture_log({});
+  EXPECT_EQ(values("t"), (Strings{"a", "b", "c", "d"}));
+  ASSERT_EQ(lost().size(), 1u);
+  EXPECT_EQ(lost()[0].from, Offset(4));
+  EXPECT_TRUE(disk().peek("/data/shard-0.synced.damaged").has_value());
+  EXPECT_EQ(produce("t", batch_of({"e"})).base_offset, 4);
+  restart_after_crash();
+  EXPECT_EQ(lost().size(), 1u) << "recorded again";
+  EXPECT_EQ(values("t"), (Strings{"a", "b", "c", "d", "e"}));
+}
+
+TEST_F(RestartTest, a_new_topic_in_memory_has_lost_nothing) {
+  std::string told;
+  observe::capture_log([&](const std::string& line) {
+    if (line.find("records_may_be_missing") != std::string::npos) told = line;
+  });
+  EXPECT_EQ(create("m", 1, {{"durability", "memory"}}), KafkaError::kNone);
+  EXPECT_EQ(told, "");
+  EXPECT_EQ(produce("m", batch_of({"a"})).base_offset, 0);
+  restart_after_crash();
+  EXPECT_NE(told, "");
+  observe::capture_log({});
+}
+
 class RestartOnTwoTest : public RestartTest {
  protected:
   RestartOnTwoTest() : RestartTest(2) {}
@@ -169,6 +283,29 @@ TEST_F(RestartOnTwoTest, a_snapshot_in_the_file_of_another_shard_is_not_believed
     return own == "/data/producers-0.snapshot" ? "/data/producers-1.snapshot"
                                                : "/data/producers-0.snapshot";
   });
+}
+
+TEST_F(RestartOnTwoTest, what_could_not_be_opened_comes_back_on_every_shard) {
+  EXPECT_EQ(create("t", 4), KafkaError::kNone);
+  crash();
+  disk().set_hook([](io::sim::DiskOp op, const std::string& path) {
+    return op == io::sim::DiskOp::kSyncDir && path.starts_with("/data/") ? io::sim::DiskFault::kError
+                                                                         : io::sim::DiskFault::kNone;
+  });
+  start();
+  const auto all = [this] {
+    return run([this]() -> io::Task<std::vector<PartitionStatus>> {
+      co_return co_await broker().status();
+    });
+  };
+  for (const PartitionStatus& each : all()) EXPECT_NE(each.offline, "") << each.name;
+  disk().set_hook({});
+  pass(std::chrono::seconds(40));
+  for (const PartitionStatus& each : all()) {
+    EXPECT_EQ(each.offline, "") << each.name;
+    EXPECT_EQ(each.epoch, 2u) << each.name;
+  }
+  EXPECT_EQ(produce("t", batch_of({"a"})).base_offset, 0);
 }
 
 TEST_F(RestartTest, after_a_clean_stop_nothing_is_read_and_after_a_crash_it_is_told) {

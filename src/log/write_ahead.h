@@ -60,6 +60,8 @@ class WriteAhead {
   /// As `retire`, whatever they hold; at a clean stop. Files whose segments could not be synced stay, for
   /// the next start.
   [[nodiscard]] io::Task<Result<void>> close();
+  /// Whether it may hold data or evidence of a partition.
+  [[nodiscard]] bool holds(const PartitionId& partition) const;
   /// The file at `path` is removed: nothing of it needs to be in place any more.
   void forget(const std::string& path);
 
@@ -89,7 +91,6 @@ class WriteAhead {
   [[nodiscard]] std::unexpected<Error> give_up(const Error& cause);
   [[nodiscard]] io::Task<void> settle(unsigned half);
   [[nodiscard]] io::Task<Result<void>> let_go();
-  [[nodiscard]] bool holds(const PartitionId& partition) const;
   [[nodiscard]] std::string path_of(unsigned half) const;
 
   ShardLogs& shard_;

@@ -13,8 +13,13 @@ io::Task<Result<std::unique_ptr<Replica>>> Replica::open(
     log::ShardLogs& logs, PartitionId id, Options options, Offset initial,
     std::optional<Bytes> snapshot) {
   std::unique_ptr<Replica> self(new Replica(logs, id, std::move(options)));
-  PYRALOG_CO_ASSIGN(self->log_, co_await logs.open_log(id, self->options_.log, initial,
-                                                       log::EpochTable(self->options_.epochs)));
+  // An earlier attempt may have opened the log and failed behind that.
+  const bool again = logs.find(id) != nullptr && !PYRALOG_PLANT("replica.open_once");
+  auto opening = again ? logs.reopen(id)
+                       : logs.open_log(id, self->options_.log, initial,
+                                       log::EpochTable(self->options_.epochs));
+  PYRALOG_CO_ASSIGN(self->log_, co_await std::move(opening));
+  if (again) self->log_->set_config(self->options_.log);
   PYRALOG_CO_TRY(co_await self->rebuild_producers(std::move(snapshot)));
   // What recovery kept is as durable as its topic asks: recovery syncs before it trusts.
   self->high_watermark_ = self->log_->end_offset();
