@@ -155,6 +155,33 @@ TEST_P(NetContract, a_peer_that_does_not_read_stops_the_writer) {
   });
 }
 
+TEST_P(NetContract, a_peer_that_reads_slowly_is_waited_for_as_long_as_it_reads) {
+  run([&]() -> Task<void> {
+    const Pair pair = co_await make_pair();
+    constexpr Duration kPatience = 1s;
+    std::vector<Piece> pieces;
+    const SharedBytes block{Bytes(1'000'000, 1)};
+    for (int i = 0; i < 100; ++i) pieces.emplace_back(block);
+    TaskGroup group;
+    Instant ended = Instant::never();
+    const auto send = [&](Stream* stream, std::vector<Piece> what) -> Task<void> {
+      const auto late = co_await stream->write_while_taken(std::move(what), kPatience);
+      EXPECT_EQ(late.error().code, Code::kTimedOut);
+      ended = Shard::current().now();
+    };
+    group.spawn(send(pair.client.get(), std::move(pieces)));
+    Bytes out(200'000);
+    const Instant start = Shard::current().now();
+    while (Shard::current().now() < start + 2 * kPatience) {
+      co_await sleep_for(50ms);
+      EXPECT_EQ(ended, Instant::never());
+      EXPECT_TRUE(co_await pair.server->read_some(out, soon()));
+    }
+    co_await group.join();
+    EXPECT_GT(ended, start + 2 * kPatience) << "it takes nothing any more";
+  });
+}
+
 TEST_P(NetContract, closing_ends_those_who_wait) {
   run([&]() -> Task<void> {
     Pair pair = co_await make_pair();
