@@ -46,6 +46,7 @@ struct ReadResult {
   std::uint64_t bytes = 0;
   Offset first;  ///< base offset of the first batch; the offset asked for if empty
   Offset next;   ///< where to go on reading
+  std::uint64_t next_bytes = 0;  ///< of a log in memory: the batch there, if it was too large for max_bytes
 };
 
 struct TimestampHit {

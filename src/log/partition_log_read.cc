@@ -265,7 +265,10 @@ ReadResult PartitionLog::read_memory(Offset offset, const ReadLimits& limits) co
     const MemoryStore::Batch& batch = batches[i];
     if (batch.next > limits.upto) break;
     const bool forced = limits.min_one && result.pieces.empty();
-    if (result.bytes + batch.bytes.size() > limits.max_bytes && !forced) break;
+    if (result.bytes + batch.bytes.size() > limits.max_bytes && !forced) {
+      result.next_bytes = batch.bytes.size();
+      break;
+    }
     if (result.pieces.empty()) result.first = batch.base;
     result.pieces.emplace_back(batch.bytes);
     result.bytes += batch.bytes.size();

@@ -37,6 +37,7 @@ void Connection::drain() {
 void Connection::close() {
   broken_ = true;
   stream_->close();
+  handler_.client_left();
   changed_.wake_all();
 }
 
@@ -156,6 +157,10 @@ io::Task<Result<void>> Connection::run() {
     auto frame = co_await next_frame();
     if (!frame) {
       end = fail(std::move(frame.error()));
+      // It may have ended its side only; then what is made already still goes out.
+      if (end.error().code == Code::kCancelled || end.error().code == Code::kUnavailable) {
+        handler_.client_left();
+      }
       break;
     }
     const bool barrier = handler_.is_barrier(*frame);

@@ -41,6 +41,8 @@ class Handler {
   /// True if this request may start only when every earlier one has been answered, and later ones
   /// only after it.
   [[nodiscard]] virtual bool is_barrier(ByteView request) const = 0;
+  /// Nobody is there for the answers any more: what waits for room for one need not.
+  virtual void client_left() {}
 };
 
 struct ConnectionLimits {
