@@ -118,6 +118,34 @@ TEST_P(NetContract, file_ranges_and_memory_leave_in_order) {
   });
 }
 
+TEST_P(NetContract, whoever_gave_out_a_file_hears_that_it_could_not_be_sent) {
+  struct Owner final : RangeOwner {
+    void unreadable(const std::string& file, std::uint64_t position, std::uint64_t count,
+                    const Error& error) override {
+      told = file + " " + std::to_string(position) + " " + std::to_string(count);
+      reason = error.message;
+    }
+    std::string told;
+    std::string reason;
+  };
+  run([&]() -> Task<void> {
+    const Pair pair = co_await make_pair();
+    std::shared_ptr<File> file =
+        (co_await Shard::current().disk().open(path("short"), OpenMode::kCreate)).value();
+    EXPECT_TRUE(file->write_at(0, Bytes(1'000)));
+    const auto owner = std::make_shared<Owner>();
+    std::vector<Piece> pieces;
+    pieces.emplace_back(FileRange{file, 0, 1'000, owner});
+    EXPECT_TRUE(co_await pair.server->write(std::move(pieces), soon()));
+    EXPECT_EQ(owner->told, "");
+    std::vector<Piece> beyond;
+    beyond.emplace_back(FileRange{file, 900, 200, owner});
+    EXPECT_FALSE(co_await pair.server->write_while_taken(std::move(beyond), 10s));
+    EXPECT_EQ(owner->told, path("short") + " 900 200");
+    EXPECT_NE(owner->reason.find(path("short")), std::string::npos) << owner->reason;
+  });
+}
+
 TEST_P(NetContract, the_end_is_seen_after_the_data) {
   run([&]() -> Task<void> {
     const Pair pair = co_await make_pair();

@@ -95,33 +95,52 @@ Task<Result<void>> send_memory(std::shared_ptr<Socket> socket, const std::vector
   }
 }
 
+/// Whether sendfile blames the file, and not the connection.
+bool is_of_file(int number) {
+  return number == EIO || number == EUCLEAN || number == EBADMSG || number == ENODATA ||
+         number == ENXIO || number == ESTALE;
+}
+
+/// The file cannot be read: its owner hears of it, and the write ends.
+std::unexpected<Error> unreadable(const FileRange& range, Error error) {
+  if (range.owner != nullptr) {
+    range.owner->unreadable(range.file->path(), range.position, range.count, error);
+  }
+  return fail(std::move(error));
+}
+
 Task<Result<void>> send_file(std::shared_ptr<Socket> socket, FileRange range, Limit limit,
                              const std::string& peer) {
   auto& file = static_cast<PosixFile&>(*range.file);
   const std::uint64_t end = range.position + range.count;
+  std::uint64_t next = range.position;
   std::uint64_t checked = range.position;
-  while (range.position < end) {
-    if (range.position >= checked) {
-      const std::uint64_t chunk = std::min(kFileChunk, end - range.position);
-      if (!file.probably_cached(range.position, chunk)) {
-        PYRALOG_CO_TRY(co_await file.warm(range.position, chunk));
+  while (next < end) {
+    if (next >= checked) {
+      const std::uint64_t chunk = std::min(kFileChunk, end - next);
+      if (!file.probably_cached(next, chunk)) {
+        if (auto warm = co_await file.warm(next, chunk); !warm) {
+          co_return unreadable(range, std::move(warm.error()));
+        }
         if (socket->closed()) {
           co_return fail(Code::kCancelled, fmt::format("{}: the connection was closed here", peer));
         }
       }
-      checked = range.position + chunk;
+      checked = next + chunk;
     }
-    auto offset = static_cast<off_t>(range.position);
+    auto offset = static_cast<off_t>(next);
     const ssize_t sent =
-        ::sendfile(socket->fd(), file.fd(), &offset, static_cast<std::size_t>(checked - range.position));
+        ::sendfile(socket->fd(), file.fd(), &offset, static_cast<std::size_t>(checked - next));
     if (sent == 0) {
-      co_return fail(Code::kIo, fmt::format("{}: ends before the range that is to be sent",
-                                            file.path()));
+      co_return unreadable(range, Error{Code::kIo, fmt::format("{}: ends before the range that is to "
+                                                               "be sent", file.path()), 0});
     }
     if (sent > 0) {
-      range.position += static_cast<std::uint64_t>(sent);
+      next += static_cast<std::uint64_t>(sent);
     } else if (errno == EAGAIN) {
       PYRALOG_CO_TRY(co_await wait_writable(socket, limit));
+    } else if (is_of_file(errno)) {
+      co_return unreadable(range, system_error(errno, file.path(), fmt::format("send to {}", peer)));
     } else if (errno != EINTR) {
       co_return fail(system_error(errno, peer, fmt::format("send of {}", file.path())));
     }

@@ -44,6 +44,7 @@ const char* name_of(DiskOp op) {
     case DiskOp::kRename: return "rename";
     case DiskOp::kRemove: return "remove";
     case DiskOp::kLock: return "lock";
+    case DiskOp::kSend: return "send";
   }
   return "call";
 }

@@ -91,10 +91,17 @@ Task<Result<void>> SimStream::send_all(std::vector<Piece> pieces, Instant deadli
       continue;
     }
     const FileRange& range = std::get<FileRange>(piece);
-    const Bytes bytes = static_cast<const SimFile&>(*range.file).copy(range.position, range.count);
-    if (bytes.size() != range.count) {
-      co_return fail(Code::kIo, fmt::format("{}: ends before the range that is to be sent",
-                                            range.file->path()));
+    const auto& file = static_cast<const SimFile&>(*range.file);
+    auto readable = file.may_send();
+    const Bytes bytes = file.copy(range.position, range.count);
+    if (readable && bytes.size() != range.count) {
+      readable = fail(Code::kIo, fmt::format("{}: ends before the range that is to be sent", file.path()));
+    }
+    if (!readable) {
+      if (range.owner != nullptr) {
+        range.owner->unreadable(file.path(), range.position, range.count, readable.error());
+      }
+      co_return readable;
     }
     net_.sim_.stats().add("net.file_range");
     PYRALOG_CO_TRY(co_await send(bytes, deadline, patience));
