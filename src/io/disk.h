@@ -128,6 +128,8 @@ class Disk {
 
 /// True if a call was refused because the file system, or somebody's share of it, is full.
 [[nodiscard]] bool is_no_space(const Error& error);
+/// True if a call was refused because too many files are open.
+[[nodiscard]] bool is_no_descriptors(const Error& error);
 
 /// The directory part of a path, "." if there is none.
 [[nodiscard]] std::string parent_dir(const std::string& path);

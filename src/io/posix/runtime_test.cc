@@ -12,6 +12,7 @@
 #include "io/disk.h"
 #include "io/net.h"
 #include "io/pools.h"
+#include "io/posix/descriptors.h"
 #include "io/posix/write_patience.h"
 
 namespace pyralog::io::posix {
@@ -172,6 +173,57 @@ TEST(PosixNet, running_out_of_descriptors_is_told_and_does_not_spin) {
     EXPECT_GE(Shard::current().now() - start, Duration(90ms));
     ::setrlimit(RLIMIT_NOFILE, &before);
     EXPECT_TRUE(co_await listener->accept());
+  });
+}
+
+TEST(Descriptors, an_eighth_is_kept_for_files_within_bounds) {
+  EXPECT_EQ(kept_for_files(100), 25U);
+  EXPECT_EQ(kept_for_files(256), 64U);
+  EXPECT_EQ(kept_for_files(1024), 128U);
+  EXPECT_EQ(kept_for_files(1'048'576), 4096U);
+}
+
+TEST(Descriptors, connections_leave_enough_of_them_for_files) {
+  Runtime runtime({.shards = 1});
+  ASSERT_TRUE(runtime.start());
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  const std::string path = testing::TempDir() + "kept." + std::to_string(::getpid()) + ".";
+  runtime.run([&]() -> Task<void> {
+    Net& net = Shard::current().net();
+    Disk& disk = Shard::current().disk();
+    const Instant deadline = Shard::current().now() + 30s;
+    auto listener = (co_await net.listen({"127.0.0.1", 0})).value();
+    rlimit tight = before;
+    tight.rlim_cur = 300;
+    ::setrlimit(RLIMIT_NOFILE, &tight);
+    std::vector<std::unique_ptr<Stream>> streams;
+    std::string refused;
+    while (refused.empty() && streams.size() < 300) {
+      auto client = co_await net.connect(listener->local(), deadline);
+      if (!client) break;
+      streams.push_back(std::move(*client));
+      auto server = co_await listener->accept();
+      if (server) {
+        streams.push_back(std::move(*server));
+      } else {
+        refused = server.error().message;
+      }
+    }
+    EXPECT_GT(streams.size(), 100U);
+    EXPECT_NE(refused.find("are for files"), std::string::npos) << refused;
+    std::vector<std::shared_ptr<File>> files;
+    for (int i = 0; i < 50; ++i) {
+      auto file = co_await disk.open(path + std::to_string(i), OpenMode::kCreate);
+      EXPECT_TRUE(file) << (file ? "" : file.error().message);
+      if (file) files.push_back(std::move(*file));
+    }
+    files.clear();
+    std::unique_ptr<Stream> last = std::move(streams.back());
+    streams.clear();
+    if (!refused.empty()) EXPECT_TRUE(co_await listener->accept()) << "it waited in the backlog";
+    ::setrlimit(RLIMIT_NOFILE, &before);
+    for (int i = 0; i < 50; ++i) (void)co_await disk.remove(path + std::to_string(i));
   });
 }
 

@@ -39,7 +39,7 @@ enum class DiskOp : std::uint8_t {
 };
 /// What a hook makes of a call. After kKill and kPowerLoss the call has no effect and never returns
 /// (a write returns an error to code that will not run on).
-enum class DiskFault : std::uint8_t { kNone, kError, kNoSpace, kKill, kPowerLoss };
+enum class DiskFault : std::uint8_t { kNone, kError, kNoSpace, kNoDescriptors, kKill, kPowerLoss };
 using DiskHook = std::function<DiskFault(DiskOp op, const std::string& path)>;
 
 struct Inode;

@@ -119,13 +119,18 @@ Listener::Listener(std::unique_ptr<io::Listener> bound, io::Shards shards,
 Listener::~Listener() = default;
 
 io::Task<void> Listener::run() {
+  constexpr Duration kTellAgain = 10s;
   home_ = &io::Shard::current();
+  Instant tell_again = home_->now();
   while (!stopping_) {
     auto stream = co_await bound_->accept();
     if (!stream) {
       if (stopping_ || stream.error().code == Code::kCancelled) break;
       // Out of descriptors or memory: those who are here may leave; trying at once would spin.
-      observe::log_error("kafka.accept_failed", {{"reason", stream.error().message}});
+      if (const Instant now = home_->now(); now >= tell_again) {
+        observe::log_error("kafka.accept_failed", {{"reason", stream.error().message}});
+        tell_again = now + kTellAgain;
+      }
       co_await io::sleep_for(100ms);
       continue;
     }
