@@ -60,13 +60,30 @@ struct FetchOutcome {
   /// Where the client's log parts from ours, if it does.
   std::optional<EpochStart> diverging;
   Duration waited{};  ///< by the whole fetch, for records to come
+  bool in_memory = false;     ///< the partition's records are, and stay there for as long as `records` live
+  std::uint64_t lacking = 0;  ///< of these: the next batch, if FetchMemory had no room for it
 };
+
+/// Says how much a fetch may hold of records in memory. Called on the shard that fetches.
+class FetchMemory {
+ public:
+  virtual ~FetchMemory() = default;
+  /// What there is at once for a pass, at most `wanted`: bytes, held until `keep`. 0 where records in
+  /// memory are not expected.
+  virtual std::uint64_t take(std::uint64_t wanted) = 0;
+  /// Waits until there is room for `least` bytes, or more, up to `wanted`; 0 = not by `deadline`, or not
+  /// any more. Nothing is held meanwhile.
+  virtual io::Task<std::uint64_t> wait_for(std::uint64_t least, std::uint64_t wanted,
+                                           Instant deadline) = 0;
+  /// So much was read; the rest is given back.
+  virtual void keep(std::uint64_t bytes) = 0;
+};
+
 struct FetchBounds {
   std::uint64_t min_bytes = 1;
   std::uint64_t max_bytes = 50u << 20;
   Instant deadline{};
-  /// Of records that are in memory; with nothing left, partitions in memory have none to give.
-  std::uint64_t max_memory_bytes = UINT64_MAX;
+  FetchMemory* memory = nullptr;  ///< outlives the fetch; null = records in memory have no bound
 };
 
 struct OffsetQuery {
@@ -275,8 +292,12 @@ class Broker {
                                        Acks acks, Instant deadline);
   io::Task<FetchOutcome> fetch_one(unsigned shard, PartitionId id, const FetchItem& item,
                                    std::uint64_t max_bytes, bool min_one);
+  io::Task<FetchOutcome> fetch_held(unsigned shard, PartitionId id, const FetchItem& item,
+                                    std::uint64_t wanted, std::uint64_t room, bool min_one);
   io::Task<void> fetch_pass(const std::vector<FetchItem>& items, const FetchBounds& bounds,
-                            std::vector<FetchOutcome>& out);
+                            std::uint64_t memory_room, std::vector<FetchOutcome>& out);
+  io::Task<void> fetch_within(const std::vector<FetchItem>& items, const FetchBounds& bounds,
+                              std::vector<FetchOutcome>& out);
   io::Task<OffsetAnswer> offset_one(unsigned shard, PartitionId id, const OffsetQuery& query);
   io::Task<void> distribute(CatalogPtr catalog);
   /// True if what a shard knew of producers lies where it would never be written anew.

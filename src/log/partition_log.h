@@ -46,6 +46,7 @@ struct ReadResult {
   std::uint64_t bytes = 0;
   Offset first;  ///< base offset of the first batch; the offset asked for if empty
   Offset next;   ///< where to go on reading
+  std::uint64_t next_bytes = 0;  ///< of a log in memory: the batch there, if it was too large for max_bytes
 };
 
 struct TimestampHit {
@@ -235,6 +236,8 @@ class PartitionLog {
   /// Ends the extent where something damaged follows upon what is not.
   static void stop_before_damage(const std::vector<DamagedRange>& damaged, Extent& extent);
   [[nodiscard]] ReadResult read_memory(Offset offset, const ReadLimits& limits) const;
+  /// What was given out could not be read when it was sent: it is verified again before it goes out.
+  void distrust(const std::string& path, std::uint64_t from, std::uint64_t count, const Error& error);
 
   // partition_log_find.cc
   /// Checks and then shows the batches of a segment from the one that holds `from`, a window at a
@@ -268,6 +271,7 @@ class PartitionLog {
   [[nodiscard]] io::Task<Result<void>> drop_below_start();
   [[nodiscard]] io::Task<Result<std::int64_t>> created_ms(SegmentRef segment);
 
+  class GivenOut;
   ShardLogs& shard_;
   PartitionId id_;
   std::string dir_;
@@ -300,6 +304,7 @@ class PartitionLog {
   std::vector<std::shared_ptr<io::File>> sealed_times_;  ///< of sealed segments, not synced yet
   Instant times_synced_{};
   std::vector<BatchHeader> parsed_;  ///< of the append under way
+  std::shared_ptr<GivenOut> given_out_;  ///< made by the first read
   // Where the last read ended: its successor needs no search.
   std::uint64_t memo_position_ = 0;
   Offset memo_offset_{-1};

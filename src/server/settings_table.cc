@@ -46,9 +46,9 @@ constexpr Setting kSettings[] = {
      "part of memory.max.bytes, a quarter, 256 MiB at most."},
     {"queued.max.response.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::queued_max_response_bytes, -1, 1LL << 40, "",
-     "Memory for answers that clients have not taken yet (records come from files and take none); "
-     "beyond it requests with large answers wait. -1 is its part of memory.max.bytes, an eighth, 128 "
-     "MiB at most."},
+     "Memory for answers that clients have not taken yet (records that come from files take none); beyond it "
+     "requests with large answers wait, and no client holds more than its part. -1 is its part of "
+     "memory.max.bytes, an eighth, 128 MiB at most."},
     {"connection.max.requests", "", "Connections and requests", Kind::kInteger,
      &Options::connection_max_requests, 1, 10'000, "",
      "Requests of one connection in work at a time; beyond it the connection waits to be read."},

@@ -37,6 +37,7 @@ void Connection::drain() {
 void Connection::close() {
   broken_ = true;
   stream_->close();
+  handler_.client_left();
   changed_.wake_all();
 }
 
@@ -98,10 +99,19 @@ io::Task<void> Connection::admit(bool barrier, std::size_t bytes) {
 io::Task<void> Connection::serve(RequestBytes request, std::shared_ptr<Slot> slot,
                                  Duration queued) {
   slot->reply = co_await handler_.handle(std::move(request), queued);
+  // The request is gone; its answer may lie here for as long as a slow client takes.
+  if (!PYRALOG_PLANT("kafka.answered_requests_hold")) slot->memory.release();
   slot->answer_bytes = memory_of(slot->reply);
   unsent_bytes_ += slot->answer_bytes;
   slot->ready = true;
   changed_.wake_all();
+}
+
+io::Task<Result<void>> Connection::send(std::vector<io::Piece> pieces) {
+  if (PYRALOG_PLANT("kafka.slow_clients_are_dropped")) {
+    return stream_->write(std::move(pieces), io::Shard::current().now() + limits_.write_time);
+  }
+  return stream_->write_while_taken(std::move(pieces), limits_.write_time);
 }
 
 io::Task<void> Connection::write_replies() {
@@ -123,8 +133,7 @@ io::Task<void> Connection::write_replies() {
                                io::Shard::current().rng().next() % 200 == 0);
     }
     if (!pieces.empty()) {
-      const Instant deadline = io::Shard::current().now() + limits_.write_time;
-      auto written = co_await stream_->write(std::move(pieces), deadline);
+      auto written = co_await send(std::move(pieces));
       if (!written) ending = true;
     }
     for (std::size_t i = 0; i < taken; ++i) {
@@ -148,6 +157,10 @@ io::Task<Result<void>> Connection::run() {
     auto frame = co_await next_frame();
     if (!frame) {
       end = fail(std::move(frame.error()));
+      // It may have ended its side only; then what is made already still goes out.
+      if (end.error().code == Code::kCancelled || end.error().code == Code::kUnavailable) {
+        handler_.client_left();
+      }
       break;
     }
     const bool barrier = handler_.is_barrier(*frame);

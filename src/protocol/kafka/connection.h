@@ -41,6 +41,8 @@ class Handler {
   /// True if this request may start only when every earlier one has been answered, and later ones
   /// only after it.
   [[nodiscard]] virtual bool is_barrier(ByteView request) const = 0;
+  /// Nobody is there for the answers any more: what waits for room for one need not.
+  virtual void client_left() {}
 };
 
 struct ConnectionLimits {
@@ -50,11 +52,12 @@ struct ConnectionLimits {
   std::size_t max_unsent_bytes = 1u << 20;        ///< of answers in memory; beyond, nothing is begun
   Duration idle = std::chrono::minutes(10);       ///< without a request, the connection ends
   Duration frame_time = std::chrono::seconds(60);  ///< for a request begun to arrive in full
-  Duration write_time = std::chrono::seconds(60);  ///< for a reply to be taken by the client
+  Duration write_time = std::chrono::seconds(60);  ///< in which a client takes nothing of its answers
 };
 
 /// One client connection: cuts frames, lets them be handled, answers in order. A client that sends
-/// faster than it is served stops being read, nothing is dropped. Lives on the stream's shard.
+/// faster than it is served stops being read, nothing is dropped; one that takes its answers slowly is
+/// waited for as long as it takes anything of them. Lives on the stream's shard.
 class Connection {
  public:
   /// `memory` bounds what the requests of all connections of the shard hold; whoever finds it used
@@ -84,6 +87,7 @@ class Connection {
   io::Task<void> reserve(std::size_t whole, std::size_t now, Instant& since);
   io::Task<void> admit(bool barrier, std::size_t bytes);
   io::Task<void> serve(RequestBytes request, std::shared_ptr<Slot> slot, Duration queued);
+  [[nodiscard]] io::Task<Result<void>> send(std::vector<io::Piece> pieces);
   io::Task<void> write_replies();
 
   std::unique_ptr<io::Stream> stream_;

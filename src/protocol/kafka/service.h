@@ -37,7 +37,7 @@ struct Request {
   Duration queued{};              ///< before it was begun
   RequestTimes* times = nullptr;  ///< set, and outlives its handling
   AnswerRoom* room = nullptr;     ///< likewise: for what is built of it; null = no bound
-  const AnswerMemory* answers = nullptr;  ///< of this shard, if it is bounded; outlives its handling
+  AnswerMemory::Holder* answers = nullptr;  ///< its connection's, if these are bounded; likewise
   io::Turn* produces = nullptr;   ///< its connection's, as Broker::produce wants it; outlives it too
   [[nodiscard]] Result<void> take_room(std::size_t wanted) const {
     return room == nullptr ? Result<void>() : room->take(wanted);
