@@ -107,7 +107,7 @@ TEST(Registry, the_same_name_and_labels_are_the_same_metric) {
 TEST(Registry, foreign_threads_lose_no_counts_while_it_is_scraped) {
   Registry registry(2);
   Counter& counter = registry.counter("pyralog_a_total", "A.");
-  Histogram& histogram = registry.histogram("pyralog_b_bytes", "B.", Unit::kBytes);
+  Histogram& histogram = registry.histogram("pyralog_c_bytes", "B.", Unit::kBytes);
   std::vector<std::thread> threads;
   for (int i = 0; i < 3; ++i) {
     threads.emplace_back([&] {

@@ -8,17 +8,17 @@ namespace pyralog::server {
 io::Task<std::string> Node::metrics_text() {
   // What is asked for at each scrape, so that partitions that are gone leave no series behind.
   observe::Registry metrics(static_cast<unsigned>(shards_.size()));
-  metrics.gauge("pyralog_server_ready_count", "1 once clients are accepted").set(ready_ ? 1 : 0);
-  metrics.gauge("pyralog_server_shards_count", "Event loops")
+  metrics.gauge("pyralog_server_ready", "1 once clients are accepted").set(ready_ ? 1 : 0);
+  metrics.gauge("pyralog_server_shards", "Event loops")
       .set(static_cast<std::int64_t>(shards_.size()));
   if (cluster_ != nullptr) {
-    metrics.gauge("pyralog_cluster_starts_count", "Starts of this node with this data directory")
+    metrics.gauge("pyralog_cluster_starts", "Starts of this node with this data directory")
         .set(static_cast<std::int64_t>(cluster_->cookie().boot_counter));
-    metrics.gauge("pyralog_cluster_topics_count", "Topics")
+    metrics.gauge("pyralog_cluster_topics", "Topics")
         .set(static_cast<std::int64_t>(cluster_->catalog()->topic_count()));
   }
   if (kafka_ != nullptr) {
-    metrics.gauge("pyralog_kafka_connections_count", "Kafka clients connected now")
+    metrics.gauge("pyralog_kafka_connections", "Kafka clients connected now")
         .set(static_cast<std::int64_t>(kafka_->connections()));
     const auto used = co_await kafka_->memory();
     metrics.gauge("pyralog_kafka_request_memory_bytes", "Held by requests being received or served")
@@ -34,9 +34,9 @@ io::Task<std::string> Node::metrics_text() {
     const auto put = [&](const char* name, const char* help, std::int64_t value) {
       metrics.gauge(name, help, labels).set(value);
     };
-    put("pyralog_broker_partition_offline_count", "1 if the partition serves nobody",
+    put("pyralog_broker_partition_offline", "1 if the partition serves nobody",
         p.offline.empty() ? 0 : 1);
-    put("pyralog_broker_partition_epoch_count", "Leader epoch", p.epoch);
+    put("pyralog_broker_partition_leader_epoch", "Leader epoch", p.epoch);
     put("pyralog_broker_partition_log_start_offset", "First offset that is kept", p.log_start);
     put("pyralog_broker_partition_high_watermark_offset", "End of what consumers may see",
         p.high_watermark);
@@ -53,7 +53,7 @@ io::Task<std::string> Node::metrics_text() {
       space.limits.floor);
   put("pyralog_broker_disk_reserve_bytes", "What the reserve file takes now; 0 = it had to go",
       space.held_bytes);
-  put("pyralog_broker_disk_refusing_count", "1 while records are refused for want of space",
+  put("pyralog_broker_disk_refusing", "1 while records are refused for want of space",
       space.refusing ? 1 : 0);
   const broker::BrokerTotals totals = co_await broker_->totals();
   for (const log::ShardLogCount& each : log::shard_log_counts()) {

@@ -147,7 +147,7 @@ class Dashboard(CommandTest):
         asked = {re.sub(r"_(bucket|count|sum)$", "", name) for name in asked_by(self.dashboard)[0]}
         counted = {re.sub(r"_(bucket|count|sum)$", "", each.partition("{")[0])
                    for each in scrape(server)}
-        uninteresting = {"pyralog_server_shards", "pyralog_broker_partition_epoch"}
+        uninteresting = {"pyralog_server_shards", "pyralog_broker_partition_leader_epoch"}
         self.assertEqual(counted - asked - uninteresting, set())
 
     def test_its_panels_have_ids_of_their_own_and_do_not_overlap(self):
