@@ -67,6 +67,7 @@ void trim(std::vector<FetchOutcome>& outcomes, std::uint64_t max_bytes) {
     if (total > 0 && total + out.bytes > max_bytes) {
       out.records.clear();
       out.bytes = 0;
+      out.offsets = 0;
       continue;
     }
     total += out.bytes;
@@ -116,6 +117,7 @@ io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const F
   }
   out.records = std::move(read->pieces);
   out.bytes = read->bytes;
+  out.offsets = read->next.value - std::max(read->first.value, item.offset);
   co_return out;
 }
 
