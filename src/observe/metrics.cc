@@ -213,6 +213,12 @@ void Registry::gauge_from(std::string_view name, std::string_view help, Labels l
   series(name, help, Kind::kGauge, std::move(labels)).read = std::move(read);
 }
 
+void Registry::counter_from(std::string_view name, std::string_view help, Labels labels,
+                            std::function<double()> read) {
+  const std::lock_guard lock(mutex_);
+  series(name, help, Kind::kCounter, std::move(labels)).read = std::move(read);
+}
+
 void Registry::remove(std::string_view label, std::string_view value) {
   const std::lock_guard lock(mutex_);
   for (const auto& [name, family] : families_) {

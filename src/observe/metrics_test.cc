@@ -63,7 +63,9 @@ TEST(Registry, writes_prometheus_text) {
   registry.counter("pyralog_kafka_requests_total", "Requests.", {{"api", "Produce"}}).add(2);
   registry.gauge("pyralog_kafka_connections", "Open\nconnections \\ now.").set(-3);
   registry.gauge_from("pyralog_disk_free_ratio", "Free part.", {}, [] { return 0.25; });
+  registry.counter_from("process_cpu_seconds_total", "Time.", {}, [] { return 1.5; });
   const auto samples = parsed(registry.text());
+  EXPECT_EQ(samples.at("process_cpu_seconds_total"), 1.5);
   EXPECT_EQ(samples.at("pyralog_log_appended_bytes_total"), 7);
   EXPECT_EQ(samples.at("pyralog_kafka_requests_total{api=\"Fetch\"}"), 1);
   EXPECT_EQ(samples.at("pyralog_kafka_requests_total{api=\"Produce\"}"), 2);
