@@ -1,7 +1,6 @@
 #include "broker/broker.h"
 
 #include <algorithm>
-#include <span>
 
 #include "base/plant.h"
 #include "observe/log.h"
@@ -11,7 +10,6 @@ namespace pyralog::broker {
 namespace {
 constexpr Duration kFirstScrubAfter = std::chrono::minutes(1);
 constexpr Duration kLeastScrubPause = std::chrono::seconds(1);
-constexpr std::size_t kDamageShown = 100;
 }  // namespace
 
 Broker::Broker(io::Shards shards, Options options)
@@ -283,73 +281,6 @@ io::Task<Result<void>> Broker::stop() {
   });
   for (auto& each : closed) PYRALOG_CO_TRY(each);
   co_return Result<void>{};
-}
-
-io::Task<std::vector<PartitionStatus>> Broker::status() {
-  std::vector<std::vector<PartitionStatus>> parts(shards_.size());
-  const Groups everybody(shards_.size(), {0});
-  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
-    for (const auto& [id, hosted] : states_[s]->partitions.hosted()) {
-      PartitionStatus out;
-      out.id = id;
-      out.name = hosted.name;
-      if (hosted.failed) out.offline = hosted.failed->message;
-      const catalog::Partition* known = states_[s]->partitions.catalog()->partition(id);
-      if (known != nullptr) out.lost = known->lost;
-      if (const auto& replica = hosted.replica) {
-        out.epoch = replica->epoch().value;
-        out.log_start = replica->log_start().value;
-        out.high_watermark = replica->high_watermark().value;
-        out.log_end = replica->log_end().value;
-        out.synced_end = replica->log().synced_end().value;
-        out.bytes = replica->log().size_bytes();
-        if (replica->offline()) out.offline = replica->offline()->message;
-      }
-      parts[s].push_back(std::move(out));
-    }
-    co_return;
-  });
-  std::vector<PartitionStatus> all;
-  for (auto& part : parts) std::ranges::move(part, std::back_inserter(all));
-  std::ranges::sort(all, {}, &PartitionStatus::name);
-  co_return all;
-}
-
-io::Task<BrokerTotals> Broker::totals() {
-  std::vector<BrokerTotals> parts(shards_.size());
-  const Groups everybody(shards_.size(), {0});
-  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
-    if (const auto* logs = states_[s]->partitions.logs()) parts[s].log = logs->stats();
-    parts[s].expired = states_[s]->groups.expired();
-    parts[s].refused_for_space = states_[s]->refused_for_space;
-    co_return;
-  });
-  BrokerTotals all;
-  for (const BrokerTotals& part : parts) {
-    all.log += part.log;
-    all.expired += part.expired;
-    all.refused_for_space += part.refused_for_space;
-  }
-  co_return all;
-}
-
-io::Task<ScrubStatus> Broker::scrub_status() {
-  std::vector<ScrubStatus> parts(shards_.size());
-  const Groups everybody(shards_.size(), {0});
-  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
-    const log::Scrubber* scrubber = states_[s]->partitions.scrubber();
-    if (scrubber == nullptr) co_return;
-    const auto last = scrubber->last_round();
-    parts[s] = {last ? last->ms : -1, scrubber->damaged_ranges(), scrubber->damage(kDamageShown)};
-  });
-  ScrubStatus all = parts.front();
-  for (const ScrubStatus& part : std::span(parts).subspan(1)) {
-    all.last_round_ms = std::min(all.last_round_ms, part.last_round_ms);
-    all.damaged_ranges += part.damaged_ranges;
-    all.damage.insert(all.damage.end(), part.damage.begin(), part.damage.end());
-  }
-  all.damage.resize(std::min(all.damage.size(), kDamageShown));
-  co_return all;
 }
 
 }  // namespace pyralog::broker

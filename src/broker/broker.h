@@ -15,6 +15,7 @@
 #include "cluster/cluster.h"
 #include "io/net.h"
 #include "io/shard.h"
+#include "log/log_details.h"
 #include "producer/producer_id_block.h"
 #include "replica/replica.h"
 
@@ -57,6 +58,7 @@ struct FetchOutcome {
   std::int64_t log_start = -1;
   std::vector<io::Piece> records;
   std::uint64_t bytes = 0;
+  std::int64_t offsets = 0;  ///< that `records` span
   /// Where the client's log parts from ours, if it does.
   std::optional<EpochStart> diverging;
   Duration waited{};  ///< by the whole fetch, for records to come
@@ -131,6 +133,16 @@ struct PartitionStatus {
   std::uint64_t bytes = 0;
   std::string offline;  ///< reason; empty = online
   std::vector<catalog::LostRecord> lost;  ///< where records may be missing, and why
+};
+
+/// One partition, whole; for people.
+struct PartitionDetails {
+  PartitionStatus status;
+  unsigned shard = 0;  ///< that it lives on
+  Durability durability = Durability::kFsync;
+  std::vector<EpochStart> epochs;     ///< that its log has records of, the newest hundred
+  std::size_t producers = 0;          ///< that it remembers
+  std::optional<log::LogDetails> log;  ///< none = it could not be opened
 };
 
 /// What the last start had to read before it could lead; all 0 after a clean stop.
@@ -248,7 +260,11 @@ class Broker {
   [[nodiscard]] io::Task<group::ListGroupsResponse> list_groups(std::vector<std::string> states);
 
   [[nodiscard]] io::Task<std::vector<PartitionStatus>> status();
+  /// One partition; nullopt if there is none of that name.
+  [[nodiscard]] io::Task<std::optional<PartitionDetails>> partition(PartitionRef target);
   [[nodiscard]] io::Task<BrokerTotals> totals();
+  /// What the logs of all shards have now.
+  [[nodiscard]] io::Task<log::ShardLogUse> log_use();
   [[nodiscard]] io::Task<ScrubStatus> scrub_status();
   [[nodiscard]] const SpaceStatus& space() const { return local().space; }
   /// Why records of clients are refused; empty if they are not.

@@ -70,6 +70,7 @@ void trim(std::vector<FetchOutcome>& outcomes, std::uint64_t max_bytes, std::uin
       if (!room) out.lacking = out.bytes;
       out.records.clear();
       out.bytes = 0;
+      out.offsets = 0;
       continue;
     }
     total += out.bytes;
@@ -146,6 +147,7 @@ io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const F
   out.records = std::move(read->pieces);
   out.bytes = read->bytes;
   out.lacking = read->next_bytes;
+  out.offsets = read->next.value - std::max(read->first.value, item.offset);
   co_return out;
 }
 

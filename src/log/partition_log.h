@@ -26,6 +26,7 @@
 namespace pyralog::log {
 
 class ShardLogs;
+struct LogDetails;  // log_details.h
 
 /// What an append did.
 struct Appended {
@@ -149,6 +150,11 @@ class PartitionLog {
   /// far as its append times tell (within Options::append_time_step).
   [[nodiscard]] io::Task<Result<Offset>> end_offset_at(WallMs wall);
 
+  /// How it stands, for people: segments, evidence, compaction, damage. Bounded.
+  [[nodiscard]] LogDetails details() const;
+  /// Of a log that is compacted: bytes of closed segments with records that compaction has not
+  /// compared yet; all of them until it was first looked at in this process.
+  [[nodiscard]] std::uint64_t backlog_bytes() const;
   /// Memory that its indexes take now.
   [[nodiscard]] std::size_t index_memory_bytes() const;
 

@@ -24,6 +24,8 @@
 
 namespace pyralog::log {
 
+struct ShardLogUse;  // log_details.h
+
 /// What the logs of a shard have done so far; for metrics. Only counts, all of one type.
 struct ShardLogStats {
   std::uint64_t appended_bytes = 0;
@@ -109,6 +111,8 @@ class ShardLogs {
   [[nodiscard]] io::Task<void> abandon();
 
   [[nodiscard]] const ShardLogStats& stats() const { return stats_; }
+  /// What they have now. Looks at all of them.
+  [[nodiscard]] ShardLogUse use() const;
   [[nodiscard]] std::size_t open_files() const { return files_.open_files(); }
   [[nodiscard]] const Options& options() const { return options_; }
 

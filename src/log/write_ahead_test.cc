@@ -5,6 +5,7 @@
 #include <map>
 #include <random>
 
+#include "log/log_details.h"
 #include "log/log_testing.h"
 #include "log/tools.h"
 #include "log/write_ahead_replay.h"
@@ -251,11 +252,13 @@ TEST(write_ahead, a_failed_sync_of_it_loses_nothing) {
   node.run([&]() -> io::Task<void> {
     auto life = co_await begin();
     for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_EQ(life->shard->use().failed_write_ahead, 0u);
     node.disk().set_hook([](DiskOp op, const std::string& path) {
       return op == DiskOp::kSync && path.ends_with(".wal") ? DiskFault::kError : DiskFault::kNone;
     });
     for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
     EXPECT_LE(life->shard->stats().write_ahead_rounds, 3u);
+    EXPECT_EQ(life->shard->use().failed_write_ahead, 1u);
     for (const auto& log : life->logs) EXPECT_FALSE(log->offline().has_value());
     co_await life->shard->abandon();
   });

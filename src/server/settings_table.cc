@@ -62,6 +62,13 @@ constexpr Setting kSettings[] = {
      "How long requests in work may still take when the server is asked to end."},
     {"http.max.connections", "", "Connections and requests", Kind::kInteger,
      &Options::http_max_connections, 1, 100'000, "", "HTTP connections at a time."},
+    {"metrics.max.topics", "", "Connections and requests", Kind::kInteger,
+     &Options::metrics_max_topics, 0, 1'000'000, "",
+     "Topics whose traffic /metrics tells one by one: those with most of it. The sums are of all."},
+    {"metrics.max.groups", "", "Connections and requests", Kind::kInteger,
+     &Options::metrics_max_groups, 0, 1'000'000, "",
+     "Consumer groups whose lag /metrics tells, the first by name, and how many pairs of a group and a "
+     "topic there may be in all. Each scrape asks their coordinators; 0 tells of none."},
 
     {"auto.create.topics.enable", "", "Topics", Kind::kBool, &Options::auto_create_topics, 0, 0, "",
      "Creates a topic when a client first asks for it by name."},

@@ -4,6 +4,7 @@
 
 #include "base/plant.h"
 #include "io/rng.h"
+#include "observe/metrics.h"
 
 namespace pyralog::protocol::kafka {
 
@@ -24,6 +25,18 @@ std::size_t memory_of(const Reply& reply) {
   std::size_t bytes = 0;
   for (const io::Piece& piece : reply.pieces) {
     if (const auto* owned = std::get_if<SharedBytes>(&piece)) bytes += owned->size();
+  }
+  return bytes;
+}
+
+std::uint64_t size_of(const Reply& reply) {
+  std::uint64_t bytes = 0;
+  for (const io::Piece& piece : reply.pieces) {
+    if (const auto* owned = std::get_if<SharedBytes>(&piece)) {
+      bytes += owned->size();
+    } else {
+      bytes += std::get<io::FileRange>(piece).count;
+    }
   }
   return bytes;
 }
@@ -136,7 +149,10 @@ io::Task<void> Connection::write_replies() {
       auto written = co_await send(std::move(pieces));
       if (!written) ending = true;
     }
+    const Instant sent = io::Shard::current().now();
     for (std::size_t i = 0; i < taken; ++i) {
+      const Slot& slot = *slots_.front();
+      if (slot.reply.whole != nullptr) slot.reply.whole->record(sent - slot.came);
       slot_bytes_ -= slots_.front()->frame_bytes;
       unsent_bytes_ -= slots_.front()->answer_bytes;
       slots_.pop_front();
@@ -170,6 +186,7 @@ io::Task<Result<void>> Connection::run() {
     after_barrier = barrier;
     auto slot = std::make_shared<Slot>();
     slot->frame_bytes = frame->size();
+    slot->came = came;
     slot->memory = std::move(reserved_);
     slot_bytes_ += frame->size();
     slots_.push_back(slot);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -14,7 +15,33 @@
 #include "protocol/kafka/request_memory.h"
 #include "wire/kafka/frame_cutter.h"
 
+namespace pyralog::observe {
+class Histogram;
+}
+
 namespace pyralog::protocol::kafka {
+
+/// Kafka's error codes in one answer, each with how often it is there. Mostly empty.
+class ErrorCounts {
+ public:
+  void add(std::int16_t code) {
+    if (code == 0) return;
+    for (auto& [known, count] : all_) {
+      if (known == code) {
+        ++count;
+        return;
+      }
+    }
+    all_.emplace_back(code, 1u);
+  }
+  [[nodiscard]] bool empty() const { return all_.empty(); }
+  [[nodiscard]] const std::vector<std::pair<std::int16_t, std::uint32_t>>& all() const {
+    return all_;
+  }
+
+ private:
+  std::vector<std::pair<std::int16_t, std::uint32_t>> all_;
+};
 
 /// One request as it came: the bytes after the length prefix. The receiver owns them and may write
 /// into the record batches that it accepts.
@@ -26,7 +53,11 @@ struct Reply {
   std::vector<io::Piece> pieces;
   bool close = false;
   AnswerMemory::Hold memory{};  ///< until it has been sent
+  ErrorCounts errors{};         ///< that it tells
+  observe::Histogram* whole = nullptr;  ///< is told how long it took from the request's last byte on
 };
+/// Bytes of a reply, of memory and files.
+[[nodiscard]] std::uint64_t size_of(const Reply& reply);
 /// Bytes of a reply that are in memory; what comes from files is not.
 [[nodiscard]] std::size_t memory_of(const Reply& reply);
 
@@ -79,6 +110,7 @@ class Connection {
     Reply reply;
     std::size_t frame_bytes = 0;
     std::size_t answer_bytes = 0;
+    Instant came;  ///< its last byte
     RequestMemory::Hold memory;
     bool ready = false;
   };

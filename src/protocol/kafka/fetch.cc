@@ -106,7 +106,9 @@ class Fetching {
 /// Collects the answers by topic, in the order in which they come.
 class ResponseBuilder {
  public:
+  explicit ResponseBuilder(RequestCounts& counts) : counts_(counts) {}
   void add(const broker::PartitionRef& target, broker::FetchOutcome outcome) {
+    if (outcome.bytes > 0) counts_.fetched(target.topic, outcome.offsets, outcome.bytes);
     auto& topics = response_.responses;
     if (topics.empty() || topics.back().topic != target.topic) {
       topics.push_back({});
@@ -135,6 +137,7 @@ class ResponseBuilder {
   }
 
  private:
+  RequestCounts& counts_;
   wire::FetchResponse response_;
   std::vector<std::vector<io::Piece>> external_;
 };
@@ -169,7 +172,7 @@ Handled fetch_all(Service& service, Request request, wire::FetchRequest fetch, b
       }
     }
   }
-  ResponseBuilder response;
+  ResponseBuilder response(service.counts());
   for (std::size_t i = 0; i < items.size(); ++i) {
     response.add(items[i].target, std::move(outcomes[i]));
   }
@@ -232,7 +235,7 @@ Handled fetch_in_session(Service& service, Request request, wire::FetchRequest f
   Turn turn = co_await io::on(service.shard(shard), [&]() -> io::Task<Turn> {
     co_return begin_turn(*owner, fetch, std::move(changed));
   });
-  ResponseBuilder response;
+  ResponseBuilder response(service.counts());
   if (turn.error != KafkaError::kNone) co_return response.finish(request, 0, turn.error);
   FetchRoom room(request.answers);
   const Instant began = io::Shard::current().now();
@@ -255,7 +258,7 @@ Handled handle_fetch(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(wire::FetchRequest fetch, decode<wire::FetchRequest>(request));
   if (request.version() < 4) {
     // Clients of message format v0 and v1, whose records are not kept.
-    ResponseBuilder response;
+    ResponseBuilder response(service.counts());
     PYRALOG_CO_ASSIGN(const auto items, items_of(request, fetch));
     for (const auto& item : items) {
       broker::FetchOutcome refused;

@@ -86,7 +86,8 @@ class Requests : public Handler {
       default: return false;
     }
   }
-  Reply refuse(const Error& error) const {
+  Reply refuse(const Error& error) {
+    service_.counts().refused();
     observe::log_warn("kafka.request_refused",
                          {{"client", client_host_}, {"reason", error.message}});
     return {.pieces = {}, .close = true, .memory = {}};
@@ -126,6 +127,7 @@ io::Task<void> Listener::run() {
     auto stream = co_await bound_->accept();
     if (!stream) {
       if (stopping_ || stream.error().code == Code::kCancelled) break;
+      ++arrivals_.failures;
       // Out of descriptors or memory: those who are here may leave; trying at once would spin.
       if (const Instant now = home_->now(); now >= tell_again) {
         observe::log_error("kafka.accept_failed", {{"reason", stream.error().message}});
@@ -136,12 +138,14 @@ io::Task<void> Listener::run() {
     }
     if (options_.send_buffer_bytes > 0) (*stream)->limit_send_buffer(options_.send_buffer_bytes);
     if (connections_ >= options_.max_connections) {
+      ++arrivals_.refused;
       (*stream)->close();
       observe::log_warn("kafka.connection_refused",
                            {{"client", (*stream)->peer().host}, {"reason", "max.connections"}});
       continue;
     }
     ++connections_;
+    ++arrivals_.accepted;
     accepting_.spawn(take(std::move(*stream), next_));
     next_ = (next_ + 1) % static_cast<unsigned>(shards_.size());
   }
