@@ -17,6 +17,7 @@ constexpr std::size_t kDamageShown = 100;
 Broker::Broker(io::Shards shards, Options options)
     : shards_(std::move(shards)), options_(std::move(options)) {
   options_.producers.room = std::make_shared<producer::ProducerRoom>(options_.max_producer_ids);
+  options_.groups = options_.groups.within(options_.group_bytes / shards_.size());
   for (unsigned s = 0; s < shards_.size(); ++s) {
     states_.push_back(
         std::make_unique<ShardState>(options_, s, shards_.size(), [this] { return make_room(); }));
@@ -308,6 +309,7 @@ io::Task<BrokerTotals> Broker::totals() {
     co_return;
   });
   BrokerTotals all;
+    parts[s].groups = states_[s]->groups.kept();
   for (const BrokerTotals& part : parts) {
     all.log += part.log;
     all.expired += part.expired;
@@ -315,6 +317,7 @@ io::Task<BrokerTotals> Broker::totals() {
   }
   co_return all;
 }
+    all.groups += part.groups;
 
 io::Task<ScrubStatus> Broker::scrub_status() {
   std::vector<ScrubStatus> parts(shards_.size());

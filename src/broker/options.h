@@ -39,5 +39,6 @@ struct Options {
   std::size_t max_producer_ids = 2'000'000;  ///< max.producer.ids, of all shards
   group::Options groups;
 };
+  std::uint64_t group_bytes = 1u << 30;  ///< memory.groups.max.bytes: that groups keep, of all shards
 
 }  // namespace pyralog::broker

@@ -116,6 +116,7 @@ broker::Options broker_options(const ServerOptions& o, const MemoryShares& memor
   };
   out.space = {of_disk(o.min_free_bytes), of_disk(o.disk_reserve_bytes)};
   out.groups.max_group_size = narrow<std::size_t>(o.group_max_size);
+  out.group_bytes = memory.groups;
   return out;
 }
 
@@ -236,6 +237,7 @@ io::Task<std::string> Node::status_json() {
                      {"requests_bytes", memory_.requests},
                      {"answers_bytes", memory_.answers},
                      {"topics_bytes", memory_.topics},
+                     {"groups_bytes", memory_.groups},
                      {"compaction_bytes", memory_.compaction * shards_.size()},
                      {"indexes_bytes", memory_.indexes * shards_.size()}};
     const broker::SpaceStatus& space = broker_->space();

@@ -67,6 +67,16 @@ io::Task<std::string> Node::metrics_text() {
       .counter("pyralog_broker_refused_for_space_total",
                "Batches of clients that were refused because of min.free.bytes")
       .add(totals.refused_for_space);
+  const auto held = [&](const char* kind, std::size_t bytes) {
+    metrics
+        .gauge("pyralog_group_memory_bytes",
+               "Held by groups: their members, committed offsets, and records being stored",
+               observe::Labels{{"kind", kind}})
+        .set(static_cast<std::int64_t>(bytes));
+  };
+  held("members", totals.groups.members);
+  held("offsets", totals.groups.offsets);
+  held("storing", totals.groups.storing);
   metrics.counter("pyralog_group_expired_offsets_total", "Committed offsets that retention let go")
       .add(totals.expired.offsets);
   metrics.counter("pyralog_group_expired_groups_total", "Empty groups that went with them")
