@@ -54,9 +54,11 @@ io::Task<Result<void>> Broker::remove_orphans(const catalog::Catalog& catalog) {
 bool Broker::has_stray_snapshots(const replica::SnapshotFiles& files) const {
   if (PYRALOG_PLANT("broker.keep_stray_snapshots")) return false;
   return std::ranges::any_of(files, [this](const auto& file) {
-    return file.first >= shards_.size() || std::ranges::any_of(file.second, [&](const auto& each) {
-             return ShardBroker::shard_of(each.first, shards_.size()) != file.first;
-           });
+    const auto elsewhere = [&](const auto& each) {
+      return ShardBroker::shard_of(each.first, shards_.size()) != file.first;
+    };
+    return file.first >= shards_.size() ||
+           std::ranges::any_of(file.second.partitions, elsewhere);
   });
 }
 
@@ -73,6 +75,8 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     observe::log_warn("broker.producer_snapshot_skipped", {{"file", each}});
   }
   const auto snapshots = std::make_shared<const replica::ProducerSnapshots>(replica::newest(files));
+  options_.producer_clock =
+      producer::ProducerClock(replica::time_run(files), io::Shard::current().now());
   const bool stray = !skipped.empty() || has_stray_snapshots(files);
   const CatalogPtr recovered = cluster.catalog();
   const Instant began = io::Shard::current().now();
@@ -305,19 +309,19 @@ io::Task<BrokerTotals> Broker::totals() {
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     if (const auto* logs = states_[s]->partitions.logs()) parts[s].log = logs->stats();
     parts[s].expired = states_[s]->groups.expired();
+    parts[s].groups = states_[s]->groups.kept();
     parts[s].refused_for_space = states_[s]->refused_for_space;
     co_return;
   });
   BrokerTotals all;
-    parts[s].groups = states_[s]->groups.kept();
   for (const BrokerTotals& part : parts) {
     all.log += part.log;
     all.expired += part.expired;
+    all.groups += part.groups;
     all.refused_for_space += part.refused_for_space;
   }
   co_return all;
 }
-    all.groups += part.groups;
 
 io::Task<ScrubStatus> Broker::scrub_status() {
   std::vector<ScrubStatus> parts(shards_.size());

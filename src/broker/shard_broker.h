@@ -76,8 +76,9 @@ class ShardBroker {
     on_partition_ = std::move(f);
   }
 
-  /// Writes what is known of producers as far as it is synced. Now and then, and at the end.
-  [[nodiscard]] io::Task<Result<void>> write_snapshots();
+  /// Writes what is known of producers as far as it is synced, and how long the node has run. Now and
+  /// then, and at the `end`.
+  [[nodiscard]] io::Task<Result<void>> write_snapshots(bool end = false);
   /// Lets each log forget what its topic's retention says. Now and then.
   [[nodiscard]] io::Task<void> retain();
   /// Compacts the logs that are due, one after another. Now and then; `stop` ends it early, and a
@@ -104,6 +105,9 @@ class ShardBroker {
   io::Task<void> open_all(std::vector<PartitionId> ids, const replica::ProducerSnapshots* known,
                           bool new_os_boot);
   io::Task<void> remove(PartitionId id);
+  /// Brings `snapshots_` up to date; true if that changed them. `producers`: how many there are.
+  io::Task<bool> take_snapshots(std::size_t& producers);
+  io::Task<Result<void>> store_snapshots();
   void lead_one(const PartitionId& id, const catalog::Topic& topic);
   /// Leads those of `fresh` that could be opened.
   void lead_fresh(const std::vector<PartitionId>& fresh);
@@ -125,6 +129,7 @@ class ShardBroker {
   std::unordered_map<PartitionId, Lost> lost_;  ///< records that may be missing
   log::RetentionClock retention_clock_;
   replica::ProducerSnapshots snapshots_;  ///< the last written of each partition
+  producer::RunningMs clock_written_;     ///< beside them, or at the start
   std::function<void(const PartitionId&, const catalog::Topic&, bool)> on_partition_;
 };
 

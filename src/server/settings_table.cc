@@ -154,7 +154,8 @@ constexpr Setting kSettings[] = {
      "would grow is refused. -1 is its part of memory.max.bytes, an eighth, 512 MiB a shard at most."},
     {"producer.id.expiration.ms", "", "Groups and producers", Kind::kMillis,
      &Options::producer_id_expiration_ms, 1'000, kMaxMillis, "",
-     "How long the sequence numbers of a silent idempotent producer are remembered."},
+     "How long the sequence numbers of a silent idempotent producer are remembered, in time that the "
+     "node runs."},
     {"max.producer.ids", "", "Groups and producers", Kind::kInteger, &Options::max_producer_ids, -1,
      1'000'000'000, "",
      "Idempotent producers that are remembered, counted in each partition that they write to, some 250 "
