@@ -15,6 +15,7 @@ constexpr Duration kLeastScrubPause = std::chrono::seconds(1);
 Broker::Broker(io::Shards shards, Options options)
     : shards_(std::move(shards)), options_(std::move(options)) {
   options_.producers.room = std::make_shared<producer::ProducerRoom>(options_.max_producer_ids);
+  options_.groups = options_.groups.within(options_.group_bytes / shards_.size());
   for (unsigned s = 0; s < shards_.size(); ++s) {
     states_.push_back(
         std::make_unique<ShardState>(options_, s, shards_.size(), [this] { return make_room(); }));
@@ -51,9 +52,11 @@ io::Task<Result<void>> Broker::remove_orphans(const catalog::Catalog& catalog) {
 bool Broker::has_stray_snapshots(const replica::SnapshotFiles& files) const {
   if (PYRALOG_PLANT("broker.keep_stray_snapshots")) return false;
   return std::ranges::any_of(files, [this](const auto& file) {
-    return file.first >= shards_.size() || std::ranges::any_of(file.second, [&](const auto& each) {
-             return ShardBroker::shard_of(each.first, shards_.size()) != file.first;
-           });
+    const auto elsewhere = [&](const auto& each) {
+      return ShardBroker::shard_of(each.first, shards_.size()) != file.first;
+    };
+    return file.first >= shards_.size() ||
+           std::ranges::any_of(file.second.partitions, elsewhere);
   });
 }
 
@@ -70,6 +73,8 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     observe::log_warn("broker.producer_snapshot_skipped", {{"file", each}});
   }
   const auto snapshots = std::make_shared<const replica::ProducerSnapshots>(replica::newest(files));
+  options_.producer_clock =
+      producer::ProducerClock(replica::time_run(files), io::Shard::current().now());
   const bool stray = !skipped.empty() || has_stray_snapshots(files);
   const CatalogPtr recovered = cluster.catalog();
   const Instant began = io::Shard::current().now();

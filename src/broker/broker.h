@@ -170,10 +170,11 @@ struct SpaceStatus {
   bool refusing = false;  ///< records of clients, except for topics in memory
 };
 
-/// What a node has done since it started, of all its shards.
+/// What a node has done since it started, and holds now, of all its shards.
 struct BrokerTotals {
   log::ShardLogStats log;
   group::Expired expired;
+  group::Kept groups;  ///< held now
   std::uint64_t refused_for_space = 0;  ///< batches of clients
 };
 

@@ -38,8 +38,10 @@ struct Options {
   SpaceOptions space;                        ///< min.free.bytes, disk.reserve.bytes
   log::Options log;                          ///< data_dir and shard are filled in
   producer::Options producers;
+  producer::ProducerClock producer_clock;    ///< set at the start
   std::size_t max_producer_ids = 2'000'000;  ///< max.producer.ids, of all shards
   group::Options groups;
+  std::uint64_t group_bytes = 1u << 30;  ///< memory.groups.max.bytes: that groups keep, of all shards
 };
 
 }  // namespace pyralog::broker

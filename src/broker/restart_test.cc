@@ -1,8 +1,10 @@
 // What a start makes of what earlier lives have left.
 #include <gmock/gmock.h>
 
+#include "base/crc32c.h"
 #include "broker/testing.h"
 #include "observe/log.h"
+#include "replica/producer_snapshots.h"
 
 namespace pyralog::broker {
 namespace {
@@ -306,6 +308,102 @@ TEST_F(RestartOnTwoTest, what_could_not_be_opened_comes_back_on_every_shard) {
     EXPECT_EQ(each.epoch, 2u) << each.name;
   }
   EXPECT_EQ(produce("t", batch_of({"a"})).base_offset, 0);
+}
+
+/// Producers are remembered for an hour.
+class SilenceTest : public RestartTest {
+ protected:
+  SilenceTest() {
+    options_.producers.expiration_ms = 3'600'000;
+    stop();
+    start();
+    EXPECT_EQ(create("t"), KafkaError::kNone);
+    EXPECT_EQ(next(), KafkaError::kNone);
+  }
+  /// The producer's next batch.
+  KafkaError next() {
+    const auto sent =
+        produce("t", batch_of({"v"}, {.producer = 7, .epoch = 0, .sequence = sequence_}));
+    if (sent.error == KafkaError::kNone) ++sequence_;
+    return sent.error;
+  }
+  std::int32_t sequence_ = 0;
+};
+
+TEST_F(SilenceTest, a_clock_that_jumps_forgets_nobody) {
+  for (const Duration wrong : {Duration(48h), Duration(-48h), Duration(0)}) {
+    node().set_wall_offset(wrong);
+    sim_.run_for(5min);
+    EXPECT_EQ(next(), KafkaError::kNone);
+  }
+  sim_.run_for(59min);
+  EXPECT_EQ(next(), KafkaError::kNone);
+  sim_.run_for(61min);
+  EXPECT_EQ(next(), KafkaError::kUnknownProducerId);
+}
+
+TEST_F(SilenceTest, nor_does_one_that_is_another_after_a_restart_or_a_time_in_which_nothing_ran) {
+  for (const Duration wrong : {Duration(24h), Duration(-24h), Duration(0)}) {
+    stop();
+    node().set_wall_offset(wrong);
+    start();
+    sim_.run_for(5min);
+    EXPECT_EQ(next(), KafkaError::kNone);
+  }
+  stop();
+  sim_.run_for(72h);
+  start();
+  EXPECT_EQ(next(), KafkaError::kNone);
+}
+
+TEST_F(SilenceTest, goes_on_over_a_restart) {
+  sim_.run_for(40min);
+  stop();
+  start();
+  sim_.run_for(25min);
+  EXPECT_EQ(next(), KafkaError::kUnknownProducerId);
+}
+
+TEST_F(SilenceTest, goes_on_over_a_crash_though_nothing_else_was_written) {
+  sim_.run_for(40min);
+  restart_after_crash(true);
+  sim_.run_for(19min);
+  EXPECT_EQ(next(), KafkaError::kNone);
+  sim_.run_for(40min);
+  restart_after_crash(true);
+  sim_.run_for(25min);
+  EXPECT_EQ(next(), KafkaError::kUnknownProducerId) << "three minutes are not known of at most";
+}
+
+TEST_F(SilenceTest, what_an_older_server_wrote_of_producers_is_taken_over) {
+  sim_.run_for(2min);
+  EXPECT_TRUE(run([this]() -> io::Task<bool> {
+    co_return (co_await broker().delete_records({"t", 0}, -1, 10s)).has_value();
+  })) << "only the snapshot knows the producer now";
+  stop();
+  const std::string path = snapshot();
+  const auto file = replica::decode_producer_snapshots(disk().peek(path).value()).value();
+  EXPECT_GT(file.clock, producer::RunningMs{0});
+  Writer old;
+  old.raw(as_bytes("PYRAPROD")).le(std::uint32_t{1}).le(std::uint32_t{1});
+  ASSERT_EQ(file.partitions.size(), 1u);
+  for (const auto& [id, each] : file.partitions) {
+    EXPECT_TRUE(producer::ProducerTable::is_current(each.state));
+    Bytes state = each.state;
+    state[8] = 1;
+    store_le(state.data() + state.size() - 4, crc32c(ByteView(state).first(state.size() - 4)));
+    old.raw(id.topic.uuid.bytes).le(id.partition.value).le(each.covers.value).sized(state);
+  }
+  old.le(crc32c(old.view()));
+  EXPECT_TRUE(run([&]() -> io::Task<bool> {
+    co_return (co_await io::replace_file(io::Shard::current().disk(), path, old.bytes())).has_value();
+  }));
+  start();
+  EXPECT_EQ(next(), KafkaError::kNone);
+  stop();
+  const auto anew = replica::decode_producer_snapshots(disk().peek(path).value()).value();
+  EXPECT_TRUE(producer::ProducerTable::is_current(anew.partitions.begin()->second.state));
+  start();
 }
 
 TEST_F(RestartTest, after_a_clean_stop_nothing_is_read_and_after_a_crash_it_is_told) {

@@ -11,6 +11,8 @@ namespace pyralog::broker {
 namespace {
 /// Producers that a round of snapshots looks at before it lets others run: about a millisecond.
 constexpr std::size_t kProducersInOneGo = 10'000;
+/// How long the node has run is written down so many times before a silent producer expires.
+constexpr std::int64_t kClockWritings = 24;
 
 bool may_pass(const Error& error) {
   return error.code == Code::kIo || error.code == Code::kUnavailable ||
@@ -54,6 +56,7 @@ replica::Replica::Options ShardBroker::replica_options(const catalog::Topic& top
   out.log.name = out.name;
   out.log_append_time = topic.config.log_append_time;
   out.producers = options_.producers;
+  out.producer_clock = options_.producer_clock;
   return out;
 }
 
@@ -156,6 +159,7 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
   evidence_ = evidence;
   PYRALOG_CO_ASSIGN(logs_, co_await log::ShardLogs::open(disk, log_options, std::move(evidence)));
   scrubber_ = std::make_unique<log::Scrubber>(*logs_);
+  clock_written_ = options_.producer_clock.now(io::Shard::current().now());
   catalog_ = std::move(catalog);
   // The files of these are gone: whoever deleted them may have died before the rest.
   logs_->drop_evidence([this](const PartitionId& id) {
@@ -187,8 +191,7 @@ io::Task<Result<void>> ShardBroker::drop_snapshots_beyond_the_logs(bool anew) {
   if ((dropped == 0 && !anew) || PYRALOG_PLANT("broker.keep_long_snapshot")) {
     co_return Result<void>{};
   }
-  co_return co_await replica::write_producer_snapshots(io::Shard::current().disk(),
-                                                       options_.data_dir, index_, snapshots_);
+  co_return co_await store_snapshots();
 }
 
 std::vector<cluster::LedPartition> ShardBroker::led() const {
@@ -360,8 +363,28 @@ std::expected<std::shared_ptr<replica::Replica>, KafkaError> ShardBroker::servin
   return hosted->replica;
 }
 
-io::Task<Result<void>> ShardBroker::write_snapshots() {
-  const WallMs now = io::Shard::current().wall();
+io::Task<Result<void>> ShardBroker::store_snapshots() {
+  const producer::RunningMs now = options_.producer_clock.now(io::Shard::current().now());
+  PYRALOG_CO_TRY(co_await replica::write_producer_snapshots(
+      io::Shard::current().disk(), options_.data_dir, index_, {snapshots_, now}));
+  clock_written_ = now;
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> ShardBroker::write_snapshots(bool end) {
+  std::size_t producers = 0;
+  bool changed = co_await take_snapshots(producers);
+  if (producers > 0 && !PYRALOG_PLANT("broker.keep_the_clock_to_itself")) {
+    // Else a node that does nothing else would begin to count their silence anew at each start.
+    const producer::RunningMs now = options_.producer_clock.now(io::Shard::current().now());
+    const std::int64_t ran = now.ms - clock_written_.ms;
+    changed = changed || end || ran >= options_.producers.expiration_ms / kClockWritings;
+  }
+  if (!changed) co_return Result<void>{};
+  co_return co_await store_snapshots();
+}
+
+io::Task<bool> ShardBroker::take_snapshots(std::size_t& producers) {
   bool changed = false;
   std::vector<PartitionId> ids;
   for (const auto& [id, hosted] : hosted_) ids.push_back(id);
@@ -375,10 +398,14 @@ io::Task<Result<void>> ShardBroker::write_snapshots() {
     if (at == hosted_.end() || at->second.replica == nullptr) continue;
     replica::Replica& replica = *at->second.replica;
     looked_at += replica.producers().size();
-    replica.expire_producers(now);
+    replica.expire_producers();
+    producers += replica.producers().size();
     const Offset synced = replica.log().synced_end();
     const auto known = snapshots_.find(id);
-    if (known != snapshots_.end() && known->second.covers >= synced) continue;
+    if (known != snapshots_.end() && known->second.covers >= synced &&
+        producer::ProducerTable::is_current(known->second.state)) {
+      continue;
+    }
     if (known == snapshots_.end() && synced == replica.log_start()) continue;
     const Offset upto = std::min(synced, replica.producers().end());
     auto state = replica.producers().snapshot(upto);
@@ -386,9 +413,7 @@ io::Task<Result<void>> ShardBroker::write_snapshots() {
     snapshots_[id] = {upto, std::move(*state)};
     changed = true;
   }
-  if (!changed) co_return Result<void>{};
-  co_return co_await replica::write_producer_snapshots(io::Shard::current().disk(),
-                                                       options_.data_dir, index_, snapshots_);
+  co_return changed;
 }
 
 io::Task<void> ShardBroker::retain() {
@@ -494,7 +519,7 @@ io::Task<Result<void>> ShardBroker::close() {
     co_return Result<void>{};
   }
   Result<void> closed = co_await logs_->close();
-  Result<void> written = co_await write_snapshots();
+  Result<void> written = co_await write_snapshots(true);
   hosted_.clear();
   scrubber_.reset();
   logs_.reset();

@@ -81,8 +81,9 @@ class ShardBroker {
     on_partition_ = std::move(f);
   }
 
-  /// Writes what is known of producers as far as it is synced. Now and then, and at the end.
-  [[nodiscard]] io::Task<Result<void>> write_snapshots();
+  /// Writes what is known of producers as far as it is synced, and how long the node has run. Now and
+  /// then, and at the `end`.
+  [[nodiscard]] io::Task<Result<void>> write_snapshots(bool end = false);
   /// Lets each log forget what its topic's retention says. Now and then.
   [[nodiscard]] io::Task<void> retain();
   /// Compacts the logs that are due, one after another. Now and then; `stop` ends it early, and a
@@ -114,6 +115,9 @@ class ShardBroker {
   /// What may be missing of a log that was just opened and that an earlier start has led.
   void note_losses(const PartitionId& id, const Hosted& hosted, Durability durability, bool in_doubt);
   [[nodiscard]] cluster::LedPartition led_partition(const PartitionId& id) const;
+  /// Brings `snapshots_` up to date; true if that changed them. `producers`: how many there are.
+  io::Task<bool> take_snapshots(std::size_t& producers);
+  io::Task<Result<void>> store_snapshots();
   void lead_one(const PartitionId& id, const catalog::Topic& topic, const catalog::Catalog& state);
   /// Leads those of `fresh` that could be opened.
   void lead_fresh(const std::vector<PartitionId>& fresh);
@@ -142,6 +146,7 @@ class ShardBroker {
   std::unordered_map<PartitionId, Lost> lost_;  ///< records that may be missing
   log::RetentionClock retention_clock_;
   replica::ProducerSnapshots snapshots_;  ///< the last written of each partition
+  producer::RunningMs clock_written_;     ///< beside them, or at the start
   std::function<void(const PartitionId&, const catalog::Topic&, bool)> on_partition_;
 };
 

@@ -97,6 +97,7 @@ io::Task<BrokerTotals> Broker::totals() {
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     if (const auto* logs = states_[s]->partitions.logs()) parts[s].log = logs->stats();
     parts[s].expired = states_[s]->groups.expired();
+    parts[s].groups = states_[s]->groups.kept();
     parts[s].refused_for_space = states_[s]->refused_for_space;
     co_return;
   });
@@ -104,6 +105,7 @@ io::Task<BrokerTotals> Broker::totals() {
   for (const BrokerTotals& part : parts) {
     all.log += part.log;
     all.expired += part.expired;
+    all.groups += part.groups;
     all.refused_for_space += part.refused_for_space;
   }
   co_return all;

@@ -116,6 +116,7 @@ broker::Options broker_options(const ServerOptions& o, const MemoryShares& memor
   };
   out.space = {of_disk(o.min_free_bytes), of_disk(o.disk_reserve_bytes)};
   out.groups.max_group_size = narrow<std::size_t>(o.group_max_size);
+  out.group_bytes = memory.groups;
   return out;
 }
 

@@ -75,8 +75,9 @@ class Node {
   io::Task<void> add_lag(observe::Registry& metrics,
                          const std::vector<broker::PartitionStatus>& partitions);
   void add_space(observe::Registry& metrics) const;
-  io::Task<void> add_totals(observe::Registry& metrics);
-  void add_memory(observe::Registry& metrics, const log::ShardLogUse& logs) const;
+  static void add_totals(observe::Registry& metrics, const broker::BrokerTotals& totals);
+  void add_memory(observe::Registry& metrics, const log::ShardLogUse& logs,
+                  const group::Kept& groups) const;
 
   io::Shards shards_;
   ServerOptions options_;

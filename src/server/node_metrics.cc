@@ -194,13 +194,20 @@ void Node::add_space(observe::Registry& metrics) const {
       space.refusing ? 1 : 0);
 }
 
-io::Task<void> Node::add_totals(observe::Registry& metrics) {
-  const broker::BrokerTotals totals = co_await broker_->totals();
+void Node::add_totals(observe::Registry& metrics, const broker::BrokerTotals& totals) {
   for (const log::ShardLogCount& each : log::shard_log_counts()) {
     count(metrics, each.metric, each.help, totals.log.*each.count);
   }
   count(metrics, "pyralog_broker_refused_for_space_total",
         "Batches of clients that were refused because of min.free.bytes", totals.refused_for_space);
+  const auto held = [&](const char* kind, std::size_t bytes) {
+    put(metrics, "pyralog_group_memory_bytes",
+        "Held by groups: their members, committed offsets, and records being stored", bytes,
+        {{"kind", kind}});
+  };
+  held("members", totals.groups.members);
+  held("offsets", totals.groups.offsets);
+  held("storing", totals.groups.storing);
   count(metrics, "pyralog_group_expired_offsets_total", "Committed offsets that retention let go",
         totals.expired.offsets);
   count(metrics, "pyralog_group_expired_groups_total", "Empty groups that went with their last offset",
@@ -209,7 +216,8 @@ io::Task<void> Node::add_totals(observe::Registry& metrics) {
         "Times that the tombstones of expired offsets could not be stored", totals.expired.failures);
 }
 
-void Node::add_memory(observe::Registry& metrics, const log::ShardLogUse& logs) const {
+void Node::add_memory(observe::Registry& metrics, const log::ShardLogUse& logs,
+                      const group::Kept& groups) const {
   const std::uint64_t shards = shards_.size();
   const auto limit = [&](const char* part, std::uint64_t bytes) {
     put(metrics, "pyralog_server_memory_limit_bytes",
@@ -223,11 +231,13 @@ void Node::add_memory(observe::Registry& metrics, const log::ShardLogUse& logs) 
   limit("requests", memory_.requests);
   limit("answers", memory_.answers);
   limit("topics", memory_.topics);
+  limit("groups", memory_.groups);
   limit("compaction", memory_.compaction * shards);
   limit("indexes", memory_.indexes * shards);
   used("requests", kafka_memory_.requests);
   used("answers", kafka_memory_.answers);
   used("topics", logs.memory_topic_bytes);
+  used("groups", groups.members + groups.offsets + groups.storing);
   used("indexes", logs.index_bytes);
 }
 
@@ -251,12 +261,13 @@ io::Task<std::string> Node::metrics_text() {
   add_partitions(metrics, partitions);
   add_space(metrics);
   add_logs(metrics, logs);
-  add_memory(metrics, logs);
+  const broker::BrokerTotals totals = co_await broker_->totals();
+  add_memory(metrics, logs, totals.groups);
   put(metrics, "pyralog_log_scrub_damaged_ranges",
       "Parts of closed segments that are known to be damaged", scrub.damaged_ranges);
   co_await add_topics(metrics);
   co_await add_lag(metrics, partitions);
-  co_await add_totals(metrics);
+  add_totals(metrics, totals);
   co_return metrics_.text() + metrics.text();
 }
 

@@ -183,6 +183,7 @@ io::Task<std::string> Node::status_json() {
                      {"requests_bytes", memory_.requests},
                      {"answers_bytes", memory_.answers},
                      {"topics_bytes", memory_.topics},
+                     {"groups_bytes", memory_.groups},
                      {"compaction_bytes", memory_.compaction * shards_.size()},
                      {"indexes_bytes", memory_.indexes * shards_.size()}};
     const broker::SpaceStatus& space = broker_->space();

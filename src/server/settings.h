@@ -82,6 +82,7 @@ struct ServerOptions {
   std::int64_t group_max_session_timeout_ms = 1'800'000;
   std::int64_t group_initial_rebalance_delay_ms = 3'000;
   std::int64_t group_max_size = 2'147'483'647;
+  std::int64_t memory_groups_bytes = -1;
   std::int64_t producer_id_expiration_ms = 86'400'000;
   std::int64_t max_producer_ids = -1;
 
