@@ -77,8 +77,8 @@ std::unexpected<Error> PartitionLog::go_offline(const Error& cause) {
 void PartitionLog::tell_no_space(const Error& error) {
   if (std::exchange(no_space_told_, true)) return;
   const bool full = !io::is_no_descriptors(error) || PYRALOG_PLANT("log.any_want_is_a_full_disk");
-  observe::log_error(full ? "log.no_space" : "log.no_descriptors",
-                     {{"partition", name()}, {"reason", error.message}});
+  const char* event = full ? "log.no_space" : "log.no_descriptors";
+  observe::log_error(event, {{"partition", name()}, {"reason", error.message}});
 }
 
 std::unexpected<Error> PartitionLog::end_serving(const Error& cause) {
