@@ -164,9 +164,15 @@ TEST_F(NodeTest, tells_what_operators_ask_for) {
         "pyralog_kafka_request_total_seconds_count{api=\"OffsetCommit\"} 3\n",
         "pyralog_kafka_connections_accepted_total 2\n", "pyralog_log_write_ahead_failed 0\n",
         "pyralog_server_problems{kind=\"partition_offline\"} 0\n",
-        "pyralog_server_memory_limit_bytes{part=\"requests\"} 268435456\n"}) {
+        "pyralog_server_memory_limit_bytes{part=\"requests\"} 268435456\n",
+        "pyralog_server_memory_limit_bytes{part=\"groups\"} 1073741824\n",
+        "pyralog_server_memory_used_bytes{part=\"groups\"} ",
+        "pyralog_group_memory_bytes{kind=\"offsets\"} ",
+        "pyralog_group_memory_bytes{kind=\"members\"} 0\n",
+        "pyralog_group_memory_bytes{kind=\"storing\"} 0\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
+  EXPECT_THAT(text, Not(HasSubstr("pyralog_server_memory_used_bytes{part=\"groups\"} 0\n")));
   EXPECT_THAT(text, Not(HasSubstr("process_resident_memory_bytes 0\n")));
   EXPECT_THAT(text, HasSubstr("pyralog_build_info{version=\""));
 }
