@@ -36,7 +36,7 @@ class Fsync(harness.Area):
         after = loads.metrics(broker)
         rounds = max(after["pyralog_log_syncs_total"] - before["pyralog_log_syncs_total"], 1)
         records = result["total_bytes"] / result["batch_bytes"] * result["records_per_batch"]
-        shards = int(after["pyralog_server_shards_count"])
+        shards = int(after["pyralog_server_shards"])
         probe = run_json([tool("fsync_probe"), *options(
             folder=broker.folder, bytes=int(result["total_bytes"] / rounds),
             threads=min(partitions, shards), seconds=self.scaled(1, 0.3))])

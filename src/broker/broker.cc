@@ -1,7 +1,6 @@
 #include "broker/broker.h"
 
 #include <algorithm>
-#include <span>
 
 #include "base/plant.h"
 #include "observe/log.h"
@@ -11,12 +10,12 @@ namespace pyralog::broker {
 namespace {
 constexpr Duration kFirstScrubAfter = std::chrono::minutes(1);
 constexpr Duration kLeastScrubPause = std::chrono::seconds(1);
-constexpr std::size_t kDamageShown = 100;
 }  // namespace
 
 Broker::Broker(io::Shards shards, Options options)
     : shards_(std::move(shards)), options_(std::move(options)) {
   options_.producers.room = std::make_shared<producer::ProducerRoom>(options_.max_producer_ids);
+  options_.groups = options_.groups.within(options_.group_bytes / shards_.size());
   for (unsigned s = 0; s < shards_.size(); ++s) {
     states_.push_back(
         std::make_unique<ShardState>(options_, s, shards_.size(), [this] { return make_room(); }));
@@ -53,9 +52,11 @@ io::Task<Result<void>> Broker::remove_orphans(const catalog::Catalog& catalog) {
 bool Broker::has_stray_snapshots(const replica::SnapshotFiles& files) const {
   if (PYRALOG_PLANT("broker.keep_stray_snapshots")) return false;
   return std::ranges::any_of(files, [this](const auto& file) {
-    return file.first >= shards_.size() || std::ranges::any_of(file.second, [&](const auto& each) {
-             return ShardBroker::shard_of(each.first, shards_.size()) != file.first;
-           });
+    const auto elsewhere = [&](const auto& each) {
+      return ShardBroker::shard_of(each.first, shards_.size()) != file.first;
+    };
+    return file.first >= shards_.size() ||
+           std::ranges::any_of(file.second.partitions, elsewhere);
   });
 }
 
@@ -72,6 +73,8 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     observe::log_warn("broker.producer_snapshot_skipped", {{"file", each}});
   }
   const auto snapshots = std::make_shared<const replica::ProducerSnapshots>(replica::newest(files));
+  options_.producer_clock =
+      producer::ProducerClock(replica::time_run(files), io::Shard::current().now());
   const bool stray = !skipped.empty() || has_stray_snapshots(files);
   const CatalogPtr recovered = cluster.catalog();
   const Instant began = io::Shard::current().now();
@@ -113,6 +116,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   PYRALOG_CO_ASSIGN(const CatalogPtr active,
                     co_await cluster.activate(std::move(all), io::Shard::current().wall()));
   PYRALOG_CO_TRY(co_await cluster.losses_recorded());
+  PYRALOG_CO_TRY(co_await log::doubt_recorded(disk, options_.data_dir));
   co_await look_at_space(false);
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     ShardState& state = *states_[s];
@@ -128,12 +132,16 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     state.background.spawn(compaction_loop(state));
     if (options_.scrub_interval > Duration::zero()) state.background.spawn(scrub_loop(state));
     state.background.spawn(expiry_loop(state));
-    state.background.spawn(reopen_loop(state));
     co_return;
   });
   states_[0]->background.spawn(space_loop(*states_[0]));
   cluster.metadata().on_change(
       [this](CatalogPtr changed) { return distribute(std::move(changed)); });
+  // What comes back has a new epoch, and every shard is to hear of that.
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    states_[s]->background.spawn(reopen_loop(*states_[s]));
+    co_return;
+  });
   co_return Result<void>{};
 }
 
@@ -229,10 +237,22 @@ io::Task<void> Broker::expiry_loop(ShardState& state) {
 
 io::Task<void> Broker::reopen_loop(ShardState& state) {
   while (!state.stopping) {
-    const Instant next = io::Shard::current().now() + options_.reopen_interval;
+    const Instant next = io::Shard::current().now() + options_.reopen.first;
     if (co_await state.stop_wanted.wait(next)) break;
-    if (!state.draining) co_await state.partitions.open_failed();
+    if (!state.draining) co_await open_failed(state);
   }
+}
+
+io::Task<void> Broker::open_failed(ShardState& state) {
+  auto back = co_await state.partitions.open_failed();
+  if (back.empty()) co_return;
+  const std::vector<PartitionId> ids = ids_of(back);
+  const WallMs now = io::Shard::current().wall();
+  const Result<CatalogPtr> activated = co_await io::on(
+      *shards_[0], [this, led = std::move(back), now]() mutable -> io::Task<Result<CatalogPtr>> {
+        co_return co_await cluster_->activate(std::move(led), now);
+      });
+  state.partitions.lead_again(ids, activated);
 }
 
 io::Task<void> Broker::drain() {
@@ -266,73 +286,6 @@ io::Task<Result<void>> Broker::stop() {
   });
   for (auto& each : closed) PYRALOG_CO_TRY(each);
   co_return Result<void>{};
-}
-
-io::Task<std::vector<PartitionStatus>> Broker::status() {
-  std::vector<std::vector<PartitionStatus>> parts(shards_.size());
-  const Groups everybody(shards_.size(), {0});
-  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
-    for (const auto& [id, hosted] : states_[s]->partitions.hosted()) {
-      PartitionStatus out;
-      out.id = id;
-      out.name = hosted.name;
-      if (hosted.failed) out.offline = hosted.failed->message;
-      const catalog::Partition* known = states_[s]->partitions.catalog()->partition(id);
-      if (known != nullptr) out.lost = known->lost;
-      if (const auto& replica = hosted.replica) {
-        out.epoch = replica->epoch().value;
-        out.log_start = replica->log_start().value;
-        out.high_watermark = replica->high_watermark().value;
-        out.log_end = replica->log_end().value;
-        out.synced_end = replica->log().synced_end().value;
-        out.bytes = replica->log().size_bytes();
-        if (replica->offline()) out.offline = replica->offline()->message;
-      }
-      parts[s].push_back(std::move(out));
-    }
-    co_return;
-  });
-  std::vector<PartitionStatus> all;
-  for (auto& part : parts) std::ranges::move(part, std::back_inserter(all));
-  std::ranges::sort(all, {}, &PartitionStatus::name);
-  co_return all;
-}
-
-io::Task<BrokerTotals> Broker::totals() {
-  std::vector<BrokerTotals> parts(shards_.size());
-  const Groups everybody(shards_.size(), {0});
-  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
-    if (const auto* logs = states_[s]->partitions.logs()) parts[s].log = logs->stats();
-    parts[s].expired = states_[s]->groups.expired();
-    parts[s].refused_for_space = states_[s]->refused_for_space;
-    co_return;
-  });
-  BrokerTotals all;
-  for (const BrokerTotals& part : parts) {
-    all.log += part.log;
-    all.expired += part.expired;
-    all.refused_for_space += part.refused_for_space;
-  }
-  co_return all;
-}
-
-io::Task<ScrubStatus> Broker::scrub_status() {
-  std::vector<ScrubStatus> parts(shards_.size());
-  const Groups everybody(shards_.size(), {0});
-  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
-    const log::Scrubber* scrubber = states_[s]->partitions.scrubber();
-    if (scrubber == nullptr) co_return;
-    const auto last = scrubber->last_round();
-    parts[s] = {last ? last->ms : -1, scrubber->damaged_ranges(), scrubber->damage(kDamageShown)};
-  });
-  ScrubStatus all = parts.front();
-  for (const ScrubStatus& part : std::span(parts).subspan(1)) {
-    all.last_round_ms = std::min(all.last_round_ms, part.last_round_ms);
-    all.damaged_ranges += part.damaged_ranges;
-    all.damage.insert(all.damage.end(), part.damage.begin(), part.damage.end());
-  }
-  all.damage.resize(std::min(all.damage.size(), kDamageShown));
-  co_return all;
 }
 
 }  // namespace pyralog::broker

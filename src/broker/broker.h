@@ -15,6 +15,7 @@
 #include "cluster/cluster.h"
 #include "io/net.h"
 #include "io/shard.h"
+#include "log/log_details.h"
 #include "producer/producer_id_block.h"
 #include "replica/replica.h"
 
@@ -57,16 +58,34 @@ struct FetchOutcome {
   std::int64_t log_start = -1;
   std::vector<io::Piece> records;
   std::uint64_t bytes = 0;
+  std::int64_t offsets = 0;  ///< that `records` span
   /// Where the client's log parts from ours, if it does.
   std::optional<EpochStart> diverging;
   Duration waited{};  ///< by the whole fetch, for records to come
+  bool in_memory = false;     ///< the partition's records are, and stay there for as long as `records` live
+  std::uint64_t lacking = 0;  ///< of these: the next batch, if FetchMemory had no room for it
 };
+
+/// Says how much a fetch may hold of records in memory. Called on the shard that fetches.
+class FetchMemory {
+ public:
+  virtual ~FetchMemory() = default;
+  /// What there is at once for a pass, at most `wanted`: bytes, held until `keep`. 0 where records in
+  /// memory are not expected.
+  virtual std::uint64_t take(std::uint64_t wanted) = 0;
+  /// Waits until there is room for `least` bytes, or more, up to `wanted`; 0 = not by `deadline`, or not
+  /// any more. Nothing is held meanwhile.
+  virtual io::Task<std::uint64_t> wait_for(std::uint64_t least, std::uint64_t wanted,
+                                           Instant deadline) = 0;
+  /// So much was read; the rest is given back.
+  virtual void keep(std::uint64_t bytes) = 0;
+};
+
 struct FetchBounds {
   std::uint64_t min_bytes = 1;
   std::uint64_t max_bytes = 50u << 20;
   Instant deadline{};
-  /// Of records that are in memory; with nothing left, partitions in memory have none to give.
-  std::uint64_t max_memory_bytes = UINT64_MAX;
+  FetchMemory* memory = nullptr;  ///< outlives the fetch; null = records in memory have no bound
 };
 
 struct OffsetQuery {
@@ -116,6 +135,16 @@ struct PartitionStatus {
   std::vector<catalog::LostRecord> lost;  ///< where records may be missing, and why
 };
 
+/// One partition, whole; for people.
+struct PartitionDetails {
+  PartitionStatus status;
+  unsigned shard = 0;  ///< that it lives on
+  Durability durability = Durability::kFsync;
+  std::vector<EpochStart> epochs;     ///< that its log has records of, the newest hundred
+  std::size_t producers = 0;          ///< that it remembers
+  std::optional<log::LogDetails> log;  ///< none = it could not be opened
+};
+
 /// What the last start had to read before it could lead; all 0 after a clean stop.
 struct RecoveryStatus {
   std::uint64_t logs = 0;            ///< logs that had no checkpoint of a clean stop
@@ -141,10 +170,11 @@ struct SpaceStatus {
   bool refusing = false;  ///< records of clients, except for topics in memory
 };
 
-/// What a node has done since it started, of all its shards.
+/// What a node has done since it started, and holds now, of all its shards.
 struct BrokerTotals {
   log::ShardLogStats log;
   group::Expired expired;
+  group::Kept groups;  ///< held now
   std::uint64_t refused_for_space = 0;  ///< batches of clients
 };
 
@@ -231,7 +261,11 @@ class Broker {
   [[nodiscard]] io::Task<group::ListGroupsResponse> list_groups(std::vector<std::string> states);
 
   [[nodiscard]] io::Task<std::vector<PartitionStatus>> status();
+  /// One partition; nullopt if there is none of that name.
+  [[nodiscard]] io::Task<std::optional<PartitionDetails>> partition(PartitionRef target);
   [[nodiscard]] io::Task<BrokerTotals> totals();
+  /// What the logs of all shards have now.
+  [[nodiscard]] io::Task<log::ShardLogUse> log_use();
   [[nodiscard]] io::Task<ScrubStatus> scrub_status();
   [[nodiscard]] const SpaceStatus& space() const { return local().space; }
   /// Why records of clients are refused; empty if they are not.
@@ -275,8 +309,12 @@ class Broker {
                                        Acks acks, Instant deadline);
   io::Task<FetchOutcome> fetch_one(unsigned shard, PartitionId id, const FetchItem& item,
                                    std::uint64_t max_bytes, bool min_one);
+  io::Task<FetchOutcome> fetch_held(unsigned shard, PartitionId id, const FetchItem& item,
+                                    std::uint64_t wanted, std::uint64_t room, bool min_one);
   io::Task<void> fetch_pass(const std::vector<FetchItem>& items, const FetchBounds& bounds,
-                            std::vector<FetchOutcome>& out);
+                            std::uint64_t memory_room, std::vector<FetchOutcome>& out);
+  io::Task<void> fetch_within(const std::vector<FetchItem>& items, const FetchBounds& bounds,
+                              std::vector<FetchOutcome>& out);
   io::Task<OffsetAnswer> offset_one(unsigned shard, PartitionId id, const OffsetQuery& query);
   io::Task<void> distribute(CatalogPtr catalog);
   /// True if what a shard knew of producers lies where it would never be written anew.
@@ -289,6 +327,7 @@ class Broker {
   io::Task<void> scrub_loop(ShardState& state);
   io::Task<void> expiry_loop(ShardState& state);
   io::Task<void> reopen_loop(ShardState& state);
+  io::Task<void> open_failed(ShardState& state);
 
   // space.cc
   /// Looks at the disk, tells all shards what may be written, and lets the reserve go or come.

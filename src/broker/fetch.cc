@@ -58,20 +58,46 @@ KafkaError read_error(const Error& error) {
   }
 }
 
-void trim(std::vector<FetchOutcome>& outcomes, std::uint64_t max_bytes) {
-  // Shards read side by side, each as if it were alone; what is over the whole goes. The first
-  // answer with records stays whatever its size (KIP-74).
+/// Shards read side by side, each as if it were alone; what is over the whole goes. The first answer with
+/// records stays whatever its size (KIP-74), unless it is more than may be held in memory.
+void trim(std::vector<FetchOutcome>& outcomes, std::uint64_t max_bytes, std::uint64_t memory_room) {
   std::uint64_t total = 0;
+  std::uint64_t in_memory = 0;
   for (FetchOutcome& out : outcomes) {
     if (out.bytes == 0) continue;
-    if (total > 0 && total + out.bytes > max_bytes) {
+    const bool room = !out.in_memory || out.bytes <= memory_room - in_memory;
+    if (!room || (total > 0 && total + out.bytes > max_bytes)) {
+      if (!room) out.lacking = out.bytes;
       out.records.clear();
       out.bytes = 0;
+      out.offsets = 0;
       continue;
     }
     total += out.bytes;
+    if (out.in_memory) in_memory += out.bytes;
   }
 }
+
+/// What a pass has brought.
+struct Brought {
+  explicit Brought(const std::vector<FetchOutcome>& outcomes) {
+    for (const FetchOutcome& each : outcomes) {
+      bytes += each.bytes;
+      if (each.in_memory) in_memory += each.bytes;
+      if (lacking == 0) lacking = each.lacking;
+      failed = failed || each.error != KafkaError::kNone || each.diverging.has_value();
+    }
+  }
+  std::uint64_t bytes = 0;
+  std::uint64_t in_memory = 0;  ///< of these
+  std::uint64_t lacking = 0;    ///< the first batch that there was no room for
+  bool failed = false;          ///< somebody is to be told at once
+};
+
+/// How long records that are there wait for room: together with others that need none, or alone. Longer
+/// than clients ask to wait, so that they keep their place, and less than they wait for an answer.
+constexpr Duration kWaitWithOthers = std::chrono::milliseconds(500);
+constexpr Duration kWaitForRoom = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -102,7 +128,11 @@ io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const F
     out.error = KafkaError::kOffsetOutOfRange;
     co_return out;
   }
-  if (item.offset >= out.high_watermark || (max_bytes == 0 && !min_one)) co_return out;
+  // What is in memory tells how large its next batch is.
+  out.in_memory = replica->log().config().durability == Durability::kMemory;
+  if (item.offset >= out.high_watermark || (max_bytes == 0 && !min_one && !out.in_memory)) {
+    co_return out;
+  }
   auto read = co_await replica->read(Offset(item.offset), max_bytes, min_one);
   if (!read) {
     out.error = read_error(read.error());
@@ -116,11 +146,29 @@ io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const F
   }
   out.records = std::move(read->pieces);
   out.bytes = read->bytes;
+  out.lacking = read->next_bytes;
+  out.offsets = read->next.value - std::max(read->first.value, item.offset);
+  co_return out;
+}
+
+io::Task<FetchOutcome> Broker::fetch_held(unsigned shard, PartitionId id, const FetchItem& item,
+                                          std::uint64_t wanted, std::uint64_t room, bool min_one) {
+  FetchOutcome out =
+      co_await fetch_one(shard, id, item, std::min(wanted, room), /*min_one=*/false);
+  // The first batch goes out whatever the client's bounds, and never beyond ours.
+  const bool first = min_one && out.bytes == 0 && out.lacking > wanted;
+  if (first && out.lacking <= room) {
+    out = co_await fetch_one(shard, id, item, out.lacking, /*min_one=*/false);
+  }
+  // Is it ours that held the next one back?
+  const bool held_back = out.bytes + out.lacking > room &&
+                         (out.bytes + out.lacking <= wanted || (min_one && out.bytes == 0));
+  if (!held_back) out.lacking = 0;
   co_return out;
 }
 
 io::Task<void> Broker::fetch_pass(const std::vector<FetchItem>& items, const FetchBounds& bounds,
-                                  std::vector<FetchOutcome>& out) {
+                                  std::uint64_t memory_room, std::vector<FetchOutcome>& out) {
   std::vector<PartitionId> ids(items.size());
   Groups groups(shards_.size());
   out.assign(items.size(), {});
@@ -135,23 +183,49 @@ io::Task<void> Broker::fetch_pass(const std::vector<FetchItem>& items, const Fet
   }
   const auto work = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
     std::uint64_t left = bounds.max_bytes;
-    std::uint64_t memory_left = bounds.max_memory_bytes;
+    std::uint64_t room = memory_room;
     bool first = true;
     for (const std::size_t i : mine) {
-      auto want = static_cast<std::uint64_t>(std::max<std::int64_t>(items[i].max_bytes, 0));
+      const auto most = static_cast<std::uint64_t>(std::max<std::int64_t>(items[i].max_bytes, 0));
+      const std::uint64_t want = std::min(left, most);
       const auto serving = states_[s]->partitions.serving(ids[i]);
       const bool held = serving && (*serving)->log().config().durability == Durability::kMemory &&
                         !PYRALOG_PLANT("broker.unbounded_memory_reads");
-      if (held) want = std::min(want, memory_left);
-      out[i] = co_await fetch_one(s, ids[i], items[i], std::min(left, want),
-                                  first && (!held || memory_left > 0));
-      if (held) memory_left -= std::min(memory_left, out[i].bytes);
+      if (held) {
+        out[i] = co_await fetch_held(s, ids[i], items[i], want, room, first);
+        room -= std::min(room, out[i].bytes);
+      } else {
+        out[i] = co_await fetch_one(s, ids[i], items[i], want, first);
+      }
       if (out[i].bytes > 0) first = false;
       left -= std::min(left, out[i].bytes);
     }
   };
   co_await scatter(std::move(groups), work);
-  trim(out, bounds.max_bytes);
+  trim(out, bounds.max_bytes,
+       PYRALOG_PLANT("broker.unbounded_memory_reads") ? UINT64_MAX : memory_room);
+}
+
+/// A pass, and where records in memory find no room for the first of them, others once they do.
+io::Task<void> Broker::fetch_within(const std::vector<FetchItem>& items, const FetchBounds& bounds,
+                                    std::vector<FetchOutcome>& out) {
+  if (bounds.memory == nullptr) {
+    co_await fetch_pass(items, bounds, UINT64_MAX, out);
+    co_return;
+  }
+  io::Shard& home = io::Shard::current();
+  std::uint64_t room = bounds.memory->take(bounds.max_bytes);
+  Instant last = Instant::never();
+  while (true) {
+    co_await fetch_pass(items, bounds, room, out);
+    const Brought got(out);
+    if (got.lacking == 0 || got.in_memory > 0 || got.failed) break;
+    bounds.memory->keep(0);
+    const Duration patience = got.bytes > 0 ? kWaitWithOthers : kWaitForRoom;
+    last = std::min(last, home.now() + patience);
+    room = co_await bounds.memory->wait_for(got.lacking, bounds.max_bytes, last);
+    if (room == 0) break;
+  }
 }
 
 io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
@@ -162,15 +236,14 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
   // More than may be sent at once never comes.
   bounds.min_bytes = std::min(bounds.min_bytes, bounds.max_bytes);
   while (true) {
-    co_await fetch_pass(items, bounds, out);
-    std::uint64_t bytes = 0;
-    bool answer = items.empty();
-    for (const FetchOutcome& each : out) {
-      bytes += each.bytes;
-      answer = answer || each.error != KafkaError::kNone || each.diverging.has_value();
-    }
-    if (answer || bytes >= bounds.min_bytes || home.now() >= bounds.deadline ||
-        local().draining) {
+    co_await fetch_within(items, bounds, out);
+    const Brought got(out);
+    // What finds no room is there: nothing more is waited for.
+    const bool answer = items.empty() || got.failed || got.lacking > 0;
+    const bool done = answer || got.bytes >= bounds.min_bytes || home.now() >= bounds.deadline ||
+                      local().draining;
+    if (bounds.memory != nullptr) bounds.memory->keep(done ? got.in_memory : 0);
+    if (done) {
       for (FetchOutcome& each : out) each.waited = waited;
       co_return out;
     }

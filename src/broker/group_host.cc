@@ -14,11 +14,11 @@ constexpr Duration kReplayRetry = std::chrono::seconds(1);
 }  // namespace
 
 GroupHost::GroupHost(const Options& options, std::shared_ptr<replica::Replica> replica,
-                     MakeRoom make_room)
+                     MakeRoom make_room, std::shared_ptr<group::Tally> tally)
     : options_(options),
       replica_(std::move(replica)),
       make_room_(std::move(make_room)),
-      table_(options.groups) {}
+      table_(options.groups, std::move(tally)) {}
 
 group::Now GroupHost::now() {
   const io::Shard& shard = io::Shard::current();
@@ -283,7 +283,9 @@ io::Task<void> GroupHost::stop() {
 
 void GroupHosts::add(const PartitionId& id, std::shared_ptr<replica::Replica> replica,
                      std::shared_ptr<const catalog::Catalog> existing) {
-  auto host = std::make_shared<GroupHost>(options_, std::move(replica), make_room_);
+  auto tally = PYRALOG_PLANT("broker.bound_each_coordinator") ? std::make_shared<group::Tally>() : tally_;
+  auto host =
+      std::make_shared<GroupHost>(options_, std::move(replica), make_room_, std::move(tally));
   host->load(std::move(existing));
   // So that a jump before the first check is seen as one.
   const io::Shard& shard = io::Shard::current();

@@ -27,7 +27,9 @@ class GroupHost {
  public:
   /// Called when its records find no space; true = they may be tried once more.
   using MakeRoom = std::function<io::Task<bool>()>;
-  GroupHost(const Options& options, std::shared_ptr<replica::Replica> replica, MakeRoom make_room);
+  /// `tally` is what all coordinators of the shard keep together.
+  GroupHost(const Options& options, std::shared_ptr<replica::Replica> replica, MakeRoom make_room,
+            std::shared_ptr<group::Tally> tally);
   GroupHost(const GroupHost&) = delete;
   GroupHost& operator=(const GroupHost&) = delete;
 
@@ -113,6 +115,8 @@ class GroupHosts {
   [[nodiscard]] io::Task<void> expire();
   /// What has expired so far, also of partitions that are gone.
   [[nodiscard]] const group::Expired& expired() const { return expired_; }
+  /// What all their groups keep in memory now.
+  [[nodiscard]] const group::Kept& kept() const { return tally_->kept(); }
   [[nodiscard]] const std::unordered_map<PartitionId, std::shared_ptr<GroupHost>>& all() const {
     return hosts_;
   }
@@ -121,6 +125,7 @@ class GroupHosts {
  private:
   const Options& options_;
   MakeRoom make_room_;
+  std::shared_ptr<group::Tally> tally_ = std::make_shared<group::Tally>();
   std::unordered_map<PartitionId, std::shared_ptr<GroupHost>> hosts_;
   log::RetentionClock clock_;
   group::Expired expired_;

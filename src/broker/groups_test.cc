@@ -391,6 +391,55 @@ TEST_F(GroupsTest, deleting_the_offsets_topic_ends_its_coordinators) {
   EXPECT_EQ(committed_now("g"), -1);
 }
 
+/// All groups have room for some seventy together.
+class GroupRoomTest : public GroupsTest {
+ protected:
+  GroupRoomTest() { begin(200'000); }
+  void begin(std::uint64_t room) {
+    options_.group_bytes = room;
+    stop();
+    start();
+    sim_.run_for(1s);
+  }
+  group::Kept kept() {
+    return run([this]() -> io::Task<group::Kept> {
+      co_return (co_await broker().totals()).groups;
+    });
+  }
+};
+
+TEST_F(GroupRoomTest, is_shared_by_all_coordinators_and_what_was_accepted_stays) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  std::vector<std::string> accepted;
+  for (int i = 0; i < 200; ++i) {
+    const std::string group = "g" + std::to_string(i);
+    if (commit_now(group, i) == KafkaError::kNone) accepted.push_back(group);
+  }
+  EXPECT_GT(accepted.size(), 50u);
+  EXPECT_LT(accepted.size(), 75u);
+  const group::Kept before = kept();
+  EXPECT_LE(before.offsets, 100'000u);
+  restart_after_crash(true);
+  sim_.run_for(1s);
+  EXPECT_EQ(kept(), before);
+  begin(20'000);
+  EXPECT_EQ(kept(), before) << "though there is less room now";
+  EXPECT_EQ(commit_now("new", 1), KafkaError::kInvalidCommitOffsetSize);
+  for (const std::string& group : accepted) {
+    EXPECT_EQ(commit_now(group, 1'000), KafkaError::kNone);
+    EXPECT_EQ(committed_now(group), 1'000);
+  }
+  EXPECT_EQ(kept(), before);
+  run([this]() -> io::Task<bool> {
+    EXPECT_EQ((co_await broker().delete_topic("__consumer_offsets")).error, KafkaError::kNone);
+    co_return true;
+  });
+  EXPECT_EQ(kept(), group::Kept{}) << "nobody coordinates them any more";
+  EXPECT_EQ(ensure().error, KafkaError::kNone);
+  EXPECT_EQ(commit_now("new", 1), KafkaError::kNone);
+}
+
 /// Offsets are kept for a minute and looked at every second.
 class ExpiryTest : public GroupsTest {
  protected:

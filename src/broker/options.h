@@ -7,6 +7,7 @@
 #include "broker/space_guard.h"
 #include "catalog/plan.h"
 #include "group/options.h"
+#include "io/retry.h"
 #include "log/options.h"
 #include "producer/producer_table.h"
 
@@ -30,14 +31,17 @@ struct Options {
   Duration offsets_check_interval =
       std::chrono::minutes(10);  ///< offsets.retention.check.interval.ms
   Duration producer_snapshot_interval = std::chrono::seconds(60);
-  Duration reopen_interval = std::chrono::seconds(5);  ///< of partitions that could not be made
+  io::BackoffOptions reopen{.first = std::chrono::seconds(1),   ///< of partitions that could not
+                            .most = std::chrono::seconds(30)};  ///< be opened
   Duration commit_timeout = std::chrono::seconds(5);  ///< of a coordinator's own records
   std::int32_t producer_id_block = 1000;
   SpaceOptions space;                        ///< min.free.bytes, disk.reserve.bytes
   log::Options log;                          ///< data_dir and shard are filled in
   producer::Options producers;
+  producer::ProducerClock producer_clock;    ///< set at the start
   std::size_t max_producer_ids = 2'000'000;  ///< max.producer.ids, of all shards
   group::Options groups;
+  std::uint64_t group_bytes = 1u << 30;  ///< memory.groups.max.bytes: that groups keep, of all shards
 };
 
 }  // namespace pyralog::broker

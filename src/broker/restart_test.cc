@@ -1,7 +1,10 @@
 // What a start makes of what earlier lives have left.
 #include <gmock/gmock.h>
 
+#include "base/crc32c.h"
 #include "broker/testing.h"
+#include "observe/log.h"
+#include "replica/producer_snapshots.h"
 
 namespace pyralog::broker {
 namespace {
@@ -25,6 +28,17 @@ class RestartTest : public BrokerTest {
     return run([this]() -> io::Task<std::vector<catalog::LostRecord>> {
       co_return (co_await broker().status()).front().lost;
     });
+  }
+  PartitionStatus status() {
+    return run([this]() -> io::Task<PartitionStatus> {
+      co_return (co_await broker().status()).front();
+    });
+  }
+  void pass(Duration time) {
+    EXPECT_TRUE(run([time]() -> io::Task<bool> {
+      co_await io::sleep_for(time);
+      co_return true;
+    }));
   }
   std::string snapshot() {
     for (const std::string& path : disk().files()) {
@@ -159,6 +173,108 @@ TEST_F(RestartTest, a_snapshot_of_a_shard_that_is_no_more_is_not_believed_for_ev
   EXPECT_FALSE(disk().peek(stray));
 }
 
+TEST_F(RestartTest, a_partition_that_could_not_be_opened_comes_back_by_itself_in_its_own_epoch) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  const BatchSpec first{.producer = 7, .epoch = 0, .sequence = 0};
+  EXPECT_EQ(produce("t", batch_of({"a"}, first)).base_offset, 0);
+  const std::string log = segment();
+  crash();
+  int tries = 0;
+  disk().set_hook([&](io::sim::DiskOp op, const std::string& path) {
+    const bool fails = op == io::sim::DiskOp::kOpen && path == log;
+    tries += fails ? 1 : 0;
+    return fails ? io::sim::DiskFault::kError : io::sim::DiskFault::kNone;
+  });
+  start();
+  EXPECT_EQ(produce("t", batch_of({"b"})).error, KafkaError::kKafkaStorageError);
+  EXPECT_NE(status().offline, "");
+  pass(std::chrono::seconds(100));
+  EXPECT_GE(tries, 6);
+  EXPECT_LE(tries, 14);
+  disk().set_hook({});
+  pass(std::chrono::seconds(40));
+  EXPECT_EQ(status().offline, "");
+  EXPECT_EQ(status().epoch, 2u);
+  EXPECT_EQ(produce("t", batch_of({"a"}, first)).base_offset, 0) << "it was there already";
+  EXPECT_EQ(produce("t", batch_of({"b"})).base_offset, 1);
+  EXPECT_EQ(values("t"), (Strings{"a", "b"}));
+  restart_after_crash();
+  EXPECT_EQ(status().epoch, 3u);
+  EXPECT_EQ(values("t"), (Strings{"a", "b"}));
+}
+
+TEST_F(RestartTest, a_partition_whose_records_could_not_be_read_comes_back_by_itself) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  const BatchSpec first{.producer = 7, .epoch = 0, .sequence = 0};
+  EXPECT_EQ(produce("t", batch_of({"a"}, first)).base_offset, 0);
+  const std::string log = segment();
+  stop();
+  // Without it the records are read for what producers had sent.
+  const std::string known = snapshot();
+  EXPECT_TRUE(run([known]() -> io::Task<bool> {
+    co_return (co_await io::Shard::current().disk().remove(known)).has_value();
+  }));
+  disk().set_hook([&](io::sim::DiskOp op, const std::string& path) {
+    return op == io::sim::DiskOp::kRead && path == log ? io::sim::DiskFault::kError
+                                                       : io::sim::DiskFault::kNone;
+  });
+  start();
+  EXPECT_NE(status().offline, "");
+  disk().set_hook({});
+  pass(std::chrono::seconds(40));
+  EXPECT_EQ(status().offline, "");
+  EXPECT_EQ(produce("t", batch_of({"a"}, first)).base_offset, 0) << "it was there already";
+  EXPECT_EQ(produce("t", batch_of({"b"})).base_offset, 1);
+  EXPECT_EQ(values("t"), (Strings{"a", "b"}));
+}
+
+TEST_F(RestartTest, a_damaged_journal_of_evidence_keeps_no_node_down_and_the_doubt_is_recorded) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  for (const char* value : {"a", "b", "c", "d"}) {
+    EXPECT_EQ(produce("t", batch_of({value})).error, KafkaError::kNone);
+  }
+  crash();
+  EXPECT_TRUE(disk().corrupt("/data/shard-0.synced", 100).has_value());
+  // A start that dies before it has recorded anything makes no difference.
+  disk().set_hook([opening = false](io::sim::DiskOp op, const std::string& path) mutable {
+    opening = opening || (op == io::sim::DiskOp::kSyncDir && path.starts_with("/data/"));
+    return opening && op == io::sim::DiskOp::kWrite && path.find("metadata.log") != path.npos
+               ? io::sim::DiskFault::kKill
+               : io::sim::DiskFault::kNone;
+  });
+  EXPECT_FALSE(try_start());
+  disk().set_hook({});
+  node().restart();
+  int warnings = 0;
+  observe::capture_log([&](const std::string& line) {
+    warnings += line.find("records_may_be_missing") != std::string::npos ? 1 : 0;
+  });
+  start();
+  EXPECT_EQ(warnings, 1);
+  observe::capture_log({});
+  EXPECT_EQ(values("t"), (Strings{"a", "b", "c", "d"}));
+  ASSERT_EQ(lost().size(), 1u);
+  EXPECT_EQ(lost()[0].from, Offset(4));
+  EXPECT_TRUE(disk().peek("/data/shard-0.synced.damaged").has_value());
+  EXPECT_EQ(produce("t", batch_of({"e"})).base_offset, 4);
+  restart_after_crash();
+  EXPECT_EQ(lost().size(), 1u) << "recorded again";
+  EXPECT_EQ(values("t"), (Strings{"a", "b", "c", "d", "e"}));
+}
+
+TEST_F(RestartTest, a_new_topic_in_memory_has_lost_nothing) {
+  std::string told;
+  observe::capture_log([&](const std::string& line) {
+    if (line.find("records_may_be_missing") != std::string::npos) told = line;
+  });
+  EXPECT_EQ(create("m", 1, {{"durability", "memory"}}), KafkaError::kNone);
+  EXPECT_EQ(told, "");
+  EXPECT_EQ(produce("m", batch_of({"a"})).base_offset, 0);
+  restart_after_crash();
+  EXPECT_NE(told, "");
+  observe::capture_log({});
+}
+
 class RestartOnTwoTest : public RestartTest {
  protected:
   RestartOnTwoTest() : RestartTest(2) {}
@@ -169,6 +285,125 @@ TEST_F(RestartOnTwoTest, a_snapshot_in_the_file_of_another_shard_is_not_believed
     return own == "/data/producers-0.snapshot" ? "/data/producers-1.snapshot"
                                                : "/data/producers-0.snapshot";
   });
+}
+
+TEST_F(RestartOnTwoTest, what_could_not_be_opened_comes_back_on_every_shard) {
+  EXPECT_EQ(create("t", 4), KafkaError::kNone);
+  crash();
+  disk().set_hook([](io::sim::DiskOp op, const std::string& path) {
+    return op == io::sim::DiskOp::kSyncDir && path.starts_with("/data/") ? io::sim::DiskFault::kError
+                                                                         : io::sim::DiskFault::kNone;
+  });
+  start();
+  const auto all = [this] {
+    return run([this]() -> io::Task<std::vector<PartitionStatus>> {
+      co_return co_await broker().status();
+    });
+  };
+  for (const PartitionStatus& each : all()) EXPECT_NE(each.offline, "") << each.name;
+  disk().set_hook({});
+  pass(std::chrono::seconds(40));
+  for (const PartitionStatus& each : all()) {
+    EXPECT_EQ(each.offline, "") << each.name;
+    EXPECT_EQ(each.epoch, 2u) << each.name;
+  }
+  EXPECT_EQ(produce("t", batch_of({"a"})).base_offset, 0);
+}
+
+/// Producers are remembered for an hour.
+class SilenceTest : public RestartTest {
+ protected:
+  SilenceTest() {
+    options_.producers.expiration_ms = 3'600'000;
+    stop();
+    start();
+    EXPECT_EQ(create("t"), KafkaError::kNone);
+    EXPECT_EQ(next(), KafkaError::kNone);
+  }
+  /// The producer's next batch.
+  KafkaError next() {
+    const auto sent =
+        produce("t", batch_of({"v"}, {.producer = 7, .epoch = 0, .sequence = sequence_}));
+    if (sent.error == KafkaError::kNone) ++sequence_;
+    return sent.error;
+  }
+  std::int32_t sequence_ = 0;
+};
+
+TEST_F(SilenceTest, a_clock_that_jumps_forgets_nobody) {
+  for (const Duration wrong : {Duration(48h), Duration(-48h), Duration(0)}) {
+    node().set_wall_offset(wrong);
+    sim_.run_for(5min);
+    EXPECT_EQ(next(), KafkaError::kNone);
+  }
+  sim_.run_for(59min);
+  EXPECT_EQ(next(), KafkaError::kNone);
+  sim_.run_for(61min);
+  EXPECT_EQ(next(), KafkaError::kUnknownProducerId);
+}
+
+TEST_F(SilenceTest, nor_does_one_that_is_another_after_a_restart_or_a_time_in_which_nothing_ran) {
+  for (const Duration wrong : {Duration(24h), Duration(-24h), Duration(0)}) {
+    stop();
+    node().set_wall_offset(wrong);
+    start();
+    sim_.run_for(5min);
+    EXPECT_EQ(next(), KafkaError::kNone);
+  }
+  stop();
+  sim_.run_for(72h);
+  start();
+  EXPECT_EQ(next(), KafkaError::kNone);
+}
+
+TEST_F(SilenceTest, goes_on_over_a_restart) {
+  sim_.run_for(40min);
+  stop();
+  start();
+  sim_.run_for(25min);
+  EXPECT_EQ(next(), KafkaError::kUnknownProducerId);
+}
+
+TEST_F(SilenceTest, goes_on_over_a_crash_though_nothing_else_was_written) {
+  sim_.run_for(40min);
+  restart_after_crash(true);
+  sim_.run_for(19min);
+  EXPECT_EQ(next(), KafkaError::kNone);
+  sim_.run_for(40min);
+  restart_after_crash(true);
+  sim_.run_for(25min);
+  EXPECT_EQ(next(), KafkaError::kUnknownProducerId) << "three minutes are not known of at most";
+}
+
+TEST_F(SilenceTest, what_an_older_server_wrote_of_producers_is_taken_over) {
+  sim_.run_for(2min);
+  EXPECT_TRUE(run([this]() -> io::Task<bool> {
+    co_return (co_await broker().delete_records({"t", 0}, -1, 10s)).has_value();
+  })) << "only the snapshot knows the producer now";
+  stop();
+  const std::string path = snapshot();
+  const auto file = replica::decode_producer_snapshots(disk().peek(path).value()).value();
+  EXPECT_GT(file.clock, producer::RunningMs{0});
+  Writer old;
+  old.raw(as_bytes("PYRAPROD")).le(std::uint32_t{1}).le(std::uint32_t{1});
+  ASSERT_EQ(file.partitions.size(), 1u);
+  for (const auto& [id, each] : file.partitions) {
+    EXPECT_TRUE(producer::ProducerTable::is_current(each.state));
+    Bytes state = each.state;
+    state[8] = 1;
+    store_le(state.data() + state.size() - 4, crc32c(ByteView(state).first(state.size() - 4)));
+    old.raw(id.topic.uuid.bytes).le(id.partition.value).le(each.covers.value).sized(state);
+  }
+  old.le(crc32c(old.view()));
+  EXPECT_TRUE(run([&]() -> io::Task<bool> {
+    co_return (co_await io::replace_file(io::Shard::current().disk(), path, old.bytes())).has_value();
+  }));
+  start();
+  EXPECT_EQ(next(), KafkaError::kNone);
+  stop();
+  const auto anew = replica::decode_producer_snapshots(disk().peek(path).value()).value();
+  EXPECT_TRUE(producer::ProducerTable::is_current(anew.partitions.begin()->second.state));
+  start();
 }
 
 TEST_F(RestartTest, after_a_clean_stop_nothing_is_read_and_after_a_crash_it_is_told) {

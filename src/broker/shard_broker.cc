@@ -11,7 +11,20 @@ namespace pyralog::broker {
 namespace {
 /// Producers that a round of snapshots looks at before it lets others run: about a millisecond.
 constexpr std::size_t kProducersInOneGo = 10'000;
+/// How long the node has run is written down so many times before a silent producer expires.
+constexpr std::int64_t kClockWritings = 24;
+
+bool may_pass(const Error& error) {
+  return error.code == Code::kIo || error.code == Code::kUnavailable ||
+         error.code == Code::kExhausted;
+}
 }  // namespace
+
+std::vector<PartitionId> ids_of(const std::vector<cluster::LedPartition>& led) {
+  std::vector<PartitionId> ids;
+  for (const auto& each : led) ids.push_back(each.id);
+  return ids;
+}
 
 log::LogConfig log_config(const catalog::TopicConfig& config) {
   log::LogConfig out;
@@ -43,63 +56,89 @@ replica::Replica::Options ShardBroker::replica_options(const catalog::Topic& top
   out.log.name = out.name;
   out.log_append_time = topic.config.log_append_time;
   out.producers = options_.producers;
+  out.producer_clock = options_.producer_clock;
   return out;
 }
 
-io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionIndex index,
-                                           std::optional<Bytes> snapshot, bool new_os_boot) {
+bool ShardBroker::there_at_start(const PartitionId& id) const {
+  const auto failed = again_.find(id);
+  return !leads_ || (failed != again_.end() && failed->second.at_start);
+}
+
+void ShardBroker::note_losses(const PartitionId& id, const Hosted& hosted, Durability durability,
+                              bool in_doubt) {
+  // What is only being made has nothing to lose.
+  if (!there_at_start(id) && !PYRALOG_PLANT("broker.new_partition_has_lost")) return;
+  const auto& current = catalog_->partition(id)->current;
+  const Offset end = hosted.replica->log_end();
+  if (durability == Durability::kMemory && current) {
+    // All of it was written since the last start.
+    lost_[id] = {std::min(current->start, end), "records were kept in memory only"};
+  } else if (in_doubt) {
+    lost_[id] = {end, "the journal of how far it was on disk was damaged: whether all of that is here "
+                      "could not be checked"};
+  } else if (durability == Durability::kOs && new_os_boot_ && evidence_->clean(id) == nullptr) {
+    lost_[id] = {end, "the operating system stopped before it had written what was acknowledged"};
+  }
+  const auto lost = lost_.find(id);
+  if (lost == lost_.end()) return;
+  observe::log_warn("broker.records_may_be_missing", {{"partition", hosted.name},
+                                                      {"from", lost->second.from.value},
+                                                      {"reason", lost->second.reason}});
+}
+
+void ShardBroker::tell_offline(const PartitionId& id, const Hosted& hosted) const {
+  const Hosted* before = find(id);
+  if (before != nullptr && before->failed && before->failed->message == hosted.failed->message) return;
+  observe::log_error("broker.partition_offline",
+                     {{"partition", hosted.name}, {"reason", hosted.failed->message}});
+}
+
+void ShardBroker::try_later(const PartitionId& id) {
+  io::Shard& shard = io::Shard::current();
+  const auto [at, first] =
+      again_.try_emplace(id, Retry{io::Backoff(options_.reopen), Instant(), !leads_});
+  if (PYRALOG_PLANT("broker.reopen_at_every_look")) return;
+  at->second.due = shard.now() + at->second.pause.next_delay(shard.rng());
+}
+
+io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionIndex index) {
   const PartitionId id{topic->id, index};
   Hosted hosted;
   auto options = replica_options(*topic, index);
   hosted.name = options.name;
   const Durability durability = options.log.durability;
   const catalog::Partition& known = *catalog_->partition(id);
-  const bool ended_cleanly = evidence_->clean(id) != nullptr;
   const Offset initial = known.current ? known.current->start : Offset(0);
   options.epochs = known.epochs;
+  std::optional<Bytes> snapshot;
+  if (const auto at = snapshots_.find(id); at != snapshots_.end()) snapshot = at->second.state;
+  const bool in_doubt = logs_->in_doubt(id);
   auto opened = co_await replica::Replica::open(*logs_, id, std::move(options), initial,
                                                 std::move(snapshot));
   if (opened) {
     hosted.replica = std::move(*opened);
-    const Offset end = hosted.replica->log_end();
-    if (durability == Durability::kMemory && known.current) {
-      // All of it was written since the last start.
-      lost_[id] = {std::min(known.current->start, end), "records were kept in memory only"};
-    } else if (durability == Durability::kOs && new_os_boot && !ended_cleanly) {
-      lost_[id] = {end,
-                   "the operating system stopped before it had written what was acknowledged"};
-    }
-    if (const auto lost = lost_.find(id); lost != lost_.end()) {
-      observe::log_warn("broker.records_may_be_missing", {{"partition", hosted.name},
-                                                          {"from", lost->second.from.value},
-                                                          {"reason", lost->second.reason}});
-    }
+    note_losses(id, hosted, durability, in_doubt);
   } else {
     hosted.failed = std::move(opened.error());
-    const Hosted* before = find(id);
-    if (before == nullptr || !before->failed || before->failed->message != hosted.failed->message) {
-      observe::log_error("broker.partition_offline",
-                         {{"partition", hosted.name}, {"reason", hosted.failed->message}});
+    tell_offline(id, hosted);
+    if (may_pass(*hosted.failed)) {
+      try_later(id);
+    } else {
+      again_.erase(id);
     }
   }
   hosted_[id] = std::move(hosted);
 }
 
-io::Task<void> ShardBroker::open_all(std::vector<PartitionId> ids,
-                                     const replica::ProducerSnapshots* known, bool new_os_boot) {
+io::Task<void> ShardBroker::open_all(std::vector<PartitionId> ids) {
   // A few at a time: enough to keep the disk busy, few enough to bound what is in memory.
   std::size_t next = 0;
   io::TaskGroup workers;
   const auto work = [&]() -> io::Task<void> {
     while (next < ids.size()) {
       const PartitionId id = ids[next++];
-      std::optional<Bytes> snapshot;
-      if (known != nullptr) {
-        const auto at = known->find(id);
-        if (at != known->end()) snapshot = at->second.state;
-      }
-      co_await open_partition(catalog_->topic(id.topic), id.partition, std::move(snapshot),
-                              new_os_boot);
+      co_await open_partition(catalog_->topic(id.topic), id.partition);
     }
   };
   for (std::size_t i = 0; i < std::min(options_.open_at_once, ids.size()); ++i) {
@@ -120,7 +159,12 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
   evidence_ = evidence;
   PYRALOG_CO_ASSIGN(logs_, co_await log::ShardLogs::open(disk, log_options, std::move(evidence)));
   scrubber_ = std::make_unique<log::Scrubber>(*logs_);
+  clock_written_ = options_.producer_clock.now(io::Shard::current().now());
   catalog_ = std::move(catalog);
+  // The files of these are gone: whoever deleted them may have died before the rest.
+  logs_->drop_evidence([this](const PartitionId& id) {
+    return catalog_->partition(id) == nullptr && catalog_->was_deleted(id.topic);
+  });
   std::vector<PartitionId> ids;
   for (const auto& topic : catalog_->topics()) {
     for (const auto& partition : topic->partitions) {
@@ -131,7 +175,8 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
       if (at != known->end()) snapshots_.insert(*at);
     }
   }
-  co_await open_all(std::move(ids), known.get(), new_os_boot);
+  new_os_boot_ = new_os_boot;
+  co_await open_all(std::move(ids));
   co_return Result<void>{};
 }
 
@@ -146,29 +191,33 @@ io::Task<Result<void>> ShardBroker::drop_snapshots_beyond_the_logs(bool anew) {
   if ((dropped == 0 && !anew) || PYRALOG_PLANT("broker.keep_long_snapshot")) {
     co_return Result<void>{};
   }
-  co_return co_await replica::write_producer_snapshots(io::Shard::current().disk(),
-                                                       options_.data_dir, index_, snapshots_);
+  co_return co_await store_snapshots();
 }
 
 std::vector<cluster::LedPartition> ShardBroker::led() const {
   std::vector<cluster::LedPartition> out;
   for (const auto& [id, hosted] : hosted_) {
-    if (hosted.replica == nullptr) continue;
-    const Offset end = hosted.replica->log_end();
-    cluster::LedPartition each{id, end, hosted.replica->log_start(), {}};
-    if (const auto lost = lost_.find(id); lost != lost_.end()) {
-      each.lost_reason = lost->second.reason;
-      each.lost_from = lost->second.from;
-    }
-    out.push_back(std::move(each));
+    if (hosted.replica != nullptr) out.push_back(led_partition(id));
   }
   return out;
 }
 
-void ShardBroker::lead_one(const PartitionId& id, const catalog::Topic& topic) {
+cluster::LedPartition ShardBroker::led_partition(const PartitionId& id) const {
+  const replica::Replica& replica = *hosted_.at(id).replica;
+  cluster::LedPartition out{id, replica.log_end(), replica.log_start(), {}};
+  if (const auto lost = lost_.find(id); lost != lost_.end()) {
+    out.lost_reason = lost->second.reason;
+    out.lost_from = lost->second.from;
+  }
+  return out;
+}
+
+void ShardBroker::lead_one(const PartitionId& id, const catalog::Topic& topic,
+                           const catalog::Catalog& state) {
   const Hosted* hosted = find(id);
-  const catalog::Partition* partition = catalog_->partition(id);
-  if (hosted == nullptr || hosted->replica == nullptr || !partition->current) return;
+  const catalog::Partition* partition = state.partition(id);
+  if (hosted == nullptr || hosted->replica == nullptr) return;
+  if (partition == nullptr || !partition->current) return;
   if (partition->current->epoch <= hosted->replica->epoch()) return;
   hosted->replica->lead(partition->current->epoch);
   if (on_partition_) on_partition_(id, topic, true);
@@ -180,7 +229,7 @@ void ShardBroker::lead(CatalogPtr catalog) {
   for (const auto& topic : catalog_->topics()) {
     for (const auto& partition : topic->partitions) {
       const PartitionId id{topic->id, partition->index};
-      if (mine(id)) lead_one(id, *topic);
+      if (mine(id)) lead_one(id, *topic, *catalog_);
     }
   }
 }
@@ -190,6 +239,7 @@ io::Task<void> ShardBroker::remove(PartitionId id) {
   if (at == hosted_.end()) co_return;
   Hosted gone = std::move(at->second);
   hosted_.erase(at);
+  again_.erase(id);
   snapshots_.erase(id);
   if (gone.replica != nullptr) {
     co_await gone.replica->stop(KafkaError::kUnknownTopicOrPartition);
@@ -232,34 +282,68 @@ io::Task<void> ShardBroker::apply(CatalogPtr catalog) {
     co_await remove(id);
   }
   const std::vector<PartitionId> opened = fresh;
-  co_await open_all(std::move(fresh), nullptr, false);
+  co_await open_all(std::move(fresh));
   lead_fresh(opened);
 }
 
 void ShardBroker::lead_fresh(const std::vector<PartitionId>& fresh) {
   for (const PartitionId& id : fresh) {
-    Hosted& hosted = hosted_.at(id);
-    if (hosted.failed) {
-      const Code code = hosted.failed->code;
-      hosted.again = code != Code::kCorrupt && code != Code::kUnsupported;
-      continue;
-    }
-    lead_one(id, *catalog_->topic(id.topic));
+    if (!hosted_.at(id).failed) lead_one(id, *catalog_->topic(id.topic), *catalog_);
   }
 }
 
-io::Task<void> ShardBroker::open_failed() {
+io::Task<std::vector<cluster::LedPartition>> ShardBroker::open_failed() {
   const auto guard = co_await changing_.lock();
-  std::vector<PartitionId> fresh;
-  for (const auto& [id, hosted] : hosted_) {
-    if (hosted.replica == nullptr && hosted.again) fresh.push_back(id);
+  const Instant now = io::Shard::current().now();
+  std::vector<PartitionId> due;
+  std::vector<PartitionId> closed;
+  for (const auto& [id, retry] : again_) {
+    if (retry.due > now) continue;
+    if (retry.at_start && PYRALOG_PLANT("broker.leave_failed_at_start")) continue;
+    due.push_back(id);
+    if (hosted_.at(id).replica == nullptr) closed.push_back(id);
   }
-  const std::vector<PartitionId> opened = fresh;
-  co_await open_all(std::move(fresh), nullptr, false);
-  lead_fresh(opened);
-  for (const PartitionId& id : opened) {
-    const Hosted& hosted = hosted_.at(id);
-    if (hosted.failed) continue;
+  std::vector<cluster::LedPartition> back;
+  if (due.empty()) co_return back;
+  co_await open_all(std::move(closed));
+  for (const PartitionId& id : due) {
+    if (hosted_.at(id).replica == nullptr) continue;
+    if (again_.at(id).at_start && !PYRALOG_PLANT("broker.lead_in_old_epoch")) {
+      back.push_back(led_partition(id));
+      continue;
+    }
+    again_.erase(id);
+    lead_fresh({id});
+    observe::log_info("broker.partition_online", {{"partition", hosted_.at(id).name}});
+  }
+  if (back.empty()) co_return back;
+  // As at a start, before anything is appended.
+  if (auto written = co_await drop_snapshots_beyond_the_logs(false); !written) {
+    lead_again(ids_of(back), fail(std::move(written.error())));
+    back.clear();
+  }
+  co_return back;
+}
+
+void ShardBroker::lead_again(const std::vector<PartitionId>& ids, const Result<CatalogPtr>& activated) {
+  for (const PartitionId& id : ids) {
+    const auto at = hosted_.find(id);
+    if (at == hosted_.end()) continue;  // deleted meanwhile
+    Hosted& hosted = at->second;
+    if (!activated) {
+      Hosted told;
+      told.name = hosted.name;
+      told.failed = activated.error();
+      tell_offline(id, told);
+      hosted.failed = std::move(told.failed);
+      try_later(id);
+      continue;
+    }
+    const catalog::TopicPtr topic = (*activated)->topic(id.topic);
+    if (topic == nullptr) continue;
+    hosted.failed.reset();
+    again_.erase(id);
+    lead_one(id, *topic, **activated);
     observe::log_info("broker.partition_online", {{"partition", hosted.name}});
   }
 }
@@ -279,8 +363,28 @@ std::expected<std::shared_ptr<replica::Replica>, KafkaError> ShardBroker::servin
   return hosted->replica;
 }
 
-io::Task<Result<void>> ShardBroker::write_snapshots() {
-  const WallMs now = io::Shard::current().wall();
+io::Task<Result<void>> ShardBroker::store_snapshots() {
+  const producer::RunningMs now = options_.producer_clock.now(io::Shard::current().now());
+  PYRALOG_CO_TRY(co_await replica::write_producer_snapshots(
+      io::Shard::current().disk(), options_.data_dir, index_, {snapshots_, now}));
+  clock_written_ = now;
+  co_return Result<void>{};
+}
+
+io::Task<Result<void>> ShardBroker::write_snapshots(bool end) {
+  std::size_t producers = 0;
+  bool changed = co_await take_snapshots(producers);
+  if (producers > 0 && !PYRALOG_PLANT("broker.keep_the_clock_to_itself")) {
+    // Else a node that does nothing else would begin to count their silence anew at each start.
+    const producer::RunningMs now = options_.producer_clock.now(io::Shard::current().now());
+    const std::int64_t ran = now.ms - clock_written_.ms;
+    changed = changed || end || ran >= options_.producers.expiration_ms / kClockWritings;
+  }
+  if (!changed) co_return Result<void>{};
+  co_return co_await store_snapshots();
+}
+
+io::Task<bool> ShardBroker::take_snapshots(std::size_t& producers) {
   bool changed = false;
   std::vector<PartitionId> ids;
   for (const auto& [id, hosted] : hosted_) ids.push_back(id);
@@ -294,10 +398,14 @@ io::Task<Result<void>> ShardBroker::write_snapshots() {
     if (at == hosted_.end() || at->second.replica == nullptr) continue;
     replica::Replica& replica = *at->second.replica;
     looked_at += replica.producers().size();
-    replica.expire_producers(now);
+    replica.expire_producers();
+    producers += replica.producers().size();
     const Offset synced = replica.log().synced_end();
     const auto known = snapshots_.find(id);
-    if (known != snapshots_.end() && known->second.covers >= synced) continue;
+    if (known != snapshots_.end() && known->second.covers >= synced &&
+        producer::ProducerTable::is_current(known->second.state)) {
+      continue;
+    }
     if (known == snapshots_.end() && synced == replica.log_start()) continue;
     const Offset upto = std::min(synced, replica.producers().end());
     auto state = replica.producers().snapshot(upto);
@@ -305,9 +413,7 @@ io::Task<Result<void>> ShardBroker::write_snapshots() {
     snapshots_[id] = {upto, std::move(*state)};
     changed = true;
   }
-  if (!changed) co_return Result<void>{};
-  co_return co_await replica::write_producer_snapshots(io::Shard::current().disk(),
-                                                       options_.data_dir, index_, snapshots_);
+  co_return changed;
 }
 
 io::Task<void> ShardBroker::retain() {
@@ -413,7 +519,7 @@ io::Task<Result<void>> ShardBroker::close() {
     co_return Result<void>{};
   }
   Result<void> closed = co_await logs_->close();
-  Result<void> written = co_await write_snapshots();
+  Result<void> written = co_await write_snapshots(true);
   hosted_.clear();
   scrubber_.reset();
   logs_.reset();

@@ -12,6 +12,7 @@
 #include "broker/options.h"
 #include "catalog/catalog.h"
 #include "cluster/cluster.h"
+#include "io/retry.h"
 #include "io/shard.h"
 #include "log/scrubber.h"
 #include "log/shard_logs.h"
@@ -26,8 +27,7 @@ using CatalogPtr = cluster::CatalogPtr;
 struct Hosted {
   std::shared_ptr<replica::Replica> replica;  ///< null = could not be opened
   std::string name;
-  std::optional<Error> failed;
-  bool again = false;  ///< it was made while something was short: opening it is tried again
+  std::optional<Error> failed;  ///< why it could not be opened, or not be led
 };
 
 /// One shard's partitions: opens, configures, closes and deletes their replicas as the catalogue
@@ -57,8 +57,13 @@ class ShardBroker {
 
   /// Follows a change: opens what is new, removes what is gone, configures what has changed.
   [[nodiscard]] io::Task<void> apply(CatalogPtr catalog);
-  /// Tries once more to open what could not be made for want of space, descriptors or the like.
-  [[nodiscard]] io::Task<void> open_failed();
+  /// Tries once more to open what could not be opened for a reason that may pass (space, descriptors,
+  /// a device that failed a call), each partition after a pause that grows. What was made since the
+  /// start leads at once. The others, which other starts have led before, need an epoch of this start:
+  /// they are returned for the caller to activate, and then to `lead_again`.
+  [[nodiscard]] io::Task<std::vector<cluster::LedPartition>> open_failed();
+  /// Begins to lead those in the epochs that `activated` gave them; after an error they are tried later.
+  void lead_again(const std::vector<PartitionId>& ids, const Result<CatalogPtr>& activated);
   /// Never null once opened.
   [[nodiscard]] const CatalogPtr& catalog() const { return catalog_; }
 
@@ -76,8 +81,9 @@ class ShardBroker {
     on_partition_ = std::move(f);
   }
 
-  /// Writes what is known of producers as far as it is synced. Now and then, and at the end.
-  [[nodiscard]] io::Task<Result<void>> write_snapshots();
+  /// Writes what is known of producers as far as it is synced, and how long the node has run. Now and
+  /// then, and at the `end`.
+  [[nodiscard]] io::Task<Result<void>> write_snapshots(bool end = false);
   /// Lets each log forget what its topic's retention says. Now and then.
   [[nodiscard]] io::Task<void> retain();
   /// Compacts the logs that are due, one after another. Now and then; `stop` ends it early, and a
@@ -99,12 +105,20 @@ class ShardBroker {
   }
   [[nodiscard]] replica::Replica::Options replica_options(const catalog::Topic& topic,
                                                           PartitionIndex index) const;
-  io::Task<void> open_partition(catalog::TopicPtr topic, PartitionIndex index,
-                                std::optional<Bytes> snapshot, bool new_os_boot);
-  io::Task<void> open_all(std::vector<PartitionId> ids, const replica::ProducerSnapshots* known,
-                          bool new_os_boot);
+  io::Task<void> open_partition(catalog::TopicPtr topic, PartitionIndex index);
+  io::Task<void> open_all(std::vector<PartitionId> ids);
   io::Task<void> remove(PartitionId id);
-  void lead_one(const PartitionId& id, const catalog::Topic& topic);
+  /// Says why a partition is offline, unless it was the last thing said.
+  void tell_offline(const PartitionId& id, const Hosted& hosted) const;
+  void try_later(const PartitionId& id);
+  [[nodiscard]] bool there_at_start(const PartitionId& id) const;
+  /// What may be missing of a log that was just opened and that an earlier start has led.
+  void note_losses(const PartitionId& id, const Hosted& hosted, Durability durability, bool in_doubt);
+  [[nodiscard]] cluster::LedPartition led_partition(const PartitionId& id) const;
+  /// Brings `snapshots_` up to date; true if that changed them. `producers`: how many there are.
+  io::Task<bool> take_snapshots(std::size_t& producers);
+  io::Task<Result<void>> store_snapshots();
+  void lead_one(const PartitionId& id, const catalog::Topic& topic, const catalog::Catalog& state);
   /// Leads those of `fresh` that could be opened.
   void lead_fresh(const std::vector<PartitionId>& fresh);
 
@@ -116,7 +130,14 @@ class ShardBroker {
   std::unique_ptr<log::ShardLogs> logs_;
   std::unique_ptr<log::Scrubber> scrubber_;  ///< of these
   bool leads_ = false;
+  bool new_os_boot_ = false;
   std::unordered_map<PartitionId, Hosted> hosted_;
+  struct Retry {
+    io::Backoff pause;
+    Instant due;
+    bool at_start;  ///< it could not be opened when this node started: it has no epoch of this start
+  };
+  std::map<PartitionId, Retry> again_;  ///< what is not opened and led yet, and may be later
   io::Turn changing_;  ///< one at a time changes which partitions there are
   struct Lost {
     Offset from;
@@ -125,8 +146,11 @@ class ShardBroker {
   std::unordered_map<PartitionId, Lost> lost_;  ///< records that may be missing
   log::RetentionClock retention_clock_;
   replica::ProducerSnapshots snapshots_;  ///< the last written of each partition
+  producer::RunningMs clock_written_;     ///< beside them, or at the start
   std::function<void(const PartitionId&, const catalog::Topic&, bool)> on_partition_;
 };
+
+[[nodiscard]] std::vector<PartitionId> ids_of(const std::vector<cluster::LedPartition>& led);
 
 /// What a topic's settings mean for its partitions' logs.
 [[nodiscard]] log::LogConfig log_config(const catalog::TopicConfig& config);

@@ -262,7 +262,7 @@ io::Task<std::expected<std::vector<producer::ActiveProducer>, KafkaError>> Broke
   co_return co_await io::on(*shards_[shard], [this, shard, id = *id]() -> io::Task<Answer> {
     const auto replica = states_[shard]->partitions.serving(id);
     if (!replica) co_return Answer(std::unexpected(replica.error()));
-    co_return Answer((*replica)->producers().list(io::Shard::current().wall()));
+    co_return Answer((*replica)->active_producers());
   });
 }
 

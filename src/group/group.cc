@@ -211,7 +211,7 @@ void Group::store_assignment(const SyncRequest& in, Context& ctx) {
   }
   std::size_t grows = 0;
   for (const auto& [id, share] : assignment) grows += share.size();
-  if (!fits_table(grows)) return fail_assignment(KafkaError::kCoordinatorNotAvailable, ctx);
+  if (!may_assign(grows)) return fail_assignment(KafkaError::kCoordinatorNotAvailable, ctx);
   assigning_ = generation_;
   std::vector<StoredRecord> records;
   records.push_back(std::move(record));
@@ -327,6 +327,7 @@ void Group::done(StoreStaticMember& what, std::uint64_t, KafkaError error, Conte
   Member& back = replace_static(instance, what.new_id, old_id, ctx);
   count(back, false);
   back.protocols = std::move(what.before.protocols);
+  back.is_loaded = what.before.is_loaded;
   back.session_timeout_ms = what.before.session_timeout_ms;
   back.rebalance_timeout_ms = what.before.rebalance_timeout_ms;
   count(back, true);
@@ -451,6 +452,7 @@ void Group::load(std::optional<GroupValue> value) {
     m.session_timeout_ms = s.session_timeout_ms;
     if (protocol_) m.protocols.push_back(Protocol{*protocol_, std::move(s.subscription)});
     m.assignment = std::move(s.assignment);
+    m.is_loaded = true;
     if (members_.contains(m.id)) continue;
     if (m.instance_id) static_members_[*m.instance_id] = m.id;
     members_.emplace(s.member_id, std::move(m));

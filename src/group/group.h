@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -13,6 +14,7 @@
 #include "group/messages.h"
 #include "group/options.h"
 #include "group/records.h"
+#include "group/tally.h"
 
 namespace pyralog::group {
 
@@ -25,15 +27,6 @@ enum class GroupState : std::uint8_t {
 };
 /// "Empty", "PreparingRebalance", …, as Kafka's tools show them.
 [[nodiscard]] const char* name(GroupState state);
-
-/// What groups keep in memory, in bytes as they are charged (group_bounds.cc); a table's is the sum
-/// of its groups'.
-struct Kept {
-  std::size_t members = 0;  ///< members and ids given out: what they say, read and are assigned
-  std::size_t offsets = 0;  ///< groups by name; offsets that are committed, or about to be
-  std::size_t storing = 0;  ///< records of appends that have not ended
-  friend bool operator==(const Kept&, const Kept&) = default;
-};
 
 /// One consumer group under Kafka's classic protocol. Pure; lives in the GroupTable of its
 /// coordinator partition, which feeds it one input at a time. Members choose an assignor by vote,
@@ -48,8 +41,8 @@ class Group {
     std::uint64_t& next_append;
   };
 
-  /// `all` is its table's, and counts what this one keeps, too.
-  Group(std::string name, const Options& options, Kept& all);
+  /// `tally` counts what this one keeps, too, for as long as it lives.
+  Group(std::string name, const Options& options, std::shared_ptr<Tally> tally);
 
   void join(const JoinRequest& in, Context& ctx);
   void sync(const SyncRequest& in, Context& ctx);
@@ -84,7 +77,7 @@ class Group {
   [[nodiscard]] GroupState state() const { return state_; }
   [[nodiscard]] std::int32_t generation() const { return generation_; }
   [[nodiscard]] const std::string& protocol_type() const { return protocol_type_; }
-  [[nodiscard]] const Kept& kept() const { return kept_; }
+  [[nodiscard]] const Kept& kept() const { return share_.kept(); }
   /// What a group of this name keeps at least.
   [[nodiscard]] static std::size_t cost_of_name(std::string_view name);
   /// All that is counted as things change is what a recount says. O(all of it): for tests.
@@ -110,6 +103,7 @@ class Group {
     std::optional<Token> joining;  ///< a JoinGroup waits for the generation
     std::optional<Token> syncing;  ///< a SyncGroup waits for the assignment
     bool is_new = false;           ///< has not been told its first generation
+    bool is_loaded = false;        ///< as it was stored: what else it offered it has to say again
     Instant expires = Instant::never();
     std::optional<Instant> listed;                   ///< where it is among `expiries_`
     [[nodiscard]] std::size_t cost() const;          ///< in memory
@@ -209,10 +203,11 @@ class Group {
   /// does not grow: what is loaded may be more than what is let in.
   [[nodiscard]] KafkaError room_for(const JoinRequest& in) const;
   [[nodiscard]] std::size_t cost_of_topics(const JoinRequest& in) const;
+  [[nodiscard]] std::size_t cost_as_stored(const Member& member) const;
   /// The appends under way leave room for one of `bytes`; one alone may be of any size.
   [[nodiscard]] bool may_store(std::size_t bytes) const;
-  /// An assignment of `bytes` still fits in what the table's groups may keep.
-  [[nodiscard]] bool fits_table(std::size_t bytes) const;
+  /// An assignment of `bytes` still fits in what all groups may keep.
+  [[nodiscard]] bool may_assign(std::size_t bytes) const;
   void charge(std::size_t Kept::* what, std::size_t bytes);
   void release(std::size_t Kept::* what, std::size_t bytes);
   /// Of a member as it is: before a change of its id or assignment taken off, after it put on.
@@ -283,8 +278,7 @@ class Group {
   std::map<std::string, Instant> pending_members_;     ///< given an id, expected back (KIP-394)
 
   // Counted as things change, for no request may cost a look at all members.
-  Kept kept_;
-  Kept* all_;
+  Tally::Share share_;
   std::map<std::string, ProtocolUse> protocols_;
   std::size_t record_bytes_ = 0;  ///< of members, at most
   std::size_t joined_ = 0;        ///< members with a JoinGroup that waits

@@ -2,6 +2,7 @@
 // much.
 
 #include <algorithm>
+#include <memory>
 #include <string_view>
 #include <utility>
 
@@ -19,6 +20,9 @@ constexpr std::size_t kProtocolCost = 192;
 constexpr std::size_t kTopicCost = 112;
 constexpr std::size_t kPendingCost = 192;
 constexpr std::size_t kOffsetCost = 192;
+/// With all that it offers a member takes at most so many times what it takes as it was stored; if it
+/// takes more, it offers more than before.
+constexpr std::size_t kOfferedOfStored = 4;
 /// The fields of a member in the group's record that are no text.
 constexpr std::size_t kMemberRecordBytes = 32;
 
@@ -58,8 +62,25 @@ bool fits(std::size_t used, std::size_t more, std::size_t bound) {
 
 }  // namespace
 
-Group::Group(std::string name, const Options& options, Kept& all)
-    : name_(std::move(name)), options_(&options), all_(&all) {
+Options Options::within(std::size_t bytes) const {
+  Options out = *this;
+  out.max_offsets_bytes = bytes / 2;
+  out.max_members_bytes = out.max_storing_bytes = bytes / 4;
+  out.max_group_bytes = std::min(max_group_bytes, out.max_members_bytes);
+  out.max_group_offset_bytes = std::min(max_group_offset_bytes, out.max_offsets_bytes);
+  out.max_commit_bytes = std::min(max_commit_bytes, out.max_storing_bytes);
+  return out;
+}
+
+Tally::Share::~Share() {
+  if (PYRALOG_PLANT("group.keep_what_is_unloaded")) return;
+  tally_->kept_.members -= kept_.members;
+  tally_->kept_.offsets -= kept_.offsets;
+  tally_->kept_.storing -= kept_.storing;
+}
+
+Group::Group(std::string name, const Options& options, std::shared_ptr<Tally> tally)
+    : name_(std::move(name)), options_(&options), share_(std::move(tally)) {
   charge(&Kept::offsets, cost_of_name(name_));
 }
 
@@ -76,14 +97,12 @@ std::size_t Group::Member::record_bytes() const {
 }
 
 void Group::charge(std::size_t Kept::* what, std::size_t bytes) {
-  kept_.*what += bytes;
-  all_->*what += bytes;
+  share_.charge(what, bytes);
 }
 
 void Group::release(std::size_t Kept::* what, std::size_t bytes) {
   if (PYRALOG_PLANT("group.keep_the_charge")) return;
-  kept_.*what -= bytes;
-  all_->*what -= bytes;
+  share_.release(what, bytes);
 }
 
 // ---- What is let in ----
@@ -100,10 +119,10 @@ KafkaError Group::room_for(const JoinRequest& in) const {
     return KafkaError::kNone;  // a stranger, who is told so
   }
   // The last quarter is for assignments, so that those who have joined get on.
-  const std::size_t for_joins = options_->max_table_bytes - options_->max_table_bytes / 4;
+  const std::size_t for_joins = options_->max_members_bytes - options_->max_members_bytes / 4;
   if (prior == nullptr && in.member_id.empty() && !in.instance_id && in.require_known_member_id) {
     // For now only the id is kept.
-    return fits(all_->members, cost_of_pending(in.new_member_id), for_joins)
+    return fits(share_.all().members, cost_of_pending(in.new_member_id), for_joins)
                ? KafkaError::kNone
                : KafkaError::kCoordinatorNotAvailable;
   }
@@ -115,23 +134,27 @@ KafkaError Group::room_for(const JoinRequest& in) const {
     return after > before ? after - before : std::size_t{0};
   };
   const std::size_t assigned = prior != nullptr ? prior->assignment.size() : 0;
+  const bool same = prior != nullptr && prior->protocols == in.protocols;
+  const std::size_t cost =
+      cost_of_member(id, in.instance_id, in.client_id, in.client_host, in.protocols) + assigned +
+      (same ? 0 : cost_of_topics(in));
+  if (prior != nullptr && prior->is_loaded && cost <= kOfferedOfStored * cost_as_stored(*prior) &&
+      !PYRALOG_PLANT("group.count_what_is_offered_again")) {
+    return KafkaError::kNone;
+  }
   const std::size_t record = growth(
       record_bytes_of(id, in.instance_id, in.client_id, in.client_host, in.protocols) + assigned,
       prior != nullptr ? prior->record_bytes() : 0);
-  const bool same = prior != nullptr && prior->protocols == in.protocols;
-  const std::size_t kept =
-      growth(cost_of_member(id, in.instance_id, in.client_id, in.client_host, in.protocols) +
-                 assigned + (same ? 0 : cost_of_topics(in)),
-             prior != nullptr ? prior->cost() : 0);
+  const std::size_t kept = growth(cost, prior != nullptr ? prior->cost() : 0);
   // Its own size is the group's to mend. What others fill becomes free again, so that a client is
   // to come back: the Java client does at COORDINATOR_NOT_AVAILABLE, and gives up at the other.
   if ((!fits(record_bytes_, record, options_->max_record_bytes) &&
        !PYRALOG_PLANT("group.unbounded_record")) ||
-      !fits(kept_.members, kept, options_->max_group_bytes)) {
+      !fits(share_.kept().members, kept, options_->max_group_bytes)) {
     return KafkaError::kGroupMaxSizeReached;
   }
-  return fits(all_->members, kept, for_joins) ? KafkaError::kNone
-                                              : KafkaError::kCoordinatorNotAvailable;
+  return fits(share_.all().members, kept, for_joins) ? KafkaError::kNone
+                                                     : KafkaError::kCoordinatorNotAvailable;
 }
 
 /// Of those that nobody reads yet.
@@ -151,15 +174,29 @@ std::size_t Group::cost_of_topics(const JoinRequest& in) const {
   return total;
 }
 
+/// With all that it reads, though others may read that, too. The log knows one protocol of each member:
+/// it had offered the others as well, and had been let in with them; others may have taken that room
+/// since, or there may be less of it.
+std::size_t Group::cost_as_stored(const Member& member) const {
+  std::size_t total = member.cost();
+  if (protocol_type_ != "consumer") return total;
+  for (const Protocol& p : member.protocols) {
+    const auto topics = decode_topics(p.metadata);
+    if (!topics) continue;
+    for (const std::string& topic : *topics) total += cost_of_topic(topic);
+  }
+  return total;
+}
+
 bool Group::may_store(std::size_t bytes) const {
-  return all_->storing == 0 || fits(all_->storing, bytes, options_->max_storing_bytes) ||
+  return share_.all().storing == 0 || fits(share_.all().storing, bytes, options_->max_storing_bytes) ||
          PYRALOG_PLANT("group.unbounded_appends");
 }
 
-bool Group::fits_table(std::size_t bytes) const {
+bool Group::may_assign(std::size_t bytes) const {
   std::size_t before = 0;
   for (const auto& [id, m] : members_) before += m.assignment.size();
-  return fits(all_->members, bytes > before ? bytes - before : 0, options_->max_table_bytes) ||
+  return fits(share_.all().members, bytes > before ? bytes - before : 0, options_->max_members_bytes) ||
          PYRALOG_PLANT("group.unbounded_members");
 }
 
@@ -261,8 +298,7 @@ void Group::drop_offset(const TopicPartition& where) {
 // ---- For tests ----
 
 bool Group::consistent() const {
-  Kept nobody;
-  Group again(name_, *options_, nobody);
+  Group again(name_, *options_, std::make_shared<Tally>());
   again.set_protocol_type(protocol_type_);
   for (const auto& [id, m] : members_) {
     again.count(m, true);
@@ -281,7 +317,7 @@ bool Group::consistent() const {
     again.charge(&Kept::offsets, store->growth);
     for (const auto& [where, value] : store->offsets) ++again.committing_[where];
   }
-  return again.kept_ == kept_ && again.protocols_ == protocols_ &&
+  return again.kept() == kept() && again.protocols_ == protocols_ &&
          again.record_bytes_ == record_bytes_ && again.joined_ == joined_ &&
          again.rebalance_timeouts_ms_ == rebalance_timeouts_ms_ && again.expiries_ == expiries_ &&
          again.pending_expiries_ == pending_expiries_ && again.committing_ == committing_ &&

@@ -74,7 +74,7 @@ TEST(Bounds, protocols_that_no_client_offers_are_refused) {
 }
 
 TEST(Bounds, the_groups_of_a_table_share_room_for_members) {
-  Coordinator c(Options{.max_table_bytes = 100'000});
+  Coordinator c(Options{.max_members_bytes = 100'000});
   const std::string id = stable_alone(c);
   Token token = 1;
   KafkaError error = kNone;
@@ -97,8 +97,76 @@ TEST(Bounds, the_groups_of_a_table_share_room_for_members) {
   EXPECT_TRUE(c.table().consistent());
 }
 
+TEST(Bounds, the_tables_of_a_shard_share_one_room) {
+  const auto tally = std::make_shared<Tally>();
+  const Options options{.max_members_bytes = 100'000, .max_offsets_bytes = 100'000};
+  Coordinator one(options, tally);
+  Coordinator two(options, tally);
+  Token token = 1;
+  while (token < 100 && join_error(one, large_join(token, 5'000)) == kNone) ++token;
+  EXPECT_LT(token, 20u);
+  EXPECT_EQ(join_error(two, large_join(200, 5'000)), kCoordinatorNotAvailable);
+  one.feed(leave(201, "c-1"));
+  EXPECT_EQ(join_error(two, large_join(202, 5'000)), kNone) << "one has left there";
+
+  CommitRequest r = commit_of(300, 0, 4'000);
+  for (int i = 0; i < 100; ++i) {
+    r.group = "h" + std::to_string(i);
+    if (commit_error(one, r) != kNone) break;
+  }
+  EXPECT_LE(tally->kept().offsets, 100'000u);
+  EXPECT_EQ(commit_error(two, r), kInvalidCommitOffsetSize);
+  one.feed(DeleteRequest{301, "h0"});
+  EXPECT_EQ(commit_error(two, r), kNone) << "a group has gone there";
+  (void)one.table().unload();
+  EXPECT_EQ(tally->kept(), two.table().kept());
+  EXPECT_TRUE(two.table().consistent());
+}
+
+TEST(Bounds, what_a_member_offers_again_after_a_restart_is_no_growth) {
+  Coordinator c(Options{.max_members_bytes = 100'000});
+  JoinRequest r = join(1, {}, 3);
+  r.protocols = {Protocol{"range", Bytes(2'000)}, Protocol{"sticky", Bytes(2'000)}};
+  EXPECT_EQ(join_error(c, r), kNone);
+  c.pass(3'000);
+  c.feed(sync(2, 1, "c-1", {{"c-1", bytes("A")}}));
+  ASSERT_EQ(c.reply<SyncResponse>(2)->error, kNone);
+  c.restart();
+  // What is not stored of it looks like room, and is taken.
+  Token token = 10;
+  for (const std::size_t each : {5'000u, 1u}) {
+    KafkaError error = kNone;
+    for (; token < 200 && error == kNone; ++token) {
+      JoinRequest other = large_join(token, each);
+      other.group = "g" + std::to_string(token);
+      error = join_error(c, other);
+    }
+    EXPECT_EQ(error, kCoordinatorNotAvailable);
+  }
+  r.member_id = "c-1";
+  r.token = 300;
+  r.protocols[1].metadata.resize(20'000);
+  EXPECT_EQ(join_error(c, r), kCoordinatorNotAvailable) << "it had not offered so much";
+  r.token = 301;
+  r.protocols[1].metadata.resize(2'000);
+  EXPECT_EQ(join_error(c, r), kNone);
+  EXPECT_TRUE(c.table().consistent());
+  r.token = 302;
+  r.protocols[1].metadata.resize(3'000);
+  EXPECT_EQ(join_error(c, r), kCoordinatorNotAvailable) << "now all of it is known";
+}
+
+TEST(Bounds, a_room_is_divided_and_nothing_is_let_in_that_cannot_fit) {
+  const Options options = Options{}.within(8u << 20);
+  EXPECT_EQ(options.max_members_bytes + options.max_offsets_bytes + options.max_storing_bytes, 8u << 20);
+  EXPECT_LE(options.max_group_bytes, options.max_members_bytes);
+  EXPECT_LE(options.max_group_offset_bytes, options.max_offsets_bytes);
+  EXPECT_LE(options.max_commit_bytes, options.max_storing_bytes);
+  EXPECT_EQ(Options{}.within(1u << 30).max_group_bytes, Options{}.max_group_bytes);
+}
+
 TEST(Bounds, elements_and_ids_count_too) {
-  Coordinator c(Options{.max_table_bytes = 1'000'000});
+  Coordinator c(Options{.max_members_bytes = 1'000'000});
   KafkaError error = kNone;
   Token token = 1;
   for (; token < 1'000 && error == kNone; ++token) {
@@ -123,7 +191,7 @@ TEST(Bounds, elements_and_ids_count_too) {
 }
 
 TEST(Bounds, names_of_groups_count_too) {
-  Coordinator c(Options{.max_table_offset_bytes = 1'000'000});
+  Coordinator c(Options{.max_offsets_bytes = 1'000'000});
   KafkaError error = kNone;
   int made = 0;
   for (; made < 100 && error == kNone; ++made) {
@@ -180,10 +248,10 @@ TEST(Bounds, what_was_stored_under_wider_ones_is_loaded_and_goes_on) {
   (void)commit_error(wide, commit(1, 1, id, 42));
   GroupTable table(Options{.max_member_bytes = 10,
                            .max_group_bytes = 1,
-                           .max_table_bytes = 1,
+                           .max_members_bytes = 1,
                            .max_record_bytes = 1,
                            .max_group_offset_bytes = 1,
-                           .max_table_offset_bytes = 1});
+                           .max_offsets_bytes = 1});
   for (const StoredRecord& r : wide.log()) {
     const auto value = r.value ? std::optional<ByteView>(*r.value) : std::nullopt;
     ASSERT_TRUE(table.load(r.key, value));
@@ -196,6 +264,9 @@ TEST(Bounds, what_was_stored_under_wider_ones_is_loaded_and_goes_on) {
   const auto rejoined = table.step(join(3, id, 3), now);
   ASSERT_EQ(rejoined.replies.size(), 1u);
   EXPECT_EQ(std::get<JoinResponse>(rejoined.replies[0].response).error, kNone);
+  const auto again = table.step(join(5, id, 3), now);
+  ASSERT_EQ(again.replies.size(), 1u);
+  EXPECT_EQ(std::get<JoinResponse>(again.replies[0].response).error, kNone) << "nor has it grown since";
   const auto newcomer = table.step(join(4, {}, 3), now);
   ASSERT_EQ(newcomer.replies.size(), 1u);
   EXPECT_EQ(std::get<JoinResponse>(newcomer.replies[0].response).error, kGroupMaxSizeReached);
@@ -221,7 +292,7 @@ TEST(Bounds, a_groups_record_fits_the_log) {
 }
 
 TEST(Bounds, an_assignment_needs_room_in_the_table) {
-  Coordinator c(Options{.max_table_bytes = 10'000});
+  Coordinator c(Options{.max_members_bytes = 10'000});
   c.feed(join(1, {}, 3));
   c.pass(3'000);
   c.feed(sync(2, 1, "c-1", {{"c-1", Bytes(20'000)}}));
@@ -288,7 +359,7 @@ TEST(Bounds, offsets_with_metadata_have_a_budget_in_bytes) {
 }
 
 TEST(Bounds, the_groups_of_a_table_share_room_for_offsets) {
-  Coordinator c(Options{.max_table_offset_bytes = 100'000});
+  Coordinator c(Options{.max_offsets_bytes = 100'000});
   KafkaError error = kNone;
   int groups = 0;
   for (; groups < 100 && error == kNone; ++groups) {
@@ -387,7 +458,7 @@ TEST(Bounds, a_leave_of_many_looks_at_each_once) {
   Coordinator c(Options{.initial_rebalance_delay_ms = 0,
                         .max_group_size = kMembers,
                         .max_group_bytes = 100u << 20,
-                        .max_table_bytes = 200u << 20});
+                        .max_members_bytes = 200u << 20});
   LeaveRequest all{1, "g", {}};
   for (Token token = 10; token < 10 + kMembers; ++token) {
     c.feed(join(token, {}, 3));

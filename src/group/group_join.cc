@@ -214,6 +214,7 @@ void Group::update_member(Member& member, const JoinRequest& in, Context& ctx) {
   member.rebalance_timeout_ms = in.rebalance_timeout_ms;
   member.client_id = in.client_id;
   member.client_host = in.client_host;
+  member.is_loaded = false;
   count(member, true);
   reply_join(member, refusal(KafkaError::kRebalanceInProgress, member.id), ctx.out);
   wait_join(member, in.token);

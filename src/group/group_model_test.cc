@@ -40,8 +40,8 @@ class World {
   /// Narrow: room for the two who are there at most, but not for many who are gone, too.
   explicit World(bool narrow)
       : narrow_(narrow),
-        most_bytes_(narrow ? 5'200 : Options{}.max_table_bytes),
-        c_(Options{.initial_rebalance_delay_ms = 100, .max_table_bytes = most_bytes_}) {}
+        most_bytes_(narrow ? 5'200 : Options{}.max_members_bytes),
+        c_(Options{.initial_rebalance_delay_ms = 100, .max_members_bytes = most_bytes_}) {}
 
   void random_step() {
     switch (pick(15)) {

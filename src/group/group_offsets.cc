@@ -83,8 +83,8 @@ void Group::commit(const CommitRequest& in, Context& ctx) {
     return bound - std::min(bound, used);
   };
   CommitRoom room{left(options_->max_offsets_per_group, offsets_.size() + arriving_),
-                  std::min(left(options_->max_group_offset_bytes, kept_.offsets),
-                           left(options_->max_table_offset_bytes, all_->offsets)),
+                  std::min(left(options_->max_group_offset_bytes, kept().offsets),
+                           left(options_->max_offsets_bytes, share_.all().offsets)),
                   options_->max_commit_bytes};
   if (error == KafkaError::kNone) {
     if (const auto m = members_.find(in.member_id); m != members_.end()) touch(m->second, ctx.now);

@@ -62,8 +62,8 @@ bool same_ignoring_case(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-GroupTable::GroupTable(Options options)
-    : options_(std::make_unique<const Options>(options)), kept_(std::make_unique<Kept>()) {}
+GroupTable::GroupTable(Options options, std::shared_ptr<Tally> tally)
+    : options_(std::make_unique<const Options>(options)), tally_(std::move(tally)) {}
 GroupTable::~GroupTable() = default;
 GroupTable::GroupTable(GroupTable&&) noexcept = default;
 GroupTable& GroupTable::operator=(GroupTable&&) noexcept = default;
@@ -110,7 +110,6 @@ Effects GroupTable::unload() {
   Effects out;
   for (auto& [name, group] : groups_) group->fail_all(KafkaError::kNotCoordinator, out);
   groups_.clear();
-  *kept_ = {};
   appends_.clear();
   timers_.clear();
   due_.clear();
@@ -319,12 +318,12 @@ const Group* GroupTable::find(std::string_view group) const {
 
 Group& GroupTable::make(const std::string& group) {
   auto& slot = groups_[group];
-  if (!slot) slot = std::make_unique<Group>(group, *options_, *kept_);
+  if (!slot) slot = std::make_unique<Group>(group, *options_, tally_);
   return *slot;
 }
 
 bool GroupTable::has_room_for(std::string_view group) const {
-  return kept_->offsets + Group::cost_of_name(group) <= options_->max_table_offset_bytes ||
+  return tally_->kept().offsets + Group::cost_of_name(group) <= options_->max_offsets_bytes ||
          PYRALOG_PLANT("group.unbounded_names");
 }
 
@@ -338,12 +337,7 @@ void GroupTable::settle(Group& group, std::size_t appends_before, Effects& out) 
     appends_.emplace(out.appends[i].append_id, group.name());
   }
   note_timer(group.name(), group.deadline());
-  if (!group.forgotten()) return;
-  const Kept left = group.kept();
-  kept_->members -= left.members;
-  kept_->offsets -= left.offsets;
-  kept_->storing -= left.storing;
-  groups_.erase(groups_.find(group.name()));
+  if (group.forgotten()) groups_.erase(groups_.find(group.name()));
 }
 
 void GroupTable::note_timer(const std::string& group, Instant at) {
@@ -366,10 +360,12 @@ FetchOffsetsResponse GroupTable::fetch_offsets(const FetchOffsetsRequest& reques
     response.error = *error;
     return response;
   }
-  const Group* group = find(request.group);
-  Kept nobody;
-  const Group none(request.group, *options_, nobody);
-  response.partitions = (group != nullptr ? *group : none).offsets(request);
+  if (const Group* group = find(request.group)) {
+    response.partitions = group->offsets(request);
+  } else {
+    const Group none(request.group, *options_, std::make_shared<Tally>());
+    response.partitions = none.offsets(request);
+  }
   return response;
 }
 
@@ -392,15 +388,17 @@ std::set<std::string> GroupTable::topics() const {
   return all;
 }
 
-bool GroupTable::consistent() const {
+Kept GroupTable::kept() const {
   Kept all;
-  for (const auto& [name, group] : groups_) {
-    if (!group->consistent()) return false;
-    all.members += group->kept().members;
-    all.offsets += group->kept().offsets;
-    all.storing += group->kept().storing;
-  }
-  return all == *kept_;
+  for (const auto& [name, group] : groups_) all += group->kept();
+  return all;
+}
+
+bool GroupTable::consistent() const {
+  const Kept own = kept();
+  const Kept& all = tally_->kept();
+  return own.members <= all.members && own.offsets <= all.offsets && own.storing <= all.storing &&
+         std::ranges::all_of(groups_, [](const auto& each) { return each.second->consistent(); });
 }
 
 ListGroupsResponse GroupTable::list(const std::vector<std::string>& states) const {

@@ -19,9 +19,9 @@
 namespace pyralog::group {
 
 /// The consumer groups of one partition of __consumer_offsets. Pure; lives on the shard that leads
-/// that partition, made anew at each takeover:
+/// that partition, made anew at each takeover, and shares a Tally with the other tables there:
 ///
-///   GroupTable table(options);                          // loading: everything answers 14
+///   GroupTable table(options, tally);                   // loading: everything answers 14
 ///   for (record : partition) table.load(key, value);
 ///   effects = table.loaded(now);                        // sessions start afresh
 ///   effects = table.step(JoinRequest{…}, now);          // and so on
@@ -30,7 +30,10 @@ namespace pyralog::group {
 /// still waiting when leadership goes is told by `unload`.
 class GroupTable {
  public:
-  explicit GroupTable(Options options);
+  /// `tally` counts what its groups keep together with those of other tables, and is what the bounds
+  /// on all groups go by.
+  explicit GroupTable(Options options,
+                      std::shared_ptr<Tally> tally = std::make_shared<Tally>());
   ~GroupTable();
   GroupTable(GroupTable&&) noexcept;
   GroupTable& operator=(GroupTable&&) noexcept;
@@ -59,8 +62,8 @@ class GroupTable {
   /// `states` empty = all; compared without regard to case.
   [[nodiscard]] ListGroupsResponse list(const std::vector<std::string>& states) const;
   [[nodiscard]] std::size_t size() const { return groups_.size(); }
-  /// What the groups keep in memory, as bounded by `Options`.
-  [[nodiscard]] const Kept& kept() const { return *kept_; }
+  /// What its own groups keep in memory. O(groups).
+  [[nodiscard]] Kept kept() const;
   /// All that is counted as things change is what a recount says. O(all of it): for tests.
   [[nodiscard]] bool consistent() const;
   /// All topics that groups have offsets in. After `loaded`, feed TopicsDeleted for those that no
@@ -91,8 +94,8 @@ class GroupTable {
   void settle(Group& group, std::size_t appends_before, Effects& out);
   void note_timer(const std::string& group, Instant at);
 
-  std::unique_ptr<const Options> options_;  ///< groups point to it, also after a move,
-  std::unique_ptr<Kept> kept_;              ///< and to this
+  std::unique_ptr<const Options> options_;  ///< groups point to it, also after a move
+  std::shared_ptr<Tally> tally_;
   bool loaded_ = false;
   std::uint64_t next_append_ = 1;
   std::map<std::string, std::unique_ptr<Group>, std::less<>> groups_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -19,7 +20,9 @@ inline Bytes bytes(std::string_view text) {
 
 class Coordinator {
  public:
-  explicit Coordinator(Options options = {}) : options_(options), table_(options) {
+  explicit Coordinator(Options options = {},
+                       std::shared_ptr<Tally> tally = std::make_shared<Tally>())
+      : options_(options), tally_(std::move(tally)), table_(options, tally_) {
     (void)take(table_.loaded(now()));
   }
 
@@ -57,7 +60,7 @@ class Coordinator {
   void restart() {
     held.clear();
     take(table_.unload());
-    table_ = GroupTable(options_);
+    table_ = GroupTable(options_, tally_);
     for (const StoredRecord& r : log_) {
       const auto value = r.value ? std::optional<ByteView>(*r.value) : std::nullopt;
       PYRALOG_ASSERT(table_.load(r.key, value).has_value());
@@ -102,6 +105,7 @@ class Coordinator {
   }
 
   Options options_;
+  std::shared_ptr<Tally> tally_;
   GroupTable table_;
   std::vector<StoredRecord> log_;
   Instant timer_ = Instant::never();

@@ -118,6 +118,34 @@ TEST_P(NetContract, file_ranges_and_memory_leave_in_order) {
   });
 }
 
+TEST_P(NetContract, whoever_gave_out_a_file_hears_that_it_could_not_be_sent) {
+  struct Owner final : RangeOwner {
+    void unreadable(const std::string& file, std::uint64_t position, std::uint64_t count,
+                    const Error& error) override {
+      told = file + " " + std::to_string(position) + " " + std::to_string(count);
+      reason = error.message;
+    }
+    std::string told;
+    std::string reason;
+  };
+  run([&]() -> Task<void> {
+    const Pair pair = co_await make_pair();
+    std::shared_ptr<File> file =
+        (co_await Shard::current().disk().open(path("short"), OpenMode::kCreate)).value();
+    EXPECT_TRUE(file->write_at(0, Bytes(1'000)));
+    const auto owner = std::make_shared<Owner>();
+    std::vector<Piece> pieces;
+    pieces.emplace_back(FileRange{file, 0, 1'000, owner});
+    EXPECT_TRUE(co_await pair.server->write(std::move(pieces), soon()));
+    EXPECT_EQ(owner->told, "");
+    std::vector<Piece> beyond;
+    beyond.emplace_back(FileRange{file, 900, 200, owner});
+    EXPECT_FALSE(co_await pair.server->write_while_taken(std::move(beyond), 10s));
+    EXPECT_EQ(owner->told, path("short") + " 900 200");
+    EXPECT_NE(owner->reason.find(path("short")), std::string::npos) << owner->reason;
+  });
+}
+
 TEST_P(NetContract, the_end_is_seen_after_the_data) {
   run([&]() -> Task<void> {
     const Pair pair = co_await make_pair();
@@ -152,6 +180,33 @@ TEST_P(NetContract, a_peer_that_does_not_read_stops_the_writer) {
     for (int i = 0; i < 100; ++i) pieces.emplace_back(block);
     const auto late = co_await pair.client->write(std::move(pieces), Shard::current().now() + 50ms);
     EXPECT_EQ(late.error().code, Code::kTimedOut);
+  });
+}
+
+TEST_P(NetContract, a_peer_that_reads_slowly_is_waited_for_as_long_as_it_reads) {
+  run([&]() -> Task<void> {
+    const Pair pair = co_await make_pair();
+    constexpr Duration kPatience = 1s;
+    std::vector<Piece> pieces;
+    const SharedBytes block{Bytes(1'000'000, 1)};
+    for (int i = 0; i < 100; ++i) pieces.emplace_back(block);
+    TaskGroup group;
+    Instant ended = Instant::never();
+    const auto send = [&](Stream* stream, std::vector<Piece> what) -> Task<void> {
+      const auto late = co_await stream->write_while_taken(std::move(what), kPatience);
+      EXPECT_EQ(late.error().code, Code::kTimedOut);
+      ended = Shard::current().now();
+    };
+    group.spawn(send(pair.client.get(), std::move(pieces)));
+    Bytes out(200'000);
+    const Instant start = Shard::current().now();
+    while (Shard::current().now() < start + 2 * kPatience) {
+      co_await sleep_for(50ms);
+      EXPECT_EQ(ended, Instant::never());
+      EXPECT_TRUE(co_await pair.server->read_some(out, soon()));
+    }
+    co_await group.join();
+    EXPECT_GT(ended, start + 2 * kPatience) << "it takes nothing any more";
   });
 }
 

@@ -10,6 +10,10 @@ bool is_no_space(const Error& error) {
   return error.code == Code::kExhausted && (error.sys_errno == ENOSPC || error.sys_errno == EDQUOT);
 }
 
+bool is_no_descriptors(const Error& error) {
+  return error.code == Code::kExhausted && (error.sys_errno == EMFILE || error.sys_errno == ENFILE);
+}
+
 std::string parent_dir(const std::string& path) {
   std::size_t end = path.size();
   while (end > 1 && path[end - 1] == '/') --end;

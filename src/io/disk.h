@@ -47,11 +47,21 @@ class File {
   virtual void drop_cache() = 0;
 };
 
+/// Whoever gave out a part of a file hears of it when that could not be read to be sent.
+class RangeOwner {
+ public:
+  virtual ~RangeOwner() = default;
+  /// Any thread; nothing of the call outlives it.
+  virtual void unreadable(const std::string& path, std::uint64_t position, std::uint64_t count,
+                          const Error& error) = 0;
+};
+
 /// Part of an open file, for sending without a copy. The file stays open while a range lives.
 struct FileRange {
   std::shared_ptr<File> file;
   std::uint64_t position = 0;
   std::uint64_t count = 0;
+  std::shared_ptr<RangeOwner> owner = nullptr;  ///< null = nobody wants to know
 };
 
 /// An advisory lock on a file, held until destroyed; a second holder, of this or another process, is
@@ -118,6 +128,8 @@ class Disk {
 
 /// True if a call was refused because the file system, or somebody's share of it, is full.
 [[nodiscard]] bool is_no_space(const Error& error);
+/// True if a call was refused because too many files are open.
+[[nodiscard]] bool is_no_descriptors(const Error& error);
 
 /// The directory part of a path, "." if there is none.
 [[nodiscard]] std::string parent_dir(const std::string& path);

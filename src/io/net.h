@@ -37,8 +37,13 @@ class Stream {
   /// Reads at least one byte; 0 = the peer has closed its side. kTimedOut at `deadline`, kCancelled
   /// after close().
   [[nodiscard]] virtual Task<Result<std::size_t>> read_some(MutableBytes out, Instant deadline) = 0;
-  /// Sends everything, in order, or fails; after a failure the stream is of no more use.
+  /// Sends everything, in order, or fails; after a failure the stream is of no more use. Where a file is
+  /// to blame, not the peer, the owner of its range is told.
   [[nodiscard]] virtual Task<Result<void>> write(std::vector<Piece> pieces, Instant deadline) = 0;
+  /// As write, but for as long as the peer takes something, in however small parts: kTimedOut once it
+  /// has confirmed nothing for `patience`, or up to a quarter of that later.
+  [[nodiscard]] virtual Task<Result<void>> write_while_taken(std::vector<Piece> pieces,
+                                                             Duration patience) = 0;
   /// Bounds what the system holds of what was written and the peer has not taken. Without it the bound
   /// grows by itself to megabytes, which then pass through no cache on their way.
   virtual void limit_send_buffer(std::uint32_t bytes) = 0;

@@ -22,6 +22,10 @@ io::Task<Result<void>> Committer::open() {
   const auto take = [this](ByteView payload) -> Result<void> {
     PYRALOG_ASSIGN(const SyncedEntry entry, decode_synced_entry(payload));
     latest_[entry.partition] = entry;
+    // The start has put in place what write-ahead files held, so nothing contradicts it any more.
+    if (entry.kind == SyncedEntry::Kind::kForgotten && !PYRALOG_PLANT("log.keep_forgotten")) {
+      latest_.erase(entry.partition);
+    }
     return {};
   };
   const std::string path =
@@ -47,6 +51,44 @@ void Committer::note(SyncedEntry entry) {
     ++shard_.stats_.lost_evidence;
     evidence_missing_ = true;
   }
+}
+
+void Committer::drop(const PartitionId& id) {
+  if (PYRALOG_PLANT("log.keep_forgotten")) return;
+  noted_.erase(id);
+  if (latest_.erase(id) > 0) gone_.insert(id);
+}
+
+void Committer::drop_if(const std::function<bool(const PartitionId&)>& gone) {
+  std::vector<PartitionId> found;
+  for (const auto& [id, entry] : latest_) {
+    if (gone(id)) found.push_back(id);
+  }
+  for (const PartitionId& id : found) {
+    SyncedEntry forgotten;
+    forgotten.kind = SyncedEntry::Kind::kForgotten;
+    forgotten.partition = id;
+    note(forgotten);
+    drop(id);
+  }
+}
+
+/// What the journal must hold.
+std::vector<Bytes> Committer::journal_frames() {
+  std::vector<Bytes> frames;
+  frames.reserve(latest_.size());
+  for (const auto& [id, entry] : latest_) frames.push_back(encode(entry));
+  std::erase_if(gone_, [&](const PartitionId& id) {
+    return !shard_.write_ahead_.holds(id) || PYRALOG_PLANT("log.forget_forgotten_at_once");
+  });
+  for (const PartitionId& id : gone_) {
+    SyncedEntry forgotten;
+    forgotten.kind = SyncedEntry::Kind::kForgotten;
+    forgotten.partition = id;
+    forgotten.generation = shard_.evidence_->generation();
+    frames.push_back(encode(forgotten));
+  }
+  return frames;
 }
 
 io::Task<Result<void>> Committer::lower(SyncedEntry entry) {
@@ -76,12 +118,7 @@ io::Task<Result<void>> Committer::renew_journal() {
   }
   evidence_missing_ = false;
   const std::shared_ptr<journal::Journal> journal = journal_;
-  auto renewed = co_await journal->rewrite([this] {
-    std::vector<Bytes> frames;
-    frames.reserve(latest_.size());
-    for (const auto& [id, entry] : latest_) frames.push_back(encode(entry));
-    return frames;
-  });
+  auto renewed = co_await journal->rewrite([this] { return journal_frames(); });
   if (!renewed) evidence_missing_ = true;
   co_return renewed;
 }

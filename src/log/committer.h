@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -36,6 +37,11 @@ class Committer {
   void note(SyncedEntry entry);
   /// The newest evidence about a partition in this shard's journal, or null.
   [[nodiscard]] const SyncedEntry* latest(const PartitionId& id) const;
+  /// A partition's files are gone for good, after evidence that it is forgotten: the journal need not
+  /// speak of it any more once it is written anew.
+  void drop(const PartitionId& id);
+  /// As `drop`, of all that `gone` names and that the journal still speaks of.
+  void drop_if(const std::function<bool(const PartitionId&)>& gone);
   /// Nothing that was noted of a partition is written any more by a later round.
   [[nodiscard]] io::Task<void> forget_noted(PartitionId id);
   /// Waits until the round that runs now is over.
@@ -54,12 +60,16 @@ class Committer {
   [[nodiscard]] bool journal_due() const;
   [[nodiscard]] io::Task<void> sync_journal();
   [[nodiscard]] io::Task<Result<void>> renew_journal();
+  [[nodiscard]] std::vector<Bytes> journal_frames();
 
   ShardLogs& shard_;
   /// Null while it is opened anew. Who waits for it keeps it: it may be replaced meanwhile.
   std::shared_ptr<journal::Journal> journal_;
   io::Turn renewing_;
   std::map<PartitionId, SyncedEntry> latest_;  ///< what the journal must hold when rewritten
+  /// Of whom a journal that is written anew says once more that they are forgotten, as long as a
+  /// write-ahead file may hold other evidence.
+  std::set<PartitionId> gone_;
   std::vector<std::shared_ptr<PartitionLog>> waiting_;
   Instant waiting_since_;  ///< the first of them
   std::set<PartitionId> noted_;  ///< whose evidence no file was synced for yet

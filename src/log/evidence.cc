@@ -3,11 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "base/crc32c.h"
 #include "base/plant.h"
 #include "journal/journal.h"
+#include "log/set_aside.h"
 #include "log/write_ahead_replay.h"
+#include "observe/log.h"
 
 namespace pyralog::log {
 
@@ -16,6 +19,7 @@ namespace {
 constexpr std::string_view kCleanMagic = "PYRACLN1";
 constexpr std::uint16_t kCleanVersion = 1;
 constexpr std::size_t kMaxCleanBytes = 1u << 30;
+constexpr std::string_view kDoubt = ".doubt";
 
 void put_partition(Writer& out, const PartitionId& id) {
   out.raw(id.topic.uuid.bytes).le(id.partition.value);
@@ -146,6 +150,62 @@ const CleanLog* Evidence::clean(const PartitionId& id) const {
   return found == clean_.end() ? nullptr : &found->second;
 }
 
+io::Task<Result<std::unique_ptr<journal::Journal>>> open_synced_journal(
+    io::Disk& disk, std::string path, std::function<void(const SyncedEntry&)> show) {
+  std::vector<SyncedEntry> found;
+  const auto take = [&](ByteView payload) -> Result<void> {
+    PYRALOG_ASSIGN(const SyncedEntry entry, decode_synced_entry(payload));
+    found.push_back(entry);
+    return {};
+  };
+  journal::Options options;
+  options.kind = kSyncedJournalKind;
+  auto opened = co_await journal::Journal::open(disk, path, options, take);
+  if (!opened && opened.error().code == Code::kCorrupt && !PYRALOG_PLANT("log.doubt_stops_the_start")) {
+    std::string aside = path;
+    aside += PYRALOG_PLANT("log.doubt_forgotten_at_once") ? ".damaged" : kDoubt;
+    observe::log_error("log.evidence_damaged", {{"file", path},
+                                                {"reason", opened.error().message},
+                                                {"next", "its partitions are read back as a whole"}});
+    found.clear();
+    PYRALOG_CO_TRY(co_await disk.rename(path, std::move(aside)));
+    PYRALOG_CO_TRY(co_await disk.sync_dir(io::parent_dir(path)));
+    opened = co_await journal::Journal::open(disk, path, options, take);
+  }
+  if (opened) std::ranges::for_each(found, show);
+  co_return opened;
+}
+
+namespace {
+/// The shard in "shard-N.synced.doubt".
+std::optional<unsigned> doubted_shard(std::string_view name) {
+  constexpr std::string_view kBefore = "shard-";
+  constexpr std::string_view kBehind = ".synced.doubt";
+  if (!name.starts_with(kBefore) || !name.ends_with(kBehind)) return std::nullopt;
+  if (name.size() <= kBefore.size() + kBehind.size()) return std::nullopt;
+  name = name.substr(kBefore.size(), name.size() - kBefore.size() - kBehind.size());
+  unsigned shard = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), shard);
+  if (error != std::errc() || end != name.data() + name.size()) return std::nullopt;
+  return shard;
+}
+}  // namespace
+
+io::Task<Result<void>> doubt_recorded(io::Disk& disk, std::string data_dir) {
+  PYRALOG_CO_ASSIGN(const std::vector<io::DirEntry> names, co_await disk.list(data_dir));
+  bool changed = false;
+  for (const io::DirEntry& entry : names) {
+    if (!doubted_shard(entry.name)) continue;
+    const std::string path = data_dir + "/" + entry.name;
+    const std::string journal = path.substr(0, path.size() - kDoubt.size());
+    PYRALOG_CO_ASSIGN(std::string name, co_await free_damaged_name(disk, journal));
+    PYRALOG_CO_TRY(co_await disk.rename(path, std::move(name)));
+    changed = true;
+  }
+  if (!changed) co_return Result<void>{};
+  co_return co_await disk.sync_dir(std::move(data_dir));
+}
+
 io::Task<Result<std::shared_ptr<const Evidence>>> Evidence::load(io::Disk& disk,
                                                                  std::string data_dir,
                                                                  EvidenceAccess access) {
@@ -164,18 +224,21 @@ io::Task<Result<std::shared_ptr<const Evidence>>> Evidence::load(io::Disk& disk,
     const std::string path = data_dir + "/" + entry.name;
     if (entry.is_directory || !entry.name.starts_with("shard-")) continue;
     if (entry.name.ends_with(".synced")) {
-      const auto take = [&](ByteView payload) -> Result<void> {
-        PYRALOG_ASSIGN(const SyncedEntry found, decode_synced_entry(payload));
+      const auto note = [&](const SyncedEntry& found) {
         SyncedEntry& kept = evidence->synced_[found.partition];
         if (found.generation >= kept.generation) kept = found;
         evidence->generation_ = std::max(evidence->generation_, found.generation + 1);
-        return {};
       };
       if (access == EvidenceAccess::kMend) {
-        PYRALOG_CO_TRY(co_await journal::Journal::open(disk, path, journal_options, take));
-      } else {
-        PYRALOG_CO_TRY(co_await journal::Journal::peek(disk, path, journal_options, take));
+        PYRALOG_CO_TRY(co_await open_synced_journal(disk, path, note));
+        continue;
       }
+      const auto take = [&](ByteView payload) -> Result<void> {
+        PYRALOG_ASSIGN(const SyncedEntry found, decode_synced_entry(payload));
+        note(found);
+        return {};
+      };
+      PYRALOG_CO_TRY(co_await journal::Journal::peek(disk, path, journal_options, take));
     } else if (entry.name.ends_with(".clean")) {
       evidence->checkpoints_.push_back(path);
       auto bytes = co_await io::read_file(disk, path, kMaxCleanBytes);
@@ -191,6 +254,11 @@ io::Task<Result<std::shared_ptr<const Evidence>>> Evidence::load(io::Disk& disk,
         evidence->clean_[log.partition] = std::move(log);
       }
     }
+  }
+  // Once more: one may just have been set aside.
+  PYRALOG_CO_ASSIGN(const std::vector<io::DirEntry> left, co_await disk.list(data_dir));
+  for (const io::DirEntry& entry : left) {
+    if (const auto shard = doubted_shard(entry.name)) evidence->damaged_.insert(*shard);
   }
   if (access == EvidenceAccess::kReadOnly) {
     const WriteAheadVisitor take = [&](unsigned, WriteAheadBody body) -> io::Task<Result<void>> {

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -11,6 +13,7 @@
 #include "base/result.h"
 #include "io/disk.h"
 #include "io/task.h"
+#include "journal/journal.h"
 #include "log/segment.h"
 #include "model/fundamental.h"
 
@@ -76,8 +79,9 @@ enum class EvidenceAccess : std::uint8_t {
 /// Loaded once at a node's start, then shared and immutable.
 class Evidence {
  public:
-  /// Reads every shard's checkpoint and `synced` journal. A torn journal tail does not count; damage
-  /// below is kCorrupt; a newer version is kUnsupported. An unreadable checkpoint counts as none.
+  /// Reads every shard's checkpoint and `synced` journal. A torn journal tail does not count; a newer
+  /// version is kUnsupported. An unreadable checkpoint counts as none. A journal that is damaged below its
+  /// tail is kCorrupt for who only reads; a node sets it aside (see `damaged`).
   [[nodiscard]] static io::Task<Result<std::shared_ptr<const Evidence>>> load(
       io::Disk& disk, std::string data_dir, EvidenceAccess access = EvidenceAccess::kMend);
 
@@ -86,13 +90,24 @@ class Evidence {
   /// Greater than that of any entry or checkpoint found.
   [[nodiscard]] std::uint32_t generation() const { return generation_; }
   [[nodiscard]] const std::vector<std::string>& checkpoint_files() const { return checkpoints_; }
+  /// Shards whose journal was found damaged, by this start or by one before that did not get as far as
+  /// `doubt_recorded`: how far their partitions were durable cannot be told.
+  [[nodiscard]] const std::set<unsigned>& damaged() const { return damaged_; }
 
  private:
   std::map<PartitionId, SyncedEntry> synced_;
   std::map<PartitionId, CleanLog> clean_;
   std::vector<std::string> checkpoints_;
+  std::set<unsigned> damaged_;
   std::uint32_t generation_ = 1;
 };
+
+/// Opens a journal of evidence and shows its entries. A damaged one is set aside, durably, as `….doubt`,
+/// and begun anew: of what it says nothing can be trusted, since an entry that lowered it may be lost.
+[[nodiscard]] io::Task<Result<std::unique_ptr<journal::Journal>>> open_synced_journal(
+    io::Disk& disk, std::string path, std::function<void(const SyncedEntry&)> show);
+/// Whatever a damaged journal leaves in doubt is recorded: it becomes `….damaged`, which no start reads.
+[[nodiscard]] io::Task<Result<void>> doubt_recorded(io::Disk& disk, std::string data_dir);
 
 [[nodiscard]] std::string synced_journal_name(unsigned shard);
 [[nodiscard]] std::string checkpoint_name(unsigned shard);

@@ -1,5 +1,7 @@
 #include "log/file_cache.h"
 
+#include "base/plant.h"
+
 namespace pyralog::log {
 
 void FileCache::touch(Entry& entry) { order_.splice(order_.begin(), order_, entry.place); }
@@ -10,7 +12,15 @@ io::Task<Result<std::shared_ptr<io::File>>> FileCache::open(std::string path) {
     co_return found->second.file;
   }
   const std::uint64_t forgotten = forgotten_;
-  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await disk_.open(path, io::OpenMode::kRead));
+  auto opened = co_await disk_.open(path, io::OpenMode::kRead);
+  if (!opened && io::is_no_descriptors(opened.error()) && !files_.empty() &&
+      !PYRALOG_PLANT("log.keep_files_when_short")) {
+    // Those that are only kept for the next reader are in the way of this one.
+    files_.clear();
+    order_.clear();
+    opened = co_await disk_.open(path, io::OpenMode::kRead);
+  }
+  PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, std::move(opened));
   if (files_.contains(path) || forgotten != forgotten_) co_return file;
   order_.push_front(path);
   files_.emplace(std::move(path), Entry{file, order_.begin()});

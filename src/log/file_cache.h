@@ -11,8 +11,8 @@
 
 namespace pyralog::log {
 
-/// Files of closed segments, open for reading, the least recently used let go first. A file that a
-/// reader still holds stays open until it is done. One shard only.
+/// Files of closed segments, open for reading, the least recently used let go first, and all when the
+/// process can open no more. A file that a reader still holds stays open until it is done. One shard only.
 class FileCache {
  public:
   FileCache(io::Disk& disk, std::size_t max_files) : disk_(disk), max_files_(max_files) {}

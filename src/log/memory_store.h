@@ -24,6 +24,7 @@ class MemoryRoom {
   /// Lets go of what is too much, but never of the newest batch of `written`; returns the bytes of
   /// the batches that went.
   std::uint64_t make_room(MemoryStore& written);
+  [[nodiscard]] std::uint64_t held_bytes() const { return held_bytes_; }
 
  private:
   friend class MemoryStore;

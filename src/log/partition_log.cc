@@ -76,7 +76,9 @@ std::unexpected<Error> PartitionLog::go_offline(const Error& cause) {
 /// Once, until a write goes well again.
 void PartitionLog::tell_no_space(const Error& error) {
   if (std::exchange(no_space_told_, true)) return;
-  observe::log_error("log.no_space", {{"partition", name()}, {"reason", error.message}});
+  const bool full = !io::is_no_descriptors(error) || PYRALOG_PLANT("log.any_want_is_a_full_disk");
+  const char* event = full ? "log.no_space" : "log.no_descriptors";
+  observe::log_error(event, {{"partition", name()}, {"reason", error.message}});
 }
 
 std::unexpected<Error> PartitionLog::end_serving(const Error& cause) {

@@ -26,6 +26,7 @@
 namespace pyralog::log {
 
 class ShardLogs;
+struct LogDetails;  // log_details.h
 
 /// What an append did.
 struct Appended {
@@ -46,6 +47,7 @@ struct ReadResult {
   std::uint64_t bytes = 0;
   Offset first;  ///< base offset of the first batch; the offset asked for if empty
   Offset next;   ///< where to go on reading
+  std::uint64_t next_bytes = 0;  ///< of a log in memory: the batch there, if it was too large for max_bytes
 };
 
 struct TimestampHit {
@@ -148,6 +150,11 @@ class PartitionLog {
   /// far as its append times tell (within Options::append_time_step).
   [[nodiscard]] io::Task<Result<Offset>> end_offset_at(WallMs wall);
 
+  /// How it stands, for people: segments, evidence, compaction, damage. Bounded.
+  [[nodiscard]] LogDetails details() const;
+  /// Of a log that is compacted: bytes of closed segments with records that compaction has not
+  /// compared yet; all of them until it was first looked at in this process.
+  [[nodiscard]] std::uint64_t backlog_bytes() const;
   /// Memory that its indexes take now.
   [[nodiscard]] std::size_t index_memory_bytes() const;
 
@@ -235,6 +242,8 @@ class PartitionLog {
   /// Ends the extent where something damaged follows upon what is not.
   static void stop_before_damage(const std::vector<DamagedRange>& damaged, Extent& extent);
   [[nodiscard]] ReadResult read_memory(Offset offset, const ReadLimits& limits) const;
+  /// What was given out could not be read when it was sent: it is verified again before it goes out.
+  void distrust(const std::string& path, std::uint64_t from, std::uint64_t count, const Error& error);
 
   // partition_log_find.cc
   /// Checks and then shows the batches of a segment from the one that holds `from`, a window at a
@@ -268,6 +277,7 @@ class PartitionLog {
   [[nodiscard]] io::Task<Result<void>> drop_below_start();
   [[nodiscard]] io::Task<Result<std::int64_t>> created_ms(SegmentRef segment);
 
+  class GivenOut;
   ShardLogs& shard_;
   PartitionId id_;
   std::string dir_;
@@ -300,6 +310,7 @@ class PartitionLog {
   std::vector<std::shared_ptr<io::File>> sealed_times_;  ///< of sealed segments, not synced yet
   Instant times_synced_{};
   std::vector<BatchHeader> parsed_;  ///< of the append under way
+  std::shared_ptr<GivenOut> given_out_;  ///< made by the first read
   // Where the last read ended: its successor needs no search.
   std::uint64_t memo_position_ = 0;
   Offset memo_offset_{-1};

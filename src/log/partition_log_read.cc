@@ -7,6 +7,7 @@
 #include "log/partition_log.h"
 #include "log/segment_check.h"
 #include "log/shard_logs.h"
+#include "observe/log.h"
 
 namespace pyralog::log {
 
@@ -14,6 +15,37 @@ namespace {
 constexpr std::size_t kWalkStepBytes = 4096;
 constexpr std::size_t kMaxIndexFileBytes = 256u << 20;
 }  // namespace
+
+/// Brings word of ranges that could not be sent from the shards of clients to the log's own.
+class PartitionLog::GivenOut final : public io::RangeOwner {
+ public:
+  explicit GivenOut(std::weak_ptr<PartitionLog> log)
+      : home_(io::Shard::current()), log_(std::move(log)) {}
+  void unreadable(const std::string& path, std::uint64_t position, std::uint64_t count,
+                  const Error& error) override {
+    home_.post([log = log_, path, position, count, error] {
+      if (const auto alive = log.lock()) alive->distrust(path, position, count, error);
+    });
+  }
+
+ private:
+  io::Shard& home_;
+  std::weak_ptr<PartitionLog> log_;
+};
+
+void PartitionLog::distrust(const std::string& path, std::uint64_t from, std::uint64_t count,
+                            const Error& error) {
+  observe::log_error("log.send_failed", {{"partition", name()},
+                                         {"file", path},
+                                         {"position", static_cast<std::int64_t>(from)},
+                                         {"bytes", static_cast<std::int64_t>(count)},
+                                         {"reason", error.message}});
+  if (PYRALOG_PLANT("log.trust_what_could_not_be_sent")) return;
+  for (const SegmentRef& segment : segments_) {
+    if (path_of(segment->base, "log") == path) segment->verified.remove(from, from + count);
+  }
+  shard_.files_.forget(path);
+}
 
 PartitionLog::SegmentRef PartitionLog::segment_of(Offset offset) const {
   const auto next = std::upper_bound(segments_.begin(), segments_.end(), offset,
@@ -265,7 +297,10 @@ ReadResult PartitionLog::read_memory(Offset offset, const ReadLimits& limits) co
     const MemoryStore::Batch& batch = batches[i];
     if (batch.next > limits.upto) break;
     const bool forced = limits.min_one && result.pieces.empty();
-    if (result.bytes + batch.bytes.size() > limits.max_bytes && !forced) break;
+    if (result.bytes + batch.bytes.size() > limits.max_bytes && !forced) {
+      result.next_bytes = batch.bytes.size();
+      break;
+    }
     if (result.pieces.empty()) result.first = batch.base;
     result.pieces.emplace_back(batch.bytes);
     result.bytes += batch.bytes.size();
@@ -320,7 +355,9 @@ io::Task<Result<ReadResult>> PartitionLog::read_once(Offset offset, ReadLimits l
     if (offline_) co_return refuse();
     if (segment->replaced) co_return was_replaced();
     if (result.pieces.empty()) result.first = extent.first;
-    result.pieces.emplace_back(io::FileRange{file, extent.from, extent.to - extent.from});
+    if (given_out_ == nullptr) given_out_ = std::make_shared<GivenOut>(shard_.find(id_));
+    result.pieces.emplace_back(
+        io::FileRange{file, extent.from, extent.to - extent.from, given_out_});
     result.bytes += extent.to - extent.from;
     result.next = extent.next;
     memo_segment_ = segment->base;

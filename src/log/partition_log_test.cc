@@ -3,6 +3,7 @@
 #include <random>
 
 #include "log/log_testing.h"
+#include "observe/log.h"
 
 namespace pyralog::log {
 namespace {
@@ -403,6 +404,63 @@ TEST(PartitionLog, a_read_that_is_under_way_keeps_no_deleted_file_open) {
       co_await shard->abandon();
     });
   }
+}
+
+TEST(PartitionLog, files_that_are_only_kept_are_closed_when_no_more_can_be_opened) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(1), {})).value();
+    for (int i = 0; i < 4; ++i) {
+      (void)(co_await append(*log, batch(i))).value();
+      (co_await log->roll()).value();
+    }
+    EXPECT_TRUE((co_await shard->close()).has_value());
+  });
+  restart(node, false);
+  int refusals = 0;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(1), {})).value();
+    for (int i = 0; i < 2; ++i) {
+      EXPECT_TRUE(co_await log->read(Offset(i), {1u << 20, Offset(i + 1), true}));
+    }
+    EXPECT_EQ(shard->open_files(), 2u);
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      const bool refused = op == DiskOp::kOpen && path.ends_with(".log") && refusals++ == 0;
+      return refused ? DiskFault::kNoDescriptors : DiskFault::kNone;
+    });
+    EXPECT_TRUE(co_await log->read(Offset(2), {1u << 20, Offset(3), true}));
+    EXPECT_EQ(shard->open_files(), 1u);
+    co_await shard->abandon();
+  });
+  EXPECT_EQ(refusals, 2);
+}
+
+TEST(PartitionLog, a_want_of_descriptors_is_no_full_disk_and_passes) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  std::vector<std::string> lines;
+  observe::capture_log([&](const std::string& line) { lines.push_back(line); });
+  bool refuse = true;
+  node.disk().set_hook([&](DiskOp op, const std::string& path) {
+    const bool meant = refuse && op == DiskOp::kOpen && path.ends_with(".log");
+    return meant ? DiskFault::kNoDescriptors : DiskFault::kNone;
+  });
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(1), {})).value();
+    const auto refused = co_await append(*log, batch(0));
+    EXPECT_TRUE(!refused && io::is_no_descriptors(refused.error()));
+    EXPECT_FALSE(!refused && io::is_no_space(refused.error()));
+    refuse = false;
+    EXPECT_TRUE(co_await append(*log, batch(0)));
+    co_await shard->abandon();
+  });
+  observe::capture_log({});
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_NE(lines[0].find("log.no_descriptors"), std::string::npos) << lines[0];
 }
 
 TEST(PartitionLog, knows_its_end_at_a_time_of_the_server) {

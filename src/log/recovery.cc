@@ -6,6 +6,7 @@
 
 #include "base/plant.h"
 #include "log/segment_swap.h"
+#include "log/set_aside.h"
 #include "log/shard_logs.h"
 
 namespace pyralog::log {
@@ -15,8 +16,12 @@ constexpr std::size_t kMaxEpochsBytes = 64u << 20;
 }
 
 Recovery::Recovery(ShardLogs& shard, PartitionLog& log, const SyncedEntry* synced,
-                   EpochTable given_out)
-    : shard_(shard), log_(log), synced_(synced), given_out_(std::move(given_out)) {}
+                   EpochTable given_out, bool in_doubt)
+    : shard_(shard),
+      log_(log),
+      synced_(synced),
+      given_out_(std::move(given_out)),
+      in_doubt_(in_doubt) {}
 
 bool Recovery::below_evidence(Offset base, std::uint64_t position) const {
   if (synced_ == nullptr || PYRALOG_PLANT("log.cut_damage")) return false;
@@ -59,6 +64,10 @@ io::Task<Result<void>> Recovery::list_segments() {
         side_files_.emplace_back(*beside, entry.name);
       }
     }
+  }
+  // An attempt before this one may have made the directory and failed before that was durable.
+  if (names && found_.empty() && !PYRALOG_PLANT("log.directory_made_once")) {
+    PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(shard_.options_.data_dir));
   }
   // Names have 20 digits, so the order of names is that of offsets.
   co_return Result<void>{};
@@ -246,6 +255,12 @@ io::Task<Result<void>> Recovery::cut(std::size_t index, std::uint64_t position) 
     co_return Result<void>{};
   }
   PYRALOG_CO_TRY(co_await shard_.begin_writing());
+  if (in_doubt_ && !PYRALOG_PLANT("log.doubt_keeps_nothing")) {
+    const std::string path = log_.path_of(found_[index].base, "log");
+    PYRALOG_CO_TRY(co_await keep_copy(shard_.disk_, file_, position,
+                                      path + fmt::format(".from-{}", position)));
+    PYRALOG_CO_TRY(co_await shard_.disk_.sync_dir(log_.dir_));
+  }
   PYRALOG_CO_TRY(co_await file_->truncate(position));
   PYRALOG_CO_TRY(co_await file_->sync());
   co_return co_await set_aside(index + 1);

@@ -18,8 +18,10 @@ namespace pyralog::log {
 /// cut; one below it is damage (kCorrupt, by name). Lives as long as one open_log.
 class Recovery {
  public:
-  /// `synced` may be null. Fills `log`. `given_out`: CheckOptions::given_out.
-  Recovery(ShardLogs& shard, PartitionLog& log, const SyncedEntry* synced, EpochTable given_out);
+  /// `synced` may be null. Fills `log`. `given_out`: CheckOptions::given_out. `in_doubt`: the tail that is
+  /// cut may be damage, so a copy of it is kept.
+  Recovery(ShardLogs& shard, PartitionLog& log, const SyncedEntry* synced, EpochTable given_out,
+           bool in_doubt);
   [[nodiscard]] io::Task<Result<void>> run(Offset initial);
 
  private:
@@ -51,6 +53,7 @@ class Recovery {
   PartitionLog& log_;
   const SyncedEntry* synced_;
   EpochTable given_out_;
+  bool in_doubt_;
   std::vector<Found> found_;
   bool has_compaction_ = false;  ///< the file `cleaned` is there
   std::vector<std::pair<Offset, std::string>> side_files_;  ///< names, and whose they are

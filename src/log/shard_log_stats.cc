@@ -27,7 +27,7 @@ constexpr std::array kCounts = {
     ShardLogCount{&Stats::recovered_logs, "pyralog_log_recovered_logs_total",
                   "Logs that were scanned when they were opened"},
     ShardLogCount{&Stats::scanned_bytes, "pyralog_log_scanned_bytes_total",
-                  "Bytes that were read back then"},
+                  "Bytes of these logs that were read back and checked"},
     ShardLogCount{&Stats::torn_bytes, "pyralog_log_torn_bytes_total",
                   "Bytes that were cut off behind the last sound batch"},
     ShardLogCount{&Stats::lost_evidence, "pyralog_log_lost_evidence_total",

@@ -84,6 +84,11 @@ void ShardLogs::open_clean(PartitionLog& log, const CleanLog& clean) const {
   }
 }
 
+bool ShardLogs::in_doubt(const PartitionId& id) const {
+  if (evidence_->damaged().empty() || evidence_->clean(id) != nullptr) return false;
+  return evidence_->damaged().contains(options_.shard) || committer_.latest(id) == nullptr;
+}
+
 io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::open_log(PartitionId id,
                                                                     LogConfig config,
                                                                     Offset initial,
@@ -100,15 +105,16 @@ io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::open_log(PartitionId 
   } else if (clean != nullptr) {
     open_clean(*log, *clean);
   } else {
+    const bool doubt = in_doubt(id);
     const SyncedEntry* synced = committer_.latest(id);
-    if (synced == nullptr) synced = evidence_->synced(id);
-    if (const SyncedEntry* older = evidence_->synced(id);
-        older != nullptr && synced->generation < older->generation) {
+    // What other shards' journals say may be older than what the damaged one said.
+    const SyncedEntry* older = doubt ? nullptr : evidence_->synced(id);
+    if (synced == nullptr || (older != nullptr && synced->generation < older->generation)) {
       synced = older;
     }
     std::optional<SyncedEntry> copy;
     if (synced != nullptr) copy = *synced;
-    Recovery recovery(*this, *log, copy ? &*copy : nullptr, std::move(given_out));
+    Recovery recovery(*this, *log, copy ? &*copy : nullptr, std::move(given_out), doubt);
     PYRALOG_CO_TRY(co_await recovery.run(initial));
   }
   opened_.insert(id);
@@ -153,7 +159,7 @@ io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) {
     (void)log->end_serving(Error{Code::kNotFound, "it is deleted", 0});
     logs_.erase(found);
     const auto guard = co_await log->turn_.lock();
-    co_await committer_.drain();
+    co_await committer_.forget_noted(id);
     if (log->memory_) co_return Result<void>{};
   }
   forget_files();
@@ -172,7 +178,13 @@ io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) {
   // A read that had begun before may have opened its file again meanwhile.
   if (!PYRALOG_PLANT("log.forget_files_once")) forget_files();
   PYRALOG_CO_TRY(removed);
-  co_return co_await disk_.sync_dir(options_.data_dir);
+  PYRALOG_CO_TRY(co_await disk_.sync_dir(options_.data_dir));
+  committer_.drop(id);
+  co_return Result<void>{};
+}
+
+void ShardLogs::drop_evidence(const std::function<bool(const PartitionId&)>& gone) {
+  committer_.drop_if(gone);
 }
 
 io::Task<Result<Offset>> ShardLogs::sync(std::shared_ptr<PartitionLog> log) {

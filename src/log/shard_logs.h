@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -22,6 +23,8 @@
 #include "model/fundamental.h"
 
 namespace pyralog::log {
+
+struct ShardLogUse;  // log_details.h
 
 /// What the logs of a shard have done so far; for metrics. Only counts, all of one type.
 struct ShardLogStats {
@@ -86,8 +89,14 @@ class ShardLogs {
   /// Closes a log that is offline, verifies it from disk and opens it again. The old object stays
   /// offline for good.
   [[nodiscard]] io::Task<Result<std::shared_ptr<PartitionLog>>> reopen(PartitionId id);
-  /// Removes a partition's files, durably. The log object goes offline (kNotFound).
+  /// Removes a partition's files, durably, and then what is known of it. The log object goes offline
+  /// (kNotFound).
   [[nodiscard]] io::Task<Result<void>> delete_log(PartitionId id);
+  /// True of a partition that is not open yet and ended no clean stop, if the journal that said how far it
+  /// was durable is damaged: all of it is read, and what is there cannot be compared with what was.
+  [[nodiscard]] bool in_doubt(const PartitionId& id) const;
+  /// At a start: lets go what earlier ones have left of partitions that are `gone`, files and all.
+  void drop_evidence(const std::function<bool(const PartitionId&)>& gone);
 
   /// Group commit: returns the offset below which `log` is durable, at least its end at the time of
   /// the call. Calls of one turn of the loop share a round of syncs. kIo: the log is offline now. A
@@ -102,6 +111,8 @@ class ShardLogs {
   [[nodiscard]] io::Task<void> abandon();
 
   [[nodiscard]] const ShardLogStats& stats() const { return stats_; }
+  /// What they have now. Looks at all of them.
+  [[nodiscard]] ShardLogUse use() const;
   [[nodiscard]] std::size_t open_files() const { return files_.open_files(); }
   [[nodiscard]] const Options& options() const { return options_; }
 

@@ -7,6 +7,7 @@
 #include "io/shard.h"
 #include "journal/journal.h"
 #include "log/segment_swap.h"
+#include "log/set_aside.h"
 #include "log/survey.h"
 #include "log/tools.h"
 #include "log/write_ahead_replay.h"
@@ -14,8 +15,6 @@
 namespace pyralog::log {
 
 namespace {
-
-constexpr std::size_t kCopyBytes = 1u << 20;
 
 /// One repair. A crash at any point leaves a log that recovery can open, or that a second repair
 /// mends: the evidence is lowered before anything that it vouches for goes.
@@ -36,10 +35,7 @@ class Repair {
   }
   [[nodiscard]] io::Task<Result<SyncedEntry>> entry_at_cut();
   [[nodiscard]] io::Task<Result<void>> lower_evidence(SyncedEntry entry);
-  [[nodiscard]] io::Task<Result<std::string>> free_name(std::string path);
   [[nodiscard]] io::Task<Result<void>> set_aside(Offset base);
-  [[nodiscard]] io::Task<Result<void>> keep_copy(std::shared_ptr<io::File> from,
-                                                 std::uint64_t position, std::string path);
   [[nodiscard]] io::Task<Result<void>> begin_empty(Offset base);
   [[nodiscard]] io::Task<Result<void>> mend_append_times(const SurveyedSegment& segment);
 
@@ -111,20 +107,11 @@ io::Task<Result<void>> Repair::lower_evidence(SyncedEntry entry) {
   co_return co_await journal->commit(written);
 }
 
-/// "PATH.damaged", or with a number where an earlier repair left one.
-io::Task<Result<std::string>> Repair::free_name(std::string path) {
-  for (int n = 1;; ++n) {
-    std::string name = n == 1 ? path + ".damaged" : fmt::format("{}.{}.damaged", path, n);
-    PYRALOG_CO_ASSIGN(const bool taken, co_await disk_.exists(name));
-    if (!taken) co_return name;
-  }
-}
-
 /// A whole segment goes: its indexes are of no use any more, its append times may be.
 io::Task<Result<void>> Repair::set_aside(Offset base) {
   for (const std::string_view extension : {"log", "appendtime"}) {
     const std::string path = path_of(base, extension);
-    PYRALOG_CO_ASSIGN(std::string name, co_await free_name(path));
+    PYRALOG_CO_ASSIGN(std::string name, co_await free_damaged_name(disk_, path));
     auto renamed = co_await disk_.rename(path, std::move(name));
     if (!renamed && renamed.error().code != Code::kNotFound) co_return renamed;
   }
@@ -133,22 +120,6 @@ io::Task<Result<void>> Repair::set_aside(Offset base) {
     if (!removed && removed.error().code != Code::kNotFound) co_return removed;
   }
   co_return Result<void>{};
-}
-
-io::Task<Result<void>> Repair::keep_copy(std::shared_ptr<io::File> from, std::uint64_t position,
-                                         std::string path) {
-  PYRALOG_CO_ASSIGN(const std::string name, co_await free_name(std::move(path)));
-  PYRALOG_CO_ASSIGN(const std::shared_ptr<io::File> to,
-                    co_await disk_.open(name, io::OpenMode::kCreate));
-  Bytes buffer;
-  for (std::uint64_t at = position; at < from->size(); at += buffer.size()) {
-    buffer.resize(static_cast<std::size_t>(std::min<std::uint64_t>(kCopyBytes, from->size() - at)));
-    PYRALOG_CO_ASSIGN(const std::size_t got, co_await from->read_at(at, buffer));
-    if (got != buffer.size()) co_return fail(Code::kIo, from->path() + ": it shrank meanwhile");
-    PYRALOG_CO_TRY(to->write_at(at - position, buffer));
-    co_await io::yield();
-  }
-  co_return co_await to->sync();
 }
 
 /// A log of which nothing is left goes on where it was cut: its offsets are not issued again.
@@ -170,7 +141,7 @@ io::Task<Result<void>> Repair::cut() {
     PYRALOG_CO_ASSIGN(file, co_await disk_.open(path_of(base, "log"), io::OpenMode::kReadWrite));
     if (file->size() > cut.position && !PYRALOG_PLANT("log.repair_keeps_nothing")) {
       PYRALOG_CO_TRY(co_await keep_copy(
-          file, cut.position, path_of(base, "log") + fmt::format(".from-{}", cut.position)));
+          disk_, file, cut.position, path_of(base, "log") + fmt::format(".from-{}", cut.position)));
     }
     PYRALOG_CO_TRY(co_await disk_.sync_dir(dir_));
   }
@@ -193,7 +164,7 @@ io::Task<Result<void>> Repair::cut() {
 io::Task<Result<void>> Repair::mend_append_times(const SurveyedSegment& segment) {
   const std::string path = path_of(segment.base, "appendtime");
   PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> old, co_await disk_.open(path, io::OpenMode::kRead));
-  PYRALOG_CO_TRY(co_await keep_copy(std::move(old), 0, path));
+  PYRALOG_CO_TRY(co_await keep_copy(disk_, std::move(old), 0, path));
   Bytes entries;
   std::uint64_t index = 0;
   for (const AppendTime& entry : segment.append_times.entries) {

@@ -178,6 +178,7 @@ std::unexpected<Error> WriteAhead::give_up(const Error& cause) {
   halves_[current_].end = half_bytes_;
   if (cause.code == Code::kIo) {
     dead_ = true;
+    failed_ = true;
     observe::log_error("log.write_ahead_failed",
                        {{"file", path_of(current_)}, {"reason", cause.message}});
     for (const unsigned i : {0u, 1u}) shard_.spawn(settle(i));
@@ -254,6 +255,7 @@ io::Task<Result<void>> WriteAhead::let_go() {
   for (Half& half : halves_) half = Half{};
   half_bytes_ = 0;
   dead_ = false;
+  failed_ = false;
   co_return Result<void>{};
 }
 

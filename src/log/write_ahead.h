@@ -60,8 +60,12 @@ class WriteAhead {
   /// As `retire`, whatever they hold; at a clean stop. Files whose segments could not be synced stay, for
   /// the next start.
   [[nodiscard]] io::Task<Result<void>> close();
+  /// Whether it may hold data or evidence of a partition.
+  [[nodiscard]] bool holds(const PartitionId& partition) const;
   /// The file at `path` is removed: nothing of it needs to be in place any more.
   void forget(const std::string& path);
+  /// A write or sync of a file failed: every log's own files are synced from then on.
+  [[nodiscard]] bool failed() const { return failed_; }
 
  private:
   struct Kept {
@@ -89,7 +93,6 @@ class WriteAhead {
   [[nodiscard]] std::unexpected<Error> give_up(const Error& cause);
   [[nodiscard]] io::Task<void> settle(unsigned half);
   [[nodiscard]] io::Task<Result<void>> let_go();
-  [[nodiscard]] bool holds(const PartitionId& partition) const;
   [[nodiscard]] std::string path_of(unsigned half) const;
 
   ShardLogs& shard_;
@@ -97,7 +100,8 @@ class WriteAhead {
   unsigned current_ = 0;
   std::uint64_t generation_ = 0;
   std::uint64_t half_bytes_ = 0;  ///< 0 = not opened yet
-  bool dead_ = false;  ///< a write or sync failed: not used any more by this process
+  bool dead_ = false;  ///< a write or sync failed, or there is no room: not used any more by this process
+  bool failed_ = false;
   io::Turn turn_;
   io::WaitList settled_;  ///< a half is no longer being settled
 };

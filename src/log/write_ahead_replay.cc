@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/plant.h"
+#include "io/retry.h"
 #include "journal/journal.h"
 #include "log/segment_check.h"
 #include "observe/log.h"
@@ -16,6 +17,11 @@ namespace pyralog::log {
 
 namespace {
 
+/// How often a replay that the disk has failed is repeated, and after which pauses: what passes in a few
+/// seconds keeps no node down.
+constexpr unsigned kReplayRepeats = 4;
+constexpr io::BackoffOptions kReplayPauses{.first = 100ms, .most = 2s};
+
 /// One write-ahead file with a sound header.
 struct Use {
   std::string path;
@@ -23,15 +29,30 @@ struct Use {
   WriteAheadHeader header;
 };
 
-/// Null if no copy is sound. A copy that cannot be read is none.
+/// What cannot be read may have been acknowledged, and nothing else need tell of it.
+std::unexpected<Error> unreadable(const io::File& file, std::uint64_t at, Error why) {
+  why.message = fmt::format("byte {} of the write-ahead file {} cannot be read ({}); if that stays so, "
+                            "put in its place a copy of what can be read of it, or move it away: what "
+                            "it alone holds is lost then",
+                            at, file.path(), why.message);
+  return fail(std::move(why));
+}
+
+/// Null if no copy is sound. Where one is, the other need not be readable.
 io::Task<Result<std::optional<WriteAheadHeader>>> read_header(std::shared_ptr<io::File> file) {
   Bytes blocks(kWriteAheadFirst, 0);
+  Result<std::size_t> read;
   for (const std::uint64_t at : {std::uint64_t{0}, kWriteAheadBlock}) {
-    (void)co_await file->read_at(at, MutableBytes(blocks).subspan(at, kWriteAheadBlock));
+    auto got = co_await file->read_at(at, MutableBytes(blocks).subspan(at, kWriteAheadBlock));
+    if (!got) read = std::move(got);
   }
   auto header = decode_write_ahead_header(blocks, file->path());
-  if (!header && header.error().code == Code::kUnsupported) co_return fail(header.error());
-  co_return header ? std::optional(*header) : std::nullopt;
+  if (header) co_return *header;
+  if (header.error().code == Code::kUnsupported) co_return fail(header.error());
+  if (!read && !PYRALOG_PLANT("log.replay_skips_unreadable")) {
+    co_return unreadable(*file, 0, std::move(read.error()));
+  }
+  co_return std::nullopt;
 }
 
 io::Task<Result<std::vector<Use>>> find_uses(io::Disk& disk, std::string data_dir,
@@ -66,15 +87,17 @@ io::Task<Result<void>> walk_use(Use use, WriteAheadVisitor visit, WriteAheadWalk
   Bytes body;
   bool bad_before = false;
   for (std::uint64_t at = kWriteAheadFirst; at + header.size() < use.file->size();) {
-    // What cannot be read is as bad as what does not check.
-    std::size_t got = (co_await use.file->read_at(at, header)).value_or(0);
+    auto got = co_await use.file->read_at(at, header);
     const auto length =
-        write_ahead_body_length(ByteView(header).first(got), at, use.header.salt);
+        write_ahead_body_length(ByteView(header).first(got.value_or(0)), at, use.header.salt);
     if (length) {
       body.resize(*length);
-      got = (co_await use.file->read_at(at + header.size(), body)).value_or(0);
+      got = co_await use.file->read_at(at + header.size(), body);
     }
-    const bool sound = length && got == body.size() &&
+    if (!got && !PYRALOG_PLANT("log.replay_skips_unreadable")) {
+      co_return unreadable(*use.file, at, std::move(got.error()));
+    }
+    const bool sound = length && got.value_or(0) == body.size() &&
                        write_ahead_body_sound(header, body, use.header.salt);
     auto parsed = sound ? decode_write_ahead_body(body)
                         : Result<WriteAheadBody>(fail(Code::kCorrupt, "a bad frame"));
@@ -113,7 +136,8 @@ class Placer {
     std::shared_ptr<io::File> file;  ///< null: nothing is to be put there
   };
   [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> open_target(WriteAheadData item);
-  /// Whether to go on without that partition; without space, say, a later try is better.
+  /// Whether to go on without that partition: its own bytes are wrong. Where a call failed, or there is
+  /// no space, another try is better.
   [[nodiscard]] Result<void> fail_or_note(const PartitionId& partition, const Error& error);
 
   io::Disk& disk_;
@@ -125,7 +149,8 @@ class Placer {
 };
 
 Result<void> Placer::fail_or_note(const PartitionId& partition, const Error& error) {
-  if (error.code != Code::kIo && error.code != Code::kCorrupt) return fail(error);
+  const bool passing = error.code == Code::kIo && !PYRALOG_PLANT("log.replay_strands_records");
+  if (passing || (error.code != Code::kIo && error.code != Code::kCorrupt)) return fail(error);
   failed_.emplace(partition, error.message);
   return {};
 }
@@ -201,15 +226,10 @@ io::Task<Result<void>> Placer::sync() {
 io::Task<Result<void>> keep_evidence(io::Disk& disk, std::string path,
                                      std::map<PartitionId, SyncedEntry> found) {
   std::map<PartitionId, SyncedEntry> known;
-  journal::Options options;
-  options.kind = kSyncedJournalKind;
-  PYRALOG_CO_ASSIGN(const auto journal, co_await journal::Journal::open(
-                                            disk, path, options, [&](ByteView payload) -> Result<void> {
-                                              PYRALOG_ASSIGN(const SyncedEntry entry,
-                                                             decode_synced_entry(payload));
-                                              known[entry.partition] = entry;
-                                              return {};
-                                            }));
+  PYRALOG_CO_ASSIGN(const auto journal,
+                    co_await open_synced_journal(disk, std::move(path), [&](const SyncedEntry& entry) {
+                      known[entry.partition] = entry;
+                    }));
   for (const auto& [id, entry] : found) {
     if (const SyncedEntry* more = add_evidence(known, entry)) {
       PYRALOG_CO_TRY(journal->append(encode(*more)));
@@ -322,11 +342,21 @@ io::Task<Result<void>> replay(io::Disk& disk, std::string data_dir, std::size_t 
 io::Task<Result<void>> replay_write_ahead(io::Disk& disk, std::string data_dir,
                                           std::size_t open_files) {
   if (PYRALOG_PLANT("log.no_replay")) co_return Result<void>{};
+  // Each attempt opens all files anew and writes all bytes again: a handle whose sync has failed, and
+  // pages that count as clean since, prove nothing.
+  io::Backoff pause(kReplayPauses);
   auto done = co_await replay(disk, data_dir, open_files);
+  while (!done && done.error().code == Code::kIo && pause.attempts() < kReplayRepeats) {
+    if (PYRALOG_PLANT("log.replay_gives_up_at_once")) break;
+    observe::log_warn("log.write_ahead_replay_repeated", {{"reason", done.error().message}});
+    if (!co_await pause.wait(Instant::never())) break;
+    done = co_await replay(disk, data_dir, open_files);
+  }
   if (done || done.error().code == Code::kUnsupported) co_return done;
   Error error = std::move(done.error());
   error.message += "; acknowledged records wait in the files shard-*.wal of " + data_dir +
-                   " to be put in their place: free space or mend the disk, and start again";
+                   " to be put in their place: free space, mend the disk or copy the directory to "
+                   "another one, and start again";
   co_return fail(std::move(error));
 }
 

@@ -26,7 +26,8 @@ struct WriteAheadWalk {
   bool damaged = false;       ///< a file that was written to has no sound header
 };
 /// Reads a frame at a time. A bad frame is passed over: if it was durable, the evidence of a later
-/// round says what is missing. kUnsupported: written by a newer version. Changes nothing.
+/// round says what is missing. kUnsupported: written by a newer version; kIo: not all of it can be read.
+/// Changes nothing.
 [[nodiscard]] io::Task<Result<WriteAheadWalk>> walk_write_ahead(io::Disk& disk, std::string data_dir,
                                                                 WriteAheadVisitor visit);
 
@@ -35,10 +36,11 @@ inline constexpr std::size_t kReplayOpenFiles = 900;
 
 /// Puts what write-ahead files hold in its place, durably, adds their evidence to the `synced` journal
 /// of their shard, and removes them; before any log of the data directory is opened. Segments that are
-/// gone, or that compaction has written anew, are left as they are. What a bad sector keeps from its
-/// place is told of, the files are then kept as `.damaged`, and the log in question is found damaged when
-/// it is opened. After an error (no space, a newer version) nothing is lost: the files are still there
-/// for another try.
+/// gone, or that compaction has written anew, are left as they are. Where a segment's own bytes are wrong
+/// (kCorrupt) that is told of, the files are then kept as `.damaged`, and the log in question is found
+/// damaged when it is opened. Calls of the disk that fail (kIo) are tried again for some seconds, all from
+/// the beginning and through fresh handles. After an error (kIo, no space, a newer version) nothing is
+/// lost: the files are still there for another try.
 [[nodiscard]] io::Task<Result<void>> replay_write_ahead(io::Disk& disk, std::string data_dir,
                                                         std::size_t open_files = kReplayOpenFiles);
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <random>
 
+#include "log/log_details.h"
 #include "log/log_testing.h"
 #include "log/tools.h"
 #include "log/write_ahead_replay.h"
@@ -251,11 +252,13 @@ TEST(write_ahead, a_failed_sync_of_it_loses_nothing) {
   node.run([&]() -> io::Task<void> {
     auto life = co_await begin();
     for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_EQ(life->shard->use().failed_write_ahead, 0u);
     node.disk().set_hook([](DiskOp op, const std::string& path) {
       return op == DiskOp::kSync && path.ends_with(".wal") ? DiskFault::kError : DiskFault::kNone;
     });
     for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
     EXPECT_LE(life->shard->stats().write_ahead_rounds, 3u);
+    EXPECT_EQ(life->shard->use().failed_write_ahead, 1u);
     for (const auto& log : life->logs) EXPECT_FALSE(log->offline().has_value());
     co_await life->shard->abandon();
   });
@@ -442,6 +445,32 @@ TEST(write_ahead, evidence_of_what_was_cut_does_not_come_back) {
   });
 }
 
+TEST(write_ahead, evidence_of_what_was_deleted_does_not_come_back) {
+  Simulator sim(14);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    Options o = ahead();
+    o.synced_journal_bytes = 300;
+    auto life = co_await begin(o);
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_TRUE((co_await life->shard->delete_log(partition(0))).has_value());
+    life->logs.erase(life->logs.begin());
+    // The journal is written anew meanwhile, the write-ahead file is not.
+    for (int i = 0; i < 12; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_LT(node.disk().peek("/data/shard-0.synced").value().size(), 3000u);
+    co_await life->shard->abandon();
+  });
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    EXPECT_TRUE(life.has_value()) << (life ? "" : life.error().message);
+    if (!life) co_return;
+    EXPECT_EQ(life->logs[0]->end_offset().value, 0);
+    EXPECT_EQ(life->logs[1]->end_offset().value, 30);
+    co_await life->shard->abandon();
+  });
+}
+
 TEST(write_ahead, evidence_outlives_the_file_that_held_it) {
   Simulator sim(11);
   Node& node = sim.add_node(quiet_disk());
@@ -497,35 +526,116 @@ TEST(write_ahead, a_start_opens_each_file_once_and_few_at_a_time) {
   });
 }
 
-TEST(write_ahead, a_bad_sector_keeps_one_log_from_opening_and_no_other) {
-  for (const DiskOp bad_op : {DiskOp::kOpen, DiskOp::kWrite, DiskOp::kSync}) {
-    Simulator sim(13);
-    Node& node = sim.add_node(quiet_disk());
+/// A node whose write-ahead files hold the last rounds of all logs, as a power loss leaves them.
+Node& lose_power_behind_rounds(Simulator& sim) {
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    for (int i = 0; i < 8; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    co_await life->shard->abandon();
+  });
+  restart(node, true);
+  return node;
+}
+
+/// Starts, and expects every log to be there as far as it was acknowledged; the power goes again.
+void expect_all_there(Node& node) {
+  for (int i = 0; i < 2; ++i) {
     node.run([&]() -> io::Task<void> {
       auto life = co_await begin();
-      for (int i = 0; i < 8; ++i) EXPECT_TRUE(co_await round(*life, 1));
+      EXPECT_TRUE(life.has_value()) << (life ? "" : life.error().message);
+      if (!life) co_return;
+      for (const auto& log : life->logs) {
+        EXPECT_EQ(log->end_offset().value, 16);
+        EXPECT_TRUE((co_await read_all(log, Offset(0))).has_value());
+      }
       co_await life->shard->abandon();
     });
     restart(node, true);
-    const std::string bad = "/data/" + to_string(partition(3)) + "/00000000000000000000.log";
+  }
+  EXPECT_EQ(wal_files(node), 0u);
+  EXPECT_EQ(count_files(node, ".wal.damaged"), 0u);
+}
+
+const std::string kThirdLog = "/data/" + to_string(partition(3)) + "/00000000000000000000.log";
+
+struct Trouble {
+  DiskOp op;
+  std::string file;  ///< how the path ends
+  int after = 0;     ///< calls that go well
+};
+const Trouble kTroubles[] = {{DiskOp::kOpen, kThirdLog},   {DiskOp::kWrite, kThirdLog},
+                             {DiskOp::kSync, kThirdLog},   {DiskOp::kRead, kThirdLog},
+                             {DiskOp::kOpen, ".wal"},      {DiskOp::kRead, ".0.wal"},
+                             {DiskOp::kRead, ".1.wal", 6}, {DiskOp::kRead, ".1.wal", 1},
+                             {DiskOp::kList, "/data"},     {DiskOp::kSync, ".synced"},
+                             {DiskOp::kRemove, ".wal"}};
+
+TEST(write_ahead, calls_that_fail_while_it_is_put_in_place_are_tried_again) {
+  for (const Trouble& trouble : kTroubles) {
+    for (const int times : {1, 3}) {
+      SCOPED_TRACE(trouble.file + " " + std::to_string(static_cast<int>(trouble.op)));
+      Simulator sim(13);
+      Node& node = lose_power_behind_rounds(sim);
+      int calls = 0;
+      node.disk().set_hook([&](DiskOp op, const std::string& path) {
+        const bool met = op == trouble.op && path.ends_with(trouble.file) && ++calls > trouble.after;
+        return met && calls <= trouble.after + times ? DiskFault::kError : DiskFault::kNone;
+      });
+      node.run([&]() -> io::Task<void> {
+        const auto done = co_await replay_write_ahead(io::Shard::current().disk(), "/data");
+        EXPECT_TRUE(done.has_value()) << (done ? "" : done.error().message);
+      });
+      EXPECT_GT(calls, trouble.after);
+      node.disk().set_hook({});
+      restart(node, true);
+      expect_all_there(node);
+    }
+  }
+}
+
+TEST(write_ahead, a_disk_that_goes_on_failing_refuses_the_start_and_nothing_is_stranded) {
+  for (const Trouble& trouble : kTroubles) {
+    SCOPED_TRACE(trouble.file + " " + std::to_string(static_cast<int>(trouble.op)));
+    Simulator sim(13);
+    Node& node = lose_power_behind_rounds(sim);
+    int calls = 0;
     node.disk().set_hook([&](DiskOp op, const std::string& path) {
-      return op == bad_op && path == bad ? DiskFault::kError : DiskFault::kNone;
+      const bool met = op == trouble.op && path.ends_with(trouble.file) && ++calls > trouble.after;
+      return met ? DiskFault::kError : DiskFault::kNone;
     });
     node.run([&]() -> io::Task<void> {
-      auto shard = co_await open_shard(ahead());
-      EXPECT_TRUE(shard.has_value()) << (shard ? "" : shard.error().message);
-      if (!shard) co_return;
-      node.disk().set_hook({});
-      for (std::uint8_t p = 0; p < kLogs; ++p) {
-        const auto log = co_await (*shard)->open_log(partition(p), config());
-        EXPECT_EQ(log.has_value(), p != 3) << int{p};
-        if (log) EXPECT_EQ((*log)->end_offset().value, 16);
-      }
-      co_await (*shard)->abandon();
+      const auto done = co_await replay_write_ahead(io::Shard::current().disk(), "/data");
+      EXPECT_FALSE(done.has_value());
+      if (done) co_return;
+      EXPECT_EQ(done.error().code, Code::kIo);
+      EXPECT_NE(done.error().message.find("mend the disk"), std::string::npos) << done.error().message;
     });
-    EXPECT_EQ(wal_files(node), 0u);
-    EXPECT_EQ(count_files(node, ".wal.damaged"), 2u);
+    EXPECT_EQ(wal_files(node), 2u);
+    EXPECT_EQ(count_files(node, ".wal.damaged"), 0u);
+    node.disk().set_hook({});
+    restart(node, true);
+    expect_all_there(node);
   }
+}
+
+TEST(write_ahead, a_segment_with_wrong_bytes_keeps_one_log_from_opening_and_no_other) {
+  Simulator sim(13);
+  Node& node = lose_power_behind_rounds(sim);
+  EXPECT_TRUE(node.disk().corrupt(kThirdLog, 20).has_value());
+  node.run([&]() -> io::Task<void> {
+    auto shard = co_await open_shard(ahead());
+    EXPECT_TRUE(shard.has_value()) << (shard ? "" : shard.error().message);
+    if (!shard) co_return;
+    for (std::uint8_t p = 0; p < kLogs; ++p) {
+      const auto log = co_await (*shard)->open_log(partition(p), config());
+      EXPECT_EQ(log.has_value(), p != 3) << int{p};
+      if (log) EXPECT_EQ((*log)->end_offset().value, 16);
+    }
+    co_await (*shard)->abandon();
+  });
+  EXPECT_EQ(wal_files(node), 0u);
+  EXPECT_EQ(count_files(node, ".wal.damaged"), 2u);
 }
 
 TEST(write_ahead, files_of_deleted_logs_are_let_go) {

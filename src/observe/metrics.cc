@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdio>
 #include <iterator>
 
 #include "base/assert.h"
 #include "io/shard.h"
+#include "observe/metric_names.h"
 
 namespace pyralog::observe {
 
@@ -84,7 +86,7 @@ Registry::~Registry() = default;
 
 namespace {
 
-bool good_name(std::string_view name) {
+bool good_label(std::string_view name) {
   if (name.empty() || std::isdigit(static_cast<unsigned char>(name.front())) != 0) return false;
   return std::all_of(name.begin(), name.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
@@ -160,9 +162,13 @@ void write_histogram(std::string& out, std::string_view name, const Labels& labe
 
 Registry::Series& Registry::series(std::string_view name, std::string_view help, Kind kind,
                                    Labels labels) {
-  PYRALOG_ASSERT(good_name(name));
-  PYRALOG_ASSERT(name.ends_with("_total") == (kind == Kind::kCounter));
-  for (const auto& [label, value] : labels) PYRALOG_ASSERT(good_name(label) && label != "le");
+  const std::string fault = name_fault(name, help,
+                                       kind == Kind::kCounter ? MetricKind::kCounter
+                                       : kind == Kind::kGauge ? MetricKind::kGauge
+                                                              : MetricKind::kHistogram);
+  if (!fault.empty()) std::fprintf(stderr, "%s\n", fault.c_str());
+  PYRALOG_ASSERT(fault.empty());
+  for (const auto& [label, value] : labels) PYRALOG_ASSERT(good_label(label) && label != "le");
   std::sort(labels.begin(), labels.end());
   auto family = families_.find(name);
   if (family == families_.end()) {
@@ -205,6 +211,12 @@ void Registry::gauge_from(std::string_view name, std::string_view help, Labels l
                           std::function<double()> read) {
   const std::lock_guard lock(mutex_);
   series(name, help, Kind::kGauge, std::move(labels)).read = std::move(read);
+}
+
+void Registry::counter_from(std::string_view name, std::string_view help, Labels labels,
+                            std::function<double()> read) {
+  const std::lock_guard lock(mutex_);
+  series(name, help, Kind::kCounter, std::move(labels)).read = std::move(read);
 }
 
 void Registry::remove(std::string_view label, std::string_view value) {

@@ -120,6 +120,9 @@ class Registry {
   /// A gauge whose value is asked for at each scrape, on the scraping thread.
   void gauge_from(std::string_view name, std::string_view help, Labels labels,
                   std::function<double()> read);
+  /// The same for a counter; what is read never falls.
+  void counter_from(std::string_view name, std::string_view help, Labels labels,
+                    std::function<double()> read);
   /// Forgets all series of a family with this label, e.g. of a topic that was deleted; references to
   /// them are void from then on.
   void remove(std::string_view label, std::string_view value);

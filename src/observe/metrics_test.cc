@@ -63,7 +63,9 @@ TEST(Registry, writes_prometheus_text) {
   registry.counter("pyralog_kafka_requests_total", "Requests.", {{"api", "Produce"}}).add(2);
   registry.gauge("pyralog_kafka_connections", "Open\nconnections \\ now.").set(-3);
   registry.gauge_from("pyralog_disk_free_ratio", "Free part.", {}, [] { return 0.25; });
+  registry.counter_from("process_cpu_seconds_total", "Time.", {}, [] { return 1.5; });
   const auto samples = parsed(registry.text());
+  EXPECT_EQ(samples.at("process_cpu_seconds_total"), 1.5);
   EXPECT_EQ(samples.at("pyralog_log_appended_bytes_total"), 7);
   EXPECT_EQ(samples.at("pyralog_kafka_requests_total{api=\"Fetch\"}"), 1);
   EXPECT_EQ(samples.at("pyralog_kafka_requests_total{api=\"Produce\"}"), 2);
@@ -107,7 +109,7 @@ TEST(Registry, the_same_name_and_labels_are_the_same_metric) {
 TEST(Registry, foreign_threads_lose_no_counts_while_it_is_scraped) {
   Registry registry(2);
   Counter& counter = registry.counter("pyralog_a_total", "A.");
-  Histogram& histogram = registry.histogram("pyralog_b_bytes", "B.", Unit::kBytes);
+  Histogram& histogram = registry.histogram("pyralog_c_bytes", "B.", Unit::kBytes);
   std::vector<std::thread> threads;
   for (int i = 0; i < 3; ++i) {
     threads.emplace_back([&] {

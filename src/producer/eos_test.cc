@@ -4,6 +4,7 @@
 #include <deque>
 #include <map>
 
+#include "base/crc32c.h"
 #include "producer/producer_id_block.h"
 #include "producer/producer_table.h"
 #include "producer/sequence.h"
@@ -11,7 +12,7 @@
 namespace pyralog::producer {
 namespace {
 
-constexpr WallMs kNow{1'700'000'000'000};
+constexpr RunningMs kNow{1'700'000'000'000};
 constexpr std::int64_t kDay = 86'400'000;
 
 BatchHeader batch(std::int64_t id, std::int16_t epoch, std::int32_t sequence,
@@ -29,7 +30,7 @@ BatchHeader batch(std::int64_t id, std::int16_t epoch, std::int32_t sequence,
 /// A table with the log's end beside it.
 struct Log {
   ProducerTable table;
-  WallMs now = kNow;
+  RunningMs now = kNow;
   Judgement send(const BatchHeader& header) {
     const Judgement judgement = table.judge(header, now);
     if (judgement.verdict == Verdict::kAppend) table.apply(header, table.end(), now);
@@ -118,8 +119,8 @@ TEST(eos_expiry, forgets_by_time_only) {
 TEST(eos_expiry, a_clock_that_steps_back_expires_nobody) {
   Log log;
   log.send(batch(7, 0, 0));
-  EXPECT_EQ(log.table.expire(WallMs{0}), 0u);
-  EXPECT_EQ(log.table.judge(batch(7, 0, 1), WallMs{0}).verdict, Verdict::kAppend);
+  EXPECT_EQ(log.table.expire(RunningMs{0}), 0u);
+  EXPECT_EQ(log.table.judge(batch(7, 0, 1), RunningMs{0}).verdict, Verdict::kAppend);
 }
 
 TEST(eos_expiry, what_was_before_it_is_no_duplicate_after) {
@@ -141,7 +142,7 @@ TEST(eos_bound, a_full_table_refuses_newcomers_and_keeps_the_known) {
   EXPECT_EQ(full.verdict, Verdict::kTooManyProducers);
   EXPECT_NE(describe(full, batch(3, 0, 0)).find("producer.id.expiration.ms"), std::string::npos);
   for (std::int64_t id = 0; id < 3; ++id) EXPECT_EQ(log.verdict(batch(id, 0, 1)), Verdict::kAppend);
-  log.now = WallMs{kNow.ms + kDay + 1};
+  log.now = RunningMs{kNow.ms + kDay + 1};
   EXPECT_EQ(log.send(batch(3, 0, 0)).verdict, Verdict::kAppend) << "one has expired meanwhile";
   EXPECT_EQ(log.table.size(), 3u);
 }
@@ -167,7 +168,7 @@ TEST(eos_bound, partitions_share_a_room_in_which_the_silent_make_place) {
   EXPECT_EQ(two.verdict(batch(0, 0, 1)), Verdict::kUnknownProducer);
   EXPECT_EQ(one.table.expire(one.now), 2u) << "here all were silent";
   EXPECT_EQ(options.room->used(), 2u);
-  EXPECT_EQ(two.table.expire(WallMs{one.now.ms + 3'600'000}), 0u) << "there is place: a day counts";
+  EXPECT_EQ(two.table.expire(RunningMs{one.now.ms + 3'600'000}), 0u) << "there is place: a day counts";
 }
 
 TEST(eos_bound, a_room_counts_what_is_restored_moved_and_dropped) {
@@ -178,7 +179,7 @@ TEST(eos_bound, a_room_counts_what_is_restored_moved_and_dropped) {
     for (std::int64_t id = 0; id < 3; ++id) log.send(batch(id, 0, 0));
     const auto bytes = log.table.snapshot(log.table.end());
     ASSERT_TRUE(bytes);
-    auto restored = ProducerTable::restore(*bytes, options);
+    auto restored = ProducerTable::restore(*bytes, kNow, options);
     ASSERT_TRUE(restored);
     EXPECT_EQ(options.room->used(), 6u);
     log.table = std::move(*restored);
@@ -209,7 +210,7 @@ TEST(eos_snapshot, brings_the_table_back) {
   log.send(batch(8, 0, 0, 5));
   const auto bytes = log.table.snapshot(log.table.end());
   ASSERT_TRUE(bytes.has_value());
-  auto back = ProducerTable::restore(*bytes);
+  auto back = ProducerTable::restore(*bytes, kNow);
   ASSERT_TRUE(back.has_value());
   EXPECT_EQ(back->end(), log.table.end());
   EXPECT_EQ(back->judge(batch(7, 1, 8), kNow).base_offset, Offset(8));
@@ -227,7 +228,7 @@ TEST(eos_snapshot, holds_nothing_beyond_its_offset) {
   log.send(batch(8, 0, 0));
   const auto bytes = log.table.snapshot(synced);
   ASSERT_TRUE(bytes.has_value());
-  auto back = ProducerTable::restore(*bytes);
+  auto back = ProducerTable::restore(*bytes, kNow);
   // The log lost what was not synced; both producers send it again.
   EXPECT_EQ(back->size(), 1u);
   EXPECT_EQ(back->end(), synced);
@@ -246,22 +247,62 @@ TEST(eos_snapshot, says_when_the_past_is_gone) {
   EXPECT_TRUE(log.table.snapshot(Offset(6)).has_value());
 }
 
+TEST(eos_snapshot, goes_on_counting_silence) {
+  Log log;
+  log.send(batch(7, 0, 0));
+  const Bytes bytes = *log.table.snapshot(log.table.end());
+  EXPECT_TRUE(ProducerTable::is_current(bytes));
+  const auto later = ProducerTable::restore(bytes, RunningMs{kNow.ms + kDay / 2});
+  EXPECT_EQ(later->list(RunningMs{kNow.ms + kDay}).size(), 1u);
+  EXPECT_EQ(later->list(RunningMs{kNow.ms + kDay + 1}).size(), 0u);
+  // What was written down of the clock may be less than what it had come to.
+  const auto earlier = ProducerTable::restore(bytes, RunningMs{100});
+  EXPECT_EQ(earlier->list(RunningMs{100 + kDay}).size(), 1u);
+  EXPECT_EQ(earlier->list(RunningMs{100 + kDay + 1}).size(), 0u);
+}
+
+TEST(eos_snapshot, by_the_wall_clock_says_nothing_about_silence) {
+  Log log;
+  log.send(batch(7, 0, 0));
+  Bytes old = *log.table.snapshot(log.table.end());
+  old[8] = 1;
+  old.resize(old.size() - 4);
+  Writer whole;
+  whole.raw(old).le(crc32c(old));
+  old = whole.take();
+  EXPECT_FALSE(ProducerTable::is_current(old));
+  for (const std::int64_t now : {std::int64_t{0}, kNow.ms + 10 * kDay}) {
+    auto back = ProducerTable::restore(old, RunningMs{now});
+    ASSERT_TRUE(back.has_value());
+    EXPECT_EQ(back->list(RunningMs{now + kDay}).size(), 1u);
+    EXPECT_EQ(back->list(RunningMs{now + kDay + 1}).size(), 0u);
+    EXPECT_TRUE(ProducerTable::is_current(*back->snapshot(back->end())));
+  }
+}
+
+TEST(eos_clock, counts_while_it_runs_and_goes_on_from_where_it_was) {
+  const ProducerClock clock(RunningMs{5'000}, Instant{7'000'000'000});
+  EXPECT_EQ(clock.now(Instant{7'000'000'000}), RunningMs{5'000});
+  EXPECT_EQ(clock.now(Instant{9'500'000'000}), RunningMs{7'500});
+  EXPECT_EQ(clock.now(Instant{1'000'000'000}), RunningMs{5'000}) << "never back";
+}
+
 TEST(eos_snapshot, refuses_every_damaged_byte_and_a_newer_version) {
   Log log;
   for (std::int32_t i = 0; i < 7; ++i) log.send(batch(7, 0, i));
   log.send(batch(8, 0, 0));
   const Bytes good = *log.table.snapshot(log.table.end());
   for (std::size_t size = 0; size < good.size(); ++size) {
-    EXPECT_FALSE(ProducerTable::restore(ByteView(good).first(size)).has_value()) << size;
+    EXPECT_FALSE(ProducerTable::restore(ByteView(good).first(size), kNow).has_value()) << size;
   }
   for (std::size_t at = 0; at < good.size(); ++at) {
     Bytes bad = good;
     bad[at] ^= 0x10;
-    EXPECT_FALSE(ProducerTable::restore(bad).has_value()) << at;
+    EXPECT_FALSE(ProducerTable::restore(bad, kNow).has_value()) << at;
   }
   Bytes newer = good;
-  newer[8] = 2;
-  EXPECT_EQ(ProducerTable::restore(newer).error().code, Code::kUnsupported);
+  newer[8] = 3;
+  EXPECT_EQ(ProducerTable::restore(newer, kNow).error().code, Code::kUnsupported);
 }
 
 TEST(eos_truncate, forgets_what_the_log_lost) {
@@ -346,7 +387,7 @@ RC_GTEST_PROP(eos_property, agrees_with_a_table_that_never_forgets, ()) {
     const int what = *rc::gen::inRange(0, 20);
     if (what == 0) snapshot = *table.snapshot(table.end());
     if (what == 1) {  // restart: snapshot, then the log behind it
-      auto back = ProducerTable::restore(snapshot);
+      auto back = ProducerTable::restore(snapshot, kNow);
       RC_ASSERT(back.has_value());
       for (const auto& [header, offset] : log) {
         if (offset >= back->end().value) back->apply(header, Offset(offset), kNow);
@@ -429,7 +470,7 @@ struct Network {
   }
   void restart(bool power_loss) {
     if (power_loss) log.resize(synced);
-    table = *ProducerTable::restore(snapshot);
+    table = *ProducerTable::restore(snapshot, kNow);
     for (auto at = static_cast<std::size_t>(table.end().value); at < log.size(); ++at) {
       table.apply(log[at], Offset(static_cast<std::int64_t>(at)), kNow);
     }

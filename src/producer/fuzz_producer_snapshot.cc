@@ -6,10 +6,10 @@
 namespace {
 void restore_and_use(pyralog::base::ByteView bytes) {
   using namespace pyralog::producer;
-  const auto table = ProducerTable::restore(bytes);
+  const auto table = ProducerTable::restore(bytes, RunningMs{1});
   if (!table) return;
   const auto again = table->snapshot(table->end());
-  if (!again || !ProducerTable::restore(*again)) std::abort();
+  if (!again || !ProducerTable::restore(*again, RunningMs{1})) std::abort();
 }
 }  // namespace
 

@@ -7,13 +7,14 @@
 // Little-endian: magic "PYPRSNAP", u16 version, i64 covered end, u32 producers, the producers by
 // ascending id, u32 CRC-32C of everything before it. A producer: i64 id, i16 epoch, u8 flags (bit
 // 0: forgot), u8 batches (1–5), each i64 base offset, i32 last delta, i32 base sequence, i64 max
-// timestamp, i64 append ms.
+// timestamp, i64 append ms, by the node's ProducerClock (in version 1 by the wall clock).
 
 namespace pyralog::producer {
 namespace {
 
 constexpr std::string_view kMagic = "PYPRSNAP";
-constexpr std::uint16_t kVersion = 1;
+constexpr std::uint16_t kVersion = 2;
+constexpr std::uint16_t kOnWallClock = 1;
 constexpr std::size_t kMinProducerBytes = 12 + 32;
 
 std::unexpected<Error> damaged(const char* what) {
@@ -88,7 +89,21 @@ Result<void> ProducerTable::restore_producer(Reader& in, std::int64_t covers,
   return {};
 }
 
-Result<ProducerTable> ProducerTable::restore(ByteView snapshot, Options options) {
+bool ProducerTable::is_current(ByteView snapshot) {
+  return snapshot.size() >= kMagic.size() + 2 &&
+         load_le<std::uint16_t>(snapshot.data() + kMagic.size()) == kVersion;
+}
+
+void ProducerTable::cap_times(RunningMs now, bool foreign) {
+  for (auto& [id, producer] : producers_) {
+    for (std::size_t i = 0; i < producer.count; ++i) {
+      std::int64_t& at = producer.batches[i].appended_ms;
+      at = foreign ? now.ms : std::min(at, now.ms);
+    }
+  }
+}
+
+Result<ProducerTable> ProducerTable::restore(ByteView snapshot, RunningMs now, Options options) {
   constexpr std::size_t kFixed = 8 + 2 + 8 + 4 + 4;
   if (snapshot.size() < kFixed) return damaged("cut short");
   const ByteView body = snapshot.first(snapshot.size() - 4);
@@ -105,13 +120,14 @@ Result<ProducerTable> ProducerTable::restore(ByteView snapshot, Options options)
   ProducerTable table(options);
   const auto covers = in.le<std::int64_t>();
   const auto count = in.le<std::uint32_t>();
-  if (version != kVersion || covers < 0 || count > in.left() / kMinProducerBytes) {
+  if (version < kOnWallClock || covers < 0 || count > in.left() / kMinProducerBytes) {
     return damaged("an impossible header");
   }
   table.end_ = Offset(covers);
   table.producers_.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) PYRALOG_TRY(restore_producer(in, covers, table));
   if (!in.done()) return damaged("length mismatch");
+  table.cap_times(now, version == kOnWallClock && !PYRALOG_PLANT("producer.believe_old_times"));
   table.part_.hold(table.producers_.size());
   return table;
 }

@@ -69,20 +69,20 @@ std::int32_t ProducerTable::Producer::next_sequence() const {
   return sequence_plus(sequence_plus(last().base_sequence, last().last_delta), 1);
 }
 
-bool ProducerTable::silent(const Producer& producer, WallMs now, std::int64_t longer_than_ms) {
+bool ProducerTable::silent(const Producer& producer, RunningMs now, std::int64_t longer_than_ms) {
   const std::int64_t last = producer.last().appended_ms;
   return now.ms > last && now.ms - last > longer_than_ms;
 }
 
-bool ProducerTable::expired(const Producer& producer, WallMs now) const {
+bool ProducerTable::expired(const Producer& producer, RunningMs now) const {
   return silent(producer, now, options_.expiration_ms);
 }
 
-bool ProducerTable::may_admit(WallMs now) {
+bool ProducerTable::may_admit(RunningMs now) {
   const bool full = part_.full() && !PYRALOG_PLANT("producer.remember_all");
   if (producers_.size() < options_.max_producers && !full) return true;
   if (now < next_scan_) return false;
-  next_scan_ = WallMs{now.ms + kScanIntervalMs};
+  next_scan_ = RunningMs{now.ms + kScanIntervalMs};
   return expire(now) > 0;
 }
 
@@ -118,7 +118,7 @@ Judgement ProducerTable::judge_known(const Producer& producer, const BatchHeader
   return out;
 }
 
-Judgement ProducerTable::judge(const BatchHeader& header, WallMs now) {
+Judgement ProducerTable::judge(const BatchHeader& header, RunningMs now) {
   Judgement out;
   if (!header.idempotent()) return out;
   const auto found = producers_.find(header.producer_id);
@@ -133,7 +133,7 @@ Judgement ProducerTable::judge(const BatchHeader& header, WallMs now) {
   return out;
 }
 
-void ProducerTable::apply(const BatchHeader& header, Offset base_offset, WallMs appended) {
+void ProducerTable::apply(const BatchHeader& header, Offset base_offset, RunningMs appended) {
   const std::int64_t next = base_offset.value + header.last_offset_delta + 1;
   PYRALOG_ASSERT(base_offset >= end_ && header.last_offset_delta >= 0);
   end_ = Offset(next);
@@ -161,7 +161,7 @@ void ProducerTable::apply(const BatchHeader& header, Offset base_offset, WallMs 
   part_.hold(producers_.size());
 }
 
-std::size_t ProducerTable::expire(WallMs now) {
+std::size_t ProducerTable::expire(RunningMs now) {
   const std::int64_t longest =
       part_.full() ? std::min(kSilentLongMs, options_.expiration_ms) : options_.expiration_ms;
   const std::size_t gone = std::erase_if(
@@ -195,7 +195,7 @@ std::vector<Offset> ProducerTable::remembered() const {
   return out;
 }
 
-std::vector<ActiveProducer> ProducerTable::list(WallMs now) const {
+std::vector<ActiveProducer> ProducerTable::list(RunningMs now) const {
   std::vector<ActiveProducer> out;
   out.reserve(producers_.size());
   for (const auto& [id, producer] : producers_) {

@@ -11,10 +11,10 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
-#include "base/time.h"
 #include "model/fundamental.h"
 #include "model/kafka_error.h"
 #include "model/record_batch.h"
+#include "producer/producer_clock.h"
 
 namespace pyralog::producer {
 
@@ -118,16 +118,16 @@ class ProducerTable {
       : options_(std::move(options)), part_(options_.room) {}
 
   /// Judges a batch that is about to be appended; `check_batch` has passed it. Changes nothing that
-  /// a later call could notice. `now` is the broker's wall clock.
-  [[nodiscard]] Judgement judge(const BatchHeader& header, WallMs now);
+  /// a later call could notice. `now` is the node's ProducerClock's.
+  [[nodiscard]] Judgement judge(const BatchHeader& header, RunningMs now);
 
   /// Takes note of a batch that has been appended at `base_offset`; call it in offset order for
-  /// every batch, before the next `judge`. `appended` is the broker's time of the append (in
-  /// replay, the recorded one). Never refuses: the log is right.
-  void apply(const BatchHeader& header, Offset base_offset, WallMs appended);
+  /// every batch, before the next `judge`. `appended` is when it was, by the same clock
+  /// (in replay, now: a log does not say). Never refuses: the log is right.
+  void apply(const BatchHeader& header, Offset base_offset, RunningMs appended);
 
   /// Forgets producers that have been silent for longer than the expiration; returns how many.
-  std::size_t expire(WallMs now);
+  std::size_t expire(RunningMs now);
 
   /// The log has lost everything from `end` on. False if the table can't go back so far: throw it
   /// away and rebuild it from a snapshot and the log; until then it must not be asked.
@@ -141,7 +141,12 @@ class ProducerTable {
 
   /// A table from a snapshot; `end()` is then the offset that the snapshot covers, from which the
   /// log is to be applied. kCorrupt, kUnsupported (a newer version).
-  [[nodiscard]] static Result<ProducerTable> restore(ByteView snapshot, Options options = {});
+  /// Nobody has been heard of later than `now`. In version 1 times are a wall clock's and say nothing:
+  /// everybody counts as heard of now.
+  [[nodiscard]] static Result<ProducerTable> restore(ByteView snapshot, RunningMs now,
+                                                     Options options = {});
+  /// Whether a snapshot is as this program writes it, not as an older one did.
+  [[nodiscard]] static bool is_current(ByteView snapshot);
 
   /// Offset after the last batch applied, or the offset the restored snapshot covers.
   [[nodiscard]] Offset end() const { return end_; }
@@ -149,7 +154,7 @@ class ProducerTable {
   /// Base offsets of the batches that are remembered, rising: compaction leaves their headers.
   [[nodiscard]] std::vector<Offset> remembered() const;
   /// All producers that have not expired at `now`, by id.
-  [[nodiscard]] std::vector<ActiveProducer> list(WallMs now) const;
+  [[nodiscard]] std::vector<ActiveProducer> list(RunningMs now) const;
 
   /// Up to where a read_committed consumer may read: no transaction is ever open, so the high
   /// watermark itself.
@@ -179,16 +184,17 @@ class ProducerTable {
     [[nodiscard]] bool exact(std::size_t keep) const { return keep == count || !forgot; }
   };
 
-  [[nodiscard]] static bool silent(const Producer& producer, WallMs now, std::int64_t longer_than_ms);
-  [[nodiscard]] bool expired(const Producer& producer, WallMs now) const;
-  [[nodiscard]] bool may_admit(WallMs now);
+  [[nodiscard]] static bool silent(const Producer& producer, RunningMs now, std::int64_t longer_than_ms);
+  [[nodiscard]] bool expired(const Producer& producer, RunningMs now) const;
+  [[nodiscard]] bool may_admit(RunningMs now);
   [[nodiscard]] static Judgement judge_known(const Producer& producer, const BatchHeader& header);
   static Result<void> restore_producer(Reader& in, std::int64_t covers, ProducerTable& table);
+  void cap_times(RunningMs now, bool foreign);
 
   Options options_;
   ProducerRoom::Part part_;
   Offset end_{0};
-  WallMs next_scan_{INT64_MIN};  ///< a full table is not searched for expired producers before this
+  RunningMs next_scan_{INT64_MIN};  ///< a full table is not searched for expired producers before this
   std::unordered_map<std::int64_t, Producer> producers_;
 };
 

@@ -1,15 +1,18 @@
 #include "replica/producer_snapshots.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 
 #include "base/crc32c.h"
+#include "base/plant.h"
 
 namespace pyralog::replica {
 
 namespace {
 constexpr std::string_view kMagic = "PYRAPROD";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kWithoutClock = 1;
 constexpr std::string_view kPrefix = "producers-";
 constexpr std::string_view kSuffix = ".snapshot";
 constexpr std::size_t kMaxFileBytes = 1u << 30;
@@ -26,10 +29,11 @@ std::optional<unsigned> shard_of_file(std::string_view name) {
 }
 }  // namespace
 
-Bytes encode(const ProducerSnapshots& snapshots) {
+Bytes encode(const SnapshotFile& file) {
   Writer out;
-  out.raw(as_bytes(kMagic)).le(kVersion).le(static_cast<std::uint32_t>(snapshots.size()));
-  for (const auto& [id, snapshot] : snapshots) {
+  out.raw(as_bytes(kMagic)).le(kVersion).le(file.clock.ms);
+  out.le(static_cast<std::uint32_t>(file.partitions.size()));
+  for (const auto& [id, snapshot] : file.partitions) {
     out.raw(id.topic.uuid.bytes).le(id.partition.value).le(snapshot.covers.value);
     out.sized(snapshot.state);
   }
@@ -38,15 +42,18 @@ Bytes encode(const ProducerSnapshots& snapshots) {
   return out.take();
 }
 
-Result<ProducerSnapshots> decode_producer_snapshots(ByteView bytes) {
+Result<SnapshotFile> decode_producer_snapshots(ByteView bytes) {
   Reader in(bytes);
   if (as_text(in.raw(kMagic.size())) != kMagic) return fail(Code::kCorrupt, "not a snapshot");
-  if (in.le<std::uint32_t>() > kVersion) return fail(Code::kUnsupported, "a newer snapshot");
+  const auto version = in.le<std::uint32_t>();
+  if (version > kVersion) return fail(Code::kUnsupported, "a newer snapshot");
   if (bytes.size() < 4 ||
       crc32c(bytes.first(bytes.size() - 4)) != load_le<std::uint32_t>(bytes.data() + bytes.size() - 4)) {
     return fail(Code::kCorrupt, "checksum");
   }
-  ProducerSnapshots snapshots;
+  SnapshotFile file;
+  if (version > kWithoutClock) file.clock.ms = in.le<std::int64_t>();
+  if (version < kWithoutClock || file.clock.ms < 0) return fail(Code::kCorrupt, "header");
   const auto count = in.le<std::uint32_t>();
   for (std::uint32_t i = 0; i < count && in.ok(); ++i) {
     PartitionId id;
@@ -58,10 +65,10 @@ Result<ProducerSnapshots> decode_producer_snapshots(ByteView bytes) {
     snapshot.covers = Offset(in.le<std::int64_t>());
     const ByteView state = in.sized();
     snapshot.state.assign(state.begin(), state.end());
-    snapshots.emplace(id, std::move(snapshot));
+    file.partitions.emplace(id, std::move(snapshot));
   }
   if (!in.ok() || in.left() != 4) return fail(Code::kCorrupt, "length");
-  return snapshots;
+  return file;
 }
 
 io::Task<Result<SnapshotFiles>> load_producer_snapshots(io::Disk& disk, std::string data_dir,
@@ -72,26 +79,33 @@ io::Task<Result<SnapshotFiles>> load_producer_snapshots(io::Disk& disk, std::str
     const auto shard = shard_of_file(entry.name);
     if (!shard) continue;
     auto bytes = co_await io::read_file(disk, data_dir + "/" + entry.name, kMaxFileBytes);
-    Result<ProducerSnapshots> snapshots =
+    Result<SnapshotFile> file =
         bytes ? decode_producer_snapshots(*bytes) : fail(std::move(bytes.error()));
-    if (!snapshots) {
-      skipped.push_back(entry.name + ": " + snapshots.error().message);
+    if (!file) {
+      skipped.push_back(entry.name + ": " + file.error().message);
       continue;
     }
-    files[*shard] = std::move(*snapshots);
+    files[*shard] = std::move(*file);
   }
   co_return files;
 }
 
 ProducerSnapshots newest(const SnapshotFiles& files) {
   ProducerSnapshots all;
-  for (const auto& [shard, snapshots] : files) {
-    for (const auto& [id, snapshot] : snapshots) {
+  for (const auto& [shard, file] : files) {
+    for (const auto& [id, snapshot] : file.partitions) {
       auto [at, fresh] = all.try_emplace(id, snapshot);
       if (!fresh && at->second.covers < snapshot.covers) at->second = snapshot;
     }
   }
   return all;
+}
+
+producer::RunningMs time_run(const SnapshotFiles& files) {
+  producer::RunningMs most;
+  if (PYRALOG_PLANT("replica.forget_time_run")) return most;
+  for (const auto& [shard, file] : files) most = std::max(most, file.clock);
+  return most;
 }
 
 io::Task<Result<void>> remove_producer_snapshots(io::Disk& disk, std::string data_dir,
@@ -106,10 +120,10 @@ io::Task<Result<void>> remove_producer_snapshots(io::Disk& disk, std::string dat
 }
 
 io::Task<Result<void>> write_producer_snapshots(io::Disk& disk, std::string data_dir,
-                                                unsigned shard, ProducerSnapshots snapshots) {
+                                                unsigned shard, SnapshotFile file) {
   const std::string path =
       data_dir + "/" + std::string(kPrefix) + std::to_string(shard) + std::string(kSuffix);
-  co_return co_await io::replace_file(disk, path, encode(snapshots));
+  co_return co_await io::replace_file(disk, path, encode(file));
 }
 
 }  // namespace pyralog::replica

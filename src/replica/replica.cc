@@ -13,8 +13,13 @@ io::Task<Result<std::unique_ptr<Replica>>> Replica::open(
     log::ShardLogs& logs, PartitionId id, Options options, Offset initial,
     std::optional<Bytes> snapshot) {
   std::unique_ptr<Replica> self(new Replica(logs, id, std::move(options)));
-  PYRALOG_CO_ASSIGN(self->log_, co_await logs.open_log(id, self->options_.log, initial,
-                                                       log::EpochTable(self->options_.epochs)));
+  // An earlier attempt may have opened the log and failed behind that.
+  const bool again = logs.find(id) != nullptr && !PYRALOG_PLANT("replica.open_once");
+  auto opening = again ? logs.reopen(id)
+                       : logs.open_log(id, self->options_.log, initial,
+                                       log::EpochTable(self->options_.epochs));
+  PYRALOG_CO_ASSIGN(self->log_, co_await std::move(opening));
+  if (again) self->log_->set_config(self->options_.log);
   PYRALOG_CO_TRY(co_await self->rebuild_producers(std::move(snapshot)));
   // What recovery kept is as durable as its topic asks: recovery syncs before it trusts.
   self->high_watermark_ = self->log_->end_offset();
@@ -25,7 +30,7 @@ io::Task<Result<void>> Replica::rebuild_producers(std::optional<Bytes> snapshot)
   Offset from = log_->start_offset();
   bool from_snapshot = false;
   if (snapshot) {
-    auto restored = producer::ProducerTable::restore(*snapshot, options_.producers);
+    auto restored = producer::ProducerTable::restore(*snapshot, time_run(), options_.producers);
     // A snapshot only spares work: one that does not fit or is damaged is left aside.
     if (restored && restored->end() <= log_->end_offset() && restored->end() >= from) {
       from_snapshot = true;
@@ -36,7 +41,7 @@ io::Task<Result<void>> Replica::rebuild_producers(std::optional<Bytes> snapshot)
   if (from >= log_->end_offset() || PYRALOG_PLANT("replica.forget_sequences")) {
     co_return Result<void>{};
   }
-  const WallMs now = io::Shard::current().wall();
+  const producer::RunningMs now = time_run();
   bool begun = !from_snapshot || PYRALOG_PLANT("replica.trust_snapshot_end");
   bool fits = true;
   const auto take = [&](const BatchHeader& header) {
@@ -50,6 +55,12 @@ io::Task<Result<void>> Replica::rebuild_producers(std::optional<Bytes> snapshot)
   if (fits) co_return Result<void>{};
   producers_ = producer::ProducerTable(options_.producers);
   co_return co_await log_->scan_headers(log_->start_offset(), take);
+}
+
+producer::RunningMs Replica::time_run() const {
+  const io::Shard& shard = io::Shard::current();
+  if (PYRALOG_PLANT("replica.believe_the_wall_clock")) return {shard.wall().ms};
+  return options_.producer_clock.now(shard.now());
 }
 
 void Replica::lead(Epoch epoch) {
@@ -96,8 +107,8 @@ io::Task<AppendOutcome> Replica::append(NewBatch batch) {
   co_return append_now(batch, wall);
 }
 
-std::optional<AppendOutcome> Replica::judge(const BatchHeader& header, WallMs wall) {
-  const producer::Judgement judgement = producers_.judge(header, wall);
+std::optional<AppendOutcome> Replica::judge(const BatchHeader& header, producer::RunningMs now) {
+  const producer::Judgement judgement = producers_.judge(header, now);
   switch (judgement.verdict) {
     case producer::Verdict::kAppend:
       return std::nullopt;
@@ -118,8 +129,9 @@ std::optional<AppendOutcome> Replica::judge(const BatchHeader& header, WallMs wa
 }
 
 AppendOutcome Replica::append_now(NewBatch& batch, WallMs wall) {
+  const producer::RunningMs now = time_run();
   if (batch.header.idempotent()) {
-    if (auto answer = judge(batch.header, wall)) return std::move(*answer);
+    if (auto answer = judge(batch.header, now)) return std::move(*answer);
   }
   AppendOutcome out;
   out.base = log_->end_offset();
@@ -138,7 +150,7 @@ AppendOutcome Replica::append_now(NewBatch& batch, WallMs wall) {
     return storage_error(appended.error());
   }
   out.end = appended->end;
-  producers_.apply(batch.header, out.base, wall);
+  producers_.apply(batch.header, out.base, now);
   if (options_.log.durability != Durability::kFsync || PYRALOG_PLANT("replica.ack_before_sync")) {
     committed_to(out.end);
   }

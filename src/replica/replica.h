@@ -53,6 +53,7 @@ class Replica {
     std::vector<EpochStart> epochs;  ///< that were activated, as far as they hold records
     bool log_append_time = false;
     producer::Options producers;
+    producer::ProducerClock producer_clock;  ///< the node's
   };
 
   /// Opens the log and rebuilds what is known of producers: from `snapshot` (a ProducerTable's), if
@@ -102,8 +103,12 @@ class Replica {
 
   [[nodiscard]] log::PartitionLog& log() { return *log_; }
   [[nodiscard]] const producer::ProducerTable& producers() const { return producers_; }
+  /// Those that have not been silent too long, by id.
+  [[nodiscard]] std::vector<producer::ActiveProducer> active_producers() const {
+    return producers_.list(time_run());
+  }
   /// Forgets producers that have been silent too long.
-  void expire_producers(WallMs now) { producers_.expire(now); }
+  void expire_producers() { producers_.expire(time_run()); }
 
   /// Forgets what the topic's retention says, nothing that is not committed. `now`: RetentionClock.
   [[nodiscard]] io::Task<Result<void>> retain(WallMs now) {
@@ -128,7 +133,10 @@ class Replica {
       std::optional<Bytes> snapshot);
   [[nodiscard]] AppendOutcome append_now(NewBatch& batch, WallMs wall);
   /// Answers for the producer's sequence, or nullopt: append.
-  [[nodiscard]] std::optional<AppendOutcome> judge(const BatchHeader& header, WallMs wall);
+  [[nodiscard]] std::optional<AppendOutcome> judge(const BatchHeader& header,
+                                                   producer::RunningMs now);
+  /// What producers' silence is measured by.
+  [[nodiscard]] producer::RunningMs time_run() const;
   [[nodiscard]] AppendOutcome refused(KafkaError error, std::string message) const;
   [[nodiscard]] AppendOutcome storage_error(const Error& error) const;
   void committed_to(Offset end);

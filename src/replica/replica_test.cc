@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/crc32c.h"
 #include "io/sim/simulator.h"
 #include "log/evidence.h"
 #include "log/shard_logs.h"
@@ -229,7 +230,7 @@ TEST_F(ReplicaTest, knows_its_producers_after_a_crash) {
 
 TEST_F(ReplicaTest, a_snapshot_that_claims_more_than_the_log_is_left_aside) {
   producer::ProducerTable table;
-  table.apply(batch(5, {9, 0, 0}).header, Offset(0), WallMs{1});
+  table.apply(batch(5, {9, 0, 0}).header, Offset(0), producer::RunningMs{1});
   life(
       [](Replica& replica) -> io::Task<void> {
         EXPECT_EQ(replica.producers().size(), 0u);
@@ -244,7 +245,7 @@ TEST_F(ReplicaTest, a_snapshot_that_ends_inside_a_batch_is_left_aside) {
     co_await committed(replica, batch(1, {9, 0, 2}));
   });
   producer::ProducerTable table;
-  table.apply(batch(1, {8, 0, 0}).header, Offset(0), WallMs{1});
+  table.apply(batch(1, {8, 0, 0}).header, Offset(0), producer::RunningMs{1});
   life(
       [](Replica& replica) -> io::Task<void> {
         EXPECT_EQ(replica.producers().size(), 1u);
@@ -413,8 +414,8 @@ TEST(ProducerSnapshots, come_back_and_the_one_that_covers_more_wins) {
   EXPECT_TRUE(node.run([]() -> io::Task<bool> {
     io::Disk& disk = io::Shard::current().disk();
     EXPECT_TRUE(co_await disk.make_dirs("/data"));
-    ProducerSnapshots one{{partition(), {Offset(5), Bytes{1}}}};
-    ProducerSnapshots two{{partition(), {Offset(9), Bytes{2}}}};
+    const SnapshotFile one{{{partition(), {Offset(5), Bytes{1}}}}, {7'000}};
+    const SnapshotFile two{{{partition(), {Offset(9), Bytes{2}}}}, {5'000}};
     EXPECT_TRUE(co_await write_producer_snapshots(disk, "/data", 0, one));
     EXPECT_TRUE(co_await write_producer_snapshots(disk, "/data", 1, two));
     std::vector<std::string> skipped;
@@ -424,6 +425,7 @@ TEST(ProducerSnapshots, come_back_and_the_one_that_covers_more_wins) {
     const ProducerSnapshots all = newest(*files);
     EXPECT_EQ(all.at(partition()).covers, Offset(9));
     EXPECT_EQ(all.at(partition()).state, Bytes{2});
+    EXPECT_EQ(time_run(*files), producer::RunningMs{7'000}) << "whoever wrote last";
     EXPECT_TRUE(co_await remove_producer_snapshots(disk, "/data", 1));
     EXPECT_EQ((co_await load_producer_snapshots(disk, "/data", skipped)).value(),
               (SnapshotFiles{{0, one}}));
@@ -432,7 +434,7 @@ TEST(ProducerSnapshots, come_back_and_the_one_that_covers_more_wins) {
 }
 
 TEST(ProducerSnapshots, damage_costs_only_time) {
-  const Bytes sound = encode(ProducerSnapshots{{partition(), {Offset(5), Bytes{1, 2, 3}}}});
+  const Bytes sound = encode(SnapshotFile{{{partition(), {Offset(5), Bytes{1, 2, 3}}}}, {7'000}});
   for (std::size_t i = 0; i < sound.size(); ++i) {
     Bytes bad = sound;
     bad[i] ^= 0x40;
@@ -440,6 +442,16 @@ TEST(ProducerSnapshots, damage_costs_only_time) {
     EXPECT_FALSE(decode_producer_snapshots(ByteView(sound).first(i))) << i;
   }
   EXPECT_TRUE(decode_producer_snapshots(sound));
+}
+
+TEST(ProducerSnapshots, of_before_there_was_a_clock_are_read) {
+  Writer old;
+  old.raw(as_bytes("PYRAPROD")).le(std::uint32_t{1}).le(std::uint32_t{1});
+  old.raw(partition().topic.uuid.bytes).le(std::int32_t{0}).le(std::int64_t{5}).sized(Bytes{1, 2, 3});
+  old.le(crc32c(old.view()));
+  const auto read = decode_producer_snapshots(old.view());
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(*read, (SnapshotFile{{{partition(), {Offset(5), Bytes{1, 2, 3}}}}, {}}));
 }
 
 }  // namespace

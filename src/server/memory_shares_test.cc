@@ -20,7 +20,8 @@ ServerOptions on_machine(std::uint64_t memory, unsigned cores) {
 }
 
 std::uint64_t in_all(const MemoryShares& shares, unsigned cores) {
-  return shares.requests + shares.answers + shares.topics + (shares.compaction + shares.indexes) * cores;
+  return shares.requests + shares.answers + shares.topics + shares.groups +
+         (shares.compaction + shares.indexes) * cores;
 }
 
 TEST(MemoryShares, a_large_machine_gives_each_room_what_it_has_use_for) {
@@ -30,6 +31,7 @@ TEST(MemoryShares, a_large_machine_gives_each_room_what_it_has_use_for) {
   EXPECT_EQ(shares->requests, 256 * kMiB);
   EXPECT_EQ(shares->answers, 128 * kMiB);
   EXPECT_EQ(shares->topics, 1024 * kMiB);
+  EXPECT_EQ(shares->groups, 1024 * kMiB);
   EXPECT_EQ(shares->compaction, 32 * kMiB);
   EXPECT_EQ(shares->indexes, 64 * kMiB);
 }
@@ -40,7 +42,8 @@ TEST(MemoryShares, a_small_container_is_divided) {
   EXPECT_EQ(shares->all, 384 * kMiB);
   EXPECT_EQ(shares->requests, 96 * kMiB);
   EXPECT_EQ(shares->answers, 48 * kMiB);
-  EXPECT_EQ(shares->topics, 192 * kMiB);
+  EXPECT_EQ(shares->topics, 144 * kMiB);
+  EXPECT_EQ(shares->groups, 48 * kMiB);
   EXPECT_EQ(shares->compaction, 12 * kMiB);
   EXPECT_EQ(shares->indexes, 12 * kMiB);
 }
@@ -51,8 +54,9 @@ TEST(MemoryShares, what_is_set_counts_and_the_rest_shares_what_is_left) {
   const auto shares = share_memory(options);
   ASSERT_TRUE(shares);
   EXPECT_EQ(shares->topics, 304 * kMiB);
-  EXPECT_EQ(shares->requests, 40 * kMiB);
-  EXPECT_EQ(shares->answers, 20 * kMiB);
+  EXPECT_EQ(shares->requests, 32 * kMiB);
+  EXPECT_EQ(shares->answers, 16 * kMiB);
+  EXPECT_EQ(shares->groups, 16 * kMiB);
 }
 
 TEST(MemoryShares, more_than_there_is_cannot_be_set) {
@@ -106,6 +110,7 @@ TEST(MemoryShares, never_come_to_more_than_all) {
     options.queued_max_request_bytes = draw(kMiB, 256 * kMiB);
     options.queued_max_response_bytes = draw(kMiB, 256 * kMiB);
     options.memory_topics_bytes = draw(kMiB, 2048 * kMiB);
+    options.memory_groups_bytes = draw(kMiB, 256 * kMiB);
     options.cleaner_table_bytes = draw(1 << 16, 64 * kMiB);
     const auto shares = share_memory(options);
     if (!shares) continue;

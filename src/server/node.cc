@@ -116,6 +116,7 @@ broker::Options broker_options(const ServerOptions& o, const MemoryShares& memor
   };
   out.space = {of_disk(o.min_free_bytes), of_disk(o.disk_reserve_bytes)};
   out.groups.max_group_size = narrow<std::size_t>(o.group_max_size);
+  out.group_bytes = memory.groups;
   return out;
 }
 
@@ -192,83 +193,14 @@ io::Task<void> Node::serve_kafka() {
   co_return;
 }
 
-io::Task<std::string> Node::health_json() {
-  nlohmann::json out;
-  std::vector<std::string> offline;
-  if (ready_) {
-    for (const auto& partition : co_await broker_->status()) {
-      if (!partition.offline.empty()) offline.push_back(partition.name + ": " + partition.offline);
-    }
-  }
-  const std::string full = ready_ ? broker_->space_complaint() : "";
-  out["status"] = !ready_ ? "starting" : offline.empty() && full.empty() ? "ok" : "degraded";
-  out["offline_partitions"] = offline;
-  if (!full.empty()) out["writes_refused"] = full;
-  co_return out.dump();
-}
-
-io::Task<std::string> Node::status_json() {
-  nlohmann::json out;
-  out["version"] = PYRALOG_VERSION;
-  out["ready"] = ready_;
-  out["data_dir"] = options_.data_dir;
-  out["shards"] = shards_.size();
-  if (kafka_address_) out["kafka"] = io::to_string(*kafka_address_);
-  if (cluster_ != nullptr) {
-    out["cluster_id"] = to_string(cluster_->cookie().cluster);
-    out["node_id"] = cluster_->node().value;
-    out["starts"] = cluster_->cookie().boot_counter;
-    out["topics"] = cluster_->catalog()->topic_count();
-  }
-  if (kafka_ != nullptr) out["connections"] = kafka_->connections();
-  out["partitions"] = nlohmann::json::array();
-  if (ready_) {
-    const broker::RecoveryStatus& read = broker_->recovery();
-    out["recovery"] = {{"logs", read.logs},
-                       {"scanned_bytes", read.scanned_bytes},
-                       {"replayed_bytes", read.replayed_bytes},
-                       {"torn_bytes", read.torn_bytes},
-                       {"ms", read.millis}};
-    const broker::ScrubStatus scrub = co_await broker_->scrub_status();
-    out["scrub"] = {{"damaged_ranges", scrub.damaged_ranges}, {"damage", scrub.damage}};
-    if (scrub.last_round_ms >= 0) out["scrub"]["last_round_ms"] = scrub.last_round_ms;
-    out["memory"] = {{"max_bytes", memory_.all},
-                     {"requests_bytes", memory_.requests},
-                     {"answers_bytes", memory_.answers},
-                     {"topics_bytes", memory_.topics},
-                     {"compaction_bytes", memory_.compaction * shards_.size()},
-                     {"indexes_bytes", memory_.indexes * shards_.size()}};
-    const broker::SpaceStatus& space = broker_->space();
-    out["disk"] = {{"free_bytes", space.free_bytes},
-                   {"total_bytes", space.total_bytes},
-                   {"min_free_bytes", space.limits.floor},
-                   {"reserve_bytes", space.held_bytes},
-                   {"refusing", space.refusing}};
-    for (const auto& p : co_await broker_->status()) {
-      nlohmann::json each = {{"name", p.name},           {"directory", to_string(p.id)},
-                             {"epoch", p.epoch},
-                             {"log_start", p.log_start}, {"high_watermark", p.high_watermark},
-                             {"log_end", p.log_end},     {"bytes", p.bytes}};
-      if (!p.offline.empty()) each["offline"] = p.offline;
-      for (const auto& lost : p.lost) {
-        each["lost"].push_back({{"from", lost.from.value},
-                                {"to", lost.to.value},
-                                {"reason", lost.reason},
-                                {"at_ms", lost.at.ms}});
-      }
-      out["partitions"].push_back(std::move(each));
-    }
-  }
-  co_return out.dump();
-}
-
 void Node::serve_http() {
   protocol::http::HttpOptions options;
   options.max_connections = narrow<std::size_t>(options_.http_max_connections);
   protocol::http::HttpHooks hooks;
   hooks.ready = [this] { return ready_; };
-  hooks.health_json = [this] { return health_json(); };
+  hooks.health_json = [this] { return health_text(); };
   hooks.status_json = [this] { return status_json(); };
+  hooks.partition_json = [this](std::string name) { return partition_json(std::move(name)); };
   hooks.metrics_text = [this] { return metrics_text(); };
   hooks.version_json = nlohmann::json{{"version", PYRALOG_VERSION}}.dump();
   http_ = std::make_unique<protocol::http::HttpServer>(options, std::move(hooks));
@@ -276,6 +208,8 @@ void Node::serve_http() {
 }
 
 io::Task<Result<void>> Node::start() {
+  began_ = io::Shard::current().wall();
+  look_at_process();
   PYRALOG_CO_ASSIGN(const ListenPlan plan, plan_listeners(options_));
   PYRALOG_CO_ASSIGN(memory_, share_memory(options_));
   for (const auto& warning : plan.warnings) {

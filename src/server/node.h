@@ -11,10 +11,12 @@
 #include "io/net.h"
 #include "io/shard.h"
 #include "observe/metrics.h"
+#include "observe/process.h"
 #include "observe/slow.h"
 #include "protocol/http/http.h"
 #include "protocol/kafka/listener.h"
 #include "protocol/kafka/service.h"
+#include "server/health.h"
 #include "server/memory_shares.h"
 #include "server/settings.h"
 
@@ -42,6 +44,8 @@ class Node {
   [[nodiscard]] const std::optional<io::Address>& http() const { return http_address_; }
   [[nodiscard]] broker::Broker& broker() { return *broker_; }
   [[nodiscard]] cluster::Cluster& cluster() { return *cluster_; }
+  /// What the HTTP listener tells at /metrics.
+  [[nodiscard]] io::Task<std::string> metrics_text();
 
  private:
   [[nodiscard]] io::Task<Result<void>> bind(const ListenPlan& plan);
@@ -50,9 +54,30 @@ class Node {
   [[nodiscard]] io::Task<Result<void>> put_defaults();
   void serve_http();
   io::Task<void> serve_kafka();
-  io::Task<std::string> health_json();
+
+  // node_status.cc
+  io::Task<std::string> health_text();
   io::Task<std::string> status_json();
-  io::Task<std::string> metrics_text();
+  io::Task<std::optional<std::string>> partition_json(std::string name);
+  /// What does not work, by what the broker tells; nothing of it before the node is ready.
+  [[nodiscard]] HealthFacts health_facts(const std::vector<broker::PartitionStatus>& partitions,
+                                         const log::ShardLogUse& logs,
+                                         const broker::ScrubStatus& scrub);
+  /// Asks the system about the process, in the background: who reads `process_` waits for no pool.
+  void look_at_process();
+
+  // node_metrics.cc
+  void add_process(observe::Registry& metrics) const;
+  io::Task<void> add_kafka(observe::Registry& metrics);
+  io::Task<void> add_topics(observe::Registry& metrics);
+  void add_partitions(observe::Registry& metrics,
+                      const std::vector<broker::PartitionStatus>& partitions) const;
+  io::Task<void> add_lag(observe::Registry& metrics,
+                         const std::vector<broker::PartitionStatus>& partitions);
+  void add_space(observe::Registry& metrics) const;
+  static void add_totals(observe::Registry& metrics, const broker::BrokerTotals& totals);
+  void add_memory(observe::Registry& metrics, const log::ShardLogUse& logs,
+                  const group::Kept& groups) const;
 
   io::Shards shards_;
   ServerOptions options_;
@@ -69,6 +94,11 @@ class Node {
   std::unique_ptr<protocol::kafka::Listener> kafka_;
   std::unique_ptr<protocol::http::HttpServer> http_;
   io::TaskGroup running_;
+  ClockWatch clock_;
+  WallMs began_;                     ///< this process, or nearly
+  observe::ProcessStats process_;    ///< as it was a look ago
+  bool looking_at_process_ = false;
+  protocol::kafka::Listener::MemoryUse kafka_memory_;  ///< at the last scrape
   bool ready_ = false;
 };
 

@@ -45,6 +45,8 @@ struct ServerOptions {
   std::int64_t max_fetch_sessions = 1'000;
   std::int64_t shutdown_timeout_ms = 10'000;
   std::int64_t http_max_connections = 256;
+  std::int64_t metrics_max_topics = 1'000;
+  std::int64_t metrics_max_groups = 1'000;
 
   // Topics. What `cluster_defaults` names goes into the metadata log, which keeps it for all topics
   // that say nothing themselves; the fields beside it hold the same values, for checks and for
@@ -80,6 +82,7 @@ struct ServerOptions {
   std::int64_t group_max_session_timeout_ms = 1'800'000;
   std::int64_t group_initial_rebalance_delay_ms = 3'000;
   std::int64_t group_max_size = 2'147'483'647;
+  std::int64_t memory_groups_bytes = -1;
   std::int64_t producer_id_expiration_ms = 86'400'000;
   std::int64_t max_producer_ids = -1;
 

@@ -46,9 +46,9 @@ constexpr Setting kSettings[] = {
      "part of memory.max.bytes, a quarter, 256 MiB at most."},
     {"queued.max.response.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::queued_max_response_bytes, -1, 1LL << 40, "",
-     "Memory for answers that clients have not taken yet (records come from files and take none); "
-     "beyond it requests with large answers wait. -1 is its part of memory.max.bytes, an eighth, 128 "
-     "MiB at most."},
+     "Memory for answers that clients have not taken yet (records that come from files take none); beyond it "
+     "requests with large answers wait, and no client holds more than its part. -1 is its part of "
+     "memory.max.bytes, an eighth, 128 MiB at most."},
     {"connection.max.requests", "", "Connections and requests", Kind::kInteger,
      &Options::connection_max_requests, 1, 10'000, "",
      "Requests of one connection in work at a time; beyond it the connection waits to be read."},
@@ -62,6 +62,13 @@ constexpr Setting kSettings[] = {
      "How long requests in work may still take when the server is asked to end."},
     {"http.max.connections", "", "Connections and requests", Kind::kInteger,
      &Options::http_max_connections, 1, 100'000, "", "HTTP connections at a time."},
+    {"metrics.max.topics", "", "Connections and requests", Kind::kInteger,
+     &Options::metrics_max_topics, 0, 1'000'000, "",
+     "Topics whose traffic /metrics tells one by one: those with most of it. The sums are of all."},
+    {"metrics.max.groups", "", "Connections and requests", Kind::kInteger,
+     &Options::metrics_max_groups, 0, 1'000'000, "",
+     "Consumer groups whose lag /metrics tells, the first by name, and how many pairs of a group and a "
+     "topic there may be in all. Each scrape asks their coordinators; 0 tells of none."},
 
     {"auto.create.topics.enable", "", "Topics", Kind::kBool, &Options::auto_create_topics, 0, 0, "",
      "Creates a topic when a client first asks for it by name."},
@@ -95,8 +102,8 @@ constexpr Setting kSettings[] = {
     {"memory.topics.max.bytes", "", "Topics", Kind::kBytes, &Options::memory_topics_bytes, -1,
      1LL << 50, "",
      "Memory of all topics with durability=memory together, each shard has its share; beyond it the "
-     "oldest records go, of the partition that has most. -1 is its part of memory.max.bytes, a half, "
-     "1 GiB at most."},
+     "oldest records go, of the partition that has most. -1 is its part of memory.max.bytes, three "
+     "eighths, 1 GiB at most."},
     {"log.write.ahead.bytes", "", "Topics", Kind::kBytes, &Options::write_ahead_bytes, 0, 1LL << 40, "",
      "Disk that each shard may take for its two write-ahead files, by which many partitions are made "
      "durable with one sync; all shards together take at most 1/32 of the disk. 0: every partition's own file is synced."},
@@ -147,9 +154,15 @@ constexpr Setting kSettings[] = {
      "How long an empty group waits for more members before its first rebalance."},
     {"group.max.size", "", "Groups and producers", Kind::kInteger, &Options::group_max_size, 1,
      kMaxInt32, "", "Members of one group."},
+    {"memory.groups.max.bytes", "", "Groups and producers", Kind::kBytes,
+     &Options::memory_groups_bytes, -1, 1LL << 50, "",
+     "Memory of all groups together, each shard has its share: a half for committed offsets, a quarter "
+     "for members and their assignments, a quarter for what is being stored of them; beyond it what "
+     "would grow is refused. -1 is its part of memory.max.bytes, an eighth, 512 MiB a shard at most."},
     {"producer.id.expiration.ms", "", "Groups and producers", Kind::kMillis,
      &Options::producer_id_expiration_ms, 1'000, kMaxMillis, "",
-     "How long the sequence numbers of a silent idempotent producer are remembered."},
+     "How long the sequence numbers of a silent idempotent producer are remembered, in time that the "
+     "node runs."},
     {"max.producer.ids", "", "Groups and producers", Kind::kInteger, &Options::max_producer_ids, -1,
      1'000'000'000, "",
      "Idempotent producers that are remembered, counted in each partition that they write to, some 250 "
@@ -157,8 +170,8 @@ constexpr Setting kSettings[] = {
      "ones are refused if that does not help. -1 is one for every 2 KiB of memory.max.bytes."},
 
     {"memory.max.bytes", "", "Machine", Kind::kBytes, &Options::memory_max_bytes, -1, 1LL << 50, "",
-     "Memory that requests, answers, topics in memory, compaction and indexes share; each has a bound "
-     "of its own, and those that are set may not come to more than this. -1 is three quarters of the "
+     "Memory that requests, answers, topics in memory, groups, compaction and indexes share; each has "
+     "a bound of its own, and those that are set may not come to more than this. -1 is three quarters of the "
      "machine's memory, or of its control group's. What else the server takes comes on top."},
     {"min.free.bytes", "", "Machine", Kind::kBytes, &Options::min_free_bytes, -1, 1LL << 50, "",
      "With less than so much free on the disk of data_dir, records of clients are refused, except "

@@ -3,11 +3,16 @@
 
 import json
 import re
+import sys
 import time
+import urllib.error
 import urllib.request
 
 import command
 from command import REPOSITORY, CommandTest
+
+sys.path.insert(0, str(REPOSITORY / "tests" / "docs"))
+import reference  # noqa: E402
 
 DASHBOARD = REPOSITORY / "docs" / "grafana-dashboard.json"
 
@@ -78,6 +83,48 @@ class Metrics(CommandTest):
         self.assertEqual(scrape(server)['pyralog_slow_operations_total{kind="request"}'], 0)
 
 
+class Reference(CommandTest):
+    def test_the_page_of_metrics_says_what_the_server_tells(self):
+        server = self.server()
+        some_of_everything(self, server)
+        types, labels = {}, {}
+        with urllib.request.urlopen(f"http://{server.http}/metrics", timeout=10) as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith("# TYPE "):
+                    name, types[name] = line.split()[2:]
+                elif not line.startswith("#"):
+                    found = re.findall(r'(\w+)="', SAMPLE.match(line).group(2) or "")
+                    labels.setdefault(name, set()).update(set(found) - {"le"})
+        rows = reference.table((REPOSITORY / "docs" / "metrics.md").read_text())
+        self.assertEqual({row[0]: row[1] for row in rows}, types)
+        self.assertEqual({row[0]: reference.words(row[2]) for row in rows}, labels)
+
+    def test_health_and_one_partition(self):
+        server = self.server()
+        some_of_everything(self, server)
+
+        def get(path):
+            with urllib.request.urlopen(f"http://{server.http}{path}", timeout=10) as answer:
+                return json.load(answer)
+        health = get("/health")
+        self.assertEqual((health["status"], health["problems"]), ("ok", []))
+        told = get("/partitions/t-0/status")
+        self.assertEqual((told["name"], told["log_end"], told["status"]), ("t-0", 1, "ok"))
+        self.assertEqual(told["log"]["newest_segments"][0]["base"], 0)
+        with self.assertRaises(urllib.error.HTTPError) as refused:
+            get("/partitions/t-9/status")
+        self.assertEqual(refused.exception.code, 404)
+        refused.exception.close()
+
+
+def some_of_everything(test, server):
+    """What makes every metric appear: a topic that is written and read in a group, and an error."""
+    test.good("topic", "create", "t", "--bootstrap", server.bootstrap)
+    test.good("produce", "t", "--bootstrap", server.bootstrap, given=b"a\n")
+    test.good("consume", "t", "--group", "g", "--until-end", "--bootstrap", server.bootstrap)
+    test.assertNotEqual(command.pyralog("topic", "create", "t", "--bootstrap", server.bootstrap).code, 0)
+
+
 def strings_of(value, key=None):
     """Every (key, text) of a JSON document."""
     if isinstance(value, dict):
@@ -94,13 +141,13 @@ def asked_by(dashboard):
     """The metrics that a dashboard names anywhere, and {metric: labels that it is asked for}."""
     names, labels = set(), {}
     for _, text in strings_of(dashboard):
-        names |= set(re.findall(r"\bpyralog_\w+", text))
+        names |= set(re.findall(r"\b(?:pyralog|process)_\w+", text))
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):
             wanted = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
             for grouping in re.findall(r"\bby \(([^)]*)\)", target["expr"]):
                 wanted |= {label.strip() for label in grouping.split(",")}
-            for name, matchers in re.findall(r"\b(pyralog_\w+)\{([^}]*)\}", target["expr"]):
+            for name, matchers in re.findall(r"\b((?:pyralog|process)_\w+)\{([^}]*)\}", target["expr"]):
                 found = set(re.findall(r"(\w+)\s*[=!]", matchers))
                 labels.setdefault(name, set()).update(wanted | found)
     return names, labels
@@ -128,8 +175,7 @@ class Dashboard(CommandTest):
 
     def test_it_asks_for_nothing_that_the_server_does_not_have(self):
         server = self.server()
-        self.good("topic", "create", "t", "--bootstrap", server.bootstrap)
-        self.good("produce", "t", "--bootstrap", server.bootstrap, given=b"a\n")
+        some_of_everything(self, server)
         series = scrape(server)
         self.assertEqual(complaints(self.dashboard, series), [])
         self.assertGreater(len(asked_by(self.dashboard)[0]), 20)
@@ -142,12 +188,11 @@ class Dashboard(CommandTest):
 
     def test_everything_that_the_server_counts_is_in_it(self):
         server = self.server()
-        self.good("topic", "create", "t", "--bootstrap", server.bootstrap)
-        self.good("produce", "t", "--bootstrap", server.bootstrap, given=b"a\n")
+        some_of_everything(self, server)
         asked = {re.sub(r"_(bucket|count|sum)$", "", name) for name in asked_by(self.dashboard)[0]}
         counted = {re.sub(r"_(bucket|count|sum)$", "", each.partition("{")[0])
                    for each in scrape(server)}
-        uninteresting = {"pyralog_server_shards", "pyralog_broker_partition_epoch"}
+        uninteresting = {"pyralog_server_shards", "pyralog_broker_partition_leader_epoch"}
         self.assertEqual(counted - asked - uninteresting, set())
 
     def test_its_panels_have_ids_of_their_own_and_do_not_overlap(self):

@@ -25,6 +25,8 @@ import subprocess
 import sys
 import tempfile
 
+import reference
+
 FENCE = re.compile(r"^(\s*)(```+)\s*(\S*)\s*(.*?)\s*$")
 NO_RUN_ALLOWED = re.compile(r"^(sudo )?(apt-get|apt|git clone|scripts/setup\.sh|cd |#)")
 FILE_SECONDS = 300
@@ -306,7 +308,7 @@ def self_test(prefix):
             problems.append("self-test: a dead link is not found")
     if len(check_apis("| 1 | A | 0–3 |\n| 2 | B | 0–1 |\n", "api 1 A 0-4 x\napi 2 B 0-1 x\n")) != 2:
         problems.append("self-test: an API with other versions is not found")
-    return problems
+    return problems + reference.self_test()
 
 
 def main():
@@ -343,6 +345,7 @@ def main():
     if not args.files:
         problems += check_configuration(root, binary)
         problems += check_compatibility(root)
+        problems += reference.check(root)
     print("\n".join(problems))
     print(f"docs_test: {count} blocks of {len(files)} files, {len(problems)} problems")
     return 1 if problems else 0

@@ -10,6 +10,7 @@
 
 #include "base/plant.h"
 #include "io/pools.h"
+#include "io/posix/descriptors.h"
 #include "io/posix/errors.h"
 #include "io/posix/posix_disk.h"
 
@@ -74,9 +75,14 @@ Immediate read_cached(int fd, std::uint64_t position, MutableBytes out) {
 }  // namespace
 
 PosixFile::PosixFile(std::string path, int fd, std::uint64_t size)
-    : path_(std::move(path)), fd_(fd), size_(size), queue_([this] { return sync_once(); }) {}
+    : path_(std::move(path)), fd_(fd), size_(size), queue_([this] { return sync_once(); }) {
+  count_opened();
+}
 
-PosixFile::~PosixFile() { ::close(fd_); }
+PosixFile::~PosixFile() {
+  ::close(fd_);
+  count_closed();
+}
 
 Result<void> PosixFile::write_at(std::uint64_t position, std::span<const ByteView> pieces) {
   std::array<iovec, kMaxPieces> batch;

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "io/pools.h"
+#include "io/posix/descriptors.h"
 #include "io/posix/errors.h"
 #include "io/posix/posix_shard.h"
 #include "io/posix/posix_stream.h"
@@ -40,6 +41,15 @@ class PosixListener final : public Listener {
     // Without descriptors a listener would be ready at once, again and again.
     if (std::exchange(exhausted_, false)) co_await sleep_for(std::chrono::milliseconds(50));
     while (!socket->closed()) {
+      if (!room_for_connection()) {
+        // Whoever comes waits in the backlog; while nobody does there is nothing to tell.
+        PYRALOG_CO_TRY(co_await wait_for_client(socket));
+        if (!socket->closed() && !room_for_connection()) {
+          exhausted_ = true;
+          co_return fail(no_room_for_connection(name));
+        }
+        continue;
+      }
       SystemAddress peer;
       peer.length = sizeof peer.storage;
       const int fd = ::accept4(socket->fd(), reinterpret_cast<sockaddr*>(&peer.storage),
@@ -51,10 +61,7 @@ class PosixListener final : public Listener {
         co_return stream;
       }
       if (errno == EAGAIN || errno == EWOULDBLOCK) {
-        if (auto ready = co_await socket->wait(Socket::Ready::kReadable, Instant::never());
-            !ready && ready.error().code != Code::kCancelled) {
-          co_return fail(std::move(ready.error()));
-        }
+        PYRALOG_CO_TRY(co_await wait_for_client(socket));
         continue;
       }
       // Connections that ended before we took them are no errors of ours.
@@ -66,6 +73,13 @@ class PosixListener final : public Listener {
   }
 
  private:
+  static Task<Result<void>> wait_for_client(std::shared_ptr<Socket> socket) {
+    auto ready = co_await socket->wait(Socket::Ready::kReadable, Instant::never());
+    // When it was closed, the caller says so.
+    if (!ready && ready.error().code == Code::kCancelled) co_return Result<void>{};
+    co_return ready;
+  }
+
   std::shared_ptr<Socket> socket_;
   Address local_;
   bool exhausted_ = false;

@@ -1,17 +1,21 @@
 #include "io/posix/posix_stream.h"
 
 #include <fmt/format.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <optional>
 
 #include "io/posix/errors.h"
 #include "io/posix/posix_shard.h"
+#include "io/posix/write_patience.h"
 
 namespace pyralog::io::posix {
 
@@ -22,10 +26,39 @@ constexpr std::size_t kMaxPieces = 64;
 // for the device on the shard's thread.
 constexpr std::uint64_t kFileChunk = 256 * 1024;
 
+/// How long a write waits for its peer: until `deadline`, or, with `patience`, for as long as the peer
+/// takes something.
+struct Limit {
+  Instant deadline = Instant::never();
+  Duration patience{0};
+};
+
+/// Bytes that the peer has not confirmed yet, of those that the system has taken.
+std::optional<std::int64_t> unconfirmed(const Socket& socket) {
+  int bytes = 0;
+  if (socket.closed() || ::ioctl(socket.fd(), SIOCOUTQ, &bytes) != 0) return std::nullopt;
+  return bytes;
+}
+
+/// Waits until more can be written. That there is room again is progress; but the system says so only
+/// once much of its buffer is free, so a wait that is overdue asks how much is still unconfirmed.
+Task<Result<void>> wait_writable(std::shared_ptr<Socket> socket, Limit limit) {
+  if (limit.patience == Duration(0)) {
+    co_return co_await socket->wait(Socket::Ready::kWritable, limit.deadline);
+  }
+  const Shard& shard = socket->shard();
+  WritePatience patience(shard.now(), limit.patience);
+  while (true) {
+    auto ready = co_await socket->wait(Socket::Ready::kWritable, patience.next_look(shard.now()));
+    if (ready || ready.error().code != Code::kTimedOut) co_return ready;
+    if (patience.is_over(shard.now(), unconfirmed(*socket))) co_return ready;
+  }
+}
+
 /// Sends the memory pieces from `index` on, as far as they go without a file between them. Returns
 /// after all of them; moves `index` behind them.
 Task<Result<void>> send_memory(std::shared_ptr<Socket> socket, const std::vector<Piece>& pieces,
-                               std::size_t& index, Instant deadline, const std::string& peer) {
+                               std::size_t& index, Limit limit, const std::string& peer) {
   std::size_t skip = 0;  // bytes of pieces[index] that are sent already
   while (true) {
     std::array<iovec, kMaxPieces> batch;
@@ -47,7 +80,7 @@ Task<Result<void>> send_memory(std::shared_ptr<Socket> socket, const std::vector
     if (sent < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN && errno != EWOULDBLOCK) co_return fail(system_error(errno, peer, "send"));
-      PYRALOG_CO_TRY(co_await socket->wait(Socket::Ready::kWritable, deadline));
+      PYRALOG_CO_TRY(co_await wait_writable(socket, limit));
       continue;
     }
     auto left = static_cast<std::size_t>(sent);
@@ -62,33 +95,52 @@ Task<Result<void>> send_memory(std::shared_ptr<Socket> socket, const std::vector
   }
 }
 
-Task<Result<void>> send_file(std::shared_ptr<Socket> socket, FileRange range, Instant deadline,
+/// Whether sendfile blames the file, and not the connection.
+bool is_of_file(int number) {
+  return number == EIO || number == EUCLEAN || number == EBADMSG || number == ENODATA ||
+         number == ENXIO || number == ESTALE;
+}
+
+/// The file cannot be read: its owner hears of it, and the write ends.
+std::unexpected<Error> unreadable(const FileRange& range, Error error) {
+  if (range.owner != nullptr) {
+    range.owner->unreadable(range.file->path(), range.position, range.count, error);
+  }
+  return fail(std::move(error));
+}
+
+Task<Result<void>> send_file(std::shared_ptr<Socket> socket, FileRange range, Limit limit,
                              const std::string& peer) {
   auto& file = static_cast<PosixFile&>(*range.file);
   const std::uint64_t end = range.position + range.count;
+  std::uint64_t next = range.position;
   std::uint64_t checked = range.position;
-  while (range.position < end) {
-    if (range.position >= checked) {
-      const std::uint64_t chunk = std::min(kFileChunk, end - range.position);
-      if (!file.probably_cached(range.position, chunk)) {
-        PYRALOG_CO_TRY(co_await file.warm(range.position, chunk));
+  while (next < end) {
+    if (next >= checked) {
+      const std::uint64_t chunk = std::min(kFileChunk, end - next);
+      if (!file.probably_cached(next, chunk)) {
+        if (auto warm = co_await file.warm(next, chunk); !warm) {
+          co_return unreadable(range, std::move(warm.error()));
+        }
         if (socket->closed()) {
           co_return fail(Code::kCancelled, fmt::format("{}: the connection was closed here", peer));
         }
       }
-      checked = range.position + chunk;
+      checked = next + chunk;
     }
-    auto offset = static_cast<off_t>(range.position);
+    auto offset = static_cast<off_t>(next);
     const ssize_t sent =
-        ::sendfile(socket->fd(), file.fd(), &offset, static_cast<std::size_t>(checked - range.position));
+        ::sendfile(socket->fd(), file.fd(), &offset, static_cast<std::size_t>(checked - next));
     if (sent == 0) {
-      co_return fail(Code::kIo, fmt::format("{}: ends before the range that is to be sent",
-                                            file.path()));
+      co_return unreadable(range, Error{Code::kIo, fmt::format("{}: ends before the range that is to "
+                                                               "be sent", file.path()), 0});
     }
     if (sent > 0) {
-      range.position += static_cast<std::uint64_t>(sent);
+      next += static_cast<std::uint64_t>(sent);
     } else if (errno == EAGAIN) {
-      PYRALOG_CO_TRY(co_await socket->wait(Socket::Ready::kWritable, deadline));
+      PYRALOG_CO_TRY(co_await wait_writable(socket, limit));
+    } else if (is_of_file(errno)) {
+      co_return unreadable(range, system_error(errno, file.path(), fmt::format("send to {}", peer)));
     } else if (errno != EINTR) {
       co_return fail(system_error(errno, peer, fmt::format("send of {}", file.path())));
     }
@@ -119,6 +171,15 @@ Task<Result<std::size_t>> PosixStream::read_some(MutableBytes out, Instant deadl
 }
 
 Task<Result<void>> PosixStream::write(std::vector<Piece> pieces, Instant deadline) {
+  return send(std::move(pieces), deadline, Duration(0));
+}
+
+Task<Result<void>> PosixStream::write_while_taken(std::vector<Piece> pieces, Duration patience) {
+  return send(std::move(pieces), Instant::never(), patience);
+}
+
+Task<Result<void>> PosixStream::send(std::vector<Piece> pieces, Instant deadline, Duration patience) {
+  const Limit limit{deadline, patience};
   const std::shared_ptr<Socket> socket = socket_;
   const std::string peer = to_string(peer_);
   std::size_t index = 0;
@@ -127,10 +188,10 @@ Task<Result<void>> PosixStream::write(std::vector<Piece> pieces, Instant deadlin
       co_return fail(Code::kCancelled, fmt::format("{}: the connection was closed here", peer));
     }
     if (const auto* range = std::get_if<FileRange>(&pieces[index])) {
-      PYRALOG_CO_TRY(co_await send_file(socket, *range, deadline, peer));
+      PYRALOG_CO_TRY(co_await send_file(socket, *range, limit, peer));
       ++index;
     } else {
-      PYRALOG_CO_TRY(co_await send_memory(socket, pieces, index, deadline, peer));
+      PYRALOG_CO_TRY(co_await send_memory(socket, pieces, index, limit, peer));
     }
   }
   co_return Result<void>{};

@@ -16,6 +16,7 @@ class PosixStream final : public Stream {
   ~PosixStream() override { close(); }
   Task<Result<std::size_t>> read_some(MutableBytes out, Instant deadline) override;
   Task<Result<void>> write(std::vector<Piece> pieces, Instant deadline) override;
+  Task<Result<void>> write_while_taken(std::vector<Piece> pieces, Duration patience) override;
   void limit_send_buffer(std::uint32_t bytes) override;
   void close() override { socket_->close(); }
   const Address& peer() const override { return peer_; }
@@ -23,6 +24,8 @@ class PosixStream final : public Stream {
   Task<Result<std::unique_ptr<Stream>>> move_to(Shard& target) override;
 
  private:
+  Task<Result<void>> send(std::vector<Piece> pieces, Instant deadline, Duration patience);
+
   std::shared_ptr<Socket> socket_;
   Address peer_;
   Address local_;

@@ -12,6 +12,8 @@
 #include "io/disk.h"
 #include "io/net.h"
 #include "io/pools.h"
+#include "io/posix/descriptors.h"
+#include "io/posix/write_patience.h"
 
 namespace pyralog::io::posix {
 namespace {
@@ -171,6 +173,111 @@ TEST(PosixNet, running_out_of_descriptors_is_told_and_does_not_spin) {
     EXPECT_GE(Shard::current().now() - start, Duration(90ms));
     ::setrlimit(RLIMIT_NOFILE, &before);
     EXPECT_TRUE(co_await listener->accept());
+  });
+}
+
+TEST(Descriptors, an_eighth_is_kept_for_files_within_bounds) {
+  EXPECT_EQ(kept_for_files(100), 25U);
+  EXPECT_EQ(kept_for_files(256), 64U);
+  EXPECT_EQ(kept_for_files(1024), 128U);
+  EXPECT_EQ(kept_for_files(1'048'576), 4096U);
+}
+
+TEST(Descriptors, connections_leave_enough_of_them_for_files) {
+  Runtime runtime({.shards = 1});
+  ASSERT_TRUE(runtime.start());
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  const std::string path = testing::TempDir() + "kept." + std::to_string(::getpid()) + ".";
+  runtime.run([&]() -> Task<void> {
+    Net& net = Shard::current().net();
+    Disk& disk = Shard::current().disk();
+    const Instant deadline = Shard::current().now() + 30s;
+    auto listener = (co_await net.listen({"127.0.0.1", 0})).value();
+    rlimit tight = before;
+    tight.rlim_cur = 300;
+    ::setrlimit(RLIMIT_NOFILE, &tight);
+    std::vector<std::unique_ptr<Stream>> streams;
+    std::string refused;
+    while (refused.empty() && streams.size() < 300) {
+      auto client = co_await net.connect(listener->local(), deadline);
+      if (!client) break;
+      streams.push_back(std::move(*client));
+      auto server = co_await listener->accept();
+      if (server) {
+        streams.push_back(std::move(*server));
+      } else {
+        refused = server.error().message;
+      }
+    }
+    EXPECT_GT(streams.size(), 100U);
+    EXPECT_NE(refused.find("are for files"), std::string::npos) << refused;
+    std::vector<std::shared_ptr<File>> files;
+    for (int i = 0; i < 50; ++i) {
+      auto file = co_await disk.open(path + std::to_string(i), OpenMode::kCreate);
+      EXPECT_TRUE(file) << (file ? "" : file.error().message);
+      if (file) files.push_back(std::move(*file));
+    }
+    files.clear();
+    std::unique_ptr<Stream> last = std::move(streams.back());
+    streams.clear();
+    if (!refused.empty()) EXPECT_TRUE(co_await listener->accept()) << "it waited in the backlog";
+    ::setrlimit(RLIMIT_NOFILE, &before);
+    for (int i = 0; i < 50; ++i) (void)co_await disk.remove(path + std::to_string(i));
+  });
+}
+
+TEST(WritePatience, lasts_for_as_long_as_bytes_are_confirmed_and_ends_when_none_are) {
+  const Instant start{0};
+  WritePatience patience(start, 8s);
+  EXPECT_EQ(patience.next_look(start), start + 2s);
+  Instant now = start;
+  for (std::int64_t left = 1'000'000; left > 0; left -= 1'000) {
+    now = now + 7s;  // a thousand bytes at a time, for two hours
+    ASSERT_FALSE(patience.is_over(now, left)) << left;
+  }
+  EXPECT_FALSE(patience.is_over(now + 7s, 1'000)) << "nothing was confirmed, but not for long enough";
+  EXPECT_EQ(patience.next_look(now + 7s), now + 8s);
+  EXPECT_TRUE(patience.is_over(now + 8s, 1'000));
+}
+
+TEST(WritePatience, what_nobody_can_tell_is_no_progress) {
+  WritePatience patience(Instant{0}, 8s);
+  EXPECT_FALSE(patience.is_over(Instant{0} + 2s, std::nullopt));
+  EXPECT_TRUE(patience.is_over(Instant{0} + 8s, std::nullopt));
+}
+
+TEST(PosixNet, a_peer_that_takes_little_at_a_time_is_waited_for_and_one_that_takes_nothing_is_not) {
+  Runtime runtime({.shards = 1});
+  ASSERT_TRUE(runtime.start());
+  runtime.run([]() -> Task<void> {
+    constexpr Duration kPatience = 1s;
+    Net& net = Shard::current().net();
+    auto listener = (co_await net.listen({"127.0.0.1", 0})).value();
+    auto client =
+        (co_await net.connect(listener->local(), Shard::current().now() + 10s)).value();
+    auto server = (co_await listener->accept()).value();
+    TaskGroup group;
+    Instant ended = Instant::never();
+    const auto send = [&](Stream* stream) -> Task<void> {
+      std::vector<Piece> pieces;
+      pieces.emplace_back(SharedBytes(Bytes(60'000'000)));
+      const auto written = co_await stream->write_while_taken(std::move(pieces), kPatience);
+      EXPECT_EQ(written.error().code, Code::kTimedOut);
+      ended = Shard::current().now();
+    };
+    group.spawn(send(server.get()));
+    Bytes out(300'000);
+    Instant last = Shard::current().now();
+    for (int i = 0; i < 15; ++i) {
+      co_await sleep_for(200ms);
+      EXPECT_EQ(ended, Instant::never());
+      const auto got = co_await client->read_some(out, Shard::current().now() + 10s);
+      EXPECT_TRUE(got);
+      last = Shard::current().now();
+    }
+    co_await group.join();
+    EXPECT_GE(ended - last, kPatience - 1ms);
   });
 }
 

@@ -73,10 +73,12 @@ void Socket::close() {
     ::close(fd_);
   }
   fd_ = -1;
+  count_closed();
 }
 
 int Socket::release() {
   const int fd = std::exchange(fd_, -1);
+  if (fd >= 0) count_closed();  // whoever takes it counts it again
   if (!asio_) return fd;
   boost::system::error_code ignored;
   const int released = asio_->release(ignored);

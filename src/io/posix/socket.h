@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "io/net.h"
+#include "io/posix/descriptors.h"
 #include "io/task.h"
 
 namespace pyralog::io::posix {
@@ -20,7 +21,7 @@ class PosixShard;
 /// Shared by the stream and the coroutines that wait on it.
 class Socket : public std::enable_shared_from_this<Socket> {
  public:
-  Socket(PosixShard& shard, int fd) : shard_(&shard), fd_(fd) {}
+  Socket(PosixShard& shard, int fd) : shard_(&shard), fd_(fd) { count_opened(); }
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
   ~Socket();

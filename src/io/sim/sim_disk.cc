@@ -44,6 +44,7 @@ const char* name_of(DiskOp op) {
     case DiskOp::kRename: return "rename";
     case DiskOp::kRemove: return "remove";
     case DiskOp::kLock: return "lock";
+    case DiskOp::kSend: return "send";
   }
   return "call";
 }
@@ -112,6 +113,9 @@ Result<void> SimDisk::refused(DiskFault fault, DiskOp op, const std::string& pat
       return fail(Code::kExhausted,
                   fmt::format("{}: {} failed: no space left on the device", path, name_of(op)),
                   ENOSPC);
+    case DiskFault::kNoDescriptors:
+      return fail(Code::kExhausted,
+                  fmt::format("{}: {} failed: too many open files", path, name_of(op)), EMFILE);
     case DiskFault::kKill:
     case DiskFault::kPowerLoss:
       return fail(Code::kIo, fmt::format("{}: the node is down", path), EIO);

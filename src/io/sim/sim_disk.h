@@ -35,10 +35,11 @@ struct DiskOptions {
 
 enum class DiskOp : std::uint8_t {
   kOpen, kRead, kWrite, kSync, kTruncate, kMakeDirs, kSyncDir, kList, kRename, kRemove, kLock,
+  kSend,  ///< of a file range, by a stream
 };
 /// What a hook makes of a call. After kKill and kPowerLoss the call has no effect and never returns
 /// (a write returns an error to code that will not run on).
-enum class DiskFault : std::uint8_t { kNone, kError, kNoSpace, kKill, kPowerLoss };
+enum class DiskFault : std::uint8_t { kNone, kError, kNoSpace, kNoDescriptors, kKill, kPowerLoss };
 using DiskHook = std::function<DiskFault(DiskOp op, const std::string& path)>;
 
 struct Inode;

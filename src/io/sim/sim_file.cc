@@ -198,6 +198,11 @@ void SimFile::drop_pages(std::uint64_t first, std::uint64_t last) {
   }
 }
 
+Result<void> SimFile::may_send() const {
+  const DiskFault fault = disk_.hook_ ? disk_.hook_(DiskOp::kSend, path_) : DiskFault::kNone;
+  return disk_.refused(fault, DiskOp::kSend, path_);
+}
+
 Bytes SimFile::copy(std::uint64_t position, std::uint64_t count) const {
   const Bytes& content = inode_->content;
   if (position >= content.size()) return {};

@@ -29,6 +29,8 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
 
   /// Copies what is in memory, for sending; short at the end of the file.
   [[nodiscard]] Bytes copy(std::uint64_t position, std::uint64_t count) const;
+  /// Whether that may go on; asks the disk's hook only, which says kNone or kError.
+  [[nodiscard]] Result<void> may_send() const;
 
  private:
   Task<Result<void>> sync_once();

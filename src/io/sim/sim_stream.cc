@@ -46,7 +46,7 @@ Task<Result<std::size_t>> SimStream::read_some(MutableBytes out, Instant deadlin
   co_return count;
 }
 
-Task<Result<void>> SimStream::send(ByteView bytes, Instant deadline) {
+Task<Result<void>> SimStream::send(ByteView bytes, Instant deadline, Duration patience) {
   const std::shared_ptr<Connection> connection = connection_;
   End& mine = connection->ends[side_];
   while (!bytes.empty()) {
@@ -54,7 +54,10 @@ Task<Result<void>> SimStream::send(ByteView bytes, Instant deadline) {
     const NetOptions& options = net_.options_;
     if (mine.unread >= options.buffer_bytes) {
       net_.sim_.stats().add("net.backpressure");
-      if (!co_await mine.writable.wait(deadline)) {
+      // Confirmed is what the peer has read, and every read wakes who waits here.
+      const Instant last =
+          patience == Duration(0) ? deadline : Shard::current().now() + patience;
+      if (!co_await mine.writable.wait(last)) {
         co_return fail(Code::kTimedOut, fmt::format("{}: does not read in time",
                                                     to_string(connection->ends[1 - side_].address)));
       }
@@ -71,21 +74,37 @@ Task<Result<void>> SimStream::send(ByteView bytes, Instant deadline) {
 }
 
 Task<Result<void>> SimStream::write(std::vector<Piece> pieces, Instant deadline) {
+  return send_all(std::move(pieces), deadline, Duration(0));
+}
+
+Task<Result<void>> SimStream::write_while_taken(std::vector<Piece> pieces, Duration patience) {
+  return send_all(std::move(pieces), Instant::never(), patience);
+}
+
+Task<Result<void>> SimStream::send_all(std::vector<Piece> pieces, Instant deadline,
+                                       Duration patience) {
   const std::shared_ptr<Connection> connection = connection_;
   if (connection->ends[side_].closed || connection->reset) co_return fail(broken(*connection));
   for (const Piece& piece : pieces) {
     if (const auto* shared = std::get_if<SharedBytes>(&piece)) {
-      PYRALOG_CO_TRY(co_await send(shared->view(), deadline));
+      PYRALOG_CO_TRY(co_await send(shared->view(), deadline, patience));
       continue;
     }
     const FileRange& range = std::get<FileRange>(piece);
-    const Bytes bytes = static_cast<const SimFile&>(*range.file).copy(range.position, range.count);
-    if (bytes.size() != range.count) {
-      co_return fail(Code::kIo, fmt::format("{}: ends before the range that is to be sent",
-                                            range.file->path()));
+    const auto& file = static_cast<const SimFile&>(*range.file);
+    auto readable = file.may_send();
+    const Bytes bytes = file.copy(range.position, range.count);
+    if (readable && bytes.size() != range.count) {
+      readable = fail(Code::kIo, fmt::format("{}: ends before the range that is to be sent", file.path()));
+    }
+    if (!readable) {
+      if (range.owner != nullptr) {
+        range.owner->unreadable(file.path(), range.position, range.count, readable.error());
+      }
+      co_return readable;
     }
     net_.sim_.stats().add("net.file_range");
-    PYRALOG_CO_TRY(co_await send(bytes, deadline));
+    PYRALOG_CO_TRY(co_await send(bytes, deadline, patience));
   }
   co_return Result<void>{};
 }

@@ -16,6 +16,7 @@ class SimStream final : public Stream {
   ~SimStream() override { close(); }
   Task<Result<std::size_t>> read_some(MutableBytes out, Instant deadline) override;
   Task<Result<void>> write(std::vector<Piece> pieces, Instant deadline) override;
+  Task<Result<void>> write_while_taken(std::vector<Piece> pieces, Duration patience) override;
   void limit_send_buffer(std::uint32_t) override {}  // it has one of its own
   void close() override;
   const Address& peer() const override { return connection_->ends[1 - side_].address; }
@@ -23,7 +24,8 @@ class SimStream final : public Stream {
   Task<Result<std::unique_ptr<Stream>>> move_to(Shard& target) override;
 
  private:
-  Task<Result<void>> send(ByteView bytes, Instant deadline);
+  Task<Result<void>> send_all(std::vector<Piece> pieces, Instant deadline, Duration patience);
+  Task<Result<void>> send(ByteView bytes, Instant deadline, Duration patience);
   [[nodiscard]] Error broken(const Connection& connection) const;
 
   SimNet& net_;

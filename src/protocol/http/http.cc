@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string_view>
 
 #include "base/json.h"
@@ -13,6 +14,8 @@ namespace {
 
 constexpr std::string_view kPaths[] = {"/live",    "/ready",  "/health",
                                        "/version", "/status", "/metrics"};
+constexpr std::string_view kPartitions = "/partitions/";
+constexpr std::string_view kStatus = "/status";
 constexpr std::size_t kReadBytes = 4096;
 constexpr Duration kSharedFor = 1s;
 constexpr const char* kJson = "application/json";
@@ -41,8 +44,17 @@ std::string error_json(std::string_view message) {
   return json.object().field("error", message).end().take();
 }
 
+/// What stands between /partitions/ and /status; nullopt = it is another path.
+std::optional<std::string_view> partition_of(std::string_view path) {
+  if (!path.starts_with(kPartitions)) return std::nullopt;
+  path.remove_prefix(kPartitions.size());
+  if (!path.ends_with(kStatus)) return std::nullopt;
+  path.remove_suffix(kStatus.size());
+  return path;
+}
+
 bool is_path(std::string_view path) {
-  return std::ranges::find(kPaths, path) != std::end(kPaths);
+  return std::ranges::find(kPaths, path) != std::end(kPaths) || partition_of(path).has_value();
 }
 
 }  // namespace
@@ -188,7 +200,14 @@ io::Task<HttpServer::AnswerPtr> HttpServer::answer(std::string path, Instant dea
                                        "text/plain; version=0.0.4; charset=utf-8", deadline);
   }
   Answer reply;
-  if (path == "/live") {
+  if (const auto partition = partition_of(path)) {
+    auto told = co_await hooks_.partition_json(std::string(*partition));
+    if (!told) {
+      co_return refusal(404, path + ": there is no partition " + std::string(*partition) +
+                                 "; it is called TOPIC-NUMBER, and /status lists all");
+    }
+    reply.body = std::move(*told);
+  } else if (path == "/live") {
     reply.body = R"({"live":true})";
   } else if (path == "/ready") {
     const bool ready = hooks_.ready();
@@ -202,6 +221,7 @@ io::Task<HttpServer::AnswerPtr> HttpServer::answer(std::string path, Instant dea
   } else {
     std::string known;
     for (const std::string_view each : kPaths) known += " " + std::string(each);
+    known += " /partitions/NAME-N/status";
     co_return refusal(404, path + ": there is no such path; there are" + known);
   }
   co_return std::make_shared<const Answer>(std::move(reply));

@@ -3,6 +3,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -29,11 +30,14 @@ struct HttpHooks {
   std::function<io::Task<std::string>()>
       health_json;  ///< an object; its "status" is "ok" if all is
   std::function<io::Task<std::string>()> status_json;
+  /// Of the partition that is called so ("orders-3"); nullopt = there is none.
+  std::function<io::Task<std::optional<std::string>>(std::string name)> partition_json;
   std::function<io::Task<std::string>()> metrics_text;  ///< Prometheus text format 0.0.4
   std::string version_json;
 };
 
-/// GET and HEAD of /live /ready /health /version /status /metrics over HTTP/1.1 with keep-alive.
+/// GET and HEAD of /live /ready /health /version /status /metrics and /partitions/NAME-N/status over
+/// HTTP/1.1 with keep-alive.
 /// /status and /metrics may be large: who asks while one is made waits for that one, who asks while
 /// others are still being sent one that is not older than a second gets the same, and the last one
 /// to have sent it lets it go. Lives on one shard. Anything else is 404 or 405, malformed requests

@@ -33,6 +33,10 @@ class HttpTest : public ::testing::Test {
       while (held_) co_await changed_.wait(Instant::never());
       co_return "{" + number + std::string(size_, ' ') + "}";
     };
+    hooks.partition_json = [](std::string name) -> io::Task<std::optional<std::string>> {
+      if (name != "orders-3") co_return std::nullopt;
+      co_return R"({"name":"orders-3"})";
+    };
     hooks.version_json = "{}";
     server_ = std::make_unique<HttpServer>(HttpOptions{}, std::move(hooks));
     sim_.node(0).spawn([this]() -> io::Task<void> {
@@ -150,6 +154,17 @@ TEST_F(HttpTest, who_waits_for_what_others_have_asked_for_waits_no_longer_than_f
   EXPECT_THAT(answers_[second], StartsWith("HTTP/1.1 503 "));
   EXPECT_THAT(answers_[second], HasSubstr("was not ready in time; ask again later"));
   EXPECT_EQ(made_, 1);
+}
+
+TEST_F(HttpTest, tells_of_one_partition_by_name) {
+  EXPECT_EQ(body(ask("/partitions/orders-3/status")), R"({"name":"orders-3"})");
+  EXPECT_THAT(answers_[ask("/partitions/orders-4/status")],
+              ::testing::AllOf(StartsWith("HTTP/1.1 404 "), HasSubstr("no partition orders-4")));
+  EXPECT_THAT(answers_[ask("/partitions/orders-3")], StartsWith("HTTP/1.1 404 "));
+  EXPECT_THAT(answers_[ask("/partitions//status")], StartsWith("HTTP/1.1 404 "));
+  EXPECT_THAT(answers_[ask("/partitions/orders-3/status", "POST")], StartsWith("HTTP/1.1 405 "));
+  EXPECT_THAT(answers_[ask("/partitions/")], HasSubstr(" /partitions/NAME-N/status"));
+  EXPECT_EQ(made_, 0) << "it costs nothing to do with all partitions";
 }
 
 TEST_F(HttpTest, tells_what_it_does_not_serve) {

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <list>
 #include <map>
 #include <utility>
 
@@ -13,62 +13,128 @@
 
 namespace pyralog::protocol::kafka {
 
-/// Bounds what the answers of a shard's connections hold that their clients have not taken yet, beside
-/// small ones. How large an answer gets is not known before it is made, so a kind of request takes what
-/// such requests took of late (no more than half of all), waits until that is there, and puts right
-/// afterwards what it really was. Nobody waits for ever: clients that do not take their answers can slow
-/// the others down, not stop them. Lives on its shard.
+/// Bounds what the answers of a shard's connections hold that their clients have not taken yet. Nobody
+/// gets more than there is: who finds no room waits, first come first served, small answers in a queue
+/// of their own and with a quarter of the memory that large ones never take. A connection that holds
+/// some already gets no more than its fair part, so clients that take their answers slowly hold up
+/// themselves and not the quick ones. Lives on its shard.
 class AnswerMemory {
  public:
-  static constexpr std::size_t kSmall = 64u << 10;  ///< answers up to this are not counted
-  static constexpr Duration kLongestWait = std::chrono::seconds(5);  ///< of who is first in the queue
+  static constexpr std::size_t kSmall = 64u << 10;  ///< other answers than fetches are not counted up to this
 
-  explicit AnswerMemory(std::size_t limit_bytes) : limit_(limit_bytes) {}
+  explicit AnswerMemory(std::size_t limit_bytes);
   AnswerMemory(const AnswerMemory&) = delete;
   AnswerMemory& operator=(const AnswerMemory&) = delete;
+
+  /// One connection. Outlives what it holds and whoever waits for it.
+  class Holder {
+   public:
+    explicit Holder(AnswerMemory& memory) : memory_(memory) {}
+    Holder(const Holder&) = delete;
+    Holder& operator=(const Holder&) = delete;
+    ~Holder();
+    /// Its client is gone: whoever waits goes on, without what it waited for.
+    void leave();
+    [[nodiscard]] bool left() const { return left_; }
+    [[nodiscard]] std::size_t held() const { return held_; }
+    /// Whether it has read records of topics in memory; a guess at what its next fetch needs.
+    [[nodiscard]] bool& reads_memory() { return reads_memory_; }
+    [[nodiscard]] AnswerMemory& memory() const { return memory_; }
+
+   private:
+    friend class AnswerMemory;
+    [[nodiscard]] bool counts() const { return held_ > 0 || waiting_ > 0; }
+    AnswerMemory& memory_;
+    std::size_t held_ = 0;
+    std::size_t waiting_ = 0;
+    bool left_ = false;
+    bool reads_memory_ = false;
+  };
 
   /// What one answer holds; gives it back when destroyed.
   class [[nodiscard]] Hold {
    public:
     Hold() = default;
     Hold(Hold&& o) noexcept
-        : memory_(std::exchange(o.memory_, nullptr)), bytes_(std::exchange(o.bytes_, 0)) {}
+        : holder_(std::exchange(o.holder_, nullptr)),
+          bytes_(std::exchange(o.bytes_, 0)),
+          small_(o.small_) {}
     Hold& operator=(Hold&& o) noexcept {
       if (this != &o) {
         release();
-        memory_ = std::exchange(o.memory_, nullptr);
+        holder_ = std::exchange(o.holder_, nullptr);
         bytes_ = std::exchange(o.bytes_, 0);
+        small_ = o.small_;
       }
       return *this;
     }
     ~Hold() { release(); }
+    [[nodiscard]] explicit operator bool() const { return holder_ != nullptr; }
     [[nodiscard]] std::size_t bytes() const { return bytes_; }
     void release();
+    /// It has come to `bytes`, whatever it was taken for.
+    void resize(std::size_t bytes);
 
    private:
     friend class AnswerMemory;
-    Hold(AnswerMemory* memory, std::size_t bytes) : memory_(memory), bytes_(bytes) {}
-    AnswerMemory* memory_ = nullptr;
+    Hold(Holder* holder, std::size_t bytes, bool small)
+        : holder_(holder), bytes_(bytes), small_(small) {}
+    Holder* holder_ = nullptr;
     std::size_t bytes_ = 0;
+    bool small_ = false;
   };
 
-  /// Before a request of kind `api` is served: waits until there is room, first come first served. At
-  /// once where such answers are small.
-  [[nodiscard]] io::Task<Hold> begin(std::int16_t api);
-  /// The answer has come to `bytes`, whatever `hold` was taken for.
-  void settle(Hold& hold, std::int16_t api, std::size_t bytes);
-  /// What may still be made without waiting.
-  [[nodiscard]] std::size_t room() const { return used_ < limit_ ? limit_ - used_ : 0; }
-  [[nodiscard]] std::size_t used() const { return used_; }
+  /// Before a request of kind `api` is served: waits until there is room for what such answers took of
+  /// late, or for `least` if that is more. At once where they are small. Empty, too, if the client left.
+  [[nodiscard]] io::Task<Hold> begin(Holder& holder, std::int16_t api, std::size_t least = 0);
+  /// The answer has come to `bytes`. False: it was taken for less and there is no room for it, nothing
+  /// was changed; it is to be dropped and made again when there is, from begin() with `least`.
+  [[nodiscard]] bool settle(Holder& holder, Hold& hold, std::int16_t api, std::size_t bytes);
+  /// As settle, for what cannot be made again.
+  void settle_anyway(Holder& holder, Hold& hold, std::int16_t api, std::size_t bytes);
+
+  /// What a fetch can have at once, at most `wanted`: a quarter of what is free, no more than makes the
+  /// connection's fair part; a minimum where the rest is used up. May be empty.
+  [[nodiscard]] Hold take_some(Holder& holder, std::size_t wanted);
+  /// Waits until there is room for `bytes`; more than there will ever be counts as all of it. Empty: not
+  /// by `deadline`, or the client has left.
+  [[nodiscard]] io::Task<Hold> take(Holder& holder, std::size_t bytes, Instant deadline);
+
+  [[nodiscard]] std::size_t used() const { return large_used_ + small_used_; }
+  [[nodiscard]] std::size_t limit() const { return limit_; }
+  /// What one connection may hold while others hold some or wait; at least a minimum answer.
+  [[nodiscard]] std::size_t fair_part(const Holder& holder) const;
 
  private:
-  [[nodiscard]] std::size_t wanted(std::int16_t api);
+  struct Waiter {
+    Holder* holder;
+    std::size_t bytes;
+    bool small;
+    bool granted = false;
+    io::WaitList changed{};
+  };
+  using Queue = std::list<Waiter*>;
+  [[nodiscard]] std::size_t wanted(std::int16_t api, std::size_t least);
+  [[nodiscard]] bool is_small(std::size_t bytes) const;
+  [[nodiscard]] bool fits(std::size_t bytes, bool small) const;
+  [[nodiscard]] bool is_fair(const Holder& holder, std::size_t bytes) const;
+  [[nodiscard]] std::size_t large_room() const;
+  [[nodiscard]] Queue& queue(bool small) { return small ? small_waiting_ : large_waiting_; }
+  void add(Holder& holder, std::size_t bytes, bool small);
+  void give_back(Holder& holder, std::size_t bytes, bool small);
+  void put_waiting(Holder& holder, std::size_t waiting);
+  void serve();
 
   std::size_t limit_;
-  std::size_t used_ = 0;
+  std::size_t reserve_;   ///< for small answers
+  std::size_t minimum_;   ///< of a fair part
+  std::size_t small_;     ///< what counts as small
+  std::size_t large_used_ = 0;
+  std::size_t small_used_ = 0;
+  std::size_t counting_ = 0;  ///< connections that hold some or wait
   std::map<std::int16_t, std::size_t> expected_;
-  io::Turn turn_;
-  io::WaitList freed_;
+  Queue small_waiting_;
+  Queue large_waiting_;
 };
 
 /// Bounds what one request makes the server build: names and entries that it repeats, what is told of

@@ -1,6 +1,9 @@
 // What answers may take: each by itself, and all of a shard together.
 #include "protocol/kafka/answer_memory.h"
 
+#include <functional>
+#include <list>
+
 #include "protocol/kafka/testing.h"
 #include "wire/kafka/gen/describe_configs.h"
 #include "wire/kafka/gen/fetch.h"
@@ -26,8 +29,9 @@ class AnswerMemoryTest : protected Answers, public testing::KafkaTest {
   AnswerMemoryTest() : KafkaTest(1) {}
   /// Makes an answer at once, which its client takes after `taking`.
   io::Task<void> serve(std::size_t bytes, Duration taking) {
-    auto hold = co_await memory_.begin(kMetadata);
-    memory_.settle(hold, kMetadata, bytes);
+    AnswerMemory::Holder client(memory_);
+    auto hold = co_await memory_.begin(client, kMetadata);
+    memory_.settle_anyway(client, hold, kMetadata, bytes);
     most_ = std::max(most_, memory_.used());
     co_await io::sleep_for(taking);
     ++done_;
@@ -35,15 +39,38 @@ class AnswerMemoryTest : protected Answers, public testing::KafkaTest {
   void start_answer(std::size_t bytes, Duration taking = 1s) {
     node().spawn([=, this] { return serve(bytes, taking); });
   }
+  /// Takes `bytes`, or waits for them, and keeps them until the test lets go.
+  struct Taker {
+    explicit Taker(AnswerMemory& memory) : client(memory) {}
+    AnswerMemory::Holder client;
+    AnswerMemory::Hold hold;
+    bool done = false;
+  };
+  io::Task<void> keep(Taker& taker, std::size_t bytes) {
+    taker.hold = co_await memory_.take(taker.client, bytes, Instant::never());
+    taker.done = true;
+  }
+  void start_taking(Taker& taker, std::size_t bytes) {
+    node().spawn([=, this, &taker] { return keep(taker, bytes); });
+    sim_.run_for(10ms);
+  }
+  /// On the node's shard.
+  void now(std::function<void()> what) {
+    node().run([&]() -> io::Task<bool> {
+      what();
+      co_return true;
+    });
+    sim_.run_for(10ms);
+  }
 };
 
 TEST_F(AnswerMemoryTest, large_answers_wait_for_those_that_are_not_taken_yet) {
   for (int i = 0; i < 50; ++i) start_answer(3 * kMiB);
   sim_.run_for(500ms);
-  EXPECT_EQ(memory_.used(), 9 * kMiB);
+  EXPECT_EQ(memory_.used(), 6 * kMiB);
   sim_.run_for(60s);
   EXPECT_EQ(done_, 50);
-  EXPECT_EQ(most_, 9 * kMiB);
+  EXPECT_EQ(most_, 6 * kMiB);
   EXPECT_EQ(memory_.used(), 0u);
 }
 
@@ -54,20 +81,23 @@ TEST_F(AnswerMemoryTest, one_answer_is_made_however_large) {
   EXPECT_EQ(most_, 70 * kMiB);
 }
 
-TEST_F(AnswerMemoryTest, nobody_waits_for_ever) {
-  for (int i = 0; i < 10; ++i) start_answer(9 * kMiB, 1h);
-  sim_.run_for(12s);
-  EXPECT_EQ(memory_.used(), 27 * kMiB) << "one more every five seconds";
-  sim_.run_for(60s);
-  EXPECT_EQ(memory_.used(), 90 * kMiB);
+TEST_F(AnswerMemoryTest, nobody_gets_more_than_there_is_however_long_others_take) {
+  for (int i = 0; i < 5; ++i) start_answer(6 * kMiB, 1h);
+  sim_.run_for(59min);
+  EXPECT_EQ(memory_.used(), 6 * kMiB);
+  sim_.run_for(5h);
+  EXPECT_EQ(done_, 5);
+  EXPECT_EQ(most_, 6 * kMiB);
 }
 
 TEST_F(AnswerMemoryTest, small_answers_do_not_wait) {
   start_answer(9 * kMiB, 1h);
   sim_.run_for(1s);
   const bool at_once = node().run([this]() -> io::Task<bool> {
-    auto hold = co_await memory_.begin(18);
-    memory_.settle(hold, 18, AnswerMemory::kSmall);
+    AnswerMemory::Holder client(memory_);
+    AnswerMemory::Hold hold;
+    memory_.settle_anyway(client, hold, 18, AnswerMemory::kSmall);
+    hold = co_await memory_.begin(client, 18);
     co_return hold.bytes() == 0;
   });
   EXPECT_TRUE(at_once);
@@ -83,6 +113,102 @@ TEST_F(AnswerMemoryTest, a_kind_whose_answers_have_become_small_no_longer_waits)
   start_answer(9 * kMiB, 1h);
   sim_.run_for(1s);
   EXPECT_EQ(memory_.used(), 9 * kMiB);
+}
+
+TEST_F(AnswerMemoryTest, an_answer_larger_than_expected_waits_before_it_is_made_again) {
+  start_answer(6 * kMiB, 10s);
+  sim_.run_for(1s);
+  bool fitted = true;
+  node().spawn([&, this]() -> io::Task<void> {
+    AnswerMemory::Holder client(memory_);
+    constexpr std::int16_t kOther = 32;
+    auto hold = co_await memory_.begin(client, kOther);
+    fitted = memory_.settle(client, hold, kOther, 5 * kMiB);
+    hold.release();
+    hold = co_await memory_.begin(client, kOther, 5 * kMiB);
+    EXPECT_TRUE(memory_.settle(client, hold, kOther, 5 * kMiB));
+    ++done_;
+  });
+  sim_.run_for(5s);
+  EXPECT_FALSE(fitted);
+  EXPECT_EQ(memory_.used(), 6 * kMiB);
+  sim_.run_for(10s);
+  EXPECT_EQ(done_, 2);
+  EXPECT_EQ(memory_.used(), 0u);
+}
+
+TEST_F(AnswerMemoryTest, a_large_answer_that_waits_holds_up_no_small_one_and_gets_its_turn) {
+  std::list<Taker> first, second;
+  Taker large(memory_);
+  constexpr std::size_t kLittle = 150'000;
+  for (int i = 0; i < 60; ++i) start_taking(first.emplace_back(memory_), kLittle);
+  start_taking(large, 5 * kMiB);
+  EXPECT_FALSE(large.done);
+  // What is given back beyond the reserve is kept for the large one; in the reserve small ones go on.
+  for (int i = 0; i < 50; ++i) now([&] { first.pop_front(); });
+  EXPECT_TRUE(large.done);
+  start_taking(second.emplace_back(memory_), kLittle);
+  EXPECT_TRUE(second.back().done);
+  Taker larger(memory_);
+  start_taking(larger, 7 * kMiB);
+  EXPECT_FALSE(larger.done);
+  start_taking(second.emplace_back(memory_), kLittle);
+  EXPECT_TRUE(second.back().done) << "small ones do not wait behind large ones";
+  now([&] {
+    large.hold.release();
+    first.clear();
+    second.clear();
+  });
+  EXPECT_TRUE(larger.done);
+  now([&] { larger.hold.release(); });
+  EXPECT_EQ(memory_.used(), 0u);
+}
+
+TEST_F(AnswerMemoryTest, who_waits_is_served_in_order_and_who_has_left_gives_up_its_place) {
+  Taker first(memory_), second(memory_), third(memory_), fourth(memory_);
+  start_taking(first, 7 * kMiB);
+  start_taking(second, 6 * kMiB);
+  start_taking(third, 2 * kMiB);
+  start_taking(fourth, 6 * kMiB);
+  EXPECT_TRUE(first.done);
+  now([&] { first.hold.resize(5 * kMiB); });
+  EXPECT_FALSE(third.done) << "it came after the second";
+  now([&] { second.client.leave(); });
+  EXPECT_TRUE(second.done);
+  EXPECT_EQ(second.hold.bytes(), 0u);
+  EXPECT_TRUE(third.done);
+  EXPECT_FALSE(fourth.done);
+  now([&] { first.hold.release(); });
+  EXPECT_FALSE(fourth.done);
+  now([&] { third.hold.release(); });
+  EXPECT_TRUE(fourth.done);
+  now([&] { fourth.hold.release(); });
+}
+
+TEST_F(AnswerMemoryTest, who_holds_its_part_gets_no_more_of_what_is_free) {
+  std::list<Taker> others;
+  Taker one(memory_);
+  for (int i = 0; i < 9; ++i) start_taking(others.emplace_back(memory_), 100'000);
+  now([&, this] {
+    one.hold = memory_.take_some(one.client, 50 * kMiB);
+    EXPECT_EQ(one.hold.bytes(), kMiB) << "a tenth";
+    EXPECT_EQ(memory_.take_some(one.client, 50 * kMiB).bytes(), 0u);
+  });
+  Taker* more = &one;
+  AnswerMemory::Hold another;
+  bool got = false;
+  node().spawn([&, more, this]() -> io::Task<void> {
+    another = co_await memory_.take(more->client, 200'000, Instant::never());
+    got = true;
+  });
+  sim_.run_for(10s);
+  EXPECT_FALSE(got) << "there is room, but not for more of its answers";
+  now([&] { one.hold.release(); });
+  EXPECT_TRUE(got);
+  now([&] {
+    another.release();
+    others.clear();
+  });
 }
 
 /// A node that builds little for one request.
@@ -171,24 +297,31 @@ TEST_F(AnswerRoomTest, a_long_name_is_not_copied_for_each_of_many_partitions) {
 class SlowReaders : public testing::KafkaTest {
  protected:
   SlowReaders() : KafkaTest(1) { listener_.max_answer_memory = 16 * kMiB; }
-};
-
-TEST_F(SlowReaders, hold_no_more_than_the_answers_memory_of_what_has_gone) {
-  start();
-  with_client([](testing::RawClient& client) -> io::Task<void> {
-    EXPECT_EQ(co_await create(client, "m", 1, {{"durability", "memory"}}), 0);
-    for (int i = 0; i < 40; ++i) {
-      const auto sent = co_await send(client, "m", testing::batch_of({std::string(90'000, 'v')}));
-      EXPECT_EQ(sent.error_code, 0);
-    }
+  static wire::FetchRequest all_of(std::string name) {
     wire::FetchRequest fetch;
     fetch.max_wait_ms = 500;
     fetch.min_bytes = 1;
     fetch.max_bytes = 50 << 20;
     auto& topic = fetch.topics.emplace_back();
-    topic.topic = "m";
+    topic.topic = std::move(name);
     auto& partition = topic.partitions.emplace_back();
     partition.partition_max_bytes = 50 << 20;
+    return fetch;
+  }
+  static io::Task<void> fill(testing::RawClient& client) {
+    EXPECT_EQ(co_await create(client, "m", 1, {{"durability", "memory"}}), 0);
+    for (int i = 0; i < 40; ++i) {
+      const auto sent = co_await send(client, "m", testing::batch_of({std::string(90'000, 'v')}));
+      EXPECT_EQ(sent.error_code, 0);
+    }
+  }
+};
+
+TEST_F(SlowReaders, hold_no_more_than_the_answers_memory_of_what_has_gone) {
+  start();
+  with_client([](testing::RawClient& client) -> io::Task<void> {
+    co_await fill(client);
+    const wire::FetchRequest fetch = all_of("m");
     // Each takes a quarter of what room there is, and none of it is read.
     std::vector<std::unique_ptr<testing::RawClient>> slow;
     for (int i = 0; i < 16; ++i) {
@@ -208,6 +341,48 @@ TEST_F(SlowReaders, hold_no_more_than_the_answers_memory_of_what_has_gone) {
     // Once these are taken there is room again.
     const auto later = co_await slow.front()->call<wire::FetchResponse>(fetch, 11);
     EXPECT_GT(later.frame.size(), 3 * kMiB);
+  });
+}
+
+TEST_F(SlowReaders, do_not_starve_a_quick_one) {
+  start();
+  with_client([](testing::RawClient& client) -> io::Task<void> {
+    co_await fill(client);
+    const wire::FetchRequest fetch = all_of("m");
+    std::vector<std::unique_ptr<testing::RawClient>> slow;
+    for (int i = 0; i < 20; ++i) {
+      slow.push_back(co_await connect());
+      co_await slow.back()->send(fetch, 11);
+    }
+    co_await io::sleep_for(1s);
+    for (int i = 0; i < 50; ++i) {
+      const Instant began = io::Shard::current().now();
+      const auto answer = co_await client.call<wire::FetchResponse>(fetch, 11);
+      EXPECT_GE(answer.frame.size(), 90'000u);
+      EXPECT_LT(io::Shard::current().now() - began, Duration(200ms));
+    }
+  });
+}
+
+TEST_F(SlowReaders, that_leave_give_up_their_places) {
+  listener_.max_answer_memory = 1 * kMiB;
+  start();
+  with_client([](testing::RawClient& client) -> io::Task<void> {
+    co_await fill(client);
+    const wire::FetchRequest fetch = all_of("m");
+    // Whoever comes first holds what there is, the others wait for it.
+    std::vector<std::unique_ptr<testing::RawClient>> slow;
+    for (int i = 0; i < 30; ++i) {
+      slow.push_back(co_await connect());
+      co_await slow.back()->send(fetch, 11);
+    }
+    co_await io::sleep_for(100ms);
+    slow.clear();
+    co_await io::sleep_for(100ms);
+    const Instant began = io::Shard::current().now();
+    const auto answer = co_await client.call<wire::FetchResponse>(fetch, 11);
+    EXPECT_GE(answer.frame.size(), 90'000u);
+    EXPECT_LT(io::Shard::current().now() - began, Duration(100ms));
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/plant.h"
 #include "io/rng.h"
+#include "observe/metrics.h"
 
 namespace pyralog::protocol::kafka {
 
@@ -28,6 +29,18 @@ std::size_t memory_of(const Reply& reply) {
   return bytes;
 }
 
+std::uint64_t size_of(const Reply& reply) {
+  std::uint64_t bytes = 0;
+  for (const io::Piece& piece : reply.pieces) {
+    if (const auto* owned = std::get_if<SharedBytes>(&piece)) {
+      bytes += owned->size();
+    } else {
+      bytes += std::get<io::FileRange>(piece).count;
+    }
+  }
+  return bytes;
+}
+
 void Connection::drain() {
   draining_ = true;
   if (waiting_for_request_ && slots_.empty()) stream_->close();
@@ -37,6 +50,7 @@ void Connection::drain() {
 void Connection::close() {
   broken_ = true;
   stream_->close();
+  handler_.client_left();
   changed_.wake_all();
 }
 
@@ -98,10 +112,19 @@ io::Task<void> Connection::admit(bool barrier, std::size_t bytes) {
 io::Task<void> Connection::serve(RequestBytes request, std::shared_ptr<Slot> slot,
                                  Duration queued) {
   slot->reply = co_await handler_.handle(std::move(request), queued);
+  // The request is gone; its answer may lie here for as long as a slow client takes.
+  if (!PYRALOG_PLANT("kafka.answered_requests_hold")) slot->memory.release();
   slot->answer_bytes = memory_of(slot->reply);
   unsent_bytes_ += slot->answer_bytes;
   slot->ready = true;
   changed_.wake_all();
+}
+
+io::Task<Result<void>> Connection::send(std::vector<io::Piece> pieces) {
+  if (PYRALOG_PLANT("kafka.slow_clients_are_dropped")) {
+    return stream_->write(std::move(pieces), io::Shard::current().now() + limits_.write_time);
+  }
+  return stream_->write_while_taken(std::move(pieces), limits_.write_time);
 }
 
 io::Task<void> Connection::write_replies() {
@@ -123,11 +146,13 @@ io::Task<void> Connection::write_replies() {
                                io::Shard::current().rng().next() % 200 == 0);
     }
     if (!pieces.empty()) {
-      const Instant deadline = io::Shard::current().now() + limits_.write_time;
-      auto written = co_await stream_->write(std::move(pieces), deadline);
+      auto written = co_await send(std::move(pieces));
       if (!written) ending = true;
     }
+    const Instant sent = io::Shard::current().now();
     for (std::size_t i = 0; i < taken; ++i) {
+      const Slot& slot = *slots_.front();
+      if (slot.reply.whole != nullptr) slot.reply.whole->record(sent - slot.came);
       slot_bytes_ -= slots_.front()->frame_bytes;
       unsent_bytes_ -= slots_.front()->answer_bytes;
       slots_.pop_front();
@@ -148,6 +173,10 @@ io::Task<Result<void>> Connection::run() {
     auto frame = co_await next_frame();
     if (!frame) {
       end = fail(std::move(frame.error()));
+      // It may have ended its side only; then what is made already still goes out.
+      if (end.error().code == Code::kCancelled || end.error().code == Code::kUnavailable) {
+        handler_.client_left();
+      }
       break;
     }
     const bool barrier = handler_.is_barrier(*frame);
@@ -157,6 +186,7 @@ io::Task<Result<void>> Connection::run() {
     after_barrier = barrier;
     auto slot = std::make_shared<Slot>();
     slot->frame_bytes = frame->size();
+    slot->came = came;
     slot->memory = std::move(reserved_);
     slot_bytes_ += frame->size();
     slots_.push_back(slot);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -14,7 +15,33 @@
 #include "protocol/kafka/request_memory.h"
 #include "wire/kafka/frame_cutter.h"
 
+namespace pyralog::observe {
+class Histogram;
+}
+
 namespace pyralog::protocol::kafka {
+
+/// Kafka's error codes in one answer, each with how often it is there. Mostly empty.
+class ErrorCounts {
+ public:
+  void add(std::int16_t code) {
+    if (code == 0) return;
+    for (auto& [known, count] : all_) {
+      if (known == code) {
+        ++count;
+        return;
+      }
+    }
+    all_.emplace_back(code, 1u);
+  }
+  [[nodiscard]] bool empty() const { return all_.empty(); }
+  [[nodiscard]] const std::vector<std::pair<std::int16_t, std::uint32_t>>& all() const {
+    return all_;
+  }
+
+ private:
+  std::vector<std::pair<std::int16_t, std::uint32_t>> all_;
+};
 
 /// One request as it came: the bytes after the length prefix. The receiver owns them and may write
 /// into the record batches that it accepts.
@@ -26,7 +53,11 @@ struct Reply {
   std::vector<io::Piece> pieces;
   bool close = false;
   AnswerMemory::Hold memory{};  ///< until it has been sent
+  ErrorCounts errors{};         ///< that it tells
+  observe::Histogram* whole = nullptr;  ///< is told how long it took from the request's last byte on
 };
+/// Bytes of a reply, of memory and files.
+[[nodiscard]] std::uint64_t size_of(const Reply& reply);
 /// Bytes of a reply that are in memory; what comes from files is not.
 [[nodiscard]] std::size_t memory_of(const Reply& reply);
 
@@ -41,6 +72,8 @@ class Handler {
   /// True if this request may start only when every earlier one has been answered, and later ones
   /// only after it.
   [[nodiscard]] virtual bool is_barrier(ByteView request) const = 0;
+  /// Nobody is there for the answers any more: what waits for room for one need not.
+  virtual void client_left() {}
 };
 
 struct ConnectionLimits {
@@ -50,11 +83,12 @@ struct ConnectionLimits {
   std::size_t max_unsent_bytes = 1u << 20;        ///< of answers in memory; beyond, nothing is begun
   Duration idle = std::chrono::minutes(10);       ///< without a request, the connection ends
   Duration frame_time = std::chrono::seconds(60);  ///< for a request begun to arrive in full
-  Duration write_time = std::chrono::seconds(60);  ///< for a reply to be taken by the client
+  Duration write_time = std::chrono::seconds(60);  ///< in which a client takes nothing of its answers
 };
 
 /// One client connection: cuts frames, lets them be handled, answers in order. A client that sends
-/// faster than it is served stops being read, nothing is dropped. Lives on the stream's shard.
+/// faster than it is served stops being read, nothing is dropped; one that takes its answers slowly is
+/// waited for as long as it takes anything of them. Lives on the stream's shard.
 class Connection {
  public:
   /// `memory` bounds what the requests of all connections of the shard hold; whoever finds it used
@@ -76,6 +110,7 @@ class Connection {
     Reply reply;
     std::size_t frame_bytes = 0;
     std::size_t answer_bytes = 0;
+    Instant came;  ///< its last byte
     RequestMemory::Hold memory;
     bool ready = false;
   };
@@ -84,6 +119,7 @@ class Connection {
   io::Task<void> reserve(std::size_t whole, std::size_t now, Instant& since);
   io::Task<void> admit(bool barrier, std::size_t bytes);
   io::Task<void> serve(RequestBytes request, std::shared_ptr<Slot> slot, Duration queued);
+  [[nodiscard]] io::Task<Result<void>> send(std::vector<io::Piece> pieces);
   io::Task<void> write_replies();
 
   std::unique_ptr<io::Stream> stream_;

@@ -360,6 +360,28 @@ TEST_F(ConnectionTest, draining_ends_an_idle_one_at_once) {
   EXPECT_NE(end_, "");
 }
 
+TEST_F(ConnectionTest, a_client_that_reads_slowly_gets_all_however_long_it_takes) {
+  limits_.write_time = 30s;
+  echo_.all = true;
+  open();
+  const std::string text(500'000, 'x');
+  send({text, "last"});
+  EXPECT_EQ(memory_.used(), 0u) << "requests that are answered hold nothing";
+  std::size_t bytes = 0;
+  const bool all = run([&, this]() -> io::Task<bool> {
+    Bytes room(5'000);
+    while (bytes < text.size() + 12) {
+      co_await io::sleep_for(2s);
+      const auto got = co_await stream_->read_some(room, in(20s));
+      if (!got || *got == 0) break;
+      bytes += *got;
+    }
+    co_return bytes == text.size() + 12;
+  }, 1);
+  EXPECT_TRUE(all) << bytes << " bytes came; " << end_;
+  EXPECT_EQ(end_, "");
+}
+
 TEST_F(ConnectionTest, a_client_that_does_not_read_is_not_waited_for_for_ever) {
   limits_.write_time = 30s;
   echo_.all = true;

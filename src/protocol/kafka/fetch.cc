@@ -31,7 +31,42 @@ Result<std::vector<broker::FetchItem>> items_of(const Request& request,
   return items;
 }
 
-broker::FetchBounds bounds_of(const Request& request, const wire::FetchRequest& fetch,
+/// What one fetch holds of records in memory, until its answer has it.
+class FetchRoom final : public broker::FetchMemory {
+ public:
+  explicit FetchRoom(AnswerMemory::Holder* holder) : holder_(holder) {}
+  /// What a fetch goes by; nothing where answers are not bounded.
+  [[nodiscard]] broker::FetchMemory* bound() { return holder_ == nullptr ? nullptr : this; }
+
+  std::uint64_t take(std::uint64_t wanted) override {
+    if (!holder_->reads_memory()) return 0;  // the first time the broker says so, and asks again
+    hold_ = holder_->memory().take_some(*holder_, wanted);
+    return hold_.bytes();
+  }
+  io::Task<std::uint64_t> wait_for(std::uint64_t least, std::uint64_t wanted,
+                                   Instant deadline) override {
+    holder_->reads_memory() = true;
+    hold_ = holder_->memory().take_some(*holder_, std::max(least, wanted));
+    if (hold_.bytes() >= least) co_return hold_.bytes();
+    hold_.release();
+    hold_ = co_await holder_->memory().take(*holder_, least, deadline);
+    // A batch that is larger than all there is has all of it.
+    co_return hold_ ? std::max<std::uint64_t>(least, hold_.bytes()) : 0;
+  }
+  void keep(std::uint64_t bytes) override {
+    if (hold_) hold_.resize(bytes);
+  }
+  Result<Reply> answer(Result<Reply> reply) {
+    if (reply) reply->memory = std::move(hold_);
+    return reply;
+  }
+
+ private:
+  AnswerMemory::Holder* holder_;
+  AnswerMemory::Hold hold_;
+};
+
+broker::FetchBounds bounds_of(FetchRoom& room, const wire::FetchRequest& fetch,
                               const Service::Options& options) {
   broker::FetchBounds bounds;
   bounds.min_bytes = static_cast<std::uint64_t>(std::max(fetch.min_bytes, 0));
@@ -39,14 +74,7 @@ broker::FetchBounds bounds_of(const Request& request, const wire::FetchRequest& 
                               static_cast<std::uint64_t>(options.fetch_max_bytes));
   const Duration wait = std::chrono::milliseconds(std::max(fetch.max_wait_ms, 0));
   bounds.deadline = io::Shard::current().now() + std::min(wait, options.max_fetch_wait);
-  if (request.answers == nullptr) return bounds;
-  // One client that does not take its answer leaves most of the room to the others.
-  bounds.max_memory_bytes = (request.answers->room() + 3) / 4;
-  if (bounds.max_memory_bytes == 0) {
-    // There may be room soon, which is no event: the client is to ask again.
-    constexpr Duration kAskAgain = 100ms;
-    bounds.deadline = std::min(bounds.deadline, io::Shard::current().now() + kAskAgain);
-  }
+  bounds.memory = room.bound();
   return bounds;
 }
 
@@ -78,7 +106,9 @@ class Fetching {
 /// Collects the answers by topic, in the order in which they come.
 class ResponseBuilder {
  public:
+  explicit ResponseBuilder(RequestCounts& counts) : counts_(counts) {}
   void add(const broker::PartitionRef& target, broker::FetchOutcome outcome) {
+    if (outcome.bytes > 0) counts_.fetched(target.topic, outcome.offsets, outcome.bytes);
     auto& topics = response_.responses;
     if (topics.empty() || topics.back().topic != target.topic) {
       topics.push_back({});
@@ -107,6 +137,7 @@ class ResponseBuilder {
   }
 
  private:
+  RequestCounts& counts_;
   wire::FetchResponse response_;
   std::vector<std::vector<io::Piece>> external_;
 };
@@ -124,7 +155,8 @@ void note_times(const Service& service, const Request& request,
 
 Handled fetch_all(Service& service, Request request, wire::FetchRequest fetch, bool open_session) {
   PYRALOG_CO_ASSIGN(std::vector<broker::FetchItem> items, items_of(request, fetch));
-  const broker::FetchBounds bounds = bounds_of(request, fetch, service.options());
+  FetchRoom room(request.answers);
+  const broker::FetchBounds bounds = bounds_of(room, fetch, service.options());
   const Instant began = io::Shard::current().now();
   const Fetching fetching(service, items.size());
   Outcomes outcomes = co_await service.broker().fetch(items, fetching.bound(bounds));
@@ -140,11 +172,11 @@ Handled fetch_all(Service& service, Request request, wire::FetchRequest fetch, b
       }
     }
   }
-  ResponseBuilder response;
+  ResponseBuilder response(service.counts());
   for (std::size_t i = 0; i < items.size(); ++i) {
     response.add(items[i].target, std::move(outcomes[i]));
   }
-  co_return response.finish(request, session);
+  co_return room.answer(response.finish(request, session));
 }
 
 struct Turn {
@@ -203,12 +235,13 @@ Handled fetch_in_session(Service& service, Request request, wire::FetchRequest f
   Turn turn = co_await io::on(service.shard(shard), [&]() -> io::Task<Turn> {
     co_return begin_turn(*owner, fetch, std::move(changed));
   });
-  ResponseBuilder response;
+  ResponseBuilder response(service.counts());
   if (turn.error != KafkaError::kNone) co_return response.finish(request, 0, turn.error);
+  FetchRoom room(request.answers);
   const Instant began = io::Shard::current().now();
   const Fetching fetching(service, turn.items.size());
   Outcomes outcomes = co_await service.broker().fetch(
-      turn.items, fetching.bound(bounds_of(request, fetch, service.options())));
+      turn.items, fetching.bound(bounds_of(room, fetch, service.options())));
   note_times(service, request, turn.items, outcomes, began);
   const auto told = co_await io::on(service.shard(shard), [&]() -> io::Task<std::vector<bool>> {
     co_return end_turn(*owner, fetch.session_id, fetch.session_epoch, turn.items, outcomes);
@@ -216,7 +249,7 @@ Handled fetch_in_session(Service& service, Request request, wire::FetchRequest f
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
     if (told[i]) response.add(turn.items[i].target, std::move(outcomes[i]));
   }
-  co_return response.finish(request, fetch.session_id);
+  co_return room.answer(response.finish(request, fetch.session_id));
 }
 
 }  // namespace
@@ -225,7 +258,7 @@ Handled handle_fetch(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(wire::FetchRequest fetch, decode<wire::FetchRequest>(request));
   if (request.version() < 4) {
     // Clients of message format v0 and v1, whose records are not kept.
-    ResponseBuilder response;
+    ResponseBuilder response(service.counts());
     PYRALOG_CO_ASSIGN(const auto items, items_of(request, fetch));
     for (const auto& item : items) {
       broker::FetchOutcome refused;

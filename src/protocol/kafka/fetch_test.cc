@@ -96,6 +96,39 @@ TEST_F(FetchTest, errors_stand_where_they_belong) {
   });
 }
 
+TEST_F(FetchTest, a_file_that_fails_while_it_is_sent_ends_the_connection_and_is_verified_again) {
+  std::vector<std::string> lines;
+  observe::capture_log([&](const std::string& line) { lines.push_back(line); });
+  bool failing = false;
+  std::string sent;
+  disk().set_hook([&](io::sim::DiskOp op, const std::string& path) {
+    if (op != io::sim::DiskOp::kSend) return io::sim::DiskFault::kNone;
+    sent = path;
+    return failing ? io::sim::DiskFault::kError : io::sim::DiskFault::kNone;
+  });
+  with_client([&](RawClient& client) -> io::Task<void> {
+    co_await write(client, 0, "a");
+    EXPECT_EQ(told(co_await client.call<wire::FetchResponse>(request({{0, 0}}), 12)), "0:a");
+    failing = true;
+    const auto other = co_await connect();
+    co_await other->send(request({{0, 0}}), 12);
+    const Instant began = io::Shard::current().now();
+    EXPECT_FALSE(co_await other->frame(20s));
+    EXPECT_LT(io::Shard::current().now() - began, Duration(1s)) << "the connection ends";
+    failing = false;
+    constexpr std::uint64_t kInRecord = 64 + 61 + 5;  // behind the headers of segment and batch
+    EXPECT_TRUE(disk().corrupt(sent, kInRecord));
+    EXPECT_EQ(told(co_await client.call<wire::FetchResponse>(request({{0, 0}}), 12)), "0:!56");
+    EXPECT_TRUE(disk().corrupt(sent, kInRecord));  // as it was
+    EXPECT_EQ(told(co_await client.call<wire::FetchResponse>(request({{0, 0}}), 12)), "0:a");
+  });
+  observe::capture_log({});
+  disk().set_hook({});
+  std::erase_if(lines, [](const auto& line) { return !line.contains("log.send_failed"); });
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_THAT(lines[0], ::testing::ContainsRegex("partition=t-0 file=.*/0+\\.log .*input/output error"));
+}
+
 TEST_F(FetchTest, a_session_is_told_only_what_is_new) {
   with_client([](RawClient& client) -> io::Task<void> {
     co_await write(client, 0, "a");

@@ -12,7 +12,7 @@ namespace {
 class Requests : public Handler {
  public:
   Requests(Service& service, AnswerMemory& answers, std::string client_host)
-      : service_(service), answers_(answers), client_host_(std::move(client_host)) {}
+      : service_(service), answers_(answers), holder_(answers), client_host_(std::move(client_host)) {}
 
   io::Task<Reply> handle(RequestBytes bytes, Duration queued) override {
     auto frame = wire::parse_request(*bytes);
@@ -23,18 +23,37 @@ class Requests : public Handler {
     request.client_host = client_host_;
     request.queued = queued;
     request.produces = &produces_;
-    request.answers = &answers_;
-    const auto api = static_cast<std::int16_t>(request.frame.api->key);
-    AnswerMemory::Hold hold;
-    // What goes by the log's order is not held up here, and who waits for records or for the other
-    // members of a group holds nothing meanwhile: these might be waiting for just that.
-    if (answers_at_once(request.frame.api->key)) hold = co_await answers_.begin(api);
-    auto reply = co_await service_.handle(std::move(request));
-    if (!reply) co_return refuse(reply.error());
-    answers_.settle(hold, api, memory_of(*reply));
-    reply->memory = std::move(hold);
-    co_return std::move(*reply);
+    request.answers = &holder_;
+    const wire::ApiKey key = request.frame.api->key;
+    const auto api = static_cast<std::int16_t>(key);
+    std::size_t least = 0;
+    while (true) {
+      AnswerMemory::Hold hold;
+      // What goes by the log's order is not held up here, and who waits for records or for the other
+      // members of a group holds nothing meanwhile: these might be waiting for just that.
+      if (answers_at_once(key)) hold = co_await answers_.begin(holder_, api, least);
+      if (holder_.left()) co_return Reply{.pieces = {}, .close = true};
+      const bool again = is_question(key);
+      auto reply = again ? co_await service_.handle(request)
+                         : co_await service_.handle(std::move(request));
+      if (!reply) co_return refuse(reply.error());
+      const std::size_t size = memory_of(*reply);
+      if (reply->memory) {
+        reply->memory.resize(size);
+        co_return std::move(*reply);
+      }
+      if (!again) {
+        answers_.settle_anyway(holder_, hold, api, size);
+      } else if (!answers_.settle(holder_, hold, api, size)) {
+        least = size;
+        continue;
+      }
+      reply->memory = std::move(hold);
+      co_return std::move(*reply);
+    }
   }
+
+  void client_left() override { holder_.leave(); }
 
   bool is_barrier(ByteView bytes) const override {
     // What reads or writes the log is ordered by its partitions; all else waits its turn.
@@ -49,7 +68,26 @@ class Requests : public Handler {
   static bool is_ordered(wire::ApiKey key) {
     return key != wire::ApiKey::kProduce && key != wire::ApiKey::kFetch;
   }
-  Reply refuse(const Error& error) const {
+  /// Changes nothing, so that an answer that finds no room can be made once more.
+  static bool is_question(wire::ApiKey key) {
+    switch (key) {
+      case wire::ApiKey::kListOffsets:
+      case wire::ApiKey::kMetadata:
+      case wire::ApiKey::kOffsetFetch:
+      case wire::ApiKey::kFindCoordinator:
+      case wire::ApiKey::kDescribeGroups:
+      case wire::ApiKey::kListGroups:
+      case wire::ApiKey::kApiVersions:
+      case wire::ApiKey::kOffsetForLeaderEpoch:
+      case wire::ApiKey::kDescribeConfigs:
+      case wire::ApiKey::kDescribeLogDirs:
+      case wire::ApiKey::kDescribeCluster:
+      case wire::ApiKey::kDescribeProducers: return true;
+      default: return false;
+    }
+  }
+  Reply refuse(const Error& error) {
+    service_.counts().refused();
     observe::log_warn("kafka.request_refused",
                          {{"client", client_host_}, {"reason", error.message}});
     return {.pieces = {}, .close = true, .memory = {}};
@@ -57,6 +95,7 @@ class Requests : public Handler {
 
   Service& service_;
   AnswerMemory& answers_;
+  AnswerMemory::Holder holder_;
   std::string client_host_;
   io::Turn produces_;
 };
@@ -81,24 +120,32 @@ Listener::Listener(std::unique_ptr<io::Listener> bound, io::Shards shards,
 Listener::~Listener() = default;
 
 io::Task<void> Listener::run() {
+  constexpr Duration kTellAgain = 10s;
   home_ = &io::Shard::current();
+  Instant tell_again = home_->now();
   while (!stopping_) {
     auto stream = co_await bound_->accept();
     if (!stream) {
       if (stopping_ || stream.error().code == Code::kCancelled) break;
+      ++arrivals_.failures;
       // Out of descriptors or memory: those who are here may leave; trying at once would spin.
-      observe::log_error("kafka.accept_failed", {{"reason", stream.error().message}});
+      if (const Instant now = home_->now(); now >= tell_again) {
+        observe::log_error("kafka.accept_failed", {{"reason", stream.error().message}});
+        tell_again = now + kTellAgain;
+      }
       co_await io::sleep_for(100ms);
       continue;
     }
     if (options_.send_buffer_bytes > 0) (*stream)->limit_send_buffer(options_.send_buffer_bytes);
     if (connections_ >= options_.max_connections) {
+      ++arrivals_.refused;
       (*stream)->close();
       observe::log_warn("kafka.connection_refused",
                            {{"client", (*stream)->peer().host}, {"reason", "max.connections"}});
       continue;
     }
     ++connections_;
+    ++arrivals_.accepted;
     accepting_.spawn(take(std::move(*stream), next_));
     next_ = (next_ + 1) % static_cast<unsigned>(shards_.size());
   }

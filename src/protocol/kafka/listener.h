@@ -46,6 +46,13 @@ class Listener {
   [[nodiscard]] io::Task<MemoryUse> memory();
   /// Connections now; on the accepting shard, as of the last it has heard.
   [[nodiscard]] std::size_t connections() const { return connections_; }
+  /// What has come so far; on the accepting shard.
+  struct Arrivals {
+    std::uint64_t accepted = 0;
+    std::uint64_t refused = 0;   ///< beyond max_connections
+    std::uint64_t failures = 0;  ///< to accept: out of descriptors, say
+  };
+  [[nodiscard]] const Arrivals& arrivals() const { return arrivals_; }
 
  private:
   struct ShardPart {
@@ -67,6 +74,7 @@ class Listener {
   std::vector<std::unique_ptr<ShardPart>> parts_;
   io::Shard* home_ = nullptr;
   std::size_t connections_ = 0;
+  Arrivals arrivals_;
   unsigned next_ = 0;
   bool stopping_ = false;
   io::TaskGroup accepting_;

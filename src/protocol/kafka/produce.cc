@@ -39,7 +39,9 @@ Result<Reply> answer(const Request& request, const wire::ProduceRequest& produce
     // refreshes.
     const bool failed =
         std::ranges::any_of(outcomes, [](const auto& o) { return o.error != KafkaError::kNone; });
-    return Reply{.pieces = {}, .close = failed};
+    Reply nothing{.pieces = {}, .close = failed};
+    for (const auto& outcome : outcomes) nothing.errors.add(code(outcome.error));
+    return nothing;
   }
   wire::ProduceResponse out;
   std::size_t next = 0;
@@ -109,6 +111,22 @@ void note_slowest(const Service& service, const Request& request,
 }
 }  // namespace
 
+namespace {
+void count_traffic(Service& service, const wire::ProduceRequest& produce,
+                   const std::vector<broker::ProduceOutcome>& outcomes) {
+  if (!service.counts().counting()) return;
+  std::size_t next = 0;
+  for (const auto& topic : produce.topic_data) {
+    for (const auto& partition : topic.partition_data) {
+      if (outcomes[next++].error != KafkaError::kNone) continue;
+      // The broker has taken it for a batch.
+      const auto header = parse_batch_header(partition.records.view);
+      if (header) service.counts().produced(topic.name, header->count, partition.records.view.size());
+    }
+  }
+}
+}  // namespace
+
 Handled handle_produce(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto produce, decode<wire::ProduceRequest>(request));
   if (request.version() < 3) {
@@ -138,6 +156,7 @@ Handled handle_produce(Service& service, Request request) {
   const auto outcomes =
       co_await service.broker().produce(std::move(items), acks, timeout, request.produces);
   note_slowest(service, request, produce, outcomes);
+  count_traffic(service, produce, outcomes);
   co_return answer(request, produce, outcomes);
 }
 

@@ -91,18 +91,10 @@ Function handler_of(ApiKey key) {
 }  // namespace
 
 Service::Service(broker::Broker& broker, unsigned shard, Options options)
-    : broker_(broker), options_(options), sessions_(shard, options.sessions) {
-  if (options_.metrics == nullptr) return;
-  request_bytes_ = &options_.metrics->counter("pyralog_kafka_request_bytes_total",
-                                              "Bytes of the requests that were served");
-  for (const OfferedApi& api : offered_apis()) {
-    const wire::ApiInfo* info = wire::find_api(static_cast<std::int16_t>(api.key));
-    request_times_.push_back(&options_.metrics->histogram(
-        "pyralog_kafka_request_seconds",
-        "From a request's dispatch until its answer is ready; a Fetch may wait for records",
-        observe::Unit::kSeconds, {{"api", std::string(info->name)}}));
-  }
-}
+    : broker_(broker),
+      options_(options),
+      sessions_(shard, options.sessions),
+      counts_(options.metrics) {}
 
 io::Task<Result<Reply>> Service::handle(Request request) {
   const wire::RequestFrame& frame = request.frame;
@@ -120,7 +112,8 @@ io::Task<Result<Reply>> Service::handle(Request request) {
                                            std::to_string(api->max_version) + " are)");
   }
   const Instant began = io::Shard::current().now();
-  if (request_bytes_ != nullptr) request_bytes_->add(request.bytes->size());
+  const auto place = static_cast<std::size_t>(api - offered_apis().data());
+  counts_.begun(place, request.bytes->size(), request.queued);
   RequestTimes times;
   request.times = &times;
   AnswerRoom room(options_.max_answer_bytes);
@@ -132,9 +125,7 @@ io::Task<Result<Reply>> Service::handle(Request request) {
   const char* name = frame.api->name;
   auto reply = co_await handler_of(api->key)(*this, std::move(request));
   const Duration took = io::Shard::current().now() - began;
-  if (!request_times_.empty()) {
-    request_times_[static_cast<std::size_t>(api - offered_apis().data())]->record(took);
-  }
+  if (reply) counts_.served(place, took, *reply);
   const bool meant = PYRALOG_PLANT("kafka.meant_waits_are_slow");
   const Duration ours = meant ? took : took - times.meant;
   if (!is_slow(ours)) co_return reply;
@@ -160,7 +151,9 @@ Handled handle_api_versions(Service&, Request request) {
                             self->max_version});
     PYRALOG_CO_ASSIGN(wire::Frame frame,
                       wire::encode_response(out, 0, request.frame.header.correlation_id));
-    co_return assemble(std::move(frame), {});
+    Reply refused = assemble(std::move(frame), {});
+    count_errors(out, refused.errors);
+    co_return refused;
   }
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::ApiVersionsRequest>(request));
   for (const OfferedApi& api : offered_apis()) {

@@ -14,6 +14,7 @@
 #include "protocol/kafka/answer_memory.h"
 #include "protocol/kafka/connection.h"
 #include "protocol/kafka/fetch_sessions.h"
+#include "protocol/kafka/request_counts.h"
 #include "wire/kafka/api.h"
 
 namespace pyralog::protocol::kafka {
@@ -37,7 +38,7 @@ struct Request {
   Duration queued{};              ///< before it was begun
   RequestTimes* times = nullptr;  ///< set, and outlives its handling
   AnswerRoom* room = nullptr;     ///< likewise: for what is built of it; null = no bound
-  const AnswerMemory* answers = nullptr;  ///< of this shard, if it is bounded; outlives its handling
+  AnswerMemory::Holder* answers = nullptr;  ///< its connection's, if these are bounded; likewise
   io::Turn* produces = nullptr;   ///< its connection's, as Broker::produce wants it; outlives it too
   [[nodiscard]] Result<void> take_room(std::size_t wanted) const {
     return room == nullptr ? Result<void>() : room->take(wanted);
@@ -90,6 +91,7 @@ class Service {
   }
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] FetchSessions& sessions() { return sessions_; }
+  [[nodiscard]] RequestCounts& counts() { return counts_; }
   /// Partitions of all fetches under way on this shard.
   [[nodiscard]] std::size_t& fetching() { return fetching_; }
   [[nodiscard]] Service* peer(unsigned shard) {
@@ -103,11 +105,28 @@ class Service {
   Options options_;
   FetchSessions sessions_;
   std::size_t fetching_ = 0;
-  std::vector<observe::Histogram*> request_times_;  ///< as offered_apis(); empty = not counted
-  observe::Counter* request_bytes_ = nullptr;
+  RequestCounts counts_;
   std::vector<Service*> services_;
   io::Shards shards_;
 };
+
+/// Counts the error codes of a response, wherever they stand in it. The lists that can have any are
+/// named here; tests/docs looks whether the schemas know others.
+template <typename Message>
+void count_errors(const Message& message, ErrorCounts& out) {
+  [[maybe_unused]] const auto each = [&out](const auto& list) {
+    for (const auto& part : list) count_errors(part, out);
+  };
+  if constexpr (requires { message.error_code; }) out.add(message.error_code);
+  if constexpr (requires { message.responses.begin(); }) each(message.responses);
+  if constexpr (requires { message.partition_responses.begin(); }) each(message.partition_responses);
+  if constexpr (requires { message.topics.begin(); }) each(message.topics);
+  if constexpr (requires { message.partitions.begin(); }) each(message.partitions);
+  if constexpr (requires { message.results.begin(); }) each(message.results);
+  if constexpr (requires { message.groups.begin(); }) each(message.groups);
+  if constexpr (requires { message.members.begin(); }) each(message.members);
+  if constexpr (requires { message.coordinators.begin(); }) each(message.coordinators);
+}
 
 /// The encoded response to `request`, with the payload of external records put in their places.
 template <typename Response>
@@ -121,7 +140,9 @@ Result<Reply> reply(const Request& request, const Response& response,
   PYRALOG_ASSIGN(wire::Frame frame,
                  wire::encode_response(response, request.version(),
                                        request.frame.header.correlation_id));
-  return assemble(std::move(frame), std::move(external));
+  Reply out = assemble(std::move(frame), std::move(external));
+  count_errors(response, out.errors);
+  return out;
 }
 
 /// Decodes the body as `Message`.

@@ -57,7 +57,7 @@ class SlowTest : public KafkaTest {
   observe::Registry registry_{2};
   observe::SlowLog slow_{registry_, 1s};
   observe::Histogram& syncs_ =
-      registry_.histogram("pyralog_log_sync_seconds", "", observe::Unit::kSeconds);
+      registry_.histogram("pyralog_log_sync_seconds", "Syncs", observe::Unit::kSeconds);
   std::vector<std::string> lines_;
 };
 

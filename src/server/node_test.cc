@@ -1,0 +1,236 @@
+// A whole node on a simulated machine: what it tells of itself over HTTP.
+#include "server/node.h"
+
+#include <algorithm>
+#include <map>
+#include <sstream>
+
+#include "observe/metric_names.h"
+#include "protocol/kafka/testing.h"
+#include "wire/kafka/gen/find_coordinator.h"
+#include "wire/kafka/gen/offset_commit.h"
+
+namespace pyralog::server {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+using io::sim::DiskFault;
+using io::sim::DiskOp;
+using protocol::kafka::testing::batch_of;
+using protocol::kafka::testing::RawClient;
+
+/// The requests that tests of Kafka's protocol send.
+struct Requests : protocol::kafka::testing::KafkaTest {
+  using KafkaTest::create;
+  using KafkaTest::send;
+};
+
+class NodeTest : public ::testing::Test {
+ protected:
+  NodeTest() : sim_(7) {
+    sim_.add_node({.shards = 2});
+    sim_.add_node();
+    options_.machine = {std::uint64_t{16} << 30, 2};
+    options_.shards = 2;
+    options_.data_dir = "/data";
+    options_.kafka_listener = "10.0.0.1:9092";
+    options_.http_listener = "10.0.0.1:9094";
+    options_.allow_insecure = true;
+    options_.offsets_partitions = 2;
+  }
+  ~NodeTest() override {
+    sim_.node(0).run([this]() -> io::Task<void> {
+      stopping_ = true;
+      changed_.wake_all();
+      co_return;
+    });
+    EXPECT_TRUE(sim_.run_until([this] { return ended_; }, 5min));
+  }
+  void start() {
+    sim_.node(0).spawn([this]() -> io::Task<void> {
+      Node node(sim_.node(0).shards(), options_);
+      const auto started = co_await node.start();
+      EXPECT_TRUE(started) << started.error().message;
+      running_ = true;
+      while (!stopping_) co_await changed_.wait(Instant::never());
+      const auto stopped = co_await node.stop();
+      EXPECT_TRUE(stopped || sick_disk_) << stopped.error().message;
+      ended_ = true;
+    });
+    ASSERT_TRUE(sim_.run_until([this] { return running_; }, 5min));
+  }
+  void with_client(std::function<io::Task<void>(RawClient&)> body) {
+    sim_.node(1).run([&]() -> io::Task<void> {
+      auto stream =
+          co_await io::Shard::current().net().connect({"10.0.0.1", 9092}, RawClient::in(5s));
+      EXPECT_TRUE(stream);
+      RawClient client(std::move(*stream));
+      co_await body(client);
+      client.close();
+    });
+  }
+  /// The whole answer, head and body.
+  std::string get(const std::string& path) {
+    std::string answer;
+    sim_.node(1).run([&]() -> io::Task<void> {
+      auto stream =
+          co_await io::Shard::current().net().connect({"10.0.0.1", 9094}, RawClient::in(5s));
+      EXPECT_TRUE(stream);
+      const std::string text = "GET " + path + " HTTP/1.1\r\nConnection: close\r\n\r\n";
+      std::vector<io::Piece> pieces;
+      pieces.emplace_back(SharedBytes::copy(as_bytes(text)));
+      EXPECT_TRUE(co_await (*stream)->write(std::move(pieces), RawClient::in(5s)));
+      Bytes room(1 << 16);
+      for (;;) {
+        const auto got = co_await (*stream)->read_some(room, RawClient::in(60s));
+        if (!got || *got == 0) break;
+        answer += as_text(ByteView(room).first(*got));
+      }
+    });
+    return answer;
+  }
+  /// A commit of offset 1 of `topic`-0.
+  static io::Task<void> commit(RawClient& client, std::string group, std::string topic) {
+    wire::kafka::FindCoordinatorRequest find;
+    find.key = group;
+    (void)co_await client.call<wire::kafka::FindCoordinatorResponse>(find, 0);
+    wire::kafka::OffsetCommitRequest request;
+    request.group_id = std::move(group);
+    auto& to = request.topics.emplace_back();
+    to.name = std::move(topic);
+    to.partitions.emplace_back().committed_offset = 1;
+    const auto answer = co_await client.call<wire::kafka::OffsetCommitResponse>(request, 5);
+    EXPECT_EQ(answer->topics.at(0).partitions.at(0).error_code, 0);
+  }
+  void some_traffic() {
+    with_client([](RawClient& client) -> io::Task<void> {
+      EXPECT_EQ(co_await Requests::create(client, "orders"), 0);
+      EXPECT_EQ(co_await Requests::create(client, "small"), 0);
+      EXPECT_EQ((co_await Requests::send(client, "orders", batch_of({"a", "b", "c"}))).error_code, 0);
+      EXPECT_EQ((co_await Requests::send(client, "small", batch_of({"a"}))).error_code, 0);
+      EXPECT_NE((co_await Requests::send(client, "nothing", batch_of({"a"}))).error_code, 0);
+    });
+    with_client([](RawClient& client) -> io::Task<void> {
+      co_await commit(client, "g", "orders");
+      co_await commit(client, "g", "small");
+      co_await commit(client, "h", "orders");
+    });
+  }
+
+  io::sim::Simulator sim_;
+  ServerOptions options_;
+  io::WaitList changed_;
+  bool sick_disk_ = false;
+  bool running_ = false;
+  bool stopping_ = false;
+  bool ended_ = false;
+};
+
+TEST_F(NodeTest, every_metric_has_a_name_that_the_linter_of_prometheus_takes) {
+  start();
+  some_traffic();
+  std::istringstream lines(get("/metrics"));
+  std::map<std::string, std::string> help;
+  std::size_t families = 0;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string hash, what, name, rest;
+    words >> hash >> what >> name;
+    std::getline(words >> std::ws, rest);
+    if (hash == "#" && what == "HELP") help[name] = rest;
+    if (hash != "#" || what != "TYPE") continue;
+    ++families;
+    const auto kind = rest == "counter" ? observe::MetricKind::kCounter
+                      : rest == "gauge" ? observe::MetricKind::kGauge
+                                        : observe::MetricKind::kHistogram;
+    EXPECT_EQ(observe::name_fault(name, help[name], kind), "");
+  }
+  EXPECT_GT(families, 70u);
+}
+
+TEST_F(NodeTest, tells_what_operators_ask_for) {
+  start();
+  some_traffic();
+  (void)get("/metrics");
+  const std::string text = get("/metrics");
+  for (const char* line :
+       {"pyralog_group_lag_records{group=\"g\",topic=\"orders\"} 2\n",
+        "pyralog_kafka_topic_produced_records_total{topic=\"orders\"} 3\n",
+        "pyralog_kafka_produced_records_total 4\n",
+        "pyralog_kafka_errors_total{api=\"Produce\",error=\"UNKNOWN_TOPIC_OR_PARTITION\"} 1\n",
+        "pyralog_kafka_request_total_seconds_count{api=\"OffsetCommit\"} 3\n",
+        "pyralog_kafka_connections_accepted_total 2\n", "pyralog_log_write_ahead_failed 0\n",
+        "pyralog_server_problems{kind=\"partition_offline\"} 0\n",
+        "pyralog_server_memory_limit_bytes{part=\"requests\"} 268435456\n",
+        "pyralog_server_memory_limit_bytes{part=\"groups\"} 1073741824\n",
+        "pyralog_server_memory_used_bytes{part=\"groups\"} ",
+        "pyralog_group_memory_bytes{kind=\"offsets\"} ",
+        "pyralog_group_memory_bytes{kind=\"members\"} 0\n",
+        "pyralog_group_memory_bytes{kind=\"storing\"} 0\n"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+  EXPECT_THAT(text, Not(HasSubstr("pyralog_server_memory_used_bytes{part=\"groups\"} 0\n")));
+  EXPECT_THAT(text, Not(HasSubstr("process_resident_memory_bytes 0\n")));
+  EXPECT_THAT(text, HasSubstr("pyralog_build_info{version=\""));
+}
+
+TEST_F(NodeTest, lag_and_traffic_are_told_of_as_many_as_the_settings_say) {
+  options_.metrics_max_topics = 1;
+  options_.metrics_max_groups = 1;
+  start();
+  some_traffic();
+  const std::string text = get("/metrics");
+  EXPECT_THAT(text, AllOf(HasSubstr("topic_produced_records_total{topic=\"orders\"} 3\n"),
+                          Not(HasSubstr("topic_produced_records_total{topic=\"small\"}")),
+                          HasSubstr("pyralog_kafka_topics_left_out 1\n")));
+  EXPECT_THAT(text, AllOf(HasSubstr("pyralog_kafka_produced_records_total 4\n"),
+                          HasSubstr("pyralog_group_groups 2\n"),
+                          HasSubstr("pyralog_group_left_out 2\n")));
+  EXPECT_THAT(text, AllOf(HasSubstr("pyralog_group_lag_records{group=\"g\",topic=\"orders\"} 2\n"),
+                          Not(HasSubstr("pyralog_group_lag_records{group=\"g\",topic=\"small\"}")),
+                          Not(HasSubstr("pyralog_group_lag_records{group=\"h\""))));
+}
+
+TEST_F(NodeTest, one_partition_whole) {
+  start();
+  some_traffic();
+  const std::string answer = get("/partitions/orders-0/status");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 "));
+  for (const char* part :
+       {R"("name":"orders-0")", R"("log_end":3)", R"("high_watermark":3)", R"("status":"ok")",
+        R"("durability":"fsync")", R"("segments":1)", R"("active":true)", R"("problems":[])"}) {
+    EXPECT_THAT(answer, HasSubstr(part));
+  }
+  EXPECT_THAT(get("/partitions/orders-1/status"), StartsWith("HTTP/1.1 404 "));
+  EXPECT_THAT(get("/partitions/orders/status"), StartsWith("HTTP/1.1 404 "));
+  EXPECT_THAT(get("/partitions/orders-x/status"), StartsWith("HTTP/1.1 404 "));
+}
+
+TEST_F(NodeTest, health_names_the_partition_that_is_offline) {
+  start();
+  some_traffic();
+  EXPECT_THAT(get("/health"),
+              AllOf(StartsWith("HTTP/1.1 200 "), HasSubstr(R"("problems":[],"status":"ok")")));
+  sick_disk_ = true;
+  sim_.node(0).disk().set_hook([](DiskOp op, const std::string& path) {
+    return op == DiskOp::kSync && path.ends_with(".log") ? DiskFault::kError : DiskFault::kNone;
+  });
+  with_client([](RawClient& client) -> io::Task<void> {
+    EXPECT_NE((co_await Requests::send(client, "orders", batch_of({"d"}))).error_code, 0);
+  });
+  sim_.node(0).disk().set_hook({});
+  const std::string health = get("/health");
+  EXPECT_THAT(health, AllOf(StartsWith("HTTP/1.1 503 "), HasSubstr(R"("kind":"partition_offline")"),
+                            HasSubstr(R"("subject":"orders-0")"), HasSubstr(R"("remedy":)"),
+                            HasSubstr(R"("status":"degraded")")));
+  EXPECT_THAT(get("/partitions/orders-0/status"),
+              AllOf(HasSubstr(R"("status":"degraded")"), HasSubstr(R"("offline":)")));
+  EXPECT_THAT(get("/partitions/small-0/status"), HasSubstr(R"("status":"ok")"));
+  EXPECT_THAT(get("/metrics"), HasSubstr("pyralog_server_problems{kind=\"partition_offline\"} 1\n"));
+}
+
+}  // namespace
+}  // namespace pyralog::server
