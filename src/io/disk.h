@@ -38,6 +38,8 @@ class File {
                                                               MutableBytes out) = 0;
   /// fdatasync of everything written before the call; see Disk::sync for many files.
   [[nodiscard]] virtual Task<Result<void>> sync() = 0;
+  /// Syncs that the device has done for this handle so far: calls of `sync` share them.
+  [[nodiscard]] virtual std::uint64_t syncs() const = 0;
   /// Sets the size; growth is a hole that reads as zeros.
   [[nodiscard]] virtual Task<Result<void>> truncate(std::uint64_t size) = 0;
   /// Makes the file at least `size` bytes and takes the space of all of them now; what was not

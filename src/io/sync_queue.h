@@ -1,8 +1,10 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
@@ -12,23 +14,48 @@
 
 namespace pyralog::io {
 
-/// Coalesces the syncs of one open file: one is in flight, the next covers everything that came
-/// meanwhile. A sync that failed is never tried again, because the system may have dropped the pages
-/// that it could not write: from then on every sync of this file fails. For implementations of File;
-/// lives on the file's shard.
+/// Coalesces the syncs of one open file: one is under way, and one more, lined up behind it, covers
+/// everything that comes until it begins. So the device goes from one to the next without a word from
+/// the shard, however busy that is. A sync that failed is never tried again, because the system may have
+/// dropped the pages that it could not write: from then on every sync of this file fails. For
+/// implementations of File; lives on the file's shard.
 class SyncQueue {
  public:
-  /// `raw` makes durable what was written before it was called.
-  explicit SyncQueue(std::move_only_function<Task<Result<void>>()> raw) : raw_(std::move(raw)) {}
-  /// The result of a raw sync that started after this call. `owner` keeps the queue alive meanwhile.
+  /// One raw sync, lined up or under way.
+  class Sync {
+   public:
+    explicit Sync(SyncQueue& queue) : queue_(queue) {}
+    /// To be called once, just before the device is; on any thread. What was written, and asked for,
+    /// before counts as covered.
+    void begin();
+
+   private:
+    friend class SyncQueue;
+    SyncQueue& queue_;
+    std::uint64_t covers_ = 0;
+  };
+  /// `raw` waits for the one before it, calls `begin`, and makes durable what was written by then. After
+  /// one has failed each must fail.
+  explicit SyncQueue(std::move_only_function<Task<Result<void>>(Sync& sync)> raw)
+      : raw_(std::move(raw)) {}
+  /// The result of a raw sync that begins after this call. `owner` keeps the queue alive meanwhile.
   [[nodiscard]] Task<Result<void>> sync(std::shared_ptr<File> owner);
+  /// Raw syncs that went well so far.
+  [[nodiscard]] std::uint64_t syncs() const { return syncs_; }
 
  private:
-  std::move_only_function<Task<Result<void>>()> raw_;
-  std::uint64_t started_ = 0;
-  std::uint64_t finished_ = 0;
-  std::uint64_t failed_round_ = UINT64_MAX;
-  Error error_;
+  [[nodiscard]] bool on_its_way(std::uint64_t request) const;
+
+  std::move_only_function<Task<Result<void>>(Sync& sync)> raw_;
+  // Read by raw syncs when they begin, on their threads.
+  std::atomic<std::uint64_t> requests_{0};
+  std::atomic<std::uint64_t> begun_{0};
+  std::atomic<std::uint64_t> promised_{0};  ///< requests that the last to begin covers
+  std::uint64_t submitted_ = 0;
+  std::uint64_t in_flight_ = 0;
+  std::uint64_t covered_ = 0;
+  std::uint64_t syncs_ = 0;
+  std::optional<Error> error_;
   WaitList done_;
 };
 

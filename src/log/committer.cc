@@ -11,6 +11,11 @@
 namespace pyralog::log {
 
 namespace {
+/// Beyond, whoever comes waits for the next: each round costs a frame of its own.
+constexpr std::uint64_t kRoundsAtOnce = 16;
+/// How long rounds of a few files go where those of many went: going to and fro costs the syncs of both.
+constexpr Duration kAheadFor = 200ms;
+
 journal::Options journal_options() {
   journal::Options options;
   options.kind = kSyncedJournalKind;
@@ -42,20 +47,36 @@ const SyncedEntry* Committer::latest(const PartitionId& id) const {
 }
 
 void Committer::note(SyncedEntry entry) {
+  note_later(entry);
+  write_entry(entry.partition);
+}
+
+/// Its bytes go to the journal when that is synced, or when nothing else is to be done: under load many
+/// rounds speak of the same log.
+void Committer::note_later(SyncedEntry entry) {
   entry.generation = shard_.evidence_->generation();
   SyncedEntry& latest = latest_[entry.partition];
   // A round may have begun before the log's start was raised.
   if (entry.kind == SyncedEntry::Kind::kSynced) entry.start = std::max(entry.start, latest.start);
   latest = entry;
-  if (journal_ == nullptr || !journal_->append(encode(entry))) {
-    ++shard_.stats_.lost_evidence;
-    evidence_missing_ = true;
-  }
+  unwritten_.insert(entry.partition);
+}
+
+void Committer::write_entry(const PartitionId& id) {
+  unwritten_.erase(id);
+  if (journal_ != nullptr && journal_->append(encode(latest_.at(id)))) return;
+  ++shard_.stats_.lost_evidence;
+  evidence_missing_ = true;
+}
+
+void Committer::write_noted() {
+  while (!unwritten_.empty()) write_entry(PartitionId(*unwritten_.begin()));
 }
 
 void Committer::drop(const PartitionId& id) {
   if (PYRALOG_PLANT("log.keep_forgotten")) return;
   noted_.erase(id);
+  unwritten_.erase(id);
   if (latest_.erase(id) > 0) gone_.insert(id);
 }
 
@@ -98,6 +119,7 @@ io::Task<Result<void>> Committer::lower(SyncedEntry entry) {
 }
 
 io::Task<Result<void>> Committer::flush() {
+  write_noted();
   if (evidence_missing_ || journal_ == nullptr) co_return co_await renew_journal();
   const std::shared_ptr<journal::Journal> journal = journal_;
   co_return co_await journal->commit(journal->end());
@@ -132,7 +154,9 @@ bool Committer::journal_due() const {
 
 /// The evidence of earlier rounds, made durable beside the files of this one.
 io::Task<void> Committer::sync_journal() {
+  syncing_journal_ = true;
   auto written = journal_due() ? co_await renew_journal() : co_await flush();
+  syncing_journal_ = false;
   if (written) co_return;
   ++shard_.stats_.lost_evidence;
   evidence_missing_ = true;
@@ -144,20 +168,23 @@ struct Committer::Round {
     PartitionLog::Capture capture;
     std::optional<Error> failed;
   };
+  std::uint64_t number = 0;
+  std::vector<std::shared_ptr<PartitionLog>> waiting;
+  Instant waiting_since;  ///< the first of them
+  Instant began;
   std::vector<Part> parts;
+  std::shared_ptr<io::File> synced;  ///< one that made it durable
+  bool over = false;
+  io::WaitList done;
 
-  [[nodiscard]] std::size_t ranges(bool ahead) const {
+  [[nodiscard]] std::size_t files() const {
     std::size_t count = 0;
-    for (const Part& part : parts) {
-      for (const UnsyncedRange& range : part.capture.ranges) {
-        count += !ahead || WriteAhead::takes(range.bytes()) ? 1 : 0;
-      }
-    }
+    for (const Part& part : parts) count += part.capture.ranges.size();
     return count;
   }
 };
 
-void Committer::note_times(const Round& round, Duration queued, Duration took) const {
+void Committer::note_times(const Round& round, Duration took) const {
   if (round.parts.empty()) return;
   if (shard_.options().sync_times != nullptr) shard_.options().sync_times->record(took);
   observe::SlowLog* slow = shard_.options().slow;
@@ -166,8 +193,8 @@ void Committer::note_times(const Round& round, Duration queued, Duration took) c
              {{"what", "group_commit"},
               {"partition", round.parts.front().log->name()},
               {"partitions", round.parts.size()},
-              {"files", round.ranges(false)},
-              {"queue_ms", observe::to_ms(queued)}});
+              {"files", round.files()},
+              {"queue_ms", observe::to_ms(round.began - round.waiting_since)}});
 }
 
 /// Syncs the files of a round by themselves: `all`, or those that the write-ahead files don't take.
@@ -182,10 +209,21 @@ io::Task<void> Committer::sync_files(Round* round, bool all) {
     }
   }
   if (files.empty()) co_return;
+  if (all) round->synced = files.front();
   const auto results = co_await shard_.disk_.sync(std::move(files));
   for (std::size_t i = 0; i < results.size(); ++i) {
     if (!results[i] && !owners[i]->failed) owners[i]->failed = results[i].error();
   }
+}
+
+/// Whether so many logs become durable at a time that one file for all is worth the second copy.
+bool Committer::wants_ahead() {
+  const Instant now = io::Shard::current().now();
+  if (shard_.write_ahead_.wants(under_way_.size())) {
+    ahead_until_ = now + kAheadFor;
+    return true;
+  }
+  return now < ahead_until_ && shard_.write_ahead_.usable();
 }
 
 /// The small ranges of a round by one sync of one file, with the evidence of the rounds before.
@@ -198,10 +236,12 @@ io::Task<Result<void>> Committer::sync_ahead(Round* round) {
   std::vector<SyncedEntry> evidence;
   for (const PartitionId& id : std::exchange(noted_, {})) evidence.push_back(latest_[id]);
   io::TaskGroup beside;
-  beside.spawn(sync_files(round, false));
+  if (ranges.size() < round->files()) beside.spawn(sync_files(round, false));
   auto done = co_await shard_.write_ahead_.commit(std::move(ranges), std::move(evidence));
   co_await beside.join();
-  co_return done;
+  if (done) round->synced = *done;
+  if (!done) co_return fail(std::move(done.error()));
+  co_return Result<void>{};
 }
 
 void Committer::settle(Round& round) {
@@ -215,67 +255,96 @@ void Committer::settle(Round& round) {
     if (log.offline_ || part.capture.cuts != log.cuts_) continue;
     if (PYRALOG_PLANT("log.late_position")) part.capture = log.capture();
     log.apply(part.capture);
-    note(part.capture.entry);
+    note_later(part.capture.entry);
     noted_.insert(part.capture.entry.partition);
   }
 }
 
-io::Task<void> Committer::run_round() {
-  co_await io::yield();  // whoever appends in this turn of the loop shares the round
-  std::vector<std::shared_ptr<PartitionLog>> waiting = std::move(waiting_);
-  waiting_.clear();
-  const Duration queued = io::Shard::current().now() - waiting_since_;
-  ++rounds_begun_;
+void Committer::capture(Round& round) {
   // By name: an order that depended on addresses could not be replayed.
-  std::sort(waiting.begin(), waiting.end(),
+  std::sort(round.waiting.begin(), round.waiting.end(),
             [](const auto& a, const auto& b) { return a->id() < b->id(); });
-  waiting.erase(std::unique(waiting.begin(), waiting.end()), waiting.end());
-  Round round;
-  for (auto& log : waiting) {
+  round.waiting.erase(std::unique(round.waiting.begin(), round.waiting.end()), round.waiting.end());
+  for (auto& log : std::exchange(round.waiting, {})) {
     if (log->offline_ || log->cutting_ || !log->dirty()) continue;
     PartitionLog::Capture captured = log->capture();
     if (PYRALOG_PLANT("log.evidence_ahead")) note(captured.entry);
+    ++under_way_[log->id()];
     round.parts.push_back({std::move(log), std::move(captured), std::nullopt});
   }
-  const Instant began = io::Shard::current().now();
-  io::TaskGroup beside;
-  const bool ahead = shard_.write_ahead_.wants(round.ranges(true)) && !journal_due() &&
-                     co_await sync_ahead(&round);
-  if (!ahead) {
+}
+
+io::Task<void> Committer::make_durable(Round* round) {
+  if (round->files() == 0) co_return;  // rounds under way have captured all of it
+  // A journal that is being written anew holds nobody up.
+  const bool due = journal_due() && !syncing_journal_;
+  if (wants_ahead() && !due && co_await sync_ahead(round)) co_return;
+  if (!syncing_journal_) {
     noted_.clear();
-    beside.spawn(sync_journal());
-    if (!PYRALOG_PLANT("log.skip_fsync")) co_await sync_files(&round, true);
+    shard_.spawn(sync_journal());
   }
-  note_times(round, queued, io::Shard::current().now() - began);
-  for (std::size_t i = 0; PYRALOG_PLANT("log.sync_each_record") && i < round.parts.size(); ++i) {
-    const auto records = round.parts[i].capture.entry.end_offset.value -
-                         round.parts[i].log->synced_end_.value;
+  if (!PYRALOG_PLANT("log.skip_fsync")) co_await sync_files(round, true);
+}
+
+io::Task<void> Committer::run_round(std::shared_ptr<Round> round) {
+  co_await make_durable(round.get());
+  note_times(*round, io::Shard::current().now() - round->began);
+  for (std::size_t i = 0; PYRALOG_PLANT("log.sync_each_record") && i < round->parts.size(); ++i) {
+    const auto records = round->parts[i].capture.entry.end_offset.value -
+                         round->parts[i].log->synced_end_.value;
     co_await io::sleep_for(records * 1ms);
   }
-  ++shard_.stats_.syncs;
-  settle(round);
-  rounds_done_ = rounds_begun_;
-  done_.wake_all();
-  co_await beside.join();
+  while (rounds_done_ + 1 < round->number && !PYRALOG_PLANT("log.settle_out_of_order")) {
+    co_await news_.wait(Instant::never());
+  }
+  if (round->synced != nullptr) {
+    const std::pair sync{std::as_const(round->synced).get(), round->synced->syncs()};
+    if (std::exchange(last_sync_, {sync.first, sync.second}) != last_sync_) ++shard_.stats_.syncs;
+  }
+  settle(*round);
+  for (const Round::Part& part : round->parts) {
+    const auto found = under_way_.find(part.log->id());
+    if (--found->second == 0) under_way_.erase(found);
+  }
+  rounds_done_ = std::max(rounds_done_, round->number);
+  round->over = true;
+  round->done.wake_all();
+  news_.wake_all();
 }
 
 io::Task<void> Committer::run() {
-  while (!waiting_.empty()) co_await run_round();
+  while (next_ != nullptr || rounds_done_ < rounds_begun_) {
+    if (next_ == nullptr || rounds_begun_ - rounds_done_ >= kRoundsAtOnce) {
+      co_await news_.wait(Instant::never());
+      continue;
+    }
+    co_await io::yield();  // whoever appends in this turn of the loop shares the round
+    const std::shared_ptr<Round> round = std::exchange(next_, nullptr);
+    round->number = ++rounds_begun_;
+    round->began = io::Shard::current().now();
+    capture(*round);
+    shard_.spawn(run_round(round));
+  }
+  write_noted();
   running_ = false;
-  done_.wake_all();
+  news_.wake_all();
 }
 
 io::Task<Result<Offset>> Committer::sync(std::shared_ptr<PartitionLog> log) {
   if (log->offline_) co_return log->refuse();
   if (log->memory_ || !log->dirty()) co_return log->synced_end();
-  if (waiting_.empty()) waiting_since_ = io::Shard::current().now();
-  waiting_.push_back(log);
-  const std::uint64_t mine = rounds_begun_ + 1;
+  if (next_ == nullptr) {
+    next_ = std::make_shared<Round>();
+    next_->waiting_since = io::Shard::current().now();
+    news_.wake_all();
+  }
+  const std::shared_ptr<Round> mine = next_;
+  mine->waiting.push_back(log);
   if (!running_) {
     running_ = true;
     shard_.spawn(run());
   }
-  while (rounds_done_ < mine) co_await done_.wait(Instant::never());
+  while (!mine->over) co_await mine->done.wait(Instant::never());
   if (log->offline_) co_return log->refuse();
   co_return log->synced_end();
 }
@@ -289,7 +358,7 @@ io::Task<void> Committer::drain() {
   // Not until no round runs at all: under load one follows upon another.
   const std::uint64_t begun = rounds_begun_;
   const bool all = PYRALOG_PLANT("log.drain_every_round");
-  while (all ? running_ : rounds_done_ < begun) co_await done_.wait(Instant::never());
+  while (all ? running_ : rounds_done_ < begun) co_await news_.wait(Instant::never());
 }
 
 }  // namespace pyralog::log

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -21,10 +22,13 @@ namespace pyralog::log {
 class PartitionLog;
 class ShardLogs;
 
-/// Group commit of one shard. A round captures the end of every log that waits, syncs their files at
-/// once, and only then moves the logs' synced ends to what was captured. The round's evidence goes
-/// to the `synced` journal when it is over and becomes durable with the next round. One round runs
-/// at a time; who comes meanwhile shares the next. Lives on its shard.
+/// Group commit of one shard. A round captures the end of every log that waits, makes what no earlier
+/// round has captured durable, and only then moves the logs' synced ends to what was captured. Rounds
+/// begin while others are under way, as soon as somebody waits: their syncs line up in the files
+/// (io::SyncQueue), so that the device goes from one to the next, and the many that come during one sync
+/// share the next. They settle in the order in which they began. A round's evidence goes to the `synced`
+/// journal, or a write-ahead file, after it is over and becomes durable with a later round. Lives on its
+/// shard.
 class Committer {
  public:
   explicit Committer(ShardLogs& shard) : shard_(shard) {}
@@ -44,16 +48,22 @@ class Committer {
   void drop_if(const std::function<bool(const PartitionId&)>& gone);
   /// Nothing that was noted of a partition is written any more by a later round.
   [[nodiscard]] io::Task<void> forget_noted(PartitionId id);
-  /// Waits until the round that runs now is over.
+  /// Waits until the rounds that run now are over.
   [[nodiscard]] io::Task<void> drain();
   /// Makes the evidence durable now; at a clean shutdown.
   [[nodiscard]] io::Task<Result<void>> flush();
 
  private:
   struct Round;
-  void note_times(const Round& round, Duration queued, Duration took) const;
+  void note_times(const Round& round, Duration took) const;
+  void note_later(SyncedEntry entry);
+  void write_entry(const PartitionId& id);
+  void write_noted();
   [[nodiscard]] io::Task<void> run();
-  [[nodiscard]] io::Task<void> run_round();
+  void capture(Round& round);
+  [[nodiscard]] io::Task<void> run_round(std::shared_ptr<Round> round);
+  [[nodiscard]] io::Task<void> make_durable(Round* round);
+  [[nodiscard]] bool wants_ahead();
   [[nodiscard]] io::Task<Result<void>> sync_ahead(Round* round);
   [[nodiscard]] io::Task<void> sync_files(Round* round, bool all);
   void settle(Round& round);
@@ -70,14 +80,19 @@ class Committer {
   /// Of whom a journal that is written anew says once more that they are forgotten, as long as a
   /// write-ahead file may hold other evidence.
   std::set<PartitionId> gone_;
-  std::vector<std::shared_ptr<PartitionLog>> waiting_;
-  Instant waiting_since_;  ///< the first of them
-  std::set<PartitionId> noted_;  ///< whose evidence no file was synced for yet
+  std::set<PartitionId> noted_;      ///< whose evidence no file was synced for yet
+  std::set<PartitionId> unwritten_;  ///< whose newest evidence the journal does not hold
+  std::shared_ptr<Round> next_;      ///< who waits for the round that begins next; null: nobody
+  std::map<PartitionId, unsigned> under_way_;  ///< rounds that have captured them and are not over
+  Instant ahead_until_{};
   bool running_ = false;
+  bool syncing_journal_ = false;
   bool evidence_missing_ = false;  ///< an entry could not be written: rewrite the journal
   std::uint64_t rounds_begun_ = 0;
   std::uint64_t rounds_done_ = 0;
-  io::WaitList done_;
+  /// The file that made the last round durable, and its syncs by then: who finds the same shared that one.
+  std::pair<const io::File*, std::uint64_t> last_sync_{};
+  io::WaitList news_;  ///< a round is over, or somebody waits for the next
 };
 
 }  // namespace pyralog::log

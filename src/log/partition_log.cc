@@ -430,12 +430,15 @@ PartitionLog::Capture PartitionLog::capture() {
   captured.cuts = cuts_;
   if (segments_.empty()) return captured;
   for (auto s = segments_.rbegin(); s != segments_.rend(); ++s) {
-    const Segment& segment = **s;
+    Segment& segment = **s;
     if (segment.synced == segment.size && s != segments_.rbegin()) break;
-    if (segment.file == nullptr || segment.synced == segment.size) continue;
+    // What a round that is not over has taken becomes durable with that, or the log goes offline.
+    const std::uint64_t from = std::max(segment.synced, segment.captured);
+    if (segment.file == nullptr || from == segment.size) continue;
     captured.ranges.push_back(
-        {id_, segment.base, WriteAheadFile::kLog, segment.file, segment.synced, segment.size});
+        {id_, segment.base, WriteAheadFile::kLog, segment.file, from, segment.size});
     captured.segments.emplace_back(*s, segment.size);
+    segment.captured = segment.size;
   }
   captured.entry = synced_entry(*segments_.back(), end_);
   captured.sealed_times = sealed_times_;

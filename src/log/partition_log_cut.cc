@@ -65,7 +65,7 @@ io::Task<Result<void>> PartitionLog::cut_segment(SegmentRef segment, std::uint64
   PYRALOG_CO_TRY(co_await segment->file->truncate(position));
   PYRALOG_CO_TRY(co_await segment->file->sync());
   segment->next = end;
-  segment->synced = position;
+  segment->synced = segment->captured = position;
   segment->index = std::move(found.index);
   segment->max_timestamp = segment->index.max_timestamp();
   segment->index_loaded = segment->max_known = true;

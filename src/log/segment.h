@@ -97,6 +97,7 @@ struct Segment {
   Offset next;                                ///< after its last record
   std::uint64_t size = kSegmentHeaderBytes;   ///< valid bytes of the file
   std::uint64_t synced = 0;                   ///< of these, durable
+  std::uint64_t captured = 0;                 ///< a round of group commit that is not over has these
   std::int64_t created_ms = 0;
   Epoch epoch;
   std::uint32_t chain = 0;   ///< CRC over the header bytes that Kafka's CRC leaves out, to `size`

@@ -23,15 +23,18 @@ constexpr std::uint64_t kMinHalfBytes = 8 * kWriteAheadBlock;
 constexpr std::size_t kSettleAtOnce = 8;
 /// Files of ended segments that it keeps open, beside those of the active ones.
 constexpr std::size_t kSpareFiles = 1024;
+/// A frame is written when it has grown to kWriteAheadFrameBytes; one item may come on top.
+constexpr std::size_t kFrameBuffer = kWriteAheadFrameBytes + kMaxRange + kWriteAheadBlock;
 
 std::uint64_t round_up(std::uint64_t bytes) {
   return (bytes + kWriteAheadBlock - 1) / kWriteAheadBlock * kWriteAheadBlock;
 }
 }  // namespace
 
+bool WriteAhead::usable() const { return !dead_ && shard_.options().write_ahead_bytes > 0; }
+
 bool WriteAhead::wants(std::size_t files) const {
-  const Options& options = shard_.options();
-  return !dead_ && options.write_ahead_bytes > 0 && files >= options.write_ahead_min_files;
+  return usable() && files >= shard_.options().write_ahead_min_files;
 }
 
 bool WriteAhead::takes(std::uint64_t bytes) { return bytes <= kMaxRange; }
@@ -82,7 +85,9 @@ Result<void> WriteAhead::make_room(std::uint64_t bytes) {
   const unsigned next = current_ ^ 1u;
   Half& half = halves_[next];
   const bool early = PYRALOG_PLANT("log.write_ahead_too_early");
-  const bool busy = half.settling || half.unsettled || !half.kept.empty();
+  const bool under_way =
+      half.in_flight > 0 && !PYRALOG_PLANT("log.write_ahead_over_rounds_under_way");
+  const bool busy = half.settling || half.unsettled || under_way || !half.kept.empty();
   if (busy && !early) {
     if (!half.settling && !stuck(half)) shard_.spawn(settle(next));  // what failed before may go now
     return fail(Code::kUnavailable, "the write-ahead files are full");
@@ -94,50 +99,70 @@ Result<void> WriteAhead::make_room(std::uint64_t bytes) {
   current_ = next;
   begin_use(half);
   // Until a round of this use is durable the device may have the last one's.
-  half.fresh = true;
+  half.held_before.merge(half.held);
+  half.held.clear();
   half.end = half_bytes_;  // until its header is written it takes nothing
   PYRALOG_TRY(half.file->write_at(0, encode(half.header)));
   half.end = kWriteAheadFirst;
   return {};
 }
 
-Result<void> WriteAhead::write_frame(Bytes& frame) {
+void WriteAhead::put(ByteView bytes) {
+  std::ranges::copy(bytes, frame_.begin() + static_cast<std::ptrdiff_t>(frame_bytes_));
+  frame_bytes_ += bytes.size();
+}
+
+/// Writes what has been put, and begins the next frame.
+Result<void> WriteAhead::write_frame() {
   Half& half = halves_[current_];
+  const MutableBytes frame = MutableBytes(frame_).first(frame_bytes_);
   seal_write_ahead_frame(frame, half.end, half.header.salt);
   const std::uint64_t to = half.end + round_up(frame.size());
   PYRALOG_ASSERT(to <= half_bytes_);
   PYRALOG_TRY(half.file->write_at(half.end, frame));
   half.end = to;
   shard_.stats_.write_ahead_bytes += frame.size();
-  frame.resize(kWriteAheadFrameHeaderBytes);
+  frame_bytes_ = kWriteAheadFrameHeaderBytes;
   return {};
 }
 
-io::Task<Result<void>> WriteAhead::write(std::vector<UnsyncedRange> ranges,
-                                         std::vector<SyncedEntry> evidence) {
-  Bytes frame(kWriteAheadFrameHeaderBytes);
+io::Task<Result<void>> WriteAhead::write_frames(std::vector<UnsyncedRange> ranges,
+                                                std::vector<SyncedEntry> evidence) {
+  frame_.resize(kFrameBuffer);
+  frame_bytes_ = kWriteAheadFrameHeaderBytes;
+  Bytes item;
   for (const SyncedEntry& entry : evidence) {
-    put_evidence(frame, entry);
-    if (frame.size() >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(write_frame(frame));
+    item.clear();
+    put_evidence(item, entry);
+    put(item);
+    if (frame_bytes_ >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(write_frame());
   }
   for (const UnsyncedRange& range : ranges) {
     const auto length = static_cast<std::uint32_t>(range.bytes());
-    put_data_header(frame, {range.partition, range.segment, range.kind, range.from, {}}, length);
-    const std::size_t at = frame.size();
-    frame.resize(at + length);
-    const auto got = co_await range.file->read_at(range.from, MutableBytes(frame).subspan(at));
+    item.clear();
+    put_data_header(item, {range.partition, range.segment, range.kind, range.from, {}}, length);
+    put(item);
+    const MutableBytes bytes = MutableBytes(frame_).subspan(frame_bytes_, length);
+    const auto got = co_await range.file->read_at(range.from, bytes);
     // Its own sync will tell what is wrong with that file.
     if (!got || *got != length) {
       co_return fail(Code::kUnavailable, fmt::format("{} cannot be read back", range.file->path()));
     }
-    if (frame.size() >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(write_frame(frame));
+    frame_bytes_ += length;
+    if (frame_bytes_ >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(write_frame());
   }
-  if (frame.size() > kWriteAheadFrameHeaderBytes) PYRALOG_CO_TRY(write_frame(frame));
+  if (frame_bytes_ > kWriteAheadFrameHeaderBytes) PYRALOG_CO_TRY(write_frame());
   co_return Result<void>{};
 }
 
-io::Task<Result<void>> WriteAhead::commit(std::vector<UnsyncedRange> ranges,
-                                          std::vector<SyncedEntry> evidence) {
+/// What a commit has written and waits for.
+struct WriteAhead::Written {
+  unsigned half = 0;
+  std::vector<std::pair<std::string, Kept>> kept;
+};
+
+io::Task<Result<WriteAhead::Written>> WriteAhead::write(std::vector<UnsyncedRange> ranges,
+                                                        std::vector<SyncedEntry> evidence) {
   const auto guard = co_await turn_.lock();
   if (dead_) co_return fail(Code::kUnavailable, "the write-ahead files are not used any more");
   if (half_bytes_ == 0) PYRALOG_CO_TRY(co_await open());
@@ -147,40 +172,55 @@ io::Task<Result<void>> WriteAhead::commit(std::vector<UnsyncedRange> ranges,
   bytes += (bytes / kWriteAheadFrameBytes + 1) * kWriteAheadBlock;
   if (auto room = make_room(bytes); !room) {
     if (room.error().code == Code::kUnavailable) co_return fail(room.error());
-    co_return give_up(room.error());
+    co_return give_up(halves_[current_], room.error());
   }
+  Written written;
+  written.half = current_;
   Half& half = halves_[current_];
-  std::vector<std::pair<std::string, Kept>> kept;
-  kept.reserve(ranges.size());
-  std::set<PartitionId> held;
   for (const SyncedEntry& entry : evidence) {
-    if (!PYRALOG_PLANT("log.write_ahead_lets_evidence_stay")) held.insert(entry.partition);
+    if (!PYRALOG_PLANT("log.write_ahead_lets_evidence_stay")) half.held.insert(entry.partition);
   }
   for (const UnsyncedRange& range : ranges) {
-    held.insert(range.partition);
-    kept.emplace_back(range.file->path(), Kept{range.partition, range.file});
+    half.held.insert(range.partition);
+    written.kept.emplace_back(range.file->path(), Kept{range.partition, range.file});
   }
-  half.held.insert(held.begin(), held.end());
-  auto written = co_await write(std::move(ranges), std::move(evidence));
-  if (written && !PYRALOG_PLANT("log.write_ahead_no_sync")) written = co_await half.file->sync();
-  if (!written) co_return give_up(written.error());
-  if (std::exchange(half.fresh, false)) half.held = std::move(held);
+  ++half.in_flight;
+  if (auto done = co_await write_frames(std::move(ranges), std::move(evidence)); !done) {
+    --half.in_flight;
+    settled_.wake_all();
+    co_return give_up(half, done.error());
+  }
+  co_return written;
+}
+
+io::Task<Result<std::shared_ptr<io::File>>> WriteAhead::commit(std::vector<UnsyncedRange> ranges,
+                                                               std::vector<SyncedEntry> evidence) {
+  PYRALOG_CO_ASSIGN(Written written, co_await write(std::move(ranges), std::move(evidence)));
+  Half& half = halves_[written.half];
+  const std::shared_ptr<io::File> file = half.file;
+  Result<void> synced;
+  if (!PYRALOG_PLANT("log.write_ahead_no_sync")) synced = co_await file->sync();
+  --half.in_flight;
+  settled_.wake_all();  // they come when this has come to its end, or waits again
+  if (!synced) co_return give_up(half, synced.error());
+  half.held_before.clear();
   half.unsettled = true;
-  for (auto& [path, file] : kept) half.kept.insert_or_assign(std::move(path), std::move(file));
+  for (auto& [path, kept] : written.kept) half.kept.insert_or_assign(std::move(path), std::move(kept));
   // Segments that were ended stay open as long as it vouches for them.
   if (half.kept.size() > 2 * shard_.logs_.size() + kSpareFiles) half.end = half_bytes_;
   ++shard_.stats_.write_ahead_rounds;
-  co_return Result<void>{};
+  co_return file;
 }
 
 /// Nobody may write behind what a round left that failed.
-std::unexpected<Error> WriteAhead::give_up(const Error& cause) {
-  halves_[current_].end = half_bytes_;
-  if (cause.code == Code::kIo) {
+std::unexpected<Error> WriteAhead::give_up(Half& half, const Error& cause) {
+  half.end = half_bytes_;
+  // Those behind it fail as well.
+  if (cause.code == Code::kIo && !failed_) {
     dead_ = true;
     failed_ = true;
     observe::log_error("log.write_ahead_failed",
-                       {{"file", path_of(current_)}, {"reason", cause.message}});
+                       {{"file", half.file->path()}, {"reason", cause.message}});
     for (const unsigned i : {0u, 1u}) shard_.spawn(settle(i));
   }
   return fail(cause);
@@ -192,6 +232,8 @@ io::Task<void> WriteAhead::settle(unsigned index) {
   Half& half = halves_[index];
   if (half.settling) co_return;
   half.settling = true;
+  // What is not durable in it yet comes to `kept` when it is.
+  while (half.in_flight > 0) co_await settled_.wait(Instant::never());
   while (true) {
     std::vector<std::pair<std::string, Kept>> some;
     for (const auto& [path, kept] : half.kept) {
@@ -226,7 +268,9 @@ io::Task<void> WriteAhead::settle(unsigned index) {
 }
 
 bool WriteAhead::holds(const PartitionId& partition) const {
-  return halves_[0].held.contains(partition) || halves_[1].held.contains(partition);
+  return std::ranges::any_of(halves_, [&](const Half& half) {
+    return half.held.contains(partition) || half.held_before.contains(partition);
+  });
 }
 
 io::Task<Result<void>> WriteAhead::let_go() {
@@ -269,7 +313,8 @@ io::Task<Result<void>> WriteAhead::retire(PartitionId partition) {
 io::Task<Result<void>> WriteAhead::restore(PartitionId partition) {
   const auto guard = co_await turn_.lock();
   if (!holds(partition)) co_return Result<void>{};
-  PYRALOG_CO_TRY(co_await place_partition(shard_.disk_, shard_.options().data_dir, partition));
+  PYRALOG_CO_TRY(co_await place_partition(shard_.disk_, shard_.options().data_dir, partition,
+                                          shard_.committer_.latest(partition)));
   for (Half& half : halves_) {
     std::erase_if(half.kept, [&](const auto& kept) { return kept.second.partition == partition; });
   }

@@ -41,15 +41,19 @@ class WriteAhead {
  public:
   explicit WriteAhead(ShardLogs& shard) : shard_(shard) {}
 
-  /// Whether a round of that many files is worth the second copy.
+  /// Whether there is anything to be written to; tried again by nobody after a failure.
+  [[nodiscard]] bool usable() const;
+  /// Whether rounds of that many files are worth the second copy.
   [[nodiscard]] bool wants(std::size_t files) const;
   /// Whether it takes a range of this length; longer ones go by themselves.
   [[nodiscard]] static bool takes(std::uint64_t bytes);
 
-  /// Makes `ranges` durable, together with `evidence` of earlier rounds. After an error nothing need be:
-  /// the caller syncs the files. kUnavailable: no room now; kExhausted, kIo. One call at a time.
-  [[nodiscard]] io::Task<Result<void>> commit(std::vector<UnsyncedRange> ranges,
-                                              std::vector<SyncedEntry> evidence);
+  /// Makes `ranges` durable, together with `evidence` of earlier rounds; returns the file that holds them.
+  /// After an error nothing need be: the caller syncs the files. kUnavailable: no room now; kExhausted, kIo.
+  /// Calls are written one after the other, in the order in which they came, and share syncs: what one
+  /// has written may be durable and what one before it has written may not, until both have returned.
+  [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> commit(std::vector<UnsyncedRange> ranges,
+                                                                  std::vector<SyncedEntry> evidence);
 
   /// Before files of `partition` are cut or written anew: puts everything in place and lets the files
   /// go, durably, if they hold anything of it.
@@ -79,18 +83,23 @@ class WriteAhead {
     std::uint64_t end = 0;       ///< where the next frame begins
     std::map<std::string, Kept> kept;  ///< files that it vouches for, by path
     std::set<PartitionId> held;        ///< of whom it may hold anything, in place already or not
-    bool fresh = false;      ///< no round of this use is durable yet
+    std::set<PartitionId> held_before; ///< by its last use, until a round of this one is durable
+    unsigned in_flight = 0;  ///< commits that have written to it and are not durable yet
     bool settling = false;
     bool unsettled = false;  ///< its segments, or the evidence in it, may be durable nowhere else
   };
   [[nodiscard]] io::Task<Result<void>> open();
+  struct Written;
   void begin_use(Half& half);
   [[nodiscard]] static bool stuck(const Half& half);
   [[nodiscard]] Result<void> make_room(std::uint64_t bytes);
-  [[nodiscard]] io::Task<Result<void>> write(std::vector<UnsyncedRange> ranges,
-                                             std::vector<SyncedEntry> evidence);
-  [[nodiscard]] Result<void> write_frame(Bytes& frame);
-  [[nodiscard]] std::unexpected<Error> give_up(const Error& cause);
+  [[nodiscard]] io::Task<Result<Written>> write(std::vector<UnsyncedRange> ranges,
+                                                std::vector<SyncedEntry> evidence);
+  [[nodiscard]] io::Task<Result<void>> write_frames(std::vector<UnsyncedRange> ranges,
+                                                    std::vector<SyncedEntry> evidence);
+  [[nodiscard]] Result<void> write_frame();
+  void put(ByteView bytes);
+  [[nodiscard]] std::unexpected<Error> give_up(Half& half, const Error& cause);
   [[nodiscard]] io::Task<void> settle(unsigned half);
   [[nodiscard]] io::Task<Result<void>> let_go();
   [[nodiscard]] std::string path_of(unsigned half) const;
@@ -103,7 +112,9 @@ class WriteAhead {
   bool dead_ = false;  ///< a write or sync failed, or there is no room: not used any more by this process
   bool failed_ = false;
   io::Turn turn_;
-  io::WaitList settled_;  ///< a half is no longer being settled
+  Bytes frame_;                  ///< what the next frame is made in
+  std::size_t frame_bytes_ = 0;  ///< of it, in use
+  io::WaitList settled_;  ///< a half is no longer being settled, or a commit is over
 };
 
 }  // namespace pyralog::log

@@ -125,6 +125,10 @@ class Placer {
   [[nodiscard]] std::uint64_t placed_bytes() const { return placed_bytes_; }
   /// Partitions with something that could not be put in its place, and why.
   [[nodiscard]] const std::map<PartitionId, std::string>& failed() const { return failed_; }
+  /// Rounds are written while the one before is not durable yet, so the power may leave what follows
+  /// upon bytes that it took: nobody was told of either. But if evidence of `known` says that the bytes
+  /// which are missing were durable, that partition has failed.
+  void judge_gaps(const std::map<PartitionId, SyncedEntry>& known);
   [[nodiscard]] std::string path_of(const WriteAheadData& item, WriteAheadFile file) const {
     return data_dir_ + "/" + to_string(item.partition) + "/" +
            segment_file_name(item.segment, extension_of(file));
@@ -144,9 +148,28 @@ class Placer {
   std::string data_dir_;
   bool read_only_;
   std::map<std::string, Target> targets_;
+  struct Gap {
+    Offset segment;
+    std::uint64_t from = 0;  ///< where the segment ends
+    std::string why;
+  };
+
   std::map<PartitionId, std::string> failed_;
+  std::map<PartitionId, Gap> gaps_;  ///< the first of each partition
   std::uint64_t placed_bytes_ = 0;
 };
+
+void Placer::judge_gaps(const std::map<PartitionId, SyncedEntry>& known) {
+  for (const auto& [partition, gap] : gaps_) {
+    const auto found = known.find(partition);
+    if (found == known.end() || found->second.kind != SyncedEntry::Kind::kSynced) continue;
+    const SyncedEntry& entry = found->second;
+    const bool durable =
+        std::pair(entry.segment, entry.end_position) > std::pair(gap.segment, gap.from) ||
+        PYRALOG_PLANT("log.replay_takes_gaps_for_damage");
+    if (durable && !PYRALOG_PLANT("log.replay_ignores_gaps")) failed_.emplace(partition, gap.why);
+  }
+}
 
 Result<void> Placer::fail_or_note(const PartitionId& partition, const Error& error) {
   const bool passing = error.code == Code::kIo && !PYRALOG_PLANT("log.replay_strands_records");
@@ -187,7 +210,8 @@ io::Task<Result<void>> Placer::place(WriteAheadData item) {
   if (file->size() < item.position) {
     // Append times are allowed to lack what is young; a log is not.
     if (item.file == WriteAheadFile::kLog) {
-      failed_.emplace(item.partition, fmt::format("{} ends before byte {}", path, item.position));
+      gaps_.try_emplace(item.partition, Gap{item.segment, file->size(),
+                                            fmt::format("{} ends before byte {}", path, item.position)});
     }
     co_return Result<void>{};
   }
@@ -222,9 +246,9 @@ io::Task<Result<void>> Placer::sync() {
   co_return Result<void>{};
 }
 
-/// Adds what a shard's write-ahead files say to its journal of evidence.
-io::Task<Result<void>> keep_evidence(io::Disk& disk, std::string path,
-                                     std::map<PartitionId, SyncedEntry> found) {
+/// Adds what a shard's write-ahead files say to its journal of evidence; returns what is known then.
+io::Task<Result<std::map<PartitionId, SyncedEntry>>> keep_evidence(
+    io::Disk& disk, std::string path, std::map<PartitionId, SyncedEntry> found) {
   std::map<PartitionId, SyncedEntry> known;
   PYRALOG_CO_ASSIGN(const auto journal,
                     co_await open_synced_journal(disk, std::move(path), [&](const SyncedEntry& entry) {
@@ -235,7 +259,8 @@ io::Task<Result<void>> keep_evidence(io::Disk& disk, std::string path,
       PYRALOG_CO_TRY(journal->append(encode(*more)));
     }
   }
-  co_return co_await journal->commit(journal->end());
+  PYRALOG_CO_TRY(co_await journal->commit(journal->end()));
+  co_return known;
 }
 
 }  // namespace
@@ -282,7 +307,9 @@ io::Task<Result<void>> replay(io::Disk& disk, std::string data_dir, std::size_t 
   Placer placer(disk, data_dir, false);
   std::map<unsigned, std::map<PartitionId, SyncedEntry>> evidence;
   std::set<std::string> paths;
+  std::set<unsigned> shards;
   const WriteAheadVisitor look = [&](unsigned shard, WriteAheadBody body) -> io::Task<Result<void>> {
+    shards.insert(shard);
     for (const SyncedEntry& entry : body.evidence) evidence[shard][entry.partition] = entry;
     for (const WriteAheadData& item : body.data) paths.insert(placer.path_of(item, item.file));
     co_return Result<void>{};
@@ -307,9 +334,11 @@ io::Task<Result<void>> replay(io::Disk& disk, std::string data_dir, std::size_t 
     PYRALOG_CO_TRY(co_await placer.sync());
     from = to;
   }
-  for (auto& [shard, entries] : evidence) {
-    PYRALOG_CO_TRY(co_await keep_evidence(disk, data_dir + "/" + synced_journal_name(shard),
-                                          std::move(entries)));
+  for (const unsigned shard : shards) {
+    PYRALOG_CO_ASSIGN(const auto known,
+                      co_await keep_evidence(disk, data_dir + "/" + synced_journal_name(shard),
+                                             std::move(evidence[shard])));
+    placer.judge_gaps(known);
   }
   const bool keep = walk.damaged || !placer.failed().empty();
   PYRALOG_CO_TRY(co_await remove_files(disk, data_dir, walk.files, keep));
@@ -376,10 +405,12 @@ io::Task<Result<void>> place_one(io::Disk& disk, std::string data_dir, Partition
 
 }  // namespace
 
-io::Task<Result<void>> place_partition(io::Disk& disk, std::string data_dir, PartitionId partition) {
+io::Task<Result<void>> place_partition(io::Disk& disk, std::string data_dir, PartitionId partition,
+                                       const SyncedEntry* known) {
   Placer placer(disk, data_dir, false);
   PYRALOG_CO_TRY(co_await place_one(disk, data_dir, partition, &placer));
   PYRALOG_CO_TRY(co_await placer.sync());
+  if (known != nullptr) placer.judge_gaps({{partition, *known}});
   if (!placer.failed().empty()) co_return fail(Code::kIo, placer.failed().begin()->second);
   co_return Result<void>{};
 }

@@ -44,9 +44,10 @@ inline constexpr std::size_t kReplayOpenFiles = 900;
 [[nodiscard]] io::Task<Result<void>> replay_write_ahead(io::Disk& disk, std::string data_dir,
                                                         std::size_t open_files = kReplayOpenFiles);
 
-/// Puts what write-ahead files hold of one partition in its place, durably; the files stay.
+/// Puts what write-ahead files hold of one partition in its place, durably; the files stay. `known`: the
+/// newest evidence about it, null if there is none; there until the Task is done.
 [[nodiscard]] io::Task<Result<void>> place_partition(io::Disk& disk, std::string data_dir,
-                                                     PartitionId partition);
+                                                     PartitionId partition, const SyncedEntry* known);
 
 /// Bytes of one partition that write-ahead files hold and that are not in their place, as after a power
 /// loss; changes nothing.

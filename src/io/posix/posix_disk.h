@@ -1,6 +1,8 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 
 #include "io/disk.h"
@@ -21,6 +23,7 @@ class PosixFile final : public File, public std::enable_shared_from_this<PosixFi
   Task<Result<std::size_t>> read_at(std::uint64_t position, MutableBytes out) override;
   Task<Result<std::size_t>> read_stored(std::uint64_t position, MutableBytes out) override;
   Task<Result<void>> sync() override { return queue_.sync(shared_from_this()); }
+  std::uint64_t syncs() const override { return queue_.syncs(); }
   Task<Result<void>> truncate(std::uint64_t size) override;
   Task<Result<void>> allocate(std::uint64_t size) override;
   void drop_cache() override;
@@ -32,11 +35,13 @@ class PosixFile final : public File, public std::enable_shared_from_this<PosixFi
   [[nodiscard]] Task<Result<void>> warm(std::uint64_t position, std::uint64_t count);
 
  private:
-  [[nodiscard]] Task<Result<void>> sync_once();
+  [[nodiscard]] Task<Result<void>> sync_once(SyncQueue::Sync& sync);
 
   std::string path_;
   int fd_;
   std::uint64_t size_;
+  std::mutex sync_turn_;  ///< held by threads of the pool
+  std::optional<Error> sync_failed_;  ///< with `sync_turn_`
   SyncQueue queue_;
 };
 

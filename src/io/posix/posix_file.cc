@@ -75,7 +75,7 @@ Immediate read_cached(int fd, std::uint64_t position, MutableBytes out) {
 }  // namespace
 
 PosixFile::PosixFile(std::string path, int fd, std::uint64_t size)
-    : path_(std::move(path)), fd_(fd), size_(size), queue_([this] { return sync_once(); }) {
+    : path_(std::move(path)), fd_(fd), size_(size), queue_([this](SyncQueue::Sync& sync) { return sync_once(sync); }) {
   count_opened();
 }
 
@@ -145,15 +145,22 @@ Task<Result<std::size_t>> PosixFile::read_stored(std::uint64_t position, Mutable
   });
 }
 
-Task<Result<void>> PosixFile::sync_once() {
-  if (PYRALOG_PLANT("io.sync_without_fdatasync")) co_return Result<void>{};
-  co_return co_await run_in(Pool::kSync, [this]() -> Result<void> {
+Task<Result<void>> PosixFile::sync_once(SyncQueue::Sync& sync) {
+  co_return co_await run_in(Pool::kSync, [this, &sync]() -> Result<void> {
+    // One after the other: the system tells of a failure once for each descriptor, so of two at a time
+    // one would call good what the other knows to be lost.
+    std::unique_lock turn(sync_turn_);
+    if (PYRALOG_PLANT("io.syncs_side_by_side")) turn.unlock();
+    sync.begin();
+    if (PYRALOG_PLANT("io.sync_without_fdatasync")) return {};
+    if (sync_failed_ && !PYRALOG_PLANT("io.sync_after_failure")) return fail(*sync_failed_);
     int failed = 0;
     do {
       failed = ::fdatasync(fd_);
     } while (failed != 0 && errno == EINTR);
-    if (failed != 0) return fail(system_error(errno, path_, "fdatasync"));
-    return {};
+    if (failed == 0) return {};
+    sync_failed_ = system_error(errno, path_, "fdatasync");
+    return fail(*sync_failed_);
   });
 }
 

@@ -130,6 +130,34 @@ TEST_F(Sync, a_sync_in_flight_does_not_cover_a_later_write) {
   close(std::move(file));
 }
 
+TEST_F(Sync, the_next_waits_for_the_one_under_way_and_fails_with_it) {
+  auto file = open("a");
+  set_closed(true);
+  gate.fail_with = EIO;
+  runtime_.run([&]() -> Task<void> {
+    TaskGroup group;
+    int failed = 0;
+    const auto sync = [](File* f, int* failures) -> Task<void> {
+      if (!co_await f->sync()) ++*failures;
+    };
+    group.spawn(sync(file.get(), &failed));
+    while (begun() == 0) co_await sleep_for(std::chrono::milliseconds(1));
+    EXPECT_TRUE(file->write_at(0, as_bytes("y")));
+    group.spawn(sync(file.get(), &failed));
+    // Long enough for a thread of the pool that does not wait.
+    for (int i = 0; i < 20; ++i) co_await sleep_for(std::chrono::milliseconds(1));
+    EXPECT_EQ(begun(), 1);
+    set_closed(false);
+    while (begun() == 1 && failed < 2) co_await sleep_for(std::chrono::milliseconds(1));
+    gate.fail_with = 0;
+    co_await group.join();
+    EXPECT_EQ(failed, 2);
+    EXPECT_EQ(begun(), 1);  // the system would say that all is well
+    EXPECT_EQ(file->syncs(), 0U);
+  });
+  close(std::move(file));
+}
+
 TEST_F(Sync, after_a_failure_no_sync_succeeds_and_none_is_tried) {
   auto file = open("a");
   gate.fail_with = EIO;

@@ -20,7 +20,7 @@ SimFile::SimFile(SimDisk& disk, std::string path, std::shared_ptr<Inode> inode, 
       path_(std::move(path)),
       inode_(std::move(inode)),
       writable_(writable),
-      queue_([this] { return sync_once(); }) {}
+      queue_([this](SyncQueue::Sync& sync) { return sync_once(sync); }) {}
 
 void SimFile::put(std::uint64_t position, ByteView bytes) {
   if (bytes.empty()) return;
@@ -113,7 +113,16 @@ Task<Result<std::size_t>> SimFile::read_stored(std::uint64_t position, MutableBy
   co_return found.size();
 }
 
-Task<Result<void>> SimFile::sync_once() {
+Task<Result<void>> SimFile::sync_once(SyncQueue::Sync& sync) {
+  const auto turn = co_await sync_turn_.lock();
+  sync.begin();
+  if (sync_failed_) co_return fail(*sync_failed_);
+  auto done = co_await store_dirty();
+  if (!done) sync_failed_ = done.error();
+  co_return done;
+}
+
+Task<Result<void>> SimFile::store_dirty() {
   Inode& inode = *inode_;
   const DiskFault fault = disk_.judge(DiskOp::kSync, path_, disk_.options_.sync_error);
   if (fault == DiskFault::kKill || fault == DiskFault::kPowerLoss) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "io/disk.h"
@@ -23,6 +24,7 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
   Task<Result<std::size_t>> read_at(std::uint64_t position, MutableBytes out) override;
   Task<Result<std::size_t>> read_stored(std::uint64_t position, MutableBytes out) override;
   Task<Result<void>> sync() override { return queue_.sync(shared_from_this()); }
+  std::uint64_t syncs() const override { return queue_.syncs(); }
   Task<Result<void>> truncate(std::uint64_t size) override;
   Task<Result<void>> allocate(std::uint64_t size) override;
   void drop_cache() override;
@@ -33,7 +35,8 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
   [[nodiscard]] Result<void> may_send() const;
 
  private:
-  Task<Result<void>> sync_once();
+  Task<Result<void>> sync_once(SyncQueue::Sync& sync);
+  Task<Result<void>> store_dirty();
   void put(std::uint64_t position, ByteView bytes);
   void write_back_some();
   void drop_pages(std::uint64_t first, std::uint64_t last);
@@ -42,6 +45,8 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
   std::string path_;
   std::shared_ptr<Inode> inode_;
   bool writable_;
+  Turn sync_turn_;
+  std::optional<Error> sync_failed_;
   SyncQueue queue_;
 };
 
