@@ -157,6 +157,7 @@ io::Task<void> Committer::sync_journal() {
   syncing_journal_ = true;
   auto written = journal_due() ? co_await renew_journal() : co_await flush();
   syncing_journal_ = false;
+  news_.wake_all();
   if (written) co_return;
   ++shard_.stats_.lost_evidence;
   evidence_missing_ = true;
@@ -313,7 +314,8 @@ io::Task<void> Committer::run_round(std::shared_ptr<Round> round) {
 }
 
 io::Task<void> Committer::run() {
-  while (next_ != nullptr || rounds_done_ < rounds_begun_) {
+  // What is noted last is written when the journal is durable up to there: each frame says how far it was.
+  while (next_ != nullptr || rounds_done_ < rounds_begun_ || syncing_journal_) {
     if (next_ == nullptr || rounds_begun_ - rounds_done_ >= kRoundsAtOnce) {
       co_await news_.wait(Instant::never());
       continue;
