@@ -132,6 +132,12 @@ struct PartitionStatus {
   std::int64_t synced_end = 0;  ///< everything below is on the device
   std::uint64_t bytes = 0;
   std::string offline;  ///< reason; empty = online
+  struct Hold {
+    std::string by;
+    std::int64_t offset = 0;
+  };
+  std::vector<Hold> holds;  ///< who keeps its records, and from where on
+  std::uint64_t held_back_bytes = 0;  ///< that retention left for them when it looked last
   std::vector<catalog::LostRecord> lost;  ///< where records may be missing, and why
 };
 
@@ -213,9 +219,15 @@ class Broker {
   [[nodiscard]] io::Task<std::vector<EpochAnswer>> epoch_ends(std::vector<EpochQuery> queries);
   /// Makes a partition begin at `offset` (−1 = the high watermark), for good, and returns where it
   /// begins now. kOffsetOutOfRange above the high watermark, kPolicyViolation where a topic is only
-  /// compacted, kRequestTimedOut at the deadline: it may still happen.
+  /// compacted or somebody holds records below `offset`, kRequestTimedOut at the deadline: it may still
+  /// happen.
   [[nodiscard]] io::Task<std::expected<std::int64_t, KafkaError>> delete_records(
       PartitionRef target, std::int64_t offset, Duration timeout);
+  /// Replica::hold, and its errors; kNotFound if there is no such partition, kUnavailable while it is
+  /// offline. It ends with the node, and when the partition comes back after it was offline.
+  [[nodiscard]] io::Task<Result<void>> hold(PartitionRef target, std::string name, std::int64_t offset);
+  /// Lets a hold of that name go, if there is one.
+  io::Task<void> release(PartitionRef target, std::string name);
   /// The producers that a partition knows; kUnknownTopicOrPartition.
   [[nodiscard]] io::Task<std::expected<std::vector<producer::ActiveProducer>, KafkaError>> producers(
       PartitionRef target);

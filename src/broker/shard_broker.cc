@@ -464,6 +464,7 @@ io::Task<void> ShardBroker::compact(std::function<bool()> stop,
     co_await io::yield();  // there may be very many with nothing to do
     const auto done = co_await replica->compact(std::move(call));
     if (stop()) co_return;
+    if (!done && done.error().code == Code::kCancelled) continue;  // a hold came, or it ends
     if (!done) {
       observe::log_warn("broker.compaction_failed",
                         {{"partition", replica->name()}, {"reason", done.error().message}});

@@ -26,6 +26,8 @@ PartitionStatus status_of(const PartitionId& id, const Hosted& hosted,
     out.log_end = replica->log_end().value;
     out.synced_end = replica->log().synced_end().value;
     out.bytes = replica->log().size_bytes();
+    for (const auto& [name, from] : replica->holds()) out.holds.push_back({name, from.value});
+    out.held_back_bytes = replica->log().held_back_bytes();
     if (replica->offline()) out.offline = replica->offline()->message;
   }
   return out;

@@ -132,6 +132,16 @@ void Node::add_partitions(observe::Registry& metrics,
          p.high_watermark);
     tell("pyralog_broker_partition_log_end_offset", "Offset of the next record", p.log_end);
     tell("pyralog_broker_partition_log_bytes", "Size of the log", static_cast<std::int64_t>(p.bytes));
+    if (p.holds.empty()) continue;
+    tell("pyralog_broker_partition_held_back_bytes", "What retention left only because it is held",
+         static_cast<std::int64_t>(p.held_back_bytes));
+    for (const auto& hold : p.holds) {
+      metrics
+          .gauge("pyralog_broker_partition_hold_offset",
+                 "From where on somebody keeps records from retention and compaction",
+                 {{"partition", p.name}, {"by", hold.by}})
+          .set(hold.offset);
+    }
   }
 }
 

@@ -40,6 +40,10 @@ nlohmann::json status_of(const broker::PartitionStatus& p) {
                         {"log_end", p.log_end},     {"bytes", p.bytes}};
   if (!p.offline.empty()) out["offline"] = p.offline;
   if (!p.lost.empty()) out["lost"] = lost_json(p.lost);
+  if (!p.holds.empty()) {
+    for (const auto& hold : p.holds) out["holds"].push_back({{"by", hold.by}, {"offset", hold.offset}});
+    out["held_back_bytes"] = p.held_back_bytes;
+  }
   return out;
 }
 
