@@ -290,7 +290,8 @@ class Broker {
   struct ShardState {
     ShardState(const Options& options, unsigned index, std::size_t shards,
                GroupHosts::MakeRoom room)
-        : partitions(options, index, shards), groups(options, std::move(room)) {}
+        : partitions(options, index, shards),
+          groups(options, std::move(room), [this] { return partitions.believed_now(); }) {}
     ShardBroker partitions;
     GroupHosts groups;
     producer::ProducerIdBlock producer_ids;
@@ -334,6 +335,10 @@ class Broker {
   io::Task<Result<void>> remove_orphans(const catalog::Catalog& catalog);
   io::Task<AdminOutcome> propose(cluster::MetadataLog::Plan plan);
   io::Task<void> snapshot_loop(ShardState& state);
+  /// What the shards' clocks of retention go on from.
+  io::Task<log::RetentionClock> last_clock();
+  /// Writes down the time that retention goes by, for the next start. On shard 0; elsewhere nothing.
+  io::Task<void> keep_time(ShardState& state);
   io::Task<void> retention_loop(ShardState& state);
   io::Task<void> compaction_loop(ShardState& state);
   io::Task<void> scrub_loop(ShardState& state);
@@ -368,6 +373,9 @@ class Broker {
   std::vector<std::unique_ptr<ShardState>> states_;
   bool started_ = false;
   RecoveryStatus recovery_;  ///< shard 0
+  bool keeps_time_ = false;  ///< shard 0: its clock has begun
+  io::Turn time_turn_;       ///< shard 0: of the file
+  std::optional<Instant> time_kept_;  ///< shard 0: last
 
   // Of the disk; shard 0.
   SpaceGuard space_guard_{{}};

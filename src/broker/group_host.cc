@@ -287,9 +287,6 @@ void GroupHosts::add(const PartitionId& id, std::shared_ptr<replica::Replica> re
   auto host =
       std::make_shared<GroupHost>(options_, std::move(replica), make_room_, std::move(tally));
   host->load(std::move(existing));
-  // So that a jump before the first check is seen as one.
-  const io::Shard& shard = io::Shard::current();
-  (void)clock_.now(shard.wall(), shard.now());
   hosts_[id] = std::move(host);
 }
 
@@ -322,15 +319,14 @@ io::Task<std::optional<std::string>> GroupHosts::obstacle_to(std::string topic, 
 }
 
 io::Task<void> GroupHosts::expire() {
-  const io::Shard& shard = io::Shard::current();
   std::vector<PartitionId> ids;
   for (const auto& [id, host] : hosts_) ids.push_back(id);
   std::ranges::sort(ids);
   for (const PartitionId& id : ids) {
     const std::shared_ptr<GroupHost> host = find(id);
     if (host == nullptr) continue;
-    const WallMs believed = clock_.now(shard.wall(), shard.now());
-    const WallMs now = PYRALOG_PLANT("broker.believe_clock_jump") ? shard.wall() : believed;
+    const WallMs believed = believed_now_();
+    const WallMs now = PYRALOG_PLANT("broker.believe_clock_jump") ? io::Shard::current().wall() : believed;
     const group::Expired gone = co_await host->expire(now);
     expired_ += gone;
     if (gone.offsets == 0 && gone.groups == 0) continue;

@@ -9,6 +9,7 @@
 #include "group/options.h"
 #include "io/retry.h"
 #include "log/options.h"
+#include "log/retention.h"
 #include "producer/producer_table.h"
 
 namespace pyralog::broker {
@@ -39,6 +40,7 @@ struct Options {
   log::Options log;                          ///< data_dir and shard are filled in
   producer::Options producers;
   producer::ProducerClock producer_clock;    ///< set at the start
+  log::RetentionClock retention_clock;       ///< likewise; each shard has one of its own from there
   std::size_t max_producer_ids = 2'000'000;  ///< max.producer.ids, of all shards
   group::Options groups;
   std::uint64_t group_bytes = 1u << 30;  ///< memory.groups.max.bytes: that groups keep, of all shards

@@ -160,6 +160,9 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
   PYRALOG_CO_ASSIGN(logs_, co_await log::ShardLogs::open(disk, log_options, std::move(evidence)));
   scrubber_ = std::make_unique<log::Scrubber>(*logs_);
   clock_written_ = options_.producer_clock.now(io::Shard::current().now());
+  // From now on, so that a jump before the first check is seen as one.
+  retention_clock_ = options_.retention_clock;
+  (void)believed_now();
   catalog_ = std::move(catalog);
   // The files of these are gone: whoever deleted them may have died before the rest.
   logs_->drop_evidence([this](const PartitionId& id) {
@@ -416,6 +419,11 @@ io::Task<bool> ShardBroker::take_snapshots(std::size_t& producers) {
   co_return changed;
 }
 
+WallMs ShardBroker::believed_now() {
+  const io::Shard& shard = io::Shard::current();
+  return retention_clock_.now(shard.wall(), shard.now());
+}
+
 io::Task<void> ShardBroker::retain() {
   std::vector<PartitionId> ids;
   for (const auto& [id, hosted] : hosted_) ids.push_back(id);
@@ -424,9 +432,8 @@ io::Task<void> ShardBroker::retain() {
     const Hosted* hosted = find(id);
     if (hosted == nullptr || hosted->replica == nullptr || hosted->replica->offline()) continue;
     const std::shared_ptr<replica::Replica> replica = hosted->replica;
-    const io::Shard& shard = io::Shard::current();
     const Offset before = replica->log_start();
-    const auto done = co_await replica->retain(retention_clock_.now(shard.wall(), shard.now()));
+    const auto done = co_await replica->retain(believed_now());
     if (replica->log_start() > before) {
       observe::log_info("broker.records_forgotten", {{"partition", replica->name()},
                                                      {"from", before.value},
@@ -455,9 +462,8 @@ io::Task<void> ShardBroker::compact(std::function<bool()> stop,
         !PYRALOG_PLANT("broker.compact_on_full_disk")) {
       continue;
     }
-    const io::Shard& shard = io::Shard::current();
     log::CompactionCall call;
-    call.now = retention_clock_.now(shard.wall(), shard.now());
+    call.now = believed_now();
     call.table_bytes = options_.cleaner_table_bytes;
     call.bytes_per_second = options_.cleaner_bytes_per_second;
     call.stop = stop;

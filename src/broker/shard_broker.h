@@ -84,6 +84,8 @@ class ShardBroker {
   /// Writes what is known of producers as far as it is synced, and how long the node has run. Now and
   /// then, and at the `end`.
   [[nodiscard]] io::Task<Result<void>> write_snapshots(bool end = false);
+  /// The time that everything on this shard is forgotten by. After `open`.
+  [[nodiscard]] WallMs believed_now();
   /// Lets each log forget what its topic's retention says. Now and then.
   [[nodiscard]] io::Task<void> retain();
   /// Compacts the logs that are due, one after another. Now and then; `stop` ends it early, and a
