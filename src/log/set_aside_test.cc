@@ -99,5 +99,29 @@ TEST_F(SetAside, the_same_is_kept_once_and_another_beside_it) {
   expect_kept(kKept + ".2.damaged", other);
 }
 
+TEST_F(SetAside, segments_behind_the_end_of_a_log_are_kept_of_each_incident) {
+  const Torn torn = make_torn(node_, 6, 2);
+  // A file that the log cannot reach, as a tear in the names of a directory leaves it.
+  const std::string path = dir_of(1) + "/" + segment_file_name(Offset(torn.bases.back() + 100), "log");
+  for (std::uint8_t incident = 1; incident <= 3; ++incident) {
+    Bytes bytes = encode(SegmentHeader{partition(1), Offset(torn.bases.back() + 100), Epoch(1), 5});
+    bytes.push_back(incident);
+    restart(node_, false);
+    Offset end;
+    const auto read = node_.run([&]() -> io::Task<Result<Bytes>> {
+      (co_await io::replace_file(io::Shard::current().disk(), path, bytes)).value();
+      co_return co_await open_and_read(&end, torn.given_out());
+    });
+    ASSERT_TRUE(read.has_value()) << read.error().message;
+    EXPECT_EQ(end, Offset(torn.bases.back()));
+    const std::string kept = path + (incident == 1 ? "" : "." + std::to_string(incident)) + ".damaged";
+    const auto content = node_.disk().peek(kept);
+    ASSERT_TRUE(content.has_value()) << kept;
+    EXPECT_EQ(content->back(), incident);
+  }
+  EXPECT_EQ(copies(), 3u);
+  EXPECT_EQ(node_.disk().peek(path + ".damaged")->back(), 1) << "the first one still";
+}
+
 }  // namespace
 }  // namespace pyralog::log
