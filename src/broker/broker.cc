@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/plant.h"
+#include "log/believed_time.h"
 #include "observe/log.h"
 
 namespace pyralog::broker {
@@ -10,6 +11,7 @@ namespace pyralog::broker {
 namespace {
 constexpr Duration kFirstScrubAfter = std::chrono::minutes(1);
 constexpr Duration kLeastScrubPause = std::chrono::seconds(1);
+constexpr Duration kLeastTimeStep = std::chrono::milliseconds(500);
 }  // namespace
 
 Broker::Broker(io::Shards shards, Options options)
@@ -60,6 +62,30 @@ bool Broker::has_stray_snapshots(const replica::SnapshotFiles& files) const {
   });
 }
 
+io::Task<log::RetentionClock> Broker::last_clock() {
+  io::Disk& disk = io::Shard::current().disk();
+  const auto believed = co_await log::load_believed_time(disk, options_.data_dir);
+  if (believed) co_return log::RetentionClock(*believed);
+  // At its first start a node has nothing to forget.
+  const bool none = believed.error().code == Code::kNotFound;
+  if (none && cluster_->cookie().boot_counter <= 1) co_return log::RetentionClock();
+  if (!none) {
+    observe::log_warn("broker.believed_time_unknown", {{"reason", believed.error().message}});
+  }
+  co_return log::RetentionClock(log::RetentionClock::kUnknown);
+}
+
+io::Task<void> Broker::keep_time(ShardState& state) {
+  if (&state != states_[0].get() || !keeps_time_ || PYRALOG_PLANT("broker.keep_no_time")) co_return;
+  const auto guard = co_await time_turn_.lock();
+  io::Shard& shard = io::Shard::current();
+  if (!state.stopping && time_kept_ && shard.now() - *time_kept_ < kLeastTimeStep) co_return;
+  time_kept_ = shard.now();
+  const auto kept = co_await log::store_believed_time(shard.disk(), options_.data_dir,
+                                                      state.partitions.believed_now());
+  if (!kept) observe::log_warn("broker.time_not_kept", {{"reason", kept.error().message}});
+}
+
 io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   cluster_ = &cluster;
   node_ = cluster.node();
@@ -75,6 +101,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   const auto snapshots = std::make_shared<const replica::ProducerSnapshots>(replica::newest(files));
   options_.producer_clock =
       producer::ProducerClock(replica::time_run(files), io::Shard::current().now());
+  options_.retention_clock = co_await last_clock();
   const bool stray = !skipped.empty() || has_stray_snapshots(files);
   const CatalogPtr recovered = cluster.catalog();
   const Instant began = io::Shard::current().now();
@@ -134,6 +161,8 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     state.background.spawn(expiry_loop(state));
     co_return;
   });
+  keeps_time_ = true;
+  co_await keep_time(*states_[0]);
   states_[0]->background.spawn(space_loop(*states_[0]));
   cluster.metadata().on_change(
       [this](CatalogPtr changed) { return distribute(std::move(changed)); });
@@ -200,6 +229,7 @@ io::Task<void> Broker::retention_loop(ShardState& state) {
     const Instant next = io::Shard::current().now() + options_.retention_check_interval;
     if (co_await state.stop_wanted.wait(next)) break;
     co_await state.partitions.retain();
+    co_await keep_time(state);
   }
 }
 
@@ -232,6 +262,7 @@ io::Task<void> Broker::expiry_loop(ShardState& state) {
     const Instant next = io::Shard::current().now() + options_.offsets_check_interval;
     if (co_await state.stop_wanted.wait(next)) break;
     if (!state.draining) co_await state.groups.expire();
+    co_await keep_time(state);
   }
 }
 
@@ -282,6 +313,7 @@ io::Task<Result<void>> Broker::stop() {
     state.stop_wanted.wake_all();
     co_await state.background.join();  // may still bring a coordinator
     co_await state.groups.stop();
+    co_await keep_time(state);
     closed[s] = co_await state.partitions.close();
   });
   for (auto& each : closed) PYRALOG_CO_TRY(each);

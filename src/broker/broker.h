@@ -132,6 +132,12 @@ struct PartitionStatus {
   std::int64_t synced_end = 0;  ///< everything below is on the device
   std::uint64_t bytes = 0;
   std::string offline;  ///< reason; empty = online
+  struct Hold {
+    std::string by;
+    std::int64_t offset = 0;
+  };
+  std::vector<Hold> holds;  ///< who keeps its records, and from where on
+  std::uint64_t held_back_bytes = 0;  ///< that retention left for them when it looked last
   std::vector<catalog::LostRecord> lost;  ///< where records may be missing, and why
 };
 
@@ -176,6 +182,7 @@ struct BrokerTotals {
   group::Expired expired;
   group::Kept groups;  ///< held now
   std::uint64_t refused_for_space = 0;  ///< batches of clients
+  std::uint64_t reopened = 0;  ///< partitions that a failing disk had taken offline
 };
 
 /// One node's API: what every door calls. Callable on any shard; hops to the shards that own the
@@ -213,9 +220,15 @@ class Broker {
   [[nodiscard]] io::Task<std::vector<EpochAnswer>> epoch_ends(std::vector<EpochQuery> queries);
   /// Makes a partition begin at `offset` (−1 = the high watermark), for good, and returns where it
   /// begins now. kOffsetOutOfRange above the high watermark, kPolicyViolation where a topic is only
-  /// compacted, kRequestTimedOut at the deadline: it may still happen.
+  /// compacted or somebody holds records below `offset`, kRequestTimedOut at the deadline: it may still
+  /// happen.
   [[nodiscard]] io::Task<std::expected<std::int64_t, KafkaError>> delete_records(
       PartitionRef target, std::int64_t offset, Duration timeout);
+  /// Replica::hold, and its errors; kNotFound if there is no such partition, kUnavailable while it is
+  /// offline. It ends with the node, and when the partition comes back after it was offline.
+  [[nodiscard]] io::Task<Result<void>> hold(PartitionRef target, std::string name, std::int64_t offset);
+  /// Lets a hold of that name go, if there is one.
+  io::Task<void> release(PartitionRef target, std::string name);
   /// The producers that a partition knows; kUnknownTopicOrPartition.
   [[nodiscard]] io::Task<std::expected<std::vector<producer::ActiveProducer>, KafkaError>> producers(
       PartitionRef target);
@@ -278,7 +291,8 @@ class Broker {
   struct ShardState {
     ShardState(const Options& options, unsigned index, std::size_t shards,
                GroupHosts::MakeRoom room)
-        : partitions(options, index, shards), groups(options, std::move(room)) {}
+        : partitions(options, index, shards),
+          groups(options, std::move(room), [this] { return partitions.believed_now(); }) {}
     ShardBroker partitions;
     GroupHosts groups;
     producer::ProducerIdBlock producer_ids;
@@ -322,6 +336,10 @@ class Broker {
   io::Task<Result<void>> remove_orphans(const catalog::Catalog& catalog);
   io::Task<AdminOutcome> propose(cluster::MetadataLog::Plan plan);
   io::Task<void> snapshot_loop(ShardState& state);
+  /// What the shards' clocks of retention go on from.
+  io::Task<log::RetentionClock> last_clock();
+  /// Writes down the time that retention goes by, for the next start. On shard 0; elsewhere nothing.
+  io::Task<void> keep_time(ShardState& state);
   io::Task<void> retention_loop(ShardState& state);
   io::Task<void> compaction_loop(ShardState& state);
   io::Task<void> scrub_loop(ShardState& state);
@@ -356,6 +374,9 @@ class Broker {
   std::vector<std::unique_ptr<ShardState>> states_;
   bool started_ = false;
   RecoveryStatus recovery_;  ///< shard 0
+  bool keeps_time_ = false;  ///< shard 0: its clock has begun
+  io::Turn time_turn_;       ///< shard 0: of the file
+  std::optional<Instant> time_kept_;  ///< shard 0: last
 
   // Of the disk; shard 0.
   SpaceGuard space_guard_{{}};

@@ -287,9 +287,10 @@ void GroupHosts::add(const PartitionId& id, std::shared_ptr<replica::Replica> re
   auto host =
       std::make_shared<GroupHost>(options_, std::move(replica), make_room_, std::move(tally));
   host->load(std::move(existing));
-  // So that a jump before the first check is seen as one.
-  const io::Shard& shard = io::Shard::current();
-  (void)clock_.now(shard.wall(), shard.now());
+  // Its partition was opened anew: who waits for the old one is answered, and asks again.
+  if (const auto old = find(id); old != nullptr) {
+    ending_.spawn([](std::shared_ptr<GroupHost> ends) -> io::Task<void> { co_await ends->stop(); }(old));
+  }
   hosts_[id] = std::move(host);
 }
 
@@ -322,15 +323,14 @@ io::Task<std::optional<std::string>> GroupHosts::obstacle_to(std::string topic, 
 }
 
 io::Task<void> GroupHosts::expire() {
-  const io::Shard& shard = io::Shard::current();
   std::vector<PartitionId> ids;
   for (const auto& [id, host] : hosts_) ids.push_back(id);
   std::ranges::sort(ids);
   for (const PartitionId& id : ids) {
     const std::shared_ptr<GroupHost> host = find(id);
     if (host == nullptr) continue;
-    const WallMs believed = clock_.now(shard.wall(), shard.now());
-    const WallMs now = PYRALOG_PLANT("broker.believe_clock_jump") ? shard.wall() : believed;
+    const WallMs believed = believed_now_();
+    const WallMs now = PYRALOG_PLANT("broker.believe_clock_jump") ? io::Shard::current().wall() : believed;
     const group::Expired gone = co_await host->expire(now);
     expired_ += gone;
     if (gone.offsets == 0 && gone.groups == 0) continue;
@@ -343,6 +343,7 @@ io::Task<void> GroupHosts::expire() {
 io::Task<void> GroupHosts::stop() {
   auto hosts = std::exchange(hosts_, {});
   for (auto& [id, host] : hosts) co_await host->stop();
+  co_await ending_.join();
 }
 
 }  // namespace pyralog::broker

@@ -16,7 +16,6 @@
 #include "group/group_table.h"
 #include "io/net.h"
 #include "io/shard.h"
-#include "log/retention.h"
 #include "replica/replica.h"
 
 namespace pyralog::broker {
@@ -100,8 +99,11 @@ class GroupHost {
 class GroupHosts {
  public:
   using MakeRoom = GroupHost::MakeRoom;
-  GroupHosts(const Options& options, MakeRoom make_room)
-      : options_(options), make_room_(std::move(make_room)) {}
+  /// `believed_now` is the shard's time that offsets expire by: RetentionClock's.
+  GroupHosts(const Options& options, MakeRoom make_room, std::function<WallMs()> believed_now)
+      : options_(options),
+        make_room_(std::move(make_room)),
+        believed_now_(std::move(believed_now)) {}
   void add(const PartitionId& id, std::shared_ptr<replica::Replica> replica,
            std::shared_ptr<const catalog::Catalog> existing);
   [[nodiscard]] io::Task<void> remove(PartitionId id);
@@ -127,7 +129,8 @@ class GroupHosts {
   MakeRoom make_room_;
   std::shared_ptr<group::Tally> tally_ = std::make_shared<group::Tally>();
   std::unordered_map<PartitionId, std::shared_ptr<GroupHost>> hosts_;
-  log::RetentionClock clock_;
+  std::function<WallMs()> believed_now_;
+  io::TaskGroup ending_;  ///< whose partitions were opened anew
   group::Expired expired_;
 };
 

@@ -481,6 +481,29 @@ TEST_F(ExpiryTest, a_clock_that_jumps_ahead_takes_nothing_along) {
   EXPECT_EQ(committed_now("g"), -1) << "it has stood for an hour";
 }
 
+TEST_F(ExpiryTest, nor_does_one_that_is_another_after_a_restart) {
+  options_.offsets_check_interval = 30s;
+  options_.groups.offsets_retention_ms = 7 * 24 * 3'600'000;
+  stop();
+  start();
+  EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
+  const auto restart_with = [this](Duration wrong, bool power) {
+    power ? crash(true) : stop();
+    node().set_wall_offset(wrong);
+    start();
+  };
+  for (const bool power : {false, true}) {
+    for (const Duration wrong : {Duration(8 * 24h), Duration(-8 * 24h), Duration(0)}) {
+      restart_with(wrong, power);
+      sim_.run_for(59min);
+      EXPECT_EQ(committed_now("g"), 5);
+    }
+  }
+  restart_with(8 * 24h, true);
+  sim_.run_for(61min);
+  EXPECT_EQ(committed_now("g"), -1) << "it has stood for an hour";
+}
+
 TEST_F(ExpiryTest, what_cannot_be_written_stays_until_it_can) {
   EXPECT_EQ(commit_now("g", 5), KafkaError::kNone);
   disk().set_hook([](DiskOp op, const std::string& path) {

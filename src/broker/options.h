@@ -9,6 +9,7 @@
 #include "group/options.h"
 #include "io/retry.h"
 #include "log/options.h"
+#include "log/retention.h"
 #include "producer/producer_table.h"
 
 namespace pyralog::broker {
@@ -33,12 +34,15 @@ struct Options {
   Duration producer_snapshot_interval = std::chrono::seconds(60);
   io::BackoffOptions reopen{.first = std::chrono::seconds(1),   ///< of partitions that could not
                             .most = std::chrono::seconds(30)};  ///< be opened
+  io::BackoffOptions reopen_broken{.first = std::chrono::seconds(1),   ///< of those that went offline
+                                   .most = std::chrono::minutes(10)};  ///< after they were led
   Duration commit_timeout = std::chrono::seconds(5);  ///< of a coordinator's own records
   std::int32_t producer_id_block = 1000;
   SpaceOptions space;                        ///< min.free.bytes, disk.reserve.bytes
   log::Options log;                          ///< data_dir and shard are filled in
   producer::Options producers;
   producer::ProducerClock producer_clock;    ///< set at the start
+  log::RetentionClock retention_clock;       ///< likewise; each shard has one of its own from there
   std::size_t max_producer_ids = 2'000'000;  ///< max.producer.ids, of all shards
   group::Options groups;
   std::uint64_t group_bytes = 1u << 30;  ///< memory.groups.max.bytes: that groups keep, of all shards

@@ -11,6 +11,8 @@ namespace pyralog::broker {
 namespace {
 /// Producers that a round of snapshots looks at before it lets others run: about a millisecond.
 constexpr std::size_t kProducersInOneGo = 10'000;
+/// A partition that has been well for so long begins with a short pause when it goes offline again.
+constexpr Duration kBrokenForgotten = std::chrono::hours(1);
 /// How long the node has run is written down so many times before a silent producer expires.
 constexpr std::int64_t kClockWritings = 24;
 
@@ -102,6 +104,39 @@ void ShardBroker::try_later(const PartitionId& id) {
   at->second.due = shard.now() + at->second.pause.next_delay(shard.rng());
 }
 
+void ShardBroker::note_broken() {
+  io::Shard& shard = io::Shard::current();
+  for (const auto& [id, hosted] : hosted_) {
+    if (hosted.replica == nullptr || !hosted.replica->offline() || again_.contains(id)) continue;
+    // What was found when it was opened anew counts more than why it had to be.
+    const Error& reason = hosted.failed ? *hosted.failed : *hosted.replica->offline();
+    if (!may_pass(reason) || PYRALOG_PLANT("broker.stay_offline")) continue;
+    auto [at, first] = broken_.try_emplace(id, Broken{io::Backoff(options_.reopen_broken), shard.now()});
+    Broken& broken = at->second;
+    if (!first && shard.now() - broken.at >= kBrokenForgotten) broken.pause.reset();
+    broken.at = shard.now();
+    Retry retry{io::Backoff(options_.reopen), shard.now(), true};
+    if (!PYRALOG_PLANT("broker.reopen_without_end")) {
+      retry.due = retry.due + broken.pause.next_delay(shard.rng());
+    }
+    again_.emplace(id, std::move(retry));
+  }
+}
+
+io::Task<void> ShardBroker::replace(PartitionId id, std::shared_ptr<replica::Replica> old) {
+  Hosted& hosted = hosted_.at(id);
+  lost_.erase(id);
+  const Offset end = hosted.replica->log_end();
+  if (old->high_watermark() > end) {
+    // Below fsync only: what a sync has covered is damage if it is not there.
+    lost_[id] = {end, "the disk failed before it had what was acknowledged"};
+    observe::log_warn("broker.records_may_be_missing", {{"partition", hosted.name},
+                                                        {"from", end.value},
+                                                        {"reason", lost_[id].reason}});
+  }
+  co_await old->stop(KafkaError::kKafkaStorageError);
+}
+
 io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionIndex index) {
   const PartitionId id{topic->id, index};
   Hosted hosted;
@@ -114,12 +149,16 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
   std::optional<Bytes> snapshot;
   if (const auto at = snapshots_.find(id); at != snapshots_.end()) snapshot = at->second.state;
   const bool in_doubt = logs_->in_doubt(id);
+  // Until another one is there it answers what can be answered.
+  const Hosted* before = find(id);
+  const std::shared_ptr<replica::Replica> old = before == nullptr ? nullptr : before->replica;
   auto opened = co_await replica::Replica::open(*logs_, id, std::move(options), initial,
                                                 std::move(snapshot));
   if (opened) {
     hosted.replica = std::move(*opened);
-    note_losses(id, hosted, durability, in_doubt);
+    if (old == nullptr) note_losses(id, hosted, durability, in_doubt);
   } else {
+    hosted.replica = old;
     hosted.failed = std::move(opened.error());
     tell_offline(id, hosted);
     if (may_pass(*hosted.failed)) {
@@ -128,7 +167,9 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
       again_.erase(id);
     }
   }
+  const bool replaced = old != nullptr && hosted.replica != old;
   hosted_[id] = std::move(hosted);
+  if (replaced) co_await replace(id, old);
 }
 
 io::Task<void> ShardBroker::open_all(std::vector<PartitionId> ids) {
@@ -160,6 +201,9 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
   PYRALOG_CO_ASSIGN(logs_, co_await log::ShardLogs::open(disk, log_options, std::move(evidence)));
   scrubber_ = std::make_unique<log::Scrubber>(*logs_);
   clock_written_ = options_.producer_clock.now(io::Shard::current().now());
+  // From now on, so that a jump before the first check is seen as one.
+  retention_clock_ = options_.retention_clock;
+  (void)believed_now();
   catalog_ = std::move(catalog);
   // The files of these are gone: whoever deleted them may have died before the rest.
   logs_->drop_evidence([this](const PartitionId& id) {
@@ -240,6 +284,7 @@ io::Task<void> ShardBroker::remove(PartitionId id) {
   Hosted gone = std::move(at->second);
   hosted_.erase(at);
   again_.erase(id);
+  broken_.erase(id);
   snapshots_.erase(id);
   if (gone.replica != nullptr) {
     co_await gone.replica->stop(KafkaError::kUnknownTopicOrPartition);
@@ -295,19 +340,24 @@ void ShardBroker::lead_fresh(const std::vector<PartitionId>& fresh) {
 io::Task<std::vector<cluster::LedPartition>> ShardBroker::open_failed() {
   const auto guard = co_await changing_.lock();
   const Instant now = io::Shard::current().now();
+  note_broken();
+  const auto is_closed = [this](const PartitionId& id) {
+    const Hosted& hosted = hosted_.at(id);
+    return hosted.replica == nullptr || hosted.replica->offline();
+  };
   std::vector<PartitionId> due;
   std::vector<PartitionId> closed;
   for (const auto& [id, retry] : again_) {
     if (retry.due > now) continue;
     if (retry.at_start && PYRALOG_PLANT("broker.leave_failed_at_start")) continue;
     due.push_back(id);
-    if (hosted_.at(id).replica == nullptr) closed.push_back(id);
+    if (is_closed(id)) closed.push_back(id);
   }
   std::vector<cluster::LedPartition> back;
   if (due.empty()) co_return back;
   co_await open_all(std::move(closed));
   for (const PartitionId& id : due) {
-    if (hosted_.at(id).replica == nullptr) continue;
+    if (is_closed(id)) continue;
     if (again_.at(id).at_start && !PYRALOG_PLANT("broker.lead_in_old_epoch")) {
       back.push_back(led_partition(id));
       continue;
@@ -343,6 +393,7 @@ void ShardBroker::lead_again(const std::vector<PartitionId>& ids, const Result<C
     if (topic == nullptr) continue;
     hosted.failed.reset();
     again_.erase(id);
+    reopened_ += broken_.contains(id) ? 1 : 0;
     lead_one(id, *topic, **activated);
     observe::log_info("broker.partition_online", {{"partition", hosted.name}});
   }
@@ -416,6 +467,11 @@ io::Task<bool> ShardBroker::take_snapshots(std::size_t& producers) {
   co_return changed;
 }
 
+WallMs ShardBroker::believed_now() {
+  const io::Shard& shard = io::Shard::current();
+  return retention_clock_.now(shard.wall(), shard.now());
+}
+
 io::Task<void> ShardBroker::retain() {
   std::vector<PartitionId> ids;
   for (const auto& [id, hosted] : hosted_) ids.push_back(id);
@@ -424,9 +480,8 @@ io::Task<void> ShardBroker::retain() {
     const Hosted* hosted = find(id);
     if (hosted == nullptr || hosted->replica == nullptr || hosted->replica->offline()) continue;
     const std::shared_ptr<replica::Replica> replica = hosted->replica;
-    const io::Shard& shard = io::Shard::current();
     const Offset before = replica->log_start();
-    const auto done = co_await replica->retain(retention_clock_.now(shard.wall(), shard.now()));
+    const auto done = co_await replica->retain(believed_now());
     if (replica->log_start() > before) {
       observe::log_info("broker.records_forgotten", {{"partition", replica->name()},
                                                      {"from", before.value},
@@ -455,15 +510,15 @@ io::Task<void> ShardBroker::compact(std::function<bool()> stop,
         !PYRALOG_PLANT("broker.compact_on_full_disk")) {
       continue;
     }
-    const io::Shard& shard = io::Shard::current();
     log::CompactionCall call;
-    call.now = retention_clock_.now(shard.wall(), shard.now());
+    call.now = believed_now();
     call.table_bytes = options_.cleaner_table_bytes;
     call.bytes_per_second = options_.cleaner_bytes_per_second;
     call.stop = stop;
     co_await io::yield();  // there may be very many with nothing to do
     const auto done = co_await replica->compact(std::move(call));
     if (stop()) co_return;
+    if (!done && done.error().code == Code::kCancelled) continue;  // a hold came, or it ends
     if (!done) {
       observe::log_warn("broker.compaction_failed",
                         {{"partition", replica->name()}, {"reason", done.error().message}});

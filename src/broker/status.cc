@@ -16,7 +16,6 @@ PartitionStatus status_of(const PartitionId& id, const Hosted& hosted,
   PartitionStatus out;
   out.id = id;
   out.name = hosted.name;
-  if (hosted.failed) out.offline = hosted.failed->message;
   const catalog::Partition* known = catalog.partition(id);
   if (known != nullptr) out.lost = known->lost;
   if (const auto& replica = hosted.replica) {
@@ -26,8 +25,12 @@ PartitionStatus status_of(const PartitionId& id, const Hosted& hosted,
     out.log_end = replica->log_end().value;
     out.synced_end = replica->log().synced_end().value;
     out.bytes = replica->log().size_bytes();
+    for (const auto& [name, from] : replica->holds()) out.holds.push_back({name, from.value});
+    out.held_back_bytes = replica->log().held_back_bytes();
     if (replica->offline()) out.offline = replica->offline()->message;
   }
+  // Of one that was to be opened anew, why it could not be.
+  if (hosted.failed) out.offline = hosted.failed->message;
   return out;
 }
 
@@ -99,6 +102,7 @@ io::Task<BrokerTotals> Broker::totals() {
     parts[s].expired = states_[s]->groups.expired();
     parts[s].groups = states_[s]->groups.kept();
     parts[s].refused_for_space = states_[s]->refused_for_space;
+    parts[s].reopened = states_[s]->partitions.reopened();
     co_return;
   });
   BrokerTotals all;
@@ -107,6 +111,7 @@ io::Task<BrokerTotals> Broker::totals() {
     all.expired += part.expired;
     all.groups += part.groups;
     all.refused_for_space += part.refused_for_space;
+    all.reopened += part.reopened;
   }
   co_return all;
 }

@@ -2,6 +2,7 @@
 
 #include "base/plant.h"
 #include "broker/broker.h"
+#include "observe/log.h"
 
 namespace pyralog::broker {
 
@@ -23,6 +24,14 @@ AdminOutcome refusal(const Error& error) {
     default:
       return {KafkaError::kUnknownServerError, error.message};
   }
+}
+
+KafkaError not_deleted(const Error& error) {
+  if (error.code == Code::kOutOfRange) return KafkaError::kOffsetOutOfRange;
+  if (error.code != Code::kFenced) return KafkaError::kKafkaStorageError;
+  // The answer has no room for who it is.
+  observe::log_warn("broker.records_held", {{"reason", error.message}});
+  return KafkaError::kPolicyViolation;
 }
 
 using Entries = Result<std::vector<catalog::Entry>>;
@@ -145,9 +154,7 @@ io::Task<std::expected<std::int64_t, KafkaError>> Broker::delete_records(Partiti
           if (deleted) {
             told->answer = replica->log_start().value;
           } else {
-            told->answer = std::unexpected(deleted.error().code == Code::kOutOfRange
-                                               ? KafkaError::kOffsetOutOfRange
-                                               : KafkaError::kKafkaStorageError);
+            told->answer = std::unexpected(not_deleted(deleted.error()));
           }
           told->done.wake_all();
         }(this, *serving, offset, deadline, state));
@@ -155,6 +162,29 @@ io::Task<std::expected<std::int64_t, KafkaError>> Broker::delete_records(Partiti
       if (!co_await state->done.wait(deadline)) break;
     }
     co_return state->answer ? *state->answer : std::unexpected(KafkaError::kRequestTimedOut);
+  });
+}
+
+io::Task<Result<void>> Broker::hold(PartitionRef target, std::string name, std::int64_t offset) {
+  const std::string partition = target.topic + "-" + std::to_string(target.partition);
+  const auto id = resolve(target);
+  if (!id) co_return fail(Code::kNotFound, "partition " + partition + ": there is none of that name");
+  const unsigned shard = ShardBroker::shard_of(*id, shards_.size());
+  co_return co_await io::on(*shards_[shard], [&, this]() -> io::Task<Result<void>> {
+    const auto replica = states_[shard]->partitions.serving(*id);
+    if (!replica) co_return fail(Code::kUnavailable, "partition " + partition + ": it is offline");
+    co_return co_await (*replica)->hold(name, Offset(offset));
+  });
+}
+
+io::Task<void> Broker::release(PartitionRef target, std::string name) {
+  const auto id = resolve(target);
+  if (!id) co_return;
+  const unsigned shard = ShardBroker::shard_of(*id, shards_.size());
+  co_await io::on(*shards_[shard], [&, this]() -> io::Task<void> {
+    const Hosted* hosted = states_[shard]->partitions.find(*id);
+    if (hosted != nullptr && hosted->replica != nullptr) hosted->replica->release(name);
+    co_return;
   });
 }
 

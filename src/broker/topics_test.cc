@@ -276,6 +276,37 @@ TEST_F(TopicsTest, a_loss_is_recorded_when_there_may_be_one_and_only_then) {
   EXPECT_EQ(losses("fsync"), 0u);
 }
 
+TEST_F(TopicsTest, a_hold_is_shown_and_keeps_records_from_deletion) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(produce("t", batch_of({"a"})).error, KafkaError::kNone);
+  const auto hold = [this](const char* topic, std::int64_t from) {
+    return run([=, this]() -> io::Task<bool> {
+      co_return (co_await broker().hold({topic, 0}, "view", from)).has_value();
+    });
+  };
+  const auto deleted_to = [this](std::int64_t below) {
+    return run([=, this]() -> io::Task<std::expected<std::int64_t, KafkaError>> {
+      co_return co_await broker().delete_records({"t", 0}, below, 1s);
+    });
+  };
+  EXPECT_FALSE(hold("nothing", 0));
+  EXPECT_TRUE(hold("t", 1));
+  EXPECT_EQ(deleted_to(-1), std::unexpected(KafkaError::kPolicyViolation));
+  EXPECT_EQ(deleted_to(1), 1);
+  const auto told = run([this]() -> io::Task<std::vector<PartitionStatus>> {
+    co_return co_await broker().status();
+  });
+  ASSERT_EQ(told.size(), 1u);
+  ASSERT_EQ(told[0].holds.size(), 1u);
+  EXPECT_EQ(told[0].holds[0].by, "view");
+  EXPECT_EQ(told[0].holds[0].offset, 1);
+  EXPECT_TRUE(run([this]() -> io::Task<bool> {
+    co_await broker().release({"t", 0}, "view");
+    co_return true;
+  }));
+  EXPECT_EQ(deleted_to(-1), 3);
+}
+
 TEST_F(TopicsTest, producer_ids_are_unique_over_shards_and_lives) {
   stop();
   options_.producer_id_block = 3;

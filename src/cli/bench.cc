@@ -25,6 +25,7 @@ struct Plan {
   std::uint64_t records = UINT64_MAX;
   Duration span{};  ///< 0 = until all records are moved
   double rate = 0;  ///< records a second; 0 = as fast as it goes
+  std::uint64_t in_flight = UINT64_MAX;  ///< records that may wait for their acknowledgement
   client::ProducerOptions producer;
   bool from_end = false;
   bool progress = false;
@@ -78,6 +79,8 @@ struct Run {
   bool done = false;
   client::Producer* producer = nullptr;  ///< while there is one
   io::WaitList changed;                  ///< something has arrived, or it is over
+  std::uint64_t answered = 0;            ///< of those sent, whatever the answer
+  io::WaitList answer;
   io::WaitList over;
 
   [[nodiscard]] bool goes_on(const Plan& plan, Instant now) const {
@@ -100,6 +103,7 @@ std::shared_ptr<Run> new_run() {
       run->interrupted = true;
       if (run->producer != nullptr) run->producer->abandon();
       run->changed.wake_all();
+      run->answer.wake_all();
     });
   });
   return run;
@@ -136,6 +140,10 @@ io::Task<Result<void>> send_records(client::Producer& producer, const Plan& plan
     records = std::min(records, schedule.due_by(run->start + plan.span - Duration(1)));
   }
   while (!run->interrupted && !run->error && run->sent < records) {
+    if (run->sent - run->answered >= plan.in_flight) {
+      (void)co_await run->answer.wait(Instant::never());
+      continue;
+    }
     Instant due = shard.now();
     if (plan.rate > 0) {
       due = schedule.due(run->sent);
@@ -156,6 +164,8 @@ io::Task<Result<void>> send_records(client::Producer& producer, const Plan& plan
     ++run->sent;
     PYRALOG_CO_TRY(co_await producer.send(
         std::move(record), [run, due, bytes = plan.bytes](const Result<client::Delivery>& result) {
+          ++run->answered;
+          run->answer.wake_all();
           if (!result) {
             if (!run->error) run->error = result.error();
             return;
@@ -359,7 +369,16 @@ Outcome bench_consume(const Args& args, Console& console) {
 Outcome bench_latency(const Args& args, Console& console) {
   auto plan = plan_of(args, console);
   if (!plan) return usage(plan.error().message);
-  if (!args.has("rate")) plan->rate = 1000;
+  if (args.has("in-flight")) {
+    if (args.has("rate")) {
+      return usage("options --rate and --in-flight: a record is sent on a schedule or on an answer; give one");
+    }
+    const auto most = args.number("in-flight", 1, 1, 1'000'000);
+    if (!most) return usage(most.error().message);
+    plan->in_flight = static_cast<std::uint64_t>(*most);
+  } else if (!args.has("rate")) {
+    plan->rate = 1000;
+  }
   if (const auto load = plan_load(*plan, args, kStampBytes); !load) return usage(load.error().message);
   return run_bench(args, *plan, console, latency_load);
 }

@@ -85,7 +85,8 @@ std::string latency_text(const observe::HistogramData& latency) {
 void add_latency(JsonWriter& json, std::string_view name, const observe::HistogramData& latency) {
   json.key(name).object();
   for (const Quantile& each : kQuantiles) json.field(each.key, to_ms(latency.quantile(each.at)));
-  json.field("max", to_ms(latency.max())).end();
+  const std::uint64_t mean = latency.count() == 0 ? 0 : latency.sum() / latency.count();
+  json.field("max", to_ms(latency.max())).field("mean", to_ms(mean)).end();
 }
 
 }  // namespace pyralog::cli

@@ -250,11 +250,18 @@ void add_bench(std::vector<CommandSpec>& out) {
                  "Measure how long records take from sender to reader.",
                  "Sends records on a schedule and reads them back as they arrive. Both latencies count "
                  "from when a "
-                 "record was due: to its acknowledgement, and to its arrival at a consumer.",
+                 "record was due: to its acknowledgement, and to its arrival at a consumer. With "
+                 "--in-flight a record is due when another is acknowledged, as for a client that waits: "
+                 "then a server that stalls is asked less, and the figures tell less of it.",
                  {argument("TOPIC", "Where to append and read.")},
-                 measured(load({value("rate", "N", "Records a second.", "1000")}),
+                 measured(load({value("rate", "N", "Records a second.", "1000"),
+                                value("in-flight", "N",
+                                      "Instead of a rate: so many records wait for their acknowledgement, "
+                                      "and the next is sent when one has it.",
+                                      "a rate")}),
                           "10s; with --records, none"),
-                 {"pyralog bench latency speed --rate 10000 --for 30s"},
+                 {"pyralog bench latency speed --rate 10000 --for 30s",
+                  "pyralog bench latency speed --in-flight 1 --for 5s"},
                  bench_latency});
 }
 

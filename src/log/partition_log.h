@@ -137,9 +137,12 @@ class PartitionLog {
   /// Durable on return. kOutOfRange above the end.
   [[nodiscard]] io::Task<Result<void>> delete_records_below(Offset offset);
   /// Ends an active segment that is older than segment_ms and removes segments as LogConfig::retention
-  /// says, none that reaches above `limit`. `now` as RetentionClock has it. What fails is tried again
-  /// by the next call.
-  [[nodiscard]] io::Task<Result<void>> retain(WallMs now, Offset limit);
+  /// says, none that reaches above `limit`, or above `held`, from where somebody still reads. `now` as
+  /// RetentionClock has it. What fails is tried again by the next call.
+  [[nodiscard]] io::Task<Result<void>> retain(WallMs now, Offset limit,
+                                              std::optional<Offset> held = std::nullopt);
+  /// Bytes of segments that the last `retain` left there only because they were held.
+  [[nodiscard]] std::uint64_t held_back_bytes() const { return held_back_bytes_; }
 
   /// Compacts what is closed, below `call.limit` and worth it by LogConfig::compaction; nothing without
   /// that, or while another call runs. Offsets stay, batches stay contiguous. kCorrupt: a segment is
@@ -298,6 +301,7 @@ class PartitionLog {
   std::optional<Offset> stray_;
   std::uint64_t cuts_ = 0;         ///< truncations so far
   bool cutting_ = false;           ///< one is under way: nothing to be captured
+  std::uint64_t held_back_bytes_ = 0;
   std::uint64_t swaps_ = 0;        ///< segments that compaction has replaced so far
   bool compacting_ = false;
   std::optional<CompactionState> compaction_state_;  ///< once it was read

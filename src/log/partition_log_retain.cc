@@ -110,10 +110,11 @@ io::Task<Result<std::int64_t>> PartitionLog::created_ms(SegmentRef segment) {
   co_return segment->created_ms;
 }
 
-io::Task<Result<void>> PartitionLog::retain(WallMs now, Offset limit) {
+io::Task<Result<void>> PartitionLog::retain(WallMs now, Offset limit, std::optional<Offset> held) {
   if (offline_) co_return refuse();
+  const Offset lowest = std::min(limit, held.value_or(limit));
   if (memory_) {
-    if (config_.retention.ms >= 0) memory_->drop_older(now.ms - config_.retention.ms, limit);
+    if (config_.retention.ms >= 0) memory_->drop_older(now.ms - config_.retention.ms, lowest);
     epochs_.drop_below(memory_->start());
     co_return Result<void>{};
   }
@@ -139,7 +140,12 @@ io::Task<Result<void>> PartitionLog::retain(WallMs now, Offset limit) {
     if (i + 1 == segments.size() || config_.retention.ms < 0) continue;
     PYRALOG_CO_ASSIGN(each.sealed_ms, co_await created_ms(segments[i + 1]));
   }
-  const Offset start = retention_start(kept, config_.retention, now, limit);
+  const Offset start = retention_start(kept, config_.retention, now, lowest);
+  const Offset without = retention_start(kept, config_.retention, now, limit);
+  held_back_bytes_ = 0;
+  for (const KeptSegment& each : kept) {
+    if (each.base >= start && each.base < without) held_back_bytes_ += each.bytes;
+  }
   if (start > segments.front()->base) co_return co_await drop_segments_below(start);
   const auto guard = co_await turn_.lock();
   if (offline_) co_return refuse();

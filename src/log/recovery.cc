@@ -278,7 +278,10 @@ io::Task<Result<void>> Recovery::set_aside(std::size_t from) {
   for (std::size_t i = found_.size(); i-- > from;) {
     const std::string path = log_.path_of(found_[i].base, "log");
     shard_.stats_.torn_bytes += found_[i].bytes;
-    PYRALOG_CO_TRY(co_await shard_.disk_.rename(path, path + ".damaged"));
+    PYRALOG_CO_ASSIGN(std::string name, co_await free_damaged_name(shard_.disk_, path));
+    // What an earlier incident left is still to be looked at.
+    if (PYRALOG_PLANT("log.one_incident_only")) name = path + ".damaged";
+    PYRALOG_CO_TRY(co_await shard_.disk_.rename(path, std::move(name)));
   }
   co_return co_await shard_.disk_.sync_dir(log_.dir_);
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/plant.h"
+
 namespace pyralog::log {
 
 namespace {
@@ -30,8 +32,14 @@ Offset retention_start(std::span<const KeptSegment> segments, const Retention& r
 WallMs RetentionClock::now(WallMs wall, Instant at) {
   const std::int64_t monotonic = at.ns / 1'000'000;
   const std::int64_t ahead = wall.ms - monotonic;
-  if (!begun_ || ahead <= ahead_ms_ + kNoJumpMs) {
+  if (!begun_) {
     begun_ = true;
+    ahead_ms_ = claimed_ms_ = ahead;
+    if (before_ && !PYRALOG_PLANT("log.believe_the_clock_at_a_start")) {
+      ahead_ms_ = claimed_ms_ = std::min(ahead, before_->ms - monotonic);
+    }
+  }
+  if (ahead <= ahead_ms_ + kNoJumpMs) {
     ahead_ms_ = claimed_ms_ = ahead;
     return wall;
   }

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "base/time.h"
@@ -30,14 +32,22 @@ struct KeptSegment {
                                      WallMs now, Offset limit);
 
 /// The time that retention goes by. The wall clock may jump, and what was deleted for a jump is gone:
-/// a jump forward counts only once it has stood for `kBelievedAfter`, one back counts at once. Pure.
+/// a jump forward counts only once it has stood for `kBelievedAfter`, one back counts at once. That holds
+/// over a restart, too: what the wall clock says beyond the time that was believed before may be a jump, and
+/// a node that was really off for long only forgets an hour later. Pure.
 class RetentionClock {
  public:
   static constexpr Duration kBelievedAfter = std::chrono::hours(1);
+  /// Believes what the wall clock says first.
+  RetentionClock() = default;
+  /// Goes on from `believed`, or from before all records if that is not known.
+  explicit RetentionClock(WallMs believed) : before_(believed) {}
+  static constexpr WallMs kUnknown{0};
   /// The wall clock says `wall` at the monotonic instant `at`, which never goes back.
   [[nodiscard]] WallMs now(WallMs wall, Instant at);
 
  private:
+  std::optional<WallMs> before_;  ///< what was believed before this process
   bool begun_ = false;
   std::int64_t ahead_ms_ = 0;  ///< wall − monotonic that is believed
   std::int64_t claimed_ms_ = 0;  ///< the greater one that the wall clock has claimed since

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "log/believed_time.h"
 #include "log/tools.h"
 #include "log/torn_log_testing.h"
 
@@ -56,6 +57,40 @@ TEST(retention, a_clock_that_jumps_ahead_is_not_believed_at_once) {
   EXPECT_EQ(clock.now(WallMs{begin + day + 3'600'000}, at(2h)).ms, begin + day + 3'600'000)
       << "it has stood for an hour";
   EXPECT_EQ(clock.now(WallMs{begin}, at(2h)).ms, begin) << "back counts at once";
+}
+
+TEST(retention, nor_is_one_that_is_ahead_after_a_restart) {
+  const auto at = [](Duration since) { return Instant{7'000'000'000} + since; };
+  const std::int64_t before = 1'700'000'000'000;
+  const std::int64_t day = 86'400'000;
+  for (const std::int64_t ahead : {std::int64_t{10'000}, day, 400 * day}) {
+    RetentionClock clock{WallMs{before}};
+    EXPECT_EQ(clock.now(WallMs{before + ahead}, at(0s)).ms, before);
+    EXPECT_EQ(clock.now(WallMs{before + ahead + 3'599'000}, at(3599s)).ms, before + 3'599'000);
+    EXPECT_EQ(clock.now(WallMs{before + ahead + 3'600'000}, at(1h)).ms, before + ahead + 3'600'000);
+  }
+  RetentionClock behind{WallMs{before}};
+  EXPECT_EQ(behind.now(WallMs{before - day}, at(0s)).ms, before - day) << "back counts at once";
+  EXPECT_EQ(behind.now(WallMs{before + 60'000}, at(60s)).ms, before - day + 60'000);
+  RetentionClock near{WallMs{before}};
+  EXPECT_EQ(near.now(WallMs{before + 1'500}, at(0s)).ms, before + 1'500);
+  RetentionClock unknown{RetentionClock::kUnknown};
+  EXPECT_LT(unknown.now(WallMs{before}, at(0s)).ms, day);
+  EXPECT_EQ(unknown.now(WallMs{before + 3'600'000}, at(1h)).ms, before + 3'600'000);
+}
+
+TEST(retention, the_time_that_was_believed_is_read_back_or_not_known) {
+  const Bytes good = encode_believed_time(WallMs{1'700'000'000'123});
+  EXPECT_EQ(decode_believed_time(good, "f").value().ms, 1'700'000'000'123);
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    Bytes bad = good;
+    bad[i] ^= 1;
+    EXPECT_FALSE(decode_believed_time(bad, "f")) << i;
+    EXPECT_FALSE(decode_believed_time(ByteView(good).first(i), "f")) << i;
+  }
+  Bytes newer = good;
+  newer[8] = 2;
+  EXPECT_EQ(decode_believed_time(newer, "f").error().code, Code::kUnsupported);
 }
 
 LogConfig kept(std::int64_t ms, std::int64_t bytes) {

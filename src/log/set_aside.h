@@ -15,8 +15,9 @@ namespace pyralog::log {
 /// "PATH.damaged", or with a number where an earlier one is there.
 [[nodiscard]] io::Task<Result<std::string>> free_damaged_name(io::Disk& disk, std::string path);
 
-/// A copy of what `from` holds from `position` on, under a free name that begins with `path`. Its bytes are
-/// durable, its name is not before the directory is synced.
+/// A copy of what `from` holds from `position` on, under a free name that begins with `path`; one that an
+/// earlier try has made is not made again. Its bytes are durable, its name is not before the directory is
+/// synced. kExhausted if there is no room for it: then, as after any error, nothing is left of it.
 [[nodiscard]] io::Task<Result<void>> keep_copy(io::Disk& disk, std::shared_ptr<io::File> from,
                                                std::uint64_t position, std::string path);
 

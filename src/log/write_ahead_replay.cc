@@ -11,6 +11,7 @@
 #include "io/retry.h"
 #include "journal/journal.h"
 #include "log/segment_check.h"
+#include "log/set_aside.h"
 #include "observe/log.h"
 
 namespace pyralog::log {
@@ -297,7 +298,12 @@ namespace {
 io::Task<Result<void>> remove_files(io::Disk& disk, std::string data_dir,
                                     std::vector<std::string> files, bool keep) {
   for (const std::string& path : files) {
-    auto gone = keep ? co_await disk.rename(path, path + ".damaged") : co_await disk.remove(path);
+    std::string aside;
+    if (keep) {
+      PYRALOG_CO_ASSIGN(aside, co_await free_damaged_name(disk, path));
+    }
+    if (PYRALOG_PLANT("log.one_write_ahead_incident_only")) aside = path + ".damaged";
+    auto gone = keep ? co_await disk.rename(path, std::move(aside)) : co_await disk.remove(path);
     if (!gone && gone.error().code != Code::kNotFound) co_return gone;
   }
   co_return co_await disk.sync_dir(std::move(data_dir));

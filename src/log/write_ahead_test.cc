@@ -632,7 +632,10 @@ TEST(write_ahead, a_segment_with_wrong_bytes_keeps_one_log_from_opening_and_no_o
   Simulator sim(13);
   Node& node = lose_power_behind_rounds(sim);
   EXPECT_TRUE(node.disk().corrupt(kThirdLog, 20).has_value());
+  const std::string earlier = "/data/shard-0.0.wal.damaged";
   node.run([&]() -> io::Task<void> {
+    const Bytes before{1, 2, 3};
+    EXPECT_TRUE((co_await io::replace_file(io::Shard::current().disk(), earlier, before)).has_value());
     auto shard = co_await open_shard(ahead());
     EXPECT_TRUE(shard.has_value()) << (shard ? "" : shard.error().message);
     if (!shard) co_return;
@@ -644,7 +647,8 @@ TEST(write_ahead, a_segment_with_wrong_bytes_keeps_one_log_from_opening_and_no_o
     co_await (*shard)->abandon();
   });
   EXPECT_EQ(wal_files(node), 0u);
-  EXPECT_EQ(count_files(node, ".wal.damaged"), 2u);
+  EXPECT_EQ(count_files(node, ".damaged"), 3u);
+  EXPECT_EQ(node.disk().peek(earlier).value(), (Bytes{1, 2, 3})) << "of an incident before this one";
 }
 
 TEST(write_ahead, files_of_deleted_logs_are_let_go) {

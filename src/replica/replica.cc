@@ -225,7 +225,87 @@ io::Task<Result<void>> Replica::delete_records_below(Offset offset) {
                    "partition " + options_.name + ": offset " + std::to_string(offset.value) +
                        " is above the high watermark, " + std::to_string(high_watermark_.value));
   }
-  co_return co_await log_->delete_records_below(offset);
+  for (const auto& [name, from] : holds_) {
+    if (from >= offset || PYRALOG_PLANT("replica.delete_what_is_held")) continue;
+    co_return fail(Code::kFenced,
+                   "partition " + options_.name + ": its records from offset " +
+                       std::to_string(from.value) + " on are still read by " + name +
+                       "; delete up to there, or try again when it has come further");
+  }
+  co_return co_await clean(offset, log_->delete_records_below(offset));
+}
+
+std::optional<Offset> Replica::held_from() const {
+  std::optional<Offset> lowest;
+  if (PYRALOG_PLANT("replica.clean_what_is_held")) return lowest;
+  for (const auto& [name, from] : holds_) lowest = std::min(lowest.value_or(from), from);
+  return lowest;
+}
+
+template <typename T>
+io::Task<T> Replica::clean(Offset limit, io::Task<T> work) {
+  const std::uint64_t number = next_cleaning_++;
+  cleaning_.emplace(number, limit);
+  T done = co_await std::move(work);
+  cleaning_.erase(number);
+  cleaned_.wake_all();
+  co_return done;
+}
+
+io::Task<Result<void>> Replica::hold(std::string name, Offset offset) {
+  const auto refuse = [&](Code code, std::string why) {
+    return fail(code, "partition " + options_.name + ": offset " + std::to_string(offset.value) +
+                          " cannot be held for " + name + ": " + std::move(why));
+  };
+  if (stopped_ != KafkaError::kNone) co_return refuse(Code::kUnavailable, "it is being closed");
+  if (offset > high_watermark_) {
+    co_return refuse(Code::kOutOfRange, "the high watermark is " + std::to_string(high_watermark_.value));
+  }
+  std::optional<Offset> before;
+  if (const auto at = holds_.find(name); at != holds_.end()) before = at->second;
+  if (!before && holds_.size() >= kMaxHolds) {
+    co_return refuse(Code::kExhausted, "it has " + std::to_string(kMaxHolds) + " holds, which is the most");
+  }
+  holds_[name] = offset;
+  // What began before knows nothing of it, and may still take something along.
+  const std::uint64_t upto = next_cleaning_;
+  const auto in_the_way = [&] {
+    if (PYRALOG_PLANT("replica.hold_at_once")) return false;
+    return std::ranges::any_of(cleaning_, [&](const auto& each) {
+      return each.first < upto && each.second > offset;
+    });
+  };
+  while (in_the_way() && stopped_ == KafkaError::kNone) co_await cleaned_.wait(Instant::never());
+  if (offset >= log_->start_offset() && stopped_ == KafkaError::kNone) co_return Result<void>{};
+  if (before) {
+    holds_[name] = *before;
+  } else {
+    holds_.erase(name);
+  }
+  if (stopped_ != KafkaError::kNone) co_return refuse(Code::kUnavailable, "it is being closed");
+  co_return refuse(Code::kOutOfRange,
+                   "the log begins at " + std::to_string(log_->start_offset().value) + " by now");
+}
+
+void Replica::release(std::string_view name) {
+  if (const auto at = holds_.find(name); at != holds_.end()) holds_.erase(at);
+}
+
+io::Task<Result<void>> Replica::retain(WallMs now) {
+  const std::optional<Offset> held = held_from();
+  const Offset limit = std::min(high_watermark_, held.value_or(high_watermark_));
+  co_return co_await clean(limit, log_->retain(now, high_watermark_, held));
+}
+
+io::Task<Result<log::Compacted>> Replica::compact(log::CompactionCall call) {
+  call.limit = std::min(high_watermark_, held_from().value_or(high_watermark_));
+  call.producer_batches = [this] { return producers_.remembered(); };
+  // A pass may take long, and whoever wants a hold waits for it.
+  call.stop = [this, limit = call.limit, stop = std::move(call.stop)] {
+    return stopped_ != KafkaError::kNone || held_from().value_or(limit) < limit || (stop && stop());
+  };
+  const Offset limit = call.limit;
+  co_return co_await clean(limit, log_->compact(call));
 }
 
 EpochStart Replica::epoch_end(Epoch epoch) const {
@@ -257,9 +337,10 @@ io::Task<void> Replica::stop(KafkaError reason) {
   stopped_ = reason;
   committed_.wake_all();
   wake_watchers();
+  cleaned_.wake_all();
   co_await tasks_.join();
   // Whoever was woken leaves before the lists go.
-  while (queued_appends_ > 0 || !committed_.empty()) co_await io::yield();
+  while (queued_appends_ > 0 || !committed_.empty() || !cleaned_.empty()) co_await io::yield();
 }
 
 }  // namespace pyralog::replica

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -110,18 +112,29 @@ class Replica {
   /// Forgets producers that have been silent too long.
   void expire_producers() { producers_.expire(time_run()); }
 
-  /// Forgets what the topic's retention says, nothing that is not committed. `now`: RetentionClock.
-  [[nodiscard]] io::Task<Result<void>> retain(WallMs now) {
-    return log_->retain(now, high_watermark_);
-  }
-  /// Compacts what is committed, as the topic's settings say. The caller fills in the rest of `call`.
-  [[nodiscard]] io::Task<Result<log::Compacted>> compact(log::CompactionCall call) {
-    call.limit = high_watermark_;
-    call.producer_batches = [this] { return producers_.remembered(); };
-    co_return co_await log_->compact(call);
-  }
+  /// Keeps all records from `offset` on as they are, for `name`, who reads them still: once this has
+  /// returned, neither retention nor compaction touches a segment that reaches above the lowest hold, and
+  /// DeleteRecords beyond it is refused. A hold of that name moves, forward or back; one caller at a time
+  /// for each name. A hold lives as long as this object: whoever needs it takes it anew when the partition
+  /// begins to be led. Two things go all the same: a topic that is deleted, and what a topic in memory
+  /// must drop for want of room. kOutOfRange below the log's start (those records are gone) or above the
+  /// high watermark, kExhausted with too many holds, kUnavailable while it is being closed: then all is
+  /// as before.
+  [[nodiscard]] io::Task<Result<void>> hold(std::string name, Offset offset);
+  /// Nothing if there is no such hold.
+  void release(std::string_view name);
+  using Holds = std::map<std::string, Offset, std::less<>>;
+  static constexpr std::size_t kMaxHolds = 100;
+  [[nodiscard]] const Holds& holds() const { return holds_; }
+
+  /// Forgets what the topic's retention says, nothing that is not committed or is held. `now`:
+  /// RetentionClock.
+  [[nodiscard]] io::Task<Result<void>> retain(WallMs now);
+  /// Compacts what is committed and not held, as the topic's settings say; kCancelled, too, when a hold
+  /// came meanwhile. The caller fills in the rest of `call`.
+  [[nodiscard]] io::Task<Result<log::Compacted>> compact(log::CompactionCall call);
   /// Deletes the records below `offset` for good (Kafka's DeleteRecords). kOutOfRange above the high
-  /// watermark.
+  /// watermark; kFenced above a hold: whoever deletes is told instead of a reader that finds a gap.
   [[nodiscard]] io::Task<Result<void>> delete_records_below(Offset offset);
 
   /// Wakes everybody who waits with an error and takes nothing more; join before destroying.
@@ -140,6 +153,11 @@ class Replica {
   [[nodiscard]] AppendOutcome refused(KafkaError error, std::string message) const;
   [[nodiscard]] AppendOutcome storage_error(const Error& error) const;
   void committed_to(Offset end);
+  /// Where the lowest hold lies; nullopt = there is none.
+  [[nodiscard]] std::optional<Offset> held_from() const;
+  /// Runs what may remove records below `limit`, so that a hold that comes meanwhile waits for it.
+  template <typename T>
+  [[nodiscard]] io::Task<T> clean(Offset limit, io::Task<T> work);
   /// Wakes those who wait for what will not come any more.
   void tell_if_offline();
   io::Task<void> sync_loop();
@@ -160,6 +178,10 @@ class Replica {
   };
   std::vector<Watch> watches_;
   std::size_t purge_watches_at_ = 16;
+  Holds holds_;
+  std::map<std::uint64_t, Offset> cleaning_;  ///< what cleans now, numbered as it began, and its limit
+  std::uint64_t next_cleaning_ = 0;
+  io::WaitList cleaned_;  ///< of cleaning_
   io::Turn append_turn_;
   std::size_t queued_appends_ = 0;
   io::TaskGroup tasks_;

@@ -282,6 +282,133 @@ TEST_F(ReplicaTest, a_snapshot_that_ends_at_the_start_inside_a_compacted_batch_i
       2, std::move(snapshot));
 }
 
+class HoldTest : public ReplicaTest {
+ protected:
+  HoldTest() { options_.log.segment_bytes = 300; }
+  /// Segments of three records, all but the last closed.
+  static io::Task<void> fill(Replica& replica, int records) {
+    for (int i = 0; i < records; ++i) co_await committed(replica, batch());
+    EXPECT_TRUE((co_await replica.log().roll()).has_value());
+    co_await committed(replica, batch());
+    co_await io::sleep_for(100ms);
+  }
+  static io::Task<Result<void>> retain(Replica& replica) {
+    co_return co_await replica.retain(io::Shard::current().wall());
+  }
+  static io::Task<Code> refused_hold(Replica& replica, std::int64_t offset) {
+    const auto held = co_await replica.hold("late", Offset(offset));
+    EXPECT_FALSE(held);
+    co_return held ? Code::kNotFound : held.error().code;
+  }
+};
+
+TEST_F(HoldTest, retention_stops_where_somebody_reads) {
+  options_.log.retention = {-1, 0};
+  life([](Replica& replica) -> io::Task<void> {
+    co_await fill(replica, 30);
+    EXPECT_TRUE((co_await replica.hold("behind", Offset(10))).has_value());
+    EXPECT_TRUE((co_await replica.hold("ahead", Offset(25))).has_value());
+    EXPECT_TRUE((co_await retain(replica)).has_value());
+    EXPECT_GT(replica.log_start(), Offset(5));
+    EXPECT_LE(replica.log_start(), Offset(10));
+    EXPECT_TRUE((co_await replica.read(Offset(10), 1, true)).has_value());
+    const std::uint64_t held_back = replica.log().held_back_bytes();
+    EXPECT_GT(held_back, 1'000u);
+
+    EXPECT_TRUE((co_await replica.hold("behind", Offset(20))).has_value()) << "it moves";
+    EXPECT_TRUE((co_await retain(replica)).has_value());
+    EXPECT_GT(replica.log_start(), Offset(15));
+    EXPECT_LE(replica.log_start(), Offset(20));
+    EXPECT_LT(replica.log().held_back_bytes(), held_back);
+    replica.release("behind");
+    EXPECT_TRUE((co_await retain(replica)).has_value());
+    EXPECT_GT(replica.log_start(), Offset(20));
+    EXPECT_LE(replica.log_start(), Offset(25));
+    replica.release("ahead");
+    EXPECT_TRUE((co_await retain(replica)).has_value());
+    EXPECT_EQ(replica.log_start(), Offset(30)) << "the active segment stays";
+    EXPECT_EQ(replica.log().held_back_bytes(), 0u);
+  });
+}
+
+TEST_F(HoldTest, records_cannot_be_deleted_beyond_it) {
+  life([](Replica& replica) -> io::Task<void> {
+    co_await fill(replica, 10);
+    EXPECT_TRUE((co_await replica.hold("view of orders", Offset(4))).has_value());
+    const auto refused = co_await replica.delete_records_below(Offset(5));
+    EXPECT_EQ(refused.error().code, Code::kFenced);
+    EXPECT_NE(refused.error().message.find("view of orders"), std::string::npos);
+    EXPECT_EQ(replica.log_start(), Offset(0));
+    EXPECT_TRUE((co_await replica.delete_records_below(Offset(4))).has_value());
+    EXPECT_EQ(replica.log_start(), Offset(4));
+    EXPECT_EQ(co_await refused_hold(replica, 3), Code::kOutOfRange) << "they are gone";
+    EXPECT_EQ(co_await refused_hold(replica, 12), Code::kOutOfRange) << "they are not there yet";
+    for (std::size_t i = replica.holds().size(); i < Replica::kMaxHolds; ++i) {
+      EXPECT_TRUE((co_await replica.hold("h" + std::to_string(i), Offset(11))).has_value());
+    }
+    EXPECT_EQ(co_await refused_hold(replica, 5), Code::kExhausted);
+    EXPECT_EQ(replica.holds().size(), Replica::kMaxHolds);
+  });
+}
+
+TEST_F(HoldTest, a_refused_hold_leaves_the_earlier_one_of_its_name) {
+  life([](Replica& replica) -> io::Task<void> {
+    co_await fill(replica, 10);
+    EXPECT_TRUE((co_await replica.delete_records_below(Offset(4))).has_value());
+    EXPECT_TRUE((co_await replica.hold("late", Offset(6))).has_value());
+    EXPECT_EQ(co_await refused_hold(replica, 3), Code::kOutOfRange);
+    EXPECT_EQ(replica.holds().at("late"), Offset(6));
+  });
+}
+
+TEST_F(HoldTest, a_hold_that_comes_while_records_go_is_granted_only_if_its_own_stay) {
+  options_.log.retention = {-1, 0};
+  life([this](Replica& replica) -> io::Task<void> {
+    co_await fill(replica, 30);
+    slow_syncs(500ms);
+    io::TaskGroup group;
+    group.spawn([](Replica& r) -> io::Task<void> {
+      EXPECT_TRUE((co_await retain(r)).has_value());
+    }(replica));
+    co_await io::yield();
+    EXPECT_EQ(replica.log_start(), Offset(0)) << "it is at work";
+    EXPECT_EQ(co_await refused_hold(replica, 0), Code::kOutOfRange);
+    co_await group.join();
+    EXPECT_EQ(replica.log_start(), Offset(30));
+    EXPECT_TRUE(replica.holds().empty());
+  });
+}
+
+TEST_F(HoldTest, compaction_ends_for_a_hold_and_goes_on_without) {
+  options_.log.compaction = log::Compaction{0.0, 0, INT64_MAX, 1'000'000};
+  life([](Replica& replica) -> io::Task<void> {
+    co_await fill(replica, 30);
+    log::CompactionCall call;
+    call.now = io::Shard::current().wall();
+    std::optional<Result<log::Compacted>> slow;
+    io::TaskGroup group;
+    group.spawn([](Replica& r, log::CompactionCall how, auto& done) -> io::Task<void> {
+      how.bytes_per_second = 10;
+      done = co_await r.compact(how);
+    }(replica, call, slow));
+    co_await io::sleep_for(1s);
+    EXPECT_FALSE(slow.has_value()) << "it is at work";
+    const Instant began = io::Shard::current().now();
+    EXPECT_TRUE((co_await replica.hold("view", Offset(0))).has_value());
+    EXPECT_LT(io::Shard::current().now() - began, 1s);
+    co_await group.join();
+    EXPECT_EQ(slow->error().code, Code::kCancelled);
+    const std::uint64_t bytes = replica.log().size_bytes();
+    auto held = co_await replica.compact(call);
+    EXPECT_TRUE(held && held->passes == 0);
+    EXPECT_EQ(replica.log().size_bytes(), bytes);
+    replica.release("view");
+    auto done = co_await replica.compact(call);
+    EXPECT_TRUE(done && done->passes == 1);
+    EXPECT_LT(replica.log().size_bytes(), bytes);
+  });
+}
+
 TEST_F(ReplicaTest, appends_keep_their_order_while_segments_roll) {
   options_.log.segment_bytes = 300;
   life([](Replica& replica) -> io::Task<void> {

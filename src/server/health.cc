@@ -1,5 +1,6 @@
 #include "server/health.h"
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -47,16 +48,29 @@ void add_files(const HealthFacts& facts, std::vector<Problem>& out) {
 
 }  // namespace
 
+std::string_view severity_name(Severity severity) {
+  switch (severity) {
+    case Severity::kStopsService:
+      return "stops_service";
+    case Severity::kWarning:
+      break;
+  }
+  return "warning";
+}
+
 std::vector<Problem> problems_in(const HealthFacts& facts) {
   std::vector<Problem> out;
   for (const auto& [partition, reason] : facts.offline) {
     if (out.size() == kMaxProblemsOfAKind) break;
     out.push_back({"partition_offline", partition, reason,
-                   "look at the disk; a restart verifies the partition and opens it again"});
+                   "look at the disk; what may pass is tried again by itself, what is damaged has to be "
+                   "mended (`pyralog log verify`)",
+                   Severity::kStopsService});
   }
   if (!facts.writes_refused.empty()) {
     out.push_back({"disk_full", facts.data_dir, facts.writes_refused,
-                   "free space, delete topics or records, or let topics keep less"});
+                   "free space, delete topics or records, or let topics keep less",
+                   Severity::kStopsService});
   }
   if (facts.failed_write_ahead > 0 && !PYRALOG_PLANT("server.write_ahead_is_well")) {
     out.push_back({"write_ahead_failed", facts.data_dir,
@@ -96,13 +110,23 @@ std::optional<Duration> ClockWatch::look(WallMs wall, Instant now) {
   return jump_;
 }
 
+std::string_view health_status(bool ready, const std::vector<Problem>& problems) {
+  if (!ready) return "starting";
+  if (problems.empty()) return "ok";
+  const bool stops = std::ranges::any_of(problems, [](const Problem& each) {
+    return each.severity == Severity::kStopsService || PYRALOG_PLANT("server.warnings_stop_service");
+  });
+  return stops ? "degraded" : "warning";
+}
+
 std::string health_json(bool ready, const HealthFacts& facts,
                         const std::vector<Problem>& problems) {
   nlohmann::json out;
-  out["status"] = !ready ? "starting" : problems.empty() ? "ok" : "degraded";
+  out["status"] = health_status(ready, problems);
   out["problems"] = nlohmann::json::array();
   for (const Problem& problem : problems) {
-    nlohmann::json each = {{"kind", problem.kind}, {"what", problem.what}, {"remedy", problem.remedy}};
+    nlohmann::json each = {{"kind", problem.kind}, {"what", problem.what}, {"remedy", problem.remedy},
+                           {"severity", severity_name(problem.severity)}};
     if (!problem.subject.empty()) each["subject"] = problem.subject;
     out["problems"].push_back(std::move(each));
   }

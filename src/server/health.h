@@ -16,12 +16,20 @@ using namespace base;
 
 namespace pyralog::server {
 
+/// Whether somebody is refused something (kStopsService), or everything is served and somebody should look
+/// all the same (kWarning).
+enum class Severity : std::uint8_t { kStopsService, kWarning };
+
+/// "stops_service" or "warning".
+[[nodiscard]] std::string_view severity_name(Severity severity);
+
 /// One thing that does not work, for people and programs.
 struct Problem {
   std::string kind;     ///< one of a few words that do not change: "partition_offline"
   std::string subject;  ///< what it is about: a partition, a directory; empty = the node
   std::string what;     ///< what is the matter
   std::string remedy;   ///< what to do
+  Severity severity = Severity::kWarning;
 };
 
 /// What health goes by, as it was found.
@@ -65,6 +73,9 @@ class ClockWatch {
   Instant jumped_at_;
 };
 
+/// "starting" until clients are served; then "degraded" if anything stops service, "warning" if there are
+/// problems but none that does, "ok". A node is well enough for a balancer in the last two.
+[[nodiscard]] std::string_view health_status(bool ready, const std::vector<Problem>& problems);
 /// {"status": …, "problems": […], …}. `ready`: clients are served.
 [[nodiscard]] std::string health_json(bool ready, const HealthFacts& facts,
                                       const std::vector<Problem>& problems);

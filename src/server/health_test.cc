@@ -53,6 +53,28 @@ TEST(Health, each_thing_that_does_not_work_is_told_with_a_remedy) {
   EXPECT_THAT(text, HasSubstr(R"("writes_refused":"min.free.bytes")"));
 }
 
+TEST(Health, a_warning_is_told_and_stops_nothing) {
+  const auto status = [](const HealthFacts& facts) { return health_status(true, problems_in(facts)); };
+  HealthFacts facts = well();
+  facts.failed_write_ahead = 1;
+  facts.damage = {"partition orders-4: byte 7"};
+  facts.open_files = 901;
+  facts.wall = WallMs{1'000'000};
+  facts.clock_jump = 86400s;
+  EXPECT_EQ(problems_in(facts).size(), 5u);
+  EXPECT_EQ(status(facts), "warning");
+  EXPECT_EQ(health_status(false, problems_in(facts)), "starting");
+  const std::string text = health_json(true, facts, problems_in(facts));
+  EXPECT_THAT(text, HasSubstr(R"("status":"warning")"));
+  EXPECT_THAT(text, HasSubstr(R"("severity":"warning")"));
+  facts.writes_refused = "min.free.bytes";
+  EXPECT_EQ(status(facts), "degraded");
+  facts.writes_refused.clear();
+  facts.offline = {{"orders-3", "a sync failed"}};
+  EXPECT_EQ(status(facts), "degraded");
+  EXPECT_THAT(health_json(true, facts, problems_in(facts)), HasSubstr(R"("severity":"stops_service")"));
+}
+
 TEST(Health, very_many_problems_of_a_kind_are_not_all_told_one_by_one) {
   HealthFacts facts = well();
   for (int i = 0; i < 1000; ++i) {

@@ -209,6 +209,7 @@ void Node::serve_http() {
 
 io::Task<Result<void>> Node::start() {
   began_ = io::Shard::current().wall();
+  began_at_ = io::Shard::current().now();
   look_at_process();
   PYRALOG_CO_ASSIGN(const ListenPlan plan, plan_listeners(options_));
   PYRALOG_CO_ASSIGN(memory_, share_memory(options_));
@@ -219,7 +220,10 @@ io::Task<Result<void>> Node::start() {
   // Health is told while recovery runs; clients of the log wait in the backlog meanwhile.
   if (http_bound_ != nullptr) serve_http();
   PYRALOG_CO_TRY(co_await open(plan));
-  if (kafka_bound_ != nullptr) co_await serve_kafka();
+  if (kafka_bound_ != nullptr) {
+    co_await serve_kafka();
+    running_.spawn(watch_traffic());
+  }
   // Recovery reads journals and the ends of logs; the allocator would keep the room for good.
   co_await io::run_in(io::Pool::kWork, [] { return malloc_trim(0); });
   ready_ = true;
@@ -234,6 +238,8 @@ io::Task<Result<void>> Node::start() {
 io::Task<Result<void>> Node::stop() {
   if (ready_) observe::log_info("server.stopping", {{"data_dir", options_.data_dir}});
   ready_ = false;
+  stopping_ = true;
+  stop_watching_.wake_all();
   const Instant deadline =
       io::Shard::current().now() + std::chrono::milliseconds(options_.shutdown_timeout_ms);
   if (kafka_ != nullptr) co_await kafka_->drain();

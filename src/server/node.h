@@ -17,6 +17,7 @@
 #include "protocol/kafka/listener.h"
 #include "protocol/kafka/service.h"
 #include "server/health.h"
+#include "server/last_minute.h"
 #include "server/memory_shares.h"
 #include "server/settings.h"
 
@@ -63,6 +64,18 @@ class Node {
   [[nodiscard]] HealthFacts health_facts(const std::vector<broker::PartitionStatus>& partitions,
                                          const log::ShardLogUse& logs,
                                          const broker::ScrubStatus& scrub);
+  /// What parts of the memory budget take now, of all shards.
+  struct MemoryUsed {
+    std::uint64_t requests = 0;
+    std::uint64_t answers = 0;
+    std::uint64_t topics = 0;
+    std::uint64_t groups = 0;
+    std::uint64_t indexes = 0;
+  };
+  [[nodiscard]] io::Task<MemoryUsed> memory_used();
+  /// What the Kafka listener's counters say now; they are there once it serves.
+  [[nodiscard]] Movement movement();
+  io::Task<void> watch_traffic();
   /// Asks the system about the process, in the background: who reads `process_` waits for no pool.
   void look_at_process();
 
@@ -96,6 +109,10 @@ class Node {
   io::TaskGroup running_;
   ClockWatch clock_;
   WallMs began_;                     ///< this process, or nearly
+  Instant began_at_;                 ///< the same
+  LastMinute last_minute_;
+  bool stopping_ = false;
+  io::WaitList stop_watching_;
   observe::ProcessStats process_;    ///< as it was a look ago
   bool looking_at_process_ = false;
   protocol::kafka::Listener::MemoryUse kafka_memory_;  ///< at the last scrape

@@ -119,6 +119,8 @@ io::Task<void> Node::add_topics(observe::Registry& metrics) {
 
 void Node::add_partitions(observe::Registry& metrics,
                           const std::vector<broker::PartitionStatus>& partitions) const {
+  std::uint64_t holds = 0;
+  std::uint64_t held_back = 0;
   for (const auto& p : partitions) {
     const observe::Labels labels{{"partition", p.name}};
     const auto tell = [&](const char* name, const char* help, std::int64_t value) {
@@ -132,7 +134,11 @@ void Node::add_partitions(observe::Registry& metrics,
          p.high_watermark);
     tell("pyralog_broker_partition_log_end_offset", "Offset of the next record", p.log_end);
     tell("pyralog_broker_partition_log_bytes", "Size of the log", static_cast<std::int64_t>(p.bytes));
+    holds += p.holds.size();
+    held_back += p.held_back_bytes;
   }
+  put(metrics, "pyralog_broker_holds", "Readers that keep records from retention and compaction", holds);
+  put(metrics, "pyralog_broker_held_back_bytes", "What retention left only because it is held", held_back);
 }
 
 io::Task<void> Node::add_lag(observe::Registry& metrics,
@@ -200,6 +206,9 @@ void Node::add_totals(observe::Registry& metrics, const broker::BrokerTotals& to
   }
   count(metrics, "pyralog_broker_refused_for_space_total",
         "Batches of clients that were refused because of min.free.bytes", totals.refused_for_space);
+  count(metrics, "pyralog_broker_partitions_reopened_total",
+        "Partitions that a failing disk had taken offline and that were verified and opened again",
+        totals.reopened);
   const auto held = [&](const char* kind, std::size_t bytes) {
     put(metrics, "pyralog_group_memory_bytes",
         "Held by groups: their members, committed offsets, and records being stored", bytes,

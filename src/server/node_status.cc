@@ -1,5 +1,6 @@
 // What /health, /status and /partitions/NAME-N/status show.
 #include <charconv>
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "io/pools.h"
@@ -40,6 +41,10 @@ nlohmann::json status_of(const broker::PartitionStatus& p) {
                         {"log_end", p.log_end},     {"bytes", p.bytes}};
   if (!p.offline.empty()) out["offline"] = p.offline;
   if (!p.lost.empty()) out["lost"] = lost_json(p.lost);
+  if (!p.holds.empty()) {
+    for (const auto& hold : p.holds) out["holds"].push_back({{"by", hold.by}, {"offset", hold.offset}});
+    out["held_back_bytes"] = p.held_back_bytes;
+  }
   return out;
 }
 
@@ -71,16 +76,37 @@ nlohmann::json log_json(const log::LogDetails& log) {
 }
 
 /// What is wrong with one partition, as /health says it.
-nlohmann::json problems_of(const broker::PartitionDetails& partition) {
+std::vector<Problem> problems_of(const broker::PartitionDetails& partition) {
   HealthFacts facts;
   facts.wall = WallMs{INT64_MAX};  // the node's clock is not its business
   if (!partition.status.offline.empty()) {
     facts.offline.emplace_back(partition.status.name, partition.status.offline);
   }
   if (partition.log) facts.damage = partition.log->damage;
+  return problems_in(facts);
+}
+
+nlohmann::json problems_json(const std::vector<Problem>& problems) {
   nlohmann::json out = nlohmann::json::array();
-  for (const Problem& problem : problems_in(facts)) {
-    out.push_back({{"kind", problem.kind}, {"what", problem.what}, {"remedy", problem.remedy}});
+  for (const Problem& problem : problems) {
+    out.push_back({{"kind", problem.kind},
+                   {"what", problem.what},
+                   {"remedy", problem.remedy},
+                   {"severity", severity_name(problem.severity)}});
+  }
+  return out;
+}
+
+nlohmann::json part_json(std::uint64_t used, std::uint64_t limit) {
+  return {{"used_bytes", used}, {"limit_bytes", limit}};
+}
+
+nlohmann::json minute_json(const MinuteMoved& moved) {
+  nlohmann::json out = {{"seconds", moved.seconds},         {"records_in", moved.records_in},
+                        {"bytes_in", moved.bytes_in},       {"records_out", moved.records_out},
+                        {"bytes_out", moved.bytes_out}};
+  if (moved.produce_p99) {
+    out["produce_p99_ms"] = static_cast<double>(moved.produce_p99->count()) / 1e6;
   }
   return out;
 }
@@ -149,13 +175,54 @@ io::Task<std::optional<std::string>> Node::partition_json(std::string name) {
     out["epochs"].push_back({{"epoch", epoch.epoch.value}, {"start", epoch.start.value}});
   }
   if (found->log) out["log"] = log_json(*found->log);
-  out["problems"] = problems_of(*found);
-  out["status"] = out["problems"].empty() ? "ok" : "degraded";
+  const std::vector<Problem> problems = problems_of(*found);
+  out["problems"] = problems_json(problems);
+  out["status"] = health_status(true, problems);
   co_return text_of(out);
 }
 
+io::Task<Node::MemoryUsed> Node::memory_used() {
+  const log::ShardLogUse logs = co_await broker_->log_use();
+  const group::Kept groups = (co_await broker_->totals()).groups;
+  if (kafka_ != nullptr) kafka_memory_ = co_await kafka_->memory();
+  co_return MemoryUsed{kafka_memory_.requests, kafka_memory_.answers, logs.memory_topic_bytes,
+                       groups.members + groups.offsets + groups.storing, logs.index_bytes};
+}
+
+Movement Node::movement() {
+  // They exist already, with what they say of themselves.
+  constexpr const char* kThere = "As the Kafka listener counts it";
+  constexpr const char* kProduceTimes = "pyralog_kafka_request_seconds";
+  const auto counted = [&](const char* name) { return metrics_.counter(name, kThere).value(); };
+  Movement now;
+  now.at = io::Shard::current().now();
+  now.records_in = counted("pyralog_kafka_produced_records_total");
+  now.bytes_in = counted("pyralog_kafka_produced_bytes_total");
+  now.records_out = counted("pyralog_kafka_fetched_records_total");
+  now.bytes_out = counted("pyralog_kafka_fetched_bytes_total");
+  const observe::Labels produce{{"api", "Produce"}};
+  now.produce =
+      metrics_.histogram(kProduceTimes, kThere, observe::Unit::kSeconds, produce).snapshot();
+  return now;
+}
+
+io::Task<void> Node::watch_traffic() {
+  while (!stopping_) {
+    last_minute_.note(movement());
+    (void)co_await stop_watching_.wait(io::Shard::current().now() + LastMinute::kStep);
+  }
+}
+
 io::Task<std::string> Node::status_json() {
+  look_at_process();
   nlohmann::json out;
+  out["uptime_ms"] = std::chrono::duration_cast<std::chrono::milliseconds>(
+                         io::Shard::current().now() - began_at_)
+                         .count();
+  out["process"] = {{"resident_bytes", process_.resident_bytes},
+                    {"cpu_seconds", process_.cpu_seconds},
+                    {"open_files", process_.open_files},
+                    {"max_open_files", process_.max_open_files}};
   out["version"] = PYRALOG_VERSION;
   out["ready"] = ready_;
   out["data_dir"] = options_.data_dir;
@@ -179,13 +246,16 @@ io::Task<std::string> Node::status_json() {
     const broker::ScrubStatus scrub = co_await broker_->scrub_status();
     out["scrub"] = {{"damaged_ranges", scrub.damaged_ranges}, {"damage", scrub.damage}};
     if (scrub.last_round_ms >= 0) out["scrub"]["last_round_ms"] = scrub.last_round_ms;
+    const MemoryUsed used = co_await memory_used();
     out["memory"] = {{"max_bytes", memory_.all},
-                     {"requests_bytes", memory_.requests},
-                     {"answers_bytes", memory_.answers},
-                     {"topics_bytes", memory_.topics},
-                     {"groups_bytes", memory_.groups},
-                     {"compaction_bytes", memory_.compaction * shards_.size()},
-                     {"indexes_bytes", memory_.indexes * shards_.size()}};
+                     {"requests", part_json(used.requests, memory_.requests)},
+                     {"answers", part_json(used.answers, memory_.answers)},
+                     {"topics", part_json(used.topics, memory_.topics)},
+                     {"groups", part_json(used.groups, memory_.groups)},
+                     {"indexes", part_json(used.indexes, memory_.indexes * shards_.size())},
+                     // What a pass holds of it goes with the pass, and is not counted.
+                     {"compaction", {{"limit_bytes", memory_.compaction * shards_.size()}}}};
+    if (kafka_ != nullptr) out["last_minute"] = minute_json(last_minute_.until(movement()));
     const broker::SpaceStatus& space = broker_->space();
     out["disk"] = {{"free_bytes", space.free_bytes},
                    {"total_bytes", space.total_bytes},

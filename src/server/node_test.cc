@@ -221,7 +221,6 @@ TEST_F(NodeTest, health_names_the_partition_that_is_offline) {
   with_client([](RawClient& client) -> io::Task<void> {
     EXPECT_NE((co_await Requests::send(client, "orders", batch_of({"d"}))).error_code, 0);
   });
-  sim_.node(0).disk().set_hook({});
   const std::string health = get("/health");
   EXPECT_THAT(health, AllOf(StartsWith("HTTP/1.1 503 "), HasSubstr(R"("kind":"partition_offline")"),
                             HasSubstr(R"("subject":"orders-0")"), HasSubstr(R"("remedy":)"),
@@ -230,6 +229,33 @@ TEST_F(NodeTest, health_names_the_partition_that_is_offline) {
               AllOf(HasSubstr(R"("status":"degraded")"), HasSubstr(R"("offline":)")));
   EXPECT_THAT(get("/partitions/small-0/status"), HasSubstr(R"("status":"ok")"));
   EXPECT_THAT(get("/metrics"), HasSubstr("pyralog_server_problems{kind=\"partition_offline\"} 1\n"));
+  sim_.node(0).disk().set_hook({});
+}
+
+TEST_F(NodeTest, a_clock_that_was_moved_is_told_and_takes_the_node_out_of_no_balancer) {
+  start();
+  EXPECT_THAT(get("/health"), StartsWith("HTTP/1.1 200 "));
+  sim_.node(0).set_wall_offset(1h);
+  EXPECT_THAT(get("/health"), AllOf(StartsWith("HTTP/1.1 200 "), HasSubstr(R"("kind":"clock_jumped")"),
+                                    HasSubstr(R"("status":"warning")")));
+}
+
+TEST_F(NodeTest, status_tells_what_is_used_beside_what_may_be_and_the_last_minute) {
+  start();
+  some_traffic();
+  (void)get("/status");
+  sim_.run_for(3s);
+  const std::string status = get("/status");
+  for (const char* part :
+       {R"("requests":{"limit_bytes":268435456,"used_bytes":0})", R"("groups":{"limit_bytes":1073741824,)",
+        R"("records_in":4)", R"("produce_p99_ms":)", R"("records_out":0)", R"("uptime_ms":)",
+        R"("resident_bytes":)", R"("cpu_seconds":)"}) {
+    EXPECT_THAT(status, HasSubstr(part));
+  }
+  EXPECT_THAT(status, Not(HasSubstr(R"("resident_bytes":0)")));
+  EXPECT_THAT(status, Not(HasSubstr(R"("groups":{"limit_bytes":1073741824,"used_bytes":0})")));
+  sim_.run_for(2min);
+  EXPECT_THAT(get("/status"), AllOf(HasSubstr(R"("records_in":0)"), Not(HasSubstr("produce_p99_ms"))));
 }
 
 }  // namespace

@@ -22,9 +22,11 @@ class Bench(CommandTest):
         return sum(p["end"] for p in parts)
 
     def ordered(self, latency):
-        self.assertEqual(list(latency), ["p50", "p90", "p99", "p999", "max"])
+        self.assertEqual(list(latency), ["p50", "p90", "p99", "p999", "max", "mean"])
+        mean = latency.pop("mean")
         values = list(latency.values())
         self.assertEqual(values, sorted(values))
+        self.assertTrue(0 < mean <= values[-1])
         self.assertGreater(values[0], 0)
 
     def test_produce_sends_what_it_says(self):
@@ -63,6 +65,17 @@ class Bench(CommandTest):
         self.assertEqual(self.end("t"), 800)
         text = self.client("bench", "latency", "t", "--rate", 500, "--records", 10).out
         self.assertRegex(text, r"(?m)^arrived after +p50 \d")
+
+    def test_in_a_closed_loop_throughput_is_what_latency_leaves(self):
+        for in_flight in (1, 8):
+            told = self.client("bench", "latency", "t", "--in-flight", in_flight, "--records", 2000,
+                               "--json").document()
+            self.assertEqual(told["records"], 2000)
+            # Little's law: records a second times seconds each = records at a time.
+            at_a_time = told["records_per_second"] * told["acknowledged_ms"]["mean"] / 1000
+            self.assertLessEqual(at_a_time, in_flight * 1.02)
+            self.assertGreater(at_a_time, in_flight * 0.5)
+        self.refused("bench", "latency", "t", "--in-flight", 1, "--rate", 5, code=2, says=["--in-flight"])
 
     def test_says_what_is_wrong(self):
         self.refused("bench", "consume", "nowhere", "--bootstrap", self.broker.bootstrap,

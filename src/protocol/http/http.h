@@ -28,7 +28,7 @@ struct HttpOptions {
 struct HttpHooks {
   std::function<bool()> ready;  ///< clients are accepted
   std::function<io::Task<std::string>()>
-      health_json;  ///< an object; its "status" is "ok" if all is
+      health_json;  ///< an object; with a "status" of "ok" or "warning" the answer is 200, else 503
   std::function<io::Task<std::string>()> status_json;
   /// Of the partition that is called so ("orders-3"); nullopt = there is none.
   std::function<io::Task<std::optional<std::string>>(std::string name)> partition_json;

@@ -24,7 +24,9 @@ class HttpTest : public ::testing::Test {
     sim_.add_node();
     HttpHooks hooks;
     hooks.ready = [] { return true; };
-    hooks.health_json = []() -> io::Task<std::string> { co_return R"({"status":"ok"})"; };
+    hooks.health_json = [this]() -> io::Task<std::string> {
+      co_return R"({"status":")" + health_ + R"("})";
+    };
     hooks.metrics_text = [this]() -> io::Task<std::string> {
       co_return "scrapes " + std::to_string(++scrapes_) + "\n";
     };
@@ -99,6 +101,7 @@ class HttpTest : public ::testing::Test {
   bool ended_ = false;
   int made_ = 0;
   int scrapes_ = 0;
+  std::string health_ = "ok";
   bool held_ = false;
   bool unread_ = false;
   std::size_t size_ = 0;
@@ -118,6 +121,14 @@ TEST_F(HttpTest, who_asks_while_an_answer_is_made_gets_that_one) {
   release();
   sim_.run_for(50ms);
   for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(body(i), "{1}") << i;
+}
+
+TEST_F(HttpTest, only_what_stops_service_makes_health_fail) {
+  for (const auto& [status, code] : {std::pair("ok", "200"), {"warning", "200"}, {"degraded", "503"},
+                                     {"starting", "503"}}) {
+    health_ = status;
+    EXPECT_THAT(answers_[ask("/health")], HasSubstr(std::string("HTTP/1.1 ") + code)) << status;
+  }
 }
 
 TEST_F(HttpTest, what_nobody_is_sent_any_more_is_not_kept) {
