@@ -29,7 +29,12 @@ using Entries = Result<std::vector<catalog::Entry>>;
 
 }  // namespace
 
-io::Task<AdminOutcome> Broker::propose(cluster::MetadataLog::Plan plan) {
+io::Task<AdminOutcome> Broker::propose(cluster::MetadataLog::Plan plan, bool validate_only) {
+  if (validate_only && !PYRALOG_PLANT("broker.validate_by_the_log")) {
+    // What this shard knows is what its clients see; nothing waits for a turn or for the disk.
+    const auto planned = plan(*catalog());
+    co_return planned ? AdminOutcome{} : refusal(planned.error());
+  }
   auto done = co_await with_room([&] {
     return io::on(*shards_[0], [&]() -> io::Task<Result<CatalogPtr>> {
       co_return co_await cluster_->metadata().propose(plan);
@@ -72,7 +77,7 @@ io::Task<CreateOutcome> Broker::create_topic(catalog::CreateTopic request, bool 
       made.replication_factor = static_cast<std::int16_t>(planned->partitions.front().size());
       if (validate_only) return std::vector<catalog::Entry>{};
       return cluster_->with_first_epochs(*planned);
-    });
+    }, validate_only);
   }
   if (refused.error != KafkaError::kNone) outcome = std::move(refused);
   made.error = outcome.error;
@@ -175,7 +180,7 @@ io::Task<AdminOutcome> Broker::create_partitions(catalog::CreatePartitions reque
     }
     if (validate_only) return std::vector<catalog::Entry>{};
     return cluster_->with_first_epochs(*planned);
-  });
+  }, validate_only);
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
 
@@ -188,7 +193,7 @@ io::Task<AdminOutcome> Broker::alter_topic(std::string name,
     if (!planned) refused = refusal(planned.error());
     if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
     return std::vector<catalog::Entry>{*planned};
-  });
+  }, validate_only);
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
 
@@ -201,7 +206,7 @@ io::Task<AdminOutcome> Broker::replace_topic_settings(std::string name,
     if (!planned) refused = refusal(planned.error());
     if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
     return std::vector<catalog::Entry>{*planned};
-  });
+  }, validate_only);
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
 
@@ -213,7 +218,7 @@ io::Task<AdminOutcome> Broker::alter_defaults(std::vector<catalog::AlterSetting>
     if (!planned) refused = refusal(planned.error());
     if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
     return std::vector<catalog::Entry>{*planned};
-  });
+  }, validate_only);
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
 
@@ -234,7 +239,7 @@ io::Task<AdminOutcome> Broker::replace_defaults(catalog::SettingChanges settings
     if (!planned) refused = refusal(planned.error());
     if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
     return std::vector<catalog::Entry>{*planned};
-  });
+  }, validate_only);
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
 
