@@ -222,6 +222,18 @@ def run_document(path, name, root, binary, prefix):
     return problems, len(runnable)
 
 
+def build_first(root, files):
+    """What `make run` in the documents would build is built before their time runs: with sources that are
+    newer than the binary each of them would only say that the server was never ready."""
+    if not any("make run" in path.read_text(encoding="utf-8") for path in files):
+        return []
+    build = subprocess.run([str(root / "scripts/build.sh"), "release", "pyralog"], cwd=root,
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if build.returncode == 0:
+        return []
+    return ["`make run` of the documents cannot build:\n" + (build.stdout + build.stderr)[-3000:]]
+
+
 def check_configuration(root, binary):
     """docs/configuration.md is what the binary prints."""
     path = root / "docs" / "configuration.md"
@@ -367,6 +379,10 @@ def main():
         print(f"docs_test: {binary} is missing; build it with `make`")
         return 1
     files = [pathlib.Path(f).resolve() for f in args.files] or documents(root)
+    broken = build_first(root, files)
+    if broken:
+        print("docs_test: " + broken[0])
+        return 1
     problems, count = check_links(root, files), 0
     for path in files:
         name = str(path.relative_to(root))
