@@ -25,6 +25,7 @@ namespace pyralog::broker {
 struct PartitionRef {
   std::string topic;
   std::int32_t partition = -1;
+  auto operator<=>(const PartitionRef&) const = default;
 };
 
 struct ProduceItem {
@@ -334,7 +335,8 @@ class Broker {
   /// True if what a shard knew of producers lies where it would never be written anew.
   [[nodiscard]] bool has_stray_snapshots(const replica::SnapshotFiles& files) const;
   io::Task<Result<void>> remove_orphans(const catalog::Catalog& catalog);
-  io::Task<AdminOutcome> propose(cluster::MetadataLog::Plan plan);
+  /// Makes a plan come true; `validate_only`: says only what is to be said against it.
+  io::Task<AdminOutcome> propose(cluster::MetadataLog::Plan plan, bool validate_only = false);
   io::Task<void> snapshot_loop(ShardState& state);
   /// What the shards' clocks of retention go on from.
   io::Task<log::RetentionClock> last_clock();

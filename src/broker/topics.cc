@@ -38,7 +38,12 @@ using Entries = Result<std::vector<catalog::Entry>>;
 
 }  // namespace
 
-io::Task<AdminOutcome> Broker::propose(cluster::MetadataLog::Plan plan) {
+io::Task<AdminOutcome> Broker::propose(cluster::MetadataLog::Plan plan, bool validate_only) {
+  if (validate_only && !PYRALOG_PLANT("broker.validate_by_the_log")) {
+    // What this shard knows is what its clients see; nothing waits for a turn or for the disk.
+    const auto planned = plan(*catalog());
+    co_return planned ? AdminOutcome{} : refusal(planned.error());
+  }
   auto done = co_await with_room([&] {
     return io::on(*shards_[0], [&]() -> io::Task<Result<CatalogPtr>> {
       co_return co_await cluster_->metadata().propose(plan);
@@ -81,7 +86,7 @@ io::Task<CreateOutcome> Broker::create_topic(catalog::CreateTopic request, bool 
       made.replication_factor = static_cast<std::int16_t>(planned->partitions.front().size());
       if (validate_only) return std::vector<catalog::Entry>{};
       return cluster_->with_first_epochs(*planned);
-    });
+    }, validate_only);
   }
   if (refused.error != KafkaError::kNone) outcome = std::move(refused);
   made.error = outcome.error;
@@ -205,7 +210,7 @@ io::Task<AdminOutcome> Broker::create_partitions(catalog::CreatePartitions reque
     }
     if (validate_only) return std::vector<catalog::Entry>{};
     return cluster_->with_first_epochs(*planned);
-  });
+  }, validate_only);
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
 
@@ -218,7 +223,7 @@ io::Task<AdminOutcome> Broker::alter_topic(std::string name,
     if (!planned) refused = refusal(planned.error());
     if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
     return std::vector<catalog::Entry>{*planned};
-  });
+  }, validate_only);
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
 
@@ -231,7 +236,7 @@ io::Task<AdminOutcome> Broker::replace_topic_settings(std::string name,
     if (!planned) refused = refusal(planned.error());
     if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
     return std::vector<catalog::Entry>{*planned};
-  });
+  }, validate_only);
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
 
@@ -243,7 +248,7 @@ io::Task<AdminOutcome> Broker::alter_defaults(std::vector<catalog::AlterSetting>
     if (!planned) refused = refusal(planned.error());
     if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
     return std::vector<catalog::Entry>{*planned};
-  });
+  }, validate_only);
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
 
@@ -264,7 +269,7 @@ io::Task<AdminOutcome> Broker::replace_defaults(catalog::SettingChanges settings
     if (!planned) refused = refusal(planned.error());
     if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
     return std::vector<catalog::Entry>{*planned};
-  });
+  }, validate_only);
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
 

@@ -206,6 +206,35 @@ TEST_F(TopicsTest, a_log_in_memory_stays_one_and_so_does_a_log_on_disk) {
   EXPECT_EQ(values("memory"), Strings{});
 }
 
+TEST_F(TopicsTest, what_is_only_validated_waits_for_nobody) {
+  EXPECT_EQ(create("t"), KafkaError::kNone);
+  run([this]() -> io::Task<bool> {
+    io::TaskGroup others;
+    others.spawn([](Broker& broker) -> io::Task<void> {
+      catalog::CreateTopic other;
+      other.name = "other";
+      EXPECT_EQ((co_await broker.create_topic(std::move(other), false)).error, KafkaError::kNone);
+    }(broker()));
+    co_await io::yield();
+    const Instant began = io::Shard::current().now();
+    catalog::CreateTopic next;
+    next.name = "next";
+    const CreateOutcome valid = co_await broker().create_topic(next, true);
+    EXPECT_EQ(valid.error, KafkaError::kNone);
+    EXPECT_EQ(valid.partitions, 1);
+    next.name = "t";
+    EXPECT_EQ((co_await broker().create_topic(next, true)).error, KafkaError::kTopicAlreadyExists);
+    std::vector<catalog::AlterSetting> bad{{"retention.ms", AlterOp::kSet, "soon"}};
+    EXPECT_EQ((co_await broker().alter_topic("t", bad, true)).error, KafkaError::kInvalidConfig);
+    EXPECT_EQ(io::Shard::current().now(), began) << "another topic was still on its way to the disk";
+    EXPECT_EQ(broker().catalog()->topic("other"), nullptr);
+    co_await others.join();
+    EXPECT_NE(broker().catalog()->topic("other"), nullptr);
+    EXPECT_EQ(broker().catalog()->topic("next"), nullptr);
+    co_return true;
+  });
+}
+
 TEST_F(TopicsTest, partitions_can_be_added) {
   EXPECT_EQ(create("t"), KafkaError::kNone);
   const auto grow = [this](const std::string& name, std::int32_t count, bool validate = false) {

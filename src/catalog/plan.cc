@@ -135,6 +135,20 @@ Planned<void> rehearse(const Entry& entry, const Catalog& catalog, KafkaError ot
   return {};
 }
 
+/// What to say to a name that has no setting where it was given. What topics and brokers call
+/// differently is often taken for each other.
+std::string unknown_name(const std::string& name) {
+  const std::string begin = "setting " + name + ": ";
+  if (const TopicSetting* topic = find_topic_setting(name); topic != nullptr) {
+    if (topic->synonym.empty()) return begin + "only topics have it; set it on a topic";
+    return begin + "topics have it; what they get by default is " + std::string(topic->synonym);
+  }
+  if (const TopicSetting* broker = find_cluster_setting(name); broker != nullptr) {
+    return begin + "brokers have it, as a default; a topic's own is " + std::string(broker->name);
+  }
+  return begin + "nothing has this name; see the configuration page";
+}
+
 /// One operation on the settings `all`, as they would then be written by the user.
 Planned<void> alter(Settings& all, const AlterSetting& op, const TopicSetting* setting,
                     std::string_view in_force) {
@@ -145,10 +159,7 @@ Planned<void> alter(Settings& all, const AlterSetting& op, const TopicSetting* s
     all.erase(op.name);  // what nobody knows is not set, either
     return {};
   }
-  if (setting == nullptr) {
-    return refuse(KafkaError::kInvalidConfig,
-                  "setting " + op.name + ": nothing has this name; see the configuration page");
-  }
+  if (setting == nullptr) return refuse(KafkaError::kInvalidConfig, unknown_name(op.name));
   std::string value(trimmed(*op.value));
   switch (op.op) {
     case AlterOp::kSet:

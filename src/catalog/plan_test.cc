@@ -188,8 +188,20 @@ TEST(PlanAlterCluster, knows_the_brokers_names) {
   ASSERT_TRUE(planned);
   EXPECT_TRUE(apply(c, *planned));
   EXPECT_EQ(c.cluster_settings().at("log.retention.ms"), "5");
-  EXPECT_EQ(plan_alter_cluster({{"retention.ms", AlterOp::kSet, "5"}}, c).error().code,
-            KafkaError::kInvalidConfig);
+  // What has another name there, or none, is refused, and the message has the name that is meant.
+  const auto refusal = [&](const std::string& name) {
+    const auto refused = plan_alter_cluster({{name, AlterOp::kSet, "5"}}, c);
+    EXPECT_FALSE(refused) << name;
+    EXPECT_EQ(refused.error().code, KafkaError::kInvalidConfig);
+    return refused.error().message;
+  };
+  EXPECT_NE(refusal("retention.ms").find("by default is log.retention.ms"), std::string::npos);
+  EXPECT_NE(refusal("record.validation").find("only topics have it"), std::string::npos);
+  EXPECT_NE(refusal("no.such").find("nothing has this name"), std::string::npos);
+  ASSERT_TRUE(apply(c, topic(1, "t")));
+  const auto topics = plan_alter_topic("t", {{"log.retention.ms", AlterOp::kSet, "5"}}, c);
+  ASSERT_FALSE(topics);
+  EXPECT_NE(topics.error().message.find("a topic's own is retention.ms"), std::string::npos);
 }
 
 TEST(Place, spreads_leaders_and_keeps_racks_apart) {

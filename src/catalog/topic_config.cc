@@ -243,8 +243,12 @@ std::string_view trimmed(std::string_view text) {
 Result<void> check_setting(const TopicSetting& setting, std::string_view value) {
   if (value.size() <= kMaxSettingBytes && is_valid(setting, value)) return {};
   const std::string shown(value.substr(0, 100));
-  return fail(Code::kInvalidArgument, "setting " + std::string(setting.name) + ": value \"" +
-                                          shown + "\" is not allowed; use " + allowed(setting));
+  std::string message = "setting " + std::string(setting.name) + ": value \"" + shown +
+                        "\" is not allowed; use " + allowed(setting);
+  if (setting.name == "compression.type") {
+    message += "; batches keep the codec that their producer chose, so set it there";
+  }
+  return fail(Code::kInvalidArgument, std::move(message));
 }
 
 Result<TopicConfig> make_topic_config(const Settings& topic, const Settings& cluster) {

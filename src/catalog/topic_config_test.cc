@@ -20,6 +20,14 @@ TEST(TopicConfig, the_table_is_sorted_and_its_defaults_are_those_of_the_struct) 
   EXPECT_EQ(make_topic_config({}, {}).value(), TopicConfig{});
 }
 
+TEST(TopicConfig, a_codec_is_refused_with_where_to_set_it) {
+  const auto refused = check_setting(*find_topic_setting("compression.type"), "gzip");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message,
+            "setting compression.type: value \"gzip\" is not allowed; use one of: producer; batches keep "
+            "the codec that their producer chose, so set it there");
+}
+
 TEST(TopicConfig, parses_what_is_set) {
   const auto c = make_topic_config({{"cleanup.policy", "compact,delete"},
                                     {"durability", "memory"},

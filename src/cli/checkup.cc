@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/plant.h"
 
 namespace pyralog::cli {
 
@@ -261,6 +264,39 @@ Check port(const Machine::Port& port, const Machine::Disk& disk) {
   return check;
 }
 
+/// What a server says of itself, and a line for each of its problems.
+void tell_of(const Machine::Server& seen, std::vector<Check>& checks) {
+  Check check{"server", Health::kOk, io::to_string(seen.address) + ": is well", "", {}};
+  const auto health = nlohmann::json::parse(seen.health, nullptr, false);
+  const bool known = health.is_object() && health.value("status", nlohmann::json()).is_string() &&
+                     health.value("problems", nlohmann::json()).is_array();
+  if (!known) {
+    check.health = Health::kWarning;
+    check.what = seen.error.empty() ? io::to_string(seen.address) + ": does not say how it is"
+                                      : seen.error;
+    check.remedy = "the data directory is in use; give the --http of the server that has it, and see its log";
+    checks.push_back(std::move(check));
+    return;
+  }
+  const auto status = health["status"].get<std::string>();
+  if (status != "ok" && !PYRALOG_PLANT("cli.servers_are_well")) {
+    check.health = status == "starting" ? Health::kWarning : Health::kProblem;
+    check.what = io::to_string(seen.address) + ": is " + status;
+    check.remedy = check.health == Health::kWarning ? "ask again when it has started"
+                                                    : "see what it names below, and its log";
+  }
+  checks.push_back(std::move(check));
+  for (const auto& problem : health["problems"]) {
+    const auto text = [&](const char* name) {
+      const auto at = problem.find(name);
+      return at != problem.end() && at->is_string() ? at->get<std::string>() : std::string();
+    };
+    const std::string subject = text("subject");
+    checks.push_back({"server " + text("kind"), Health::kProblem,
+                      (subject.empty() ? "" : subject + ": ") + text("what"), text("remedy"), {}});
+  }
+}
+
 }  // namespace
 
 const char* to_text(Health health) {
@@ -288,6 +324,7 @@ std::vector<Check> check_up(const Machine& machine, const Needs& needs) {
   checks.push_back(paging(machine.memory));
   checks.push_back(processor(machine.cpu));
   for (const Machine::Port& each : machine.ports) checks.push_back(port(each, machine.disk));
+  if (machine.server) tell_of(*machine.server, checks);
   return checks;
 }
 

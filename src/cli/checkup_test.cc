@@ -185,6 +185,28 @@ TEST(CheckUp, tells_a_server_that_runs_from_a_port_that_is_taken) {
   EXPECT_EQ(health_of(machine, "port kafka"), Health::kProblem);
 }
 
+TEST(CheckUp, passes_on_what_a_server_that_runs_says_of_itself) {
+  Machine machine = healthy();
+  const auto judged = [&](std::string health, std::string error = "") {
+    machine.server = Machine::Server{{"127.0.0.1", 9094}, std::move(health), std::move(error)};
+    return health_of(machine, "server");
+  };
+  EXPECT_EQ(judged(R"({"status":"ok","problems":[]})"), Health::kOk);
+  EXPECT_EQ(judged(R"({"status":"starting","problems":[]})"), Health::kWarning);
+  EXPECT_EQ(judged(R"({"status":"degraded","problems":[{"kind":"disk_full","subject":"/data",)"
+                   R"("what":"1 MiB free","remedy":"free space"},{"kind":"odd"}]})"),
+            Health::kProblem);
+  const Check full = check_of(machine, "server disk_full");
+  EXPECT_EQ(full.health, Health::kProblem);
+  EXPECT_EQ(full.what, "/data: 1 MiB free");
+  EXPECT_EQ(full.remedy, "free space");
+  for (const char* other : {"", "{", "[]", "{}", R"({"status":1,"problems":[]})", R"({"status":"ok"})"}) {
+    EXPECT_EQ(judged(other), Health::kWarning) << other;
+  }
+  EXPECT_EQ(judged("", "127.0.0.1:9094: refused"), Health::kWarning);
+  EXPECT_EQ(check_of(machine, "server").what, "127.0.0.1:9094: refused");
+}
+
 TEST(Machine, the_lowest_limit_on_the_way_up_counts) {
   const std::map<std::string, std::string> files = {
       {"/sys/fs/cgroup/a/memory.max", "4096\n"},

@@ -121,14 +121,14 @@ void add_topics(std::vector<CommandSpec>& out) {
                  "",
                  {},
                  client({flag("internal", "Also those that the server keeps for itself.")}),
-                 {},
+                 {"pyralog topic list", "pyralog topic list --internal --json"},
                  topic_list});
   out.push_back({"topic describe",
                  "Show a topic's partitions and settings.",
                  "",
                  {argument("NAME", "The topic's name.")},
                  client({flag("all", "All settings, not only those that were set.")}),
-                 {},
+                 {"pyralog topic describe orders", "pyralog topic describe orders --all"},
                  topic_describe});
   out.push_back({"topic alter",
                  "Change a topic's settings or add partitions.",
@@ -266,13 +266,14 @@ void add_bench(std::vector<CommandSpec>& out) {
 }
 
 void add_groups(std::vector<CommandSpec>& out) {
-  out.push_back({"group list", "List consumer groups.", "", {}, client({}), {}, group_list});
+  out.push_back({"group list", "List consumer groups.", "", {}, client({}),
+                 {"pyralog group list"}, group_list});
   out.push_back({"group describe",
                  "Show a group's members, offsets and lag.",
                  "",
                  {argument("GROUP", "The group's name.")},
                  client({}),
-                 {},
+                 {"pyralog group describe billing", "pyralog group describe billing --json"},
                  group_describe});
   OptionSpec topics = list("topic", "TOPIC[:P,…]", "A topic, or partitions of it.");
   OptionSpec to = value("to", "WHERE",
@@ -327,14 +328,14 @@ void add_log(std::vector<CommandSpec>& out) {
                  closed,
                  {dir},
                  {flag("batches", "List every batch.")},
-                 {},
+                 {"pyralog log inspect ./data", "pyralog log inspect ./data/TOPICID-0 --batches --json"},
                  log_inspect});
   out.push_back({"log verify",
                  "Check every byte of a partition's files.",
                  closed + " Fails if it finds a fault.",
                  {dir},
                  {},
-                 {},
+                 {"pyralog log verify ./data"},
                  log_verify});
   out.push_back({"log repair",
                  "Cut a partition's log before its first fault.",
@@ -342,7 +343,7 @@ void add_log(std::vector<CommandSpec>& out) {
                  {dir},
                  {flag("dry-run", "Say what would be cut, and change nothing."),
                   flag("below-synced", "Also cut records that were acknowledged.")},
-                 {},
+                 {"pyralog log repair ./data --dry-run", "pyralog log repair ./data/TOPICID-0"},
                  log_repair});
 }
 
@@ -375,7 +376,7 @@ void add_ids(std::vector<CommandSpec>& out) {
                  "",
                  {id},
                  {file("file", "The generator's file.")},
-                 {},
+                 {"pyralog id inspect --file ids", "pyralog id inspect 503634498957606913"},
                  id_inspect});
 }
 
@@ -392,7 +393,7 @@ void add_config(std::vector<CommandSpec>& out) {
                  "",
                  {},
                  {flag("markdown", "As the page docs/configuration.md.")},
-                 {},
+                 {"pyralog config reference"},
                  config_reference});
 }
 
@@ -403,6 +404,7 @@ void add_rest(std::vector<CommandSpec>& out) {
        "Takes the settings that `serve` would be started with. Times up to 100 appends of 4 "
        "KiB, each with its fdatasync, for 3 seconds at most, in a file without a name; "
        "looks at space, file system, limits, memory, paging, clock, processor and ports. "
+       "A server that runs already, with this data directory and on this --http, is asked how it is. "
        "Each is ok, a warning or a problem; a problem makes the command fail. Nothing that "
        "is written stays behind.",
        {},
@@ -416,7 +418,7 @@ void add_rest(std::vector<CommandSpec>& out) {
                  {flag("licences",
                        "Also the licences, with their texts, of all that the binary contains or "
                        "links.")},
-                 {},
+                 {"pyralog version", "pyralog version --licences"},
                  version});
   PositionalSpec shell = argument("SHELL", "bash, zsh or fish.");
   shell.choices = "bash|zsh|fish";

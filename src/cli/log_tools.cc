@@ -108,8 +108,13 @@ io::Task<Result<Where>> find_partitions(io::Disk& disk, std::string dir) {
     co_return where;
   }
   where.data_dir = dir;
-  PYRALOG_CO_ASSIGN(const auto ids, co_await log::list_logs(disk, dir));
-  for (const auto& id : ids) where.partitions.push_back(dir + "/" + to_string(id));
+  const auto ids = co_await log::list_logs(disk, dir);
+  if (!ids && ids.error().code == Code::kNotFound) {
+    co_return fail(Code::kNotFound, dir + ": there is no such directory; give a data directory, or a "
+                                          "partition's directory in one");
+  }
+  PYRALOG_CO_TRY(ids);
+  for (const auto& id : *ids) where.partitions.push_back(dir + "/" + to_string(id));
   if (where.partitions.empty()) {
     co_return fail(Code::kNotFound, dir +
                                         ": is neither a partition's nor a data directory; it "

@@ -241,6 +241,12 @@ Machine look_at_machine(const std::string& data_dir, std::vector<Machine::Port> 
   machine.cpu = look_at_cpu();
   machine.ports = std::move(ports);
   for (Machine::Port& port : machine.ports) port.error = try_port(port.address);
+  for (const Machine::Port& port : machine.ports) {
+    if (port.what != "http" || port.error != EADDRINUSE || !machine.disk.in_use) continue;
+    auto health = ask_health(port.address);
+    machine.server = Machine::Server{port.address, health.value_or(""),
+                                     health ? "" : health.error().message};
+  }
   // The wall clock is judged over what the rest has taken, at least a moment.
   const Duration least = 100ms;
   const Duration taken = now_by(CLOCK_MONOTONIC) - steady;

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.h"
 #include "base/time.h"
 #include "io/net.h"
 #include "server/settings.h"
@@ -54,12 +55,19 @@ struct Machine {
     io::Address address;
     int error = 0;  ///< errno of bind; 0 = it is free; −1 = the host has no address
   };
+  /// What a server that runs here says of itself.
+  struct Server {
+    io::Address address;
+    std::string health;  ///< the JSON of its /health
+    std::string error;   ///< why there is none
+  };
   Disk disk;
   std::uint64_t open_files = 0;  ///< what the limit may be raised to
   Clock clock;
   Memory memory;
   Cpu cpu;
   std::vector<Port> ports;
+  std::optional<Server> server;  ///< none = none runs, or not where it was looked for
 };
 
 /// Bounds of the series of syncs.
@@ -71,6 +79,10 @@ inline constexpr Duration kMaxSyncTime = 3s;
 /// ends; where the file system has no such files, one whose name is removed at once.
 [[nodiscard]] Machine look_at_machine(const std::string& data_dir,
                                       std::vector<Machine::Port> ports);
+
+/// The body of what a server answers to GET /health there, whatever its status; an error if nobody
+/// does within some seconds. Blocks the calling thread.
+[[nodiscard]] Result<std::string> ask_health(const io::Address& address);
 
 /// What a server may have of this machine.
 [[nodiscard]] server::MachineSize size_of_machine();

@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """`pyralog doctor`: what it says of this machine, and that it leaves nothing behind."""
 
+import contextlib
+import http.server
+import json
 import os
 import resource
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import command
@@ -17,6 +21,27 @@ CHECKS = ["data directory", "disk sync", "free space", "file system", "open file
 
 def everything_in(folder):
     return sorted(str(path) for path in folder.rglob("*"))
+
+
+@contextlib.contextmanager
+def http_that_says(body):
+    """HOST:PORT of an HTTP server with this answer to everything, with status 503."""
+
+    class Says(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(503)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Says) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 class Doctor(CommandTest):
@@ -91,6 +116,24 @@ class Doctor(CommandTest):
         self.assertEqual(checks["port kafka"]["health"], "ok", checks["port kafka"])
         self.assertEqual(everything_in(data), before)
         self.good("topic", "create", "t", "--bootstrap", broker.bootstrap)
+
+    def test_a_server_that_runs_is_asked_how_it_is(self):
+        broker = self.server()
+        self.kafka, self.http, data = broker.bootstrap, broker.http, self.folder / "data"
+        checks, _ = self.checks(folder=data)
+        self.assertEqual(checks["server"]["health"], "ok", checks["server"])
+        self.assertIn(broker.http, checks["server"]["what"])
+        health = {"status": "degraded", "problems": [
+            {"kind": "disk_full", "subject": "/data", "what": "no room", "remedy": "free space"}]}
+        with http_that_says(json.dumps(health)) as self.http:
+            checks, ran = self.checks(folder=data)
+        self.assertEqual(checks["server"]["health"], "problem")
+        self.assertEqual(checks["server disk_full"]["what"], "/data: no room")
+        self.assertEqual(checks["server disk_full"]["remedy"], "free space")
+        self.assertIn("server disk_full", ran.err)
+        with http_that_says("<html>another one</html>") as self.http:
+            checks, _ = self.checks(folder=data)
+        self.assertEqual(checks["server"]["health"], "warning")
 
     def test_limits_that_are_too_low(self):
         low = subprocess.run(["bash", "-c", 'ulimit -n 512; exec "$@"', "-", BINARY,

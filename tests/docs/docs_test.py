@@ -16,6 +16,7 @@ Exit: 0 green, 1 red, 77 skipped (says what it needs; with CI=true that is 1).
 """
 
 import argparse
+import json
 import os
 import pathlib
 import re
@@ -24,8 +25,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 
 import reference
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+
+import seen  # noqa: E402
 
 FENCE = re.compile(r"^(\s*)(```+)\s*(\S*)\s*(.*?)\s*$")
 NO_RUN_ALLOWED = re.compile(r"^(sudo )?(apt-get|apt|git clone|scripts/setup\.sh|cd |#)")
@@ -216,6 +222,18 @@ def run_document(path, name, root, binary, prefix):
     return problems, len(runnable)
 
 
+def build_first(root, files):
+    """What `make run` in the documents would build is built before their time runs: with sources that are
+    newer than the binary each of them would only say that the server was never ready."""
+    if not any("make run" in path.read_text(encoding="utf-8") for path in files):
+        return []
+    build = subprocess.run([str(root / "scripts/build.sh"), "release", "pyralog"], cwd=root,
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if build.returncode == 0:
+        return []
+    return ["`make run` of the documents cannot build:\n" + (build.stdout + build.stderr)[-3000:]]
+
+
 def check_configuration(root, binary):
     """docs/configuration.md is what the binary prints."""
     path = root / "docs" / "configuration.md"
@@ -242,9 +260,29 @@ def check_apis(table, schemas):
     return problems if shown else problems + ["docs/kafka-compatibility.md has no table of APIs"]
 
 
+def pinned_clients(root):
+    """{client as the page calls it: the version that tests/clients installs}."""
+    folder = root / "tests/clients"
+    python = dict(re.findall(r"^([\w-]+)==([\d.]+)", (folder / "requirements.txt").read_text(), re.M))
+    java = re.search(r"<artifactId>kafka-clients</artifactId>\s*<version>([\d.]+)<", (folder / "pom.xml").read_text())
+    return {"confluent-kafka for Python": python["confluent-kafka"], "kafka-python": python["kafka-python"],
+            "kafkajs": json.loads((folder / "package.json").read_text())["dependencies"]["kafkajs"],
+            "Java kafka-clients": java.group(1)}
+
+
 def check_compatibility(root):
+    """The tables of APIs and of clients are those of the schemas, of the scenario and of what is installed."""
+    page = (root / "docs/kafka-compatibility.md").read_text(encoding="utf-8")
     schemas = "\n".join(p.read_text() for p in sorted(root.glob("src/wire/kafka/schema/*.msg")))
-    return check_apis((root / "docs/kafka-compatibility.md").read_text(encoding="utf-8"), schemas)
+    problems = check_apis(page, schemas)
+    served = {int(key): (name, int(low), int(high))
+              for key, name, low, high in re.findall(r"^api (\d+) (\w+) (\d+)-(\d+)", schemas, re.M)}
+    scenario = tomllib.loads((root / "tests/e2e/scenario.toml").read_text(encoding="utf-8"))
+    problems += seen.check(page, list(scenario["client"]), served)
+    for client, version in pinned_clients(root).items():
+        if f"\n| {client} | {version} |\n" not in page:
+            problems.append(f"docs/kafka-compatibility.md does not say that {client} is tried in {version}")
+    return problems
 
 
 def check_links(root, files):
@@ -308,6 +346,12 @@ def self_test(prefix):
             problems.append("self-test: a dead link is not found")
     if len(check_apis("| 1 | A | 0–3 |\n| 2 | B | 0–1 |\n", "api 1 A 0-4 x\napi 2 B 0-1 x\n")) != 2:
         problems.append("self-test: an API with other versions is not found")
+    table = ["| key | API | a | b |", "|---|---|---|---|", "| 1 | A | 0, 3 | – |", "| 2 | B | 1 | 7 |"]
+    served = {1: ("A", 0, 3), 2: ("B", 0, 5), 3: ("C", 0, 0)}
+    if len(seen.check("\n".join(table), ["a", "b"], served)) != 2:
+        problems.append("self-test: an API without a row, or a version that is not served, is not found")
+    if len(seen.differences("\n".join(table), ["a", "b"], {"a": {1: {3}, 2: {1, 2}}, "b": {1: {0}}})) != 2:
+        problems.append("self-test: what a client uses and the page does not say is not found")
     return problems + reference.self_test()
 
 
@@ -335,6 +379,10 @@ def main():
         print(f"docs_test: {binary} is missing; build it with `make`")
         return 1
     files = [pathlib.Path(f).resolve() for f in args.files] or documents(root)
+    broken = build_first(root, files)
+    if broken:
+        print("docs_test: " + broken[0])
+        return 1
     problems, count = check_links(root, files), 0
     for path in files:
         name = str(path.relative_to(root))

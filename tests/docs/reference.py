@@ -63,6 +63,15 @@ def check_metrics(root):
     return differences(page, {row[0]: (row[1], row[3]) for row in rows}, metrics_in(sources(root)))
 
 
+def check_alerts(root):
+    """The alarms are of metrics that there are, and each metric worth one has a threshold."""
+    page, rules = "docs/operations.md", "docs/prometheus-alerts.yml"
+    known = {row[0] for row in table((root / "docs/metrics.md").read_text(encoding="utf-8"))}
+    used = set(re.findall(r"\b((?:pyralog|process)_[a-z_]+?)(?:_bucket)?\b",
+                          re.sub(r"#.*", "", (root / rules).read_text(encoding="utf-8"))))
+    return [f"{rules}: {name} is no metric" for name in sorted(used - known)]
+
+
 # --- events
 
 CALL = re.compile(r"\blog(_debug|_info|_warn|_error)?\(")
@@ -190,7 +199,7 @@ def check_error_lists(root):
 
 
 def check(root):
-    return check_metrics(root) + check_events(root) + check_errors(root) + check_error_lists(root)
+    return check_metrics(root) + check_alerts(root) + check_events(root) + check_errors(root) + check_error_lists(root)
 
 
 def self_test():

@@ -94,8 +94,7 @@ class ResponseLossProxy:
                     except OSError:
                         return
 
-    @staticmethod
-    def forward(frames, keys, server):
+    def forward(self, frames, keys, server):
         for frame in frames:
             api, _, correlation = struct.unpack_from(">hhi", frame, 4)
             keys[correlation] = api

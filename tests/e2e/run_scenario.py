@@ -7,6 +7,9 @@ already (--bootstrap HOST:PORT). Ends with a code other than 0 if any cell is re
 With --unrest the broker is killed and started again at random while it plays, and its own topics forget
 by size and by key. A step that a kill has spoilt is played again on topics of its own, a few times; what
 was acknowledged to any step, also to one that failed, must be there at the end, at its offset.
+
+With --seen a proxy writes down which versions of which APIs the clients use, and what the table in
+docs/kafka-compatibility.md does not have is red; --write-seen writes that table anew instead.
 """
 
 import argparse
@@ -25,6 +28,7 @@ import traceback
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import brokers  # noqa: E402
+import seen  # noqa: E402
 import steps  # noqa: E402
 import unrest  # noqa: E402
 from drivers import Driver, StepFailed, prepare  # noqa: E402
@@ -45,12 +49,13 @@ def needed(client, step, disturbed):
     return None
 
 
-def play(name, scenario, chosen, bootstrap, run, log, disturber):
+def play(name, scenario, chosen, bootstrap, own_bootstrap, run, log, disturber):
     """Plays the chosen steps on one client; returns {step: (verdict, seconds, text)}."""
     client = scenario["client"][name]
     ctx = steps.Context(name, client["lacks"], client["partner"], bootstrap, scenario["limits"],
                         run, log)
     ctx.account = disturber and disturber.account
+    ctx.own_bootstrap = own_bootstrap
     results = {}
     try:
         for step in chosen:
@@ -130,6 +135,32 @@ def judged(disturber, log):
         driver.close()
 
 
+@contextlib.contextmanager
+def recorders(arguments, clients, bootstrap):
+    """{client: its recording proxy}; empty if nothing is to be recorded."""
+    with contextlib.ExitStack() as open_proxies:
+        wanted = clients if arguments.seen or arguments.write_seen else []
+        yield {name: open_proxies.enter_context(seen.RecordingProxy(bootstrap)) for name in wanted}
+
+
+def judge_seen(arguments, scenario, proxies, results):
+    """Compares what the proxies saw with the page, or writes it there; returns whether it is well. A client
+    that failed says nothing: it may not have come to all that it uses."""
+    page = brokers.REPOSITORY / seen.PAGE
+    text = page.read_text(encoding="utf-8")
+    used = {name: proxy.used for name, proxy in proxies.items() if not red(results[name])}
+    for name, apis in used.items():
+        print(f"seen: {name} " + " ".join(f"{key}:{','.join(map(str, sorted(versions)))}"
+                                          for key, versions in sorted(apis.items())))
+    if arguments.write_seen:
+        page.write_text(seen.write(text, list(scenario["client"]), used), encoding="utf-8")
+        return True
+    found = seen.differences(text, list(scenario["client"]), used)
+    for each in found:
+        print(f"FAIL {each}")
+    return not found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("binary", nargs="?", help="the pyralog binary (or PYRALOG_BINARY)")
@@ -142,6 +173,8 @@ def main():
     parser.add_argument("--turns", type=int, default=1, help="play everything so often (default 1)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31),
                         help="of the moments at which it is killed")
+    parser.add_argument("--seen", action="store_true", help="red if a client uses what the page does not say")
+    parser.add_argument("--write-seen", action="store_true", help="write the page's table of what clients use")
     parser.add_argument("--parallel", type=int, default=2, help="clients, or steps of a lone one, at once (default 2)")
     arguments = parser.parse_args()
 
@@ -151,6 +184,8 @@ def main():
     chosen = [s for s in scenario["step"] if not arguments.step or s["name"] in arguments.step]
     if arguments.unrest and not arguments.step and os.environ.get("PYRALOG_SOAK") != "1":
         chosen = [s for s in chosen if s.get("unrest")]
+    if arguments.write_seen and (arguments.step or arguments.unrest or arguments.kafka):
+        parser.error("--write-seen wants every step, undisturbed, against Pyralog")
     unknown = (set(clients) - set(scenario["client"])) | (
         set(arguments.step or []) - {s["name"] for s in scenario["step"]})
     if unknown:
@@ -166,11 +201,12 @@ def main():
         if arguments.unrest:
             print(f"unrest: seed {arguments.seed}", flush=True)
             disturber = unrest.Unrest(broker, arguments.seed, (arguments.unrest / 2, arguments.unrest * 3 / 2))
-        with (disturber or contextlib.nullcontext(),
+        with (disturber or contextlib.nullcontext(), recorders(arguments, clients, broker.bootstrap) as proxies,
               concurrent.futures.ThreadPoolExecutor(arguments.parallel) as pool):
             lanes = max(1, arguments.parallel // len(clients))  # a lone client plays two steps at once
             futures = [(name, pool.submit(play, name, scenario, chosen[lane::lanes],
-                                          broker.bootstrap, f"{run}t{turn}", log, disturber))
+                                          broker.bootstrap, proxies.get(name, broker).bootstrap,
+                                          f"{run}t{turn}", log, disturber))
                        for turn in range(arguments.turns) for name in clients for lane in range(lanes)]
             results = {name: {} for name in clients}
             for name, future in futures:
@@ -185,11 +221,12 @@ def main():
             log.seek(0)
             print("--- clients said:\n" + log.read()[-4000:])
             print("--- broker said:\n" + broker.log_tail())
+        well = not proxies or judge_seen(arguments, scenario, proxies, results)
     show(results, chosen)
     counts = {word: verdicts.count(word) for word in ("ok", "FAIL", "n/a")}
     print(f"\n{counts['ok']} passed, {counts['FAIL']} failed, {counts['n/a']} not applicable"
           f" ({time.monotonic() - began:.0f} s)")
-    return 1 if counts["FAIL"] else 0
+    return 1 if counts["FAIL"] or not well else 0
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class Context:
     def __init__(self, client, lacks, partner, bootstrap, limits, run, log):
         self.client, self.lacks, self.partner = client, lacks, partner
         self.bootstrap, self.limits, self.run, self.log = bootstrap, limits, run, log
+        self.own_bootstrap = bootstrap  # of this client only: its partner and its helper go by the other
         self.shared = {}
         self.members = []
         self.forgetful = set()  # topics that need not keep what they were given
@@ -53,10 +54,13 @@ class Context:
         self.serial += 1
         return f"{self.run}-{self.client}-{self.step}-{self.serial}-{suffix}".replace("_", "-")
 
+    def way(self, client):
+        return self.own_bootstrap if client == self.client else self.bootstrap
+
     def driver(self, client=None):
         client = client or self.client
         if client not in self.shared:
-            self.shared[client] = Driver(client, self.bootstrap, self.log)
+            self.shared[client] = Driver(client, self.way(client), self.log)
         return self.shared[client]
 
     def call(self, op, client=None, **arguments):
@@ -75,7 +79,7 @@ class Context:
         return name
 
     def member(self, group, topics=(), client=None, **options):
-        member = Driver(client or self.client, self.bootstrap, self.log)
+        member = Driver(client or self.client, self.way(client or self.client), self.log)
         self.members.append(member)
         options.setdefault("reset", "earliest")
         options.setdefault("commit", "each")
@@ -308,7 +312,7 @@ def client_errors(ctx, _):
 def idempotent(ctx, step):
     topic = ctx.topic("i")
     records = [{"partition": 0, "key": "k", "value": str(i)} for i in range(step["records"])]
-    with ResponseLossProxy(ctx.bootstrap, step["loss"], step["seed"]) as proxy:
+    with ResponseLossProxy(ctx.way(ctx.client), step["loss"], step["seed"]) as proxy:
         ctx.produce(topic, records, idempotent=True, bootstrap=proxy.bootstrap,
                     batch=step["batch"], batch_bytes=40 * step["batch"])
         expect(proxy.swallowed >= 2, f"the proxy lost only {proxy.swallowed} of {proxy.produced}")

@@ -124,7 +124,10 @@ Task<Result<int>> connect_to(PosixShard& shard, SystemAddress address, std::stri
   if (::connect(fd, raw(address), address.length) != 0) {
     if (errno != EINPROGRESS) co_return fail(system_error(errno, name, "connect"));
     if (auto ready = co_await socket->wait(Socket::Ready::kWritable, deadline); !ready) {
-      co_return fail(ready.error().code, fmt::format("{}: connect: {}", name, ready.error().message),
+      const bool late = ready.error().code == Code::kTimedOut;
+      co_return fail(ready.error().code,
+                     fmt::format("{}: connect: {}{}", name, ready.error().message,
+                                 late ? "; is the server running?" : ""),
                      ready.error().sys_errno);
     }
     int number = 0;

@@ -185,20 +185,32 @@ Handled handle_describe_configs(Service& service, Request request) {
 
 namespace {
 
-/// Why `name` cannot be set while the node runs; no error if this says nothing against it.
-broker::AdminOutcome settable(Service& service, const std::string& name) {
-  const auto fixed = node_settings(service);
-  if (std::ranges::find(fixed, name, &NodeSetting::name) == fixed.end()) return {};
-  return {KafkaError::kInvalidConfig,
-          "setting " + name + ": it is read when the node starts; change it in the node's "
-          "configuration and start it anew"};
-}
+/// Says which settings cannot be changed while the node runs. Of one request: it keeps the names.
+class Fixed {
+ public:
+  explicit Fixed(Service& service) : service_(service) {}
+  /// Why `name` cannot be set; no error if this says nothing against it.
+  broker::AdminOutcome refusal(const std::string& name) {
+    if (names_.empty()) {
+      for (const NodeSetting& each : node_settings(service_)) names_.insert(each.name);
+    }
+    if (!names_.contains(name)) return {};
+    return {KafkaError::kInvalidConfig,
+            "setting " + name + ": it is read when the node starts; change it in the node's "
+            "configuration and start it anew"};
+  }
+
+ private:
+  Service& service_;
+  std::set<std::string> names_;
+};
 
 }  // namespace
 
 Handled handle_alter_configs(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::AlterConfigsRequest>(request));
   wire::AlterConfigsResponse out;
+  Fixed fixed(service);
   const auto twice = named_twice(in.resources);
   for (const auto& resource : in.resources) {
     broker::AdminOutcome outcome;
@@ -214,7 +226,7 @@ Handled handle_alter_configs(Service& service, Request request) {
     } else if (resource.resource_type == kBrokerResource &&
                is_this_broker(service, resource.resource_name)) {
       for (const auto& [name, value] : settings) {
-        if (outcome.error == KafkaError::kNone) outcome = settable(service, name);
+        if (outcome.error == KafkaError::kNone) outcome = fixed.refusal(name);
       }
       if (outcome.error == KafkaError::kNone) {
         outcome = co_await service.broker().replace_defaults(std::move(settings), in.validate_only);
@@ -234,6 +246,7 @@ Handled handle_alter_configs(Service& service, Request request) {
 Handled handle_incremental_alter_configs(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::IncrementalAlterConfigsRequest>(request));
   wire::IncrementalAlterConfigsResponse out;
+  Fixed fixed(service);
   const auto twice = named_twice(in.resources);
   for (const auto& resource : in.resources) {
     std::vector<catalog::AlterSetting> changes;
@@ -256,7 +269,7 @@ Handled handle_incremental_alter_configs(Service& service, Request request) {
                is_this_broker(service, resource.resource_name)) {
       for (const catalog::AlterSetting& change : changes) {
         const bool sets = change.op != catalog::AlterOp::kDelete;
-        if (sets && outcome.error == KafkaError::kNone) outcome = settable(service, change.name);
+        if (sets && outcome.error == KafkaError::kNone) outcome = fixed.refusal(change.name);
       }
       if (outcome.error == KafkaError::kNone) {
         outcome = co_await service.broker().alter_defaults(std::move(changes), in.validate_only);

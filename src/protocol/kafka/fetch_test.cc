@@ -210,6 +210,40 @@ TEST_F(FetchTest, an_error_in_a_session_is_told_until_it_is_gone) {
   });
 }
 
+TEST_F(FetchTest, list_offsets_tells_what_its_version_lacks_and_what_is_named_twice) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    using Asked = std::vector<std::pair<std::int32_t, std::int64_t>>;  // partition, timestamp
+    const auto list = [&](Asked asked, std::int16_t version) -> io::Task<std::string> {
+      wire::ListOffsetsRequest in;
+      for (const auto& [index, timestamp] : asked) {
+        // Each in a list of its own: a topic that is named twice is one topic, too.
+        auto& topic = in.topics.emplace_back();
+        topic.name = "t";
+        auto& partition = topic.partitions.emplace_back();
+        partition.partition_index = index;
+        partition.timestamp = timestamp;
+      }
+      const auto answer = co_await client.call<wire::ListOffsetsResponse>(in, version);
+      std::string all;
+      for (const auto& topic : answer->topics) {
+        const auto& each = topic.partitions.at(0);
+        all += std::to_string(each.partition_index) + ":" + std::to_string(each.error_code) + "/" +
+               std::to_string(each.offset) + " ";
+      }
+      co_return all;
+    };
+    for (std::int16_t version = 1; version <= 7; ++version) {
+      const std::string greatest = version < 7 ? "0:35/-1 " : "0:0/-1 ";
+      EXPECT_EQ(co_await list({{0, -3}}, version), greatest) << version;
+      for (const std::int64_t place : {-4, -5, -6, -99}) {
+        EXPECT_EQ(co_await list({{0, place}}, version), "0:35/-1 ") << version << " " << place;
+      }
+      EXPECT_EQ(co_await list({{0, -1}, {1, -4}, {2, -2}}, version), "0:0/0 1:35/-1 2:0/0 ");
+      EXPECT_EQ(co_await list({{1, -1}, {0, -1}, {1, -2}}, version), "1:42/-1 0:0/0 1:42/-1 ");
+    }
+  });
+}
+
 TEST_F(FetchTest, list_offsets_and_epochs) {
   with_client([](RawClient& client) -> io::Task<void> {
     EXPECT_EQ((co_await send(client, "t", batch_of({"a", "b", "c"}, {.timestamp = 5'000}))).error_code,

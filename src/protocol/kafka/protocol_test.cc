@@ -39,6 +39,31 @@ TEST_F(ProtocolTest, offers_these_keys_and_versions_and_no_others) {
   });
 }
 
+TEST_F(ProtocolTest, api_versions_wants_names_of_software_that_can_be_told_again) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    const auto ask = [&](std::string name, std::string version,
+                         std::int16_t api_version) -> io::Task<std::int16_t> {
+      wire::ApiVersionsRequest request;
+      request.client_software_name = std::move(name);
+      request.client_software_version = std::move(version);
+      const auto answer = co_await client.call<wire::ApiVersionsResponse>(request, api_version);
+      EXPECT_EQ(answer->api_keys.empty(), answer->error_code != 0);
+      co_return answer->error_code;
+    };
+    for (const std::int16_t version : {std::int16_t{3}, std::int16_t{4}}) {
+      for (const char* good : {"apache-kafka-java", "4.3.1", "a", "0", "x-1.2-rc.3", "A..--Z"}) {
+        EXPECT_EQ(co_await ask(good, "1", version), 0) << good;
+        EXPECT_EQ(co_await ask("x", good, version), 0) << good;
+      }
+      for (const char* bad : {"", " ", "a b", "-a", "a-", ".1", "1.", "a_b", "1+2", "caf\xc3\xa9", "a\n"}) {
+        EXPECT_EQ(co_await ask(bad, "1", version), 42) << bad;
+        EXPECT_EQ(co_await ask("x", bad, version), 42) << bad;
+      }
+    }
+    EXPECT_EQ(co_await ask("not sent", "", 2), 0) << "older versions do not have them";
+  });
+}
+
 TEST_F(ProtocolTest, api_versions_of_the_future_get_version_0_with_our_range) {
   with_client([](RawClient& client) -> io::Task<void> {
     for (const std::int16_t version : {std::int16_t{5}, std::int16_t{99}, std::int16_t{-1}}) {

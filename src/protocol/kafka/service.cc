@@ -1,5 +1,7 @@
 #include "protocol/kafka/service.h"
 
+#include <algorithm>
+
 #include "base/plant.h"
 #include "wire/kafka/gen/api_versions.h"
 
@@ -139,6 +141,20 @@ io::Task<Result<Reply>> Service::handle(Request request) {
   co_return reply;
 }
 
+namespace {
+
+/// Whether a client may call itself, or its version, so: letters and digits, between them also - and .
+/// (KIP-511).
+bool is_software_name(std::string_view name) {
+  constexpr auto is_plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  };
+  return !name.empty() && is_plain(name.front()) && is_plain(name.back()) &&
+         std::ranges::all_of(name, [&](char c) { return is_plain(c) || c == '-' || c == '.'; });
+}
+
+}  // namespace
+
 Handled handle_api_versions(Service&, Request request) {
   wire::ApiVersionsResponse out;
   const OfferedApi* self = offered(ApiKey::kApiVersions);
@@ -156,6 +172,11 @@ Handled handle_api_versions(Service&, Request request) {
     co_return refused;
   }
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::ApiVersionsRequest>(request));
+  if (request.version() >= 3 && !PYRALOG_PLANT("kafka.any_software_name") &&
+      !(is_software_name(in.client_software_name) && is_software_name(in.client_software_version))) {
+    out.error_code = code(KafkaError::kInvalidRequest);
+    co_return reply(request, out);
+  }
   for (const OfferedApi& api : offered_apis()) {
     out.api_keys.push_back(
         {static_cast<std::int16_t>(api.key), api.min_version, api.max_version});
