@@ -36,7 +36,8 @@ class Fetch(harness.Area):
 
     def reads(self, found, record, shown):
         """Every reader on one topic that is written before; the page cache holds it."""
-        titles = f"own reader, {shown}", f"ConsumerPerformance, {shown}"
+        titles = (f"own reader, {shown}", f"ConsumerPerformance, {shown}",
+                  f"own reader, {shown}, 64 KiB of each partition")
         if not any(map(self.wanted, titles)):
             return
         topic = loads.fresh_name()
@@ -48,14 +49,16 @@ class Fetch(harness.Area):
             fill(broker, topic, PARTITIONS)
             records[broker.name] = sum(loads.end_offsets(broker, topic, PARTITIONS).values())
         results = self.row(titles[0], found, lambda b: self.own(b, topic), OWN_GOAL, CPU_GOAL,
-                           {"sendfile": lambda: self.sendfile(found[0].folder)})
+                           {"bare": lambda: self.bare(found[0].folder)})
         self.floor(titles[0], results)
         self.row(titles[1], found, lambda b: self.stock(b, topic, records[b.name], record),
                  STOCK_GOAL)
+        self.row(titles[2], found, lambda b: self.own(b, topic, sessions=PARTITIONS,
+                                                      fetch_bytes=BATCH))
         for broker in found:
             loads.delete_topic(broker, topic)
 
-    def row(self, title, found, measure, floor, cpu=None, more=None):
+    def row(self, title, found, measure, floor=None, cpu=None, more=None):
         sides = {b.name: (lambda b=b: loads.with_cpu(b, lambda: measure(b))) for b in found}
         results = self.turns(title, {**sides, **(more or {})})
         if results is not None:
@@ -63,7 +66,7 @@ class Fetch(harness.Area):
             print(" | ".join(self.rows[-1]), flush=True)
         return results
 
-    def sendfile(self, folder):
+    def bare(self, folder):
         return run_json([tool("sendfile_probe"), *options(
             folder=folder, connections=PARTITIONS, seconds=self.scaled(2, 0.5),
             cpu=os.cpu_count() - 1)])
@@ -72,7 +75,7 @@ class Fetch(harness.Area):
         """Pyralog beside a process that does nothing but send a file."""
         if results is None:
             return
-        sides = results["pyralog"], results["sendfile"]
+        sides = results["pyralog"], results["bare"]
         row = [title]
         for name, scale in (("mb_per_s", 1000), ("cpu_per_gb", 1)):
             row += [f"{middle(field(side, name)) / scale:.2f}" for side in sides]
@@ -80,10 +83,10 @@ class Fetch(harness.Area):
         self.floors.append(row)
         print(" | ".join(row), flush=True)
 
-    def own(self, broker, topic):
+    def own(self, broker, topic, **more):
         return run_json([tool("fetch_bench"), *options(
             bootstrap=broker.bootstrap, topic=topic, partitions=PARTITIONS,
-            seconds=self.scaled(3, 0.5), cpu=os.cpu_count() - 1)])
+            seconds=self.scaled(3, 0.5), cpu=os.cpu_count() - 1, **more)])
 
     @staticmethod
     def stock(broker, topic, records, record):
@@ -103,8 +106,12 @@ class Fetch(harness.Area):
             f"Load: a topic of {PARTITIONS} partitions with {self.bytes / harness.GB:g} GB of "
             "batches of 64 KiB, which the page cache holds, is read from its beginning",
             "Own reader: one pinned thread, a connection for each partition with one Fetch of "
-            "1 MiB in flight; it reads the batches' headers, has the kernel drop the rest, and "
-            "begins anew at the end",
+            "1 MiB in flight; of each answer it reads the first batch's header and has the kernel drop "
+            "the rest (it used to read every batch's, and bounded what it could show of a broker); "
+            "at the end it begins anew. The brokers' threads run where they like; Pyralog's move to "
+            "the reader's processor",
+            f"64 KiB of each partition: {PARTITIONS} connections, each reads all partitions in a "
+            "Fetch session and has one request in flight",
             "ConsumerPerformance: Kafka's own tool with its defaults, once over the topic, a fresh "
             "group each time; its rate without the time of joining",
             f"{self.pairs} pairs, turn by turn; ratios are the median [min–max] of the pairs, "
@@ -117,10 +124,11 @@ class Fetch(harness.Area):
         if self.floors:
             lines += ["", "What the machine allows, measured in the same turns: a process that "
                       "does nothing but send a file of the page cache over as many connections to "
-                      "a pinned thread that drops it.", ""]
+                      "a pinned thread that drops it, by a pipe of 512 KiB and on that thread's "
+                      "processor; it answers no requests.", ""]
             lines += harness.table(
-                ("load", "Pyralog GB/s", "bare sendfile GB/s", "ratio", "Pyralog CPU s/GB",
-                 "bare sendfile CPU s/GB", "ratio"), self.floors)
+                ("load", "Pyralog GB/s", "bare sender GB/s", "ratio", "Pyralog CPU s/GB",
+                 "bare sender CPU s/GB", "ratio"), self.floors)
         return lines
 
 

@@ -45,7 +45,7 @@ class Stream {
   [[nodiscard]] virtual Task<Result<void>> write_while_taken(std::vector<Piece> pieces,
                                                              Duration patience) = 0;
   /// Bounds what the system holds of what was written and the peer has not taken. Without it the bound
-  /// grows by itself to megabytes, which then pass through no cache on their way.
+  /// grows by itself to megabytes; memory that is copied there passes through no cache on its way.
   virtual void limit_send_buffer(std::uint32_t bytes) = 0;
   /// Ends both directions at once; pending calls fail with kCancelled.
   virtual void close() = 0;

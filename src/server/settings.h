@@ -66,7 +66,7 @@ struct ServerOptions {
   // Groups and producers
   std::int64_t retention_check_interval_ms = 300'000;
   std::int64_t cleaner_backoff_ms = 15'000;
-  std::int64_t send_buffer_bytes = 102'400;
+  std::int64_t send_buffer_bytes = 262'144;
   std::int64_t write_ahead_bytes = 536'870'912;
   std::int64_t memory_topics_bytes = -1;
   std::int64_t cleaner_table_bytes = -1;

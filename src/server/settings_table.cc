@@ -38,8 +38,8 @@ constexpr Setting kSettings[] = {
     {"socket.send.buffer.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::send_buffer_bytes, -1, kMaxInt32, "",
      "What the system holds of answers that a client has not taken yet, for each connection; -1 leaves "
-     "it to the system. More serves distant clients (bandwidth times round trip), less costs less "
-     "processor time for reads."},
+     "it to the system. More serves distant clients (bandwidth times round trip); what comes from files "
+     "takes no memory but the page cache's."},
     {"queued.max.request.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::queued_max_request_bytes, -1, 1LL << 40, "",
      "Memory for requests being received or served; beyond it connections wait to be read. -1 is its "

@@ -7,6 +7,7 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <chrono>
+#include <cstring>
 #include <ctime>
 
 #include "base/plant.h"
@@ -18,6 +19,12 @@ namespace {
 thread_local PosixShard* this_shard = nullptr;
 
 constexpr auto kLongestSleep = std::chrono::hours(1);
+
+Duration used_by_this_thread() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return Duration(std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec);
+}
 }  // namespace
 
 PosixShard::PosixShard(const void* group, unsigned index, unsigned count, ThreadPools& pools,
@@ -92,6 +99,7 @@ WallMs PosixShard::wall() const {
 }
 
 void PosixShard::start(int processor) {
+  follows_ = processor < 0;
   thread_ = std::thread([this, processor] {
     pthread_setname_np(pthread_self(), ("shard-" + std::to_string(index_)).c_str());
     if (processor >= 0) {
@@ -106,6 +114,43 @@ void PosixShard::start(int processor) {
     Shard::set_current(nullptr);
     this_shard = nullptr;
   });
+}
+
+void PosixShard::sent_file(int processor, std::uint64_t bytes) {
+  if (!follows_) return;
+  readers_.sent(processor, bytes);
+  if (!in_period_) begin_period();
+}
+
+void PosixShard::begin_period() {
+  in_period_ = true;
+  period_began_ = now();
+  period_used_ = used_by_this_thread();
+  call_at(period_began_ + FollowReaders::kPeriod, [this] { end_period(); });
+}
+
+void PosixShard::end_period() {
+  stay_on(readers_.end_period(now() - period_began_, used_by_this_thread() - period_used_));
+  in_period_ = false;
+  if (!readers_.at_rest()) begin_period();
+}
+
+void PosixShard::stay_on(std::optional<int> processor) {
+  if (processor == staying_) return;
+  if (staying_ && ::sched_setaffinity(0, sizeof elsewhere_, &elsewhere_) != 0) {
+    // None of them is left to this process: wherever it may run now.
+    cpu_set_t any;
+    std::memset(&any, 0xff, sizeof any);
+    ::sched_setaffinity(0, sizeof any, &any);
+  }
+  staying_.reset();
+  if (!processor || ::sched_getaffinity(0, sizeof elsewhere_, &elsewhere_) != 0) return;
+  const auto place = static_cast<std::size_t>(*processor);
+  if (place >= CPU_SETSIZE || !CPU_ISSET(place, &elsewhere_)) return;
+  cpu_set_t there;
+  CPU_ZERO(&there);
+  CPU_SET(place, &there);
+  if (::sched_setaffinity(0, sizeof there, &there) == 0) staying_ = processor;
 }
 
 void PosixShard::run() {

@@ -1,17 +1,22 @@
 #pragma once
 
+#include <sched.h>
+
 #include <array>
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
+#include "io/posix/follow_readers.h"
 #include "io/posix/mailbox.h"
 #include "io/posix/posix_disk.h"
 #include "io/posix/posix_net.h"
+#include "io/posix/send_pipe.h"
 #include "io/posix/thread_pools.h"
 #include "io/posix/timers.h"
 #include "io/rng.h"
@@ -40,6 +45,11 @@ class PosixShard final : public Shard {
   Pools& pools() override { return pools_; }
 
   [[nodiscard]] boost::asio::io_context& context() { return context_; }
+  /// This shard's thread only.
+  [[nodiscard]] SendPipe& send_pipe() { return send_pipe_; }
+  /// So many bytes of a file were sent to a reader on this machine whose packets `processor` handles; a
+  /// shard that does little else follows its readers there. This shard's thread only.
+  void sent_file(int processor, std::uint64_t bytes);
   /// False if the system gives no event descriptor.
   [[nodiscard]] bool open_wake();
   void start(int processor);
@@ -61,6 +71,9 @@ class PosixShard final : public Shard {
   [[nodiscard]] bool mail_waiting() const;
   void wake();
   void watch_wake();
+  void begin_period();
+  void end_period();
+  void stay_on(std::optional<int> processor);
 
   const void* group_;
   unsigned index_;
@@ -73,6 +86,14 @@ class PosixShard final : public Shard {
   Timers timers_;
   PosixDisk disk_;
   PosixNet net_;
+  SendPipe send_pipe_;
+  FollowReaders readers_;
+  bool follows_ = true;  ///< not pinned
+  bool in_period_ = false;
+  Instant period_began_;
+  Duration period_used_{};       ///< the thread's processor time when it began
+  std::optional<int> staying_;   ///< where the thread was told to stay,
+  cpu_set_t elsewhere_{};        ///< and where it may run otherwise
   SeededRng rng_;
   ThreadPools& pools_;
   std::thread thread_;

@@ -5,7 +5,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -24,7 +23,9 @@ namespace {
 constexpr std::size_t kMaxPieces = 64;
 // As much of a file as is checked for being in memory before it is sent: the send itself would wait
 // for the device on the shard's thread.
-constexpr std::uint64_t kFileChunk = 256 * 1024;
+constexpr std::uint64_t kFileChunk = SendPipe::kBytes;
+// What a socket takes at once, of which there is no measure but what it took before.
+constexpr std::uint64_t kLeastPart = 64 * 1024;
 
 /// How long a write waits for its peer: until `deadline`, or, with `patience`, for as long as the peer
 /// takes something.
@@ -109,12 +110,21 @@ std::unexpected<Error> unreadable(const FileRange& range, Error error) {
   return fail(std::move(error));
 }
 
+/// The processor that handles what the peer sends; on this machine it is the one where the peer runs.
+int processor_of_peer(const Socket& socket) {
+  int processor = -1;
+  socklen_t size = sizeof processor;
+  if (::getsockopt(socket.fd(), SOL_SOCKET, SO_INCOMING_CPU, &processor, &size) != 0) return -1;
+  return processor;
+}
+
 Task<Result<void>> send_file(std::shared_ptr<Socket> socket, FileRange range, Limit limit,
                              const std::string& peer) {
   auto& file = static_cast<PosixFile&>(*range.file);
   const std::uint64_t end = range.position + range.count;
   std::uint64_t next = range.position;
   std::uint64_t checked = range.position;
+  std::uint64_t part = kFileChunk;  // what is offered at once: a bit more than was taken
   while (next < end) {
     if (next >= checked) {
       const std::uint64_t chunk = std::min(kFileChunk, end - next);
@@ -128,21 +138,26 @@ Task<Result<void>> send_file(std::shared_ptr<Socket> socket, FileRange range, Li
       }
       checked = next + chunk;
     }
-    auto offset = static_cast<off_t>(next);
-    const ssize_t sent =
-        ::sendfile(socket->fd(), file.fd(), &offset, static_cast<std::size_t>(checked - next));
-    if (sent == 0) {
+    const auto count = static_cast<std::size_t>(std::min(part, checked - next));
+    const SendPipe::Sent sent =
+        socket->shard().send_pipe().send(socket->fd(), file.fd(), next, count);
+    next += sent.bytes;
+    if (sent.error == 0 && sent.offered == 0) {
       co_return unreadable(range, Error{Code::kIo, fmt::format("{}: ends before the range that is to "
                                                                "be sent", file.path()), 0});
     }
-    if (sent > 0) {
-      next += static_cast<std::uint64_t>(sent);
-    } else if (errno == EAGAIN) {
+    if (is_of_file(sent.error)) {
+      co_return unreadable(range,
+                           system_error(sent.error, file.path(), fmt::format("send to {}", peer)));
+    }
+    if (sent.error != 0 && sent.error != EAGAIN && sent.error != EWOULDBLOCK) {
+      co_return fail(system_error(sent.error, peer, fmt::format("send of {}", file.path())));
+    }
+    if (sent.error != 0 || sent.bytes < sent.offered) {
+      part = std::clamp(sent.bytes + kLeastPart, kLeastPart, kFileChunk);
       PYRALOG_CO_TRY(co_await wait_writable(socket, limit));
-    } else if (is_of_file(errno)) {
-      co_return unreadable(range, system_error(errno, file.path(), fmt::format("send to {}", peer)));
-    } else if (errno != EINTR) {
-      co_return fail(system_error(errno, peer, fmt::format("send of {}", file.path())));
+    } else {
+      part = std::min(2 * part, kFileChunk);
     }
   }
   co_return Result<void>{};
@@ -159,7 +174,8 @@ void set_stream_options(int fd) {
 PosixStream::PosixStream(PosixShard& shard, int fd, Address peer)
     : socket_(std::make_shared<Socket>(shard, fd)),
       peer_(std::move(peer)),
-      local_(local_address(fd)) {}
+      local_(local_address(fd)),
+      on_this_machine_(is_loopback(peer_) || peer_.host == local_.host) {}
 
 void PosixStream::limit_send_buffer(std::uint32_t bytes) {
   const int value = static_cast<int>(std::min(bytes, std::uint32_t{INT32_MAX}));
@@ -189,6 +205,7 @@ Task<Result<void>> PosixStream::send(std::vector<Piece> pieces, Instant deadline
     }
     if (const auto* range = std::get_if<FileRange>(&pieces[index])) {
       PYRALOG_CO_TRY(co_await send_file(socket, *range, limit, peer));
+      if (on_this_machine_) socket->shard().sent_file(processor_of_peer(*socket), range->count);
       ++index;
     } else {
       PYRALOG_CO_TRY(co_await send_memory(socket, pieces, index, limit, peer));

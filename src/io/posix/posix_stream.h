@@ -29,6 +29,7 @@ class PosixStream final : public Stream {
   std::shared_ptr<Socket> socket_;
   Address peer_;
   Address local_;
+  bool on_this_machine_;
 };
 
 /// What every connection of ours sets.

@@ -3,8 +3,13 @@
 #include <pthread.h>
 
 #include "base/assert.h"
+#include "base/plant.h"
 
 namespace pyralog::io::posix {
+
+ThreadPool::ThreadPool(std::string name, unsigned limit) : name_(std::move(name)), limit_(limit) {
+  if (::sched_getaffinity(0, sizeof processors_, &processors_) != 0) CPU_ZERO(&processors_);
+}
 
 void ThreadPool::submit(Shard::Job job) {
   {
@@ -21,6 +26,9 @@ void ThreadPool::submit(Shard::Job job) {
 
 void ThreadPool::run() {
   pthread_setname_np(pthread_self(), name_.c_str());
+  if (CPU_COUNT(&processors_) > 0 && !PYRALOG_PLANT("io.pools_stay_beside_shards")) {
+    ::sched_setaffinity(0, sizeof processors_, &processors_);
+  }
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     if (jobs_.empty()) {

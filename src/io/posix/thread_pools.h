@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sched.h>
+
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -12,10 +14,10 @@
 namespace pyralog::io::posix {
 
 /// At most `limit` threads that run jobs in order of arrival; a thread starts when a job finds none
-/// idle. Any thread.
+/// idle. They run where the maker of the pool may, wherever the one who submits is bound to. Any thread.
 class ThreadPool {
  public:
-  ThreadPool(std::string name, unsigned limit) : name_(std::move(name)), limit_(limit) {}
+  ThreadPool(std::string name, unsigned limit);
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
   ~ThreadPool() { stop(); }
@@ -28,6 +30,7 @@ class ThreadPool {
 
   const std::string name_;
   const unsigned limit_;
+  cpu_set_t processors_{};
   std::mutex mutex_;
   std::condition_variable more_;
   std::deque<Shard::Job> jobs_;
