@@ -1,6 +1,9 @@
 #include "protocol/kafka/connection.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "base/plant.h"
 #include "io/rng.h"
@@ -19,6 +22,7 @@ Connection::Connection(std::unique_ptr<io::Stream> stream, Handler& handler,
       handler_(handler),
       limits_(limits),
       memory_(memory),
+      holder_(memory),
       cutter_({.max_frame_bytes = limits.max_frame_bytes, .read_buffer_bytes = kReadBufferBytes}) {}
 
 std::size_t memory_of(const Reply& reply) {
@@ -50,45 +54,84 @@ void Connection::drain() {
 void Connection::close() {
   broken_ = true;
   stream_->close();
+  holder_.leave();
   handler_.client_left();
   changed_.wake_all();
 }
 
-io::Task<void> Connection::reserve(std::size_t whole, std::size_t now, Instant& since) {
+io::Task<Result<void>> Connection::reserve(std::size_t whole, std::size_t now, Arrival& arrival) {
   const Instant begun = io::Shard::current().now();
+  const Instant deadline =
+      PYRALOG_PLANT("kafka.wait_for_memory_for_ever") ? Instant::never() : begun + limits_.idle;
+  bool granted = true;
   if (reserved_) {
-    co_await memory_.grow(reserved_, now);
+    granted = co_await memory_.grow(reserved_, now, deadline);
   } else {
-    reserved_ = co_await memory_.begin(whole, now);
+    reserved_ = co_await memory_.begin(holder_, whole, now, deadline);
+    granted = static_cast<bool>(reserved_);
   }
-  since = since + (io::Shard::current().now() - begun);  // the wait was ours, not the client's
+  const Instant done = io::Shard::current().now();
+  arrival.put_off(done - begun);  // the wait was ours, not the client's
+  if (granted) co_return Result<void>{};
+  if (broken_) co_return fail(Code::kCancelled, "the connection was closed here");
+  co_return fail(Code::kExhausted,
+                 fmt::format("a request of {} bytes has waited for {} s for memory, which other requests "
+                             "hold; raise queued.max.request.bytes",
+                             whole, (done - begun) / 1s));
+}
+
+/// Others wait for what this request holds: one that dwindles to a drip, or stops, would hold them up
+/// for as long as it may take. Whoever sends as evenly as half of what is asked anyway is not too slow.
+Result<void> Connection::keep_pace(Arrival& arrival, std::size_t whole) const {
+  const Instant now = io::Shard::current().now();
+  if (whole == 0 || now < arrival.look) return {};
+  const std::size_t bytes = std::exchange(arrival.bytes, 0);
+  arrival.look = now + limits_.pace_time;
+  const double part = 0.5 * (static_cast<double>(limits_.pace_time / 1ms) /
+                             static_cast<double>(limits_.frame_time / 1ms));
+  const auto least = static_cast<std::size_t>(static_cast<double>(whole) * part);
+  if (bytes >= least || !memory_.is_wanted(reserved_) || PYRALOG_PLANT("kafka.any_pace")) return {};
+  return fail(Code::kExhausted,
+              fmt::format("others wait for the memory of a request of {} bytes of which {} came in {} s; send "
+                          "it without pauses, or raise queued.max.request.bytes",
+                          whole, bytes, limits_.pace_time / 1s));
 }
 
 io::Task<Result<Bytes>> Connection::next_frame() {
-  Instant since = io::Shard::current().now();  // of the silence, or of the frame's first byte
+  Arrival arrival{.since = io::Shard::current().now(), .look = Instant::never()};
   bool begun = !cutter_.at_boundary();
   while (true) {
     auto frame = cutter_.next();
     if (!frame) co_return fail(std::move(frame.error()));
     if (frame->has_value()) {
-      if (!reserved_) co_await reserve((*frame)->size(), (*frame)->size(), since);
+      if (!reserved_) {
+        PYRALOG_CO_TRY(co_await reserve((*frame)->size(), (*frame)->size(), arrival));
+      }
       co_return std::move(**frame);
     }
-    if (const std::size_t whole = cutter_.frame_under_way(); whole > 0) {
-      co_await reserve(whole, cutter_.room(), since);
+    const std::size_t whole = cutter_.frame_under_way();
+    if (whole > 0) {
+      PYRALOG_CO_TRY(co_await reserve(whole, cutter_.room(), arrival));
+      if (arrival.look == Instant::never()) arrival.look = io::Shard::current().now() + limits_.pace_time;
     }
     const bool idle = cutter_.at_boundary();
     if (begun == idle) {
       begun = !idle;
-      since = io::Shard::current().now();
+      arrival.since = io::Shard::current().now();
     }
     waiting_for_request_ = idle;
-    auto got = co_await stream_->read_some(cutter_.buffer(),
-                                           since + (idle ? limits_.idle : limits_.frame_time));
+    const Instant end = arrival.since + (idle ? limits_.idle : limits_.frame_time);
+    auto got = co_await stream_->read_some(cutter_.buffer(), std::min(end, arrival.look));
     waiting_for_request_ = false;
-    if (!got && got.error().code == Code::kTimedOut && idle && !slots_.empty()) {
-      since = io::Shard::current().now();  // whoever waits for an answer is not idle
-      continue;
+    if (!got && got.error().code == Code::kTimedOut) {
+      if (idle && !slots_.empty()) {
+        arrival.since = io::Shard::current().now();  // whoever waits for an answer is not idle
+        continue;
+      }
+      if (io::Shard::current().now() < end) {
+        PYRALOG_CO_TRY(keep_pace(arrival, whole));
+        continue;
+      }
     }
     if (!got) co_return fail(std::move(got.error()));
     if (*got == 0) {
@@ -96,6 +139,8 @@ io::Task<Result<Bytes>> Connection::next_frame() {
                                             : "the client left in the middle of a request");
     }
     cutter_.advance(*got);
+    arrival.bytes += *got;
+    PYRALOG_CO_TRY(keep_pace(arrival, whole));
   }
 }
 

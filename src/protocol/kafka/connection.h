@@ -83,6 +83,9 @@ struct ConnectionLimits {
   std::size_t max_unsent_bytes = 1u << 20;        ///< of answers in memory; beyond, nothing is begun
   Duration idle = std::chrono::minutes(10);       ///< without a request, the connection ends
   Duration frame_time = std::chrono::seconds(60);  ///< for a request begun to arrive in full
+  /// While others wait for memory that a request under way has: in each such time it brings half of what
+  /// comes in it at the pace of `frame_time`.
+  Duration pace_time = std::chrono::seconds(10);
   Duration write_time = std::chrono::seconds(60);  ///< in which a client takes nothing of its answers
 };
 
@@ -92,7 +95,8 @@ struct ConnectionLimits {
 class Connection {
  public:
   /// `memory` bounds what the requests of all connections of the shard hold; whoever finds it used
-  /// up stops being read until others have been answered or have left.
+  /// up stops being read until others have been answered or have left, for `idle` at most. kExhausted
+  /// ends the connection then, and one that sends too slowly what others wait for.
   Connection(std::unique_ptr<io::Stream> stream, Handler& handler, ConnectionLimits limits,
              RequestMemory& memory);
 
@@ -115,8 +119,19 @@ class Connection {
     bool ready = false;
   };
 
+  /// The request that is arriving.
+  struct Arrival {
+    Instant since;               ///< of the silence, or of its first byte
+    Instant look;                ///< when its pace is looked at next
+    std::size_t bytes = 0;       ///< that have come since the last look
+    void put_off(Duration by) {
+      since = since + by;
+      if (look != Instant::never()) look = look + by;
+    }
+  };
   io::Task<Result<Bytes>> next_frame();
-  io::Task<void> reserve(std::size_t whole, std::size_t now, Instant& since);
+  io::Task<Result<void>> reserve(std::size_t whole, std::size_t now, Arrival& arrival);
+  [[nodiscard]] Result<void> keep_pace(Arrival& arrival, std::size_t whole) const;
   io::Task<void> admit(bool barrier, std::size_t bytes);
   io::Task<void> serve(RequestBytes request, std::shared_ptr<Slot> slot, Duration queued);
   [[nodiscard]] io::Task<Result<void>> send(std::vector<io::Piece> pieces);
@@ -126,6 +141,7 @@ class Connection {
   Handler& handler_;
   ConnectionLimits limits_;
   RequestMemory& memory_;
+  RequestMemory::Holder holder_;
   RequestMemory::Hold reserved_;  ///< for the frame that is being read
   wire::kafka::FrameCutter cutter_;
   std::deque<std::shared_ptr<Slot>> slots_;

@@ -1,6 +1,7 @@
 // One connection, whatever it serves: order, credits, barriers, times, ends.
 #include "protocol/kafka/connection.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -147,6 +148,7 @@ class ConnectionTest : public ::testing::Test {
   Echo echo_;
   ConnectionLimits limits_;
   RequestMemory memory_{1u << 20};
+  RequestMemory::Holder others_{memory_};
   Connection* connection_ = nullptr;
   std::unique_ptr<io::Stream> stream_;
   Bytes inbox_;
@@ -154,6 +156,7 @@ class ConnectionTest : public ::testing::Test {
 };
 
 using Strings = std::vector<std::string>;
+using ::testing::HasSubstr;
 
 TEST_F(ConnectionTest, starts_in_order_and_answers_in_order_whichever_is_ready_first) {
   open();
@@ -252,12 +255,12 @@ TEST_F(ConnectionTest, is_not_read_while_others_hold_the_memory_for_requests) {
   RequestMemory::Hold others;
   run(
       [&]() -> io::Task<bool> {
-        const std::size_t most = memory_.limit() - 100'000;
-        others = co_await memory_.begin(most, most);
+        const std::size_t most = RequestMemory::largest(memory_.limit());
+        others = co_await memory_.begin(others_, most, most, Instant::never());
         co_return true;
       },
       0);
-  const std::string small(80'000, 's'), large(120'000, 'l');
+  const std::string small(80'000, 's'), large(200'000, 'l');
   send({small, large, "last"});
   EXPECT_EQ(echo_.begun, Strings{small});
   release(small);
@@ -273,6 +276,78 @@ TEST_F(ConnectionTest, is_not_read_while_others_hold_the_memory_for_requests) {
   release("last");
   EXPECT_EQ(received(), small + " " + large + " last");
   EXPECT_EQ(memory_.used(), 0u);
+}
+
+TEST_F(ConnectionTest, does_not_wait_for_memory_for_ever) {
+  limits_.idle = 10min;
+  open();
+  RequestMemory::Hold others;
+  run([&]() -> io::Task<bool> {
+    const std::size_t most = RequestMemory::largest(memory_.limit());
+    others = co_await memory_.begin(others_, most, most, Instant::never());
+    co_return true;
+  }, 0);
+  send({std::string(200'000, 'l')});
+  sim_.run_for(9min);
+  EXPECT_EQ(end_, "");
+  sim_.run_for(2min);
+  EXPECT_THAT(end_, HasSubstr("raise queued.max.request.bytes"));
+  run([&]() -> io::Task<bool> {
+    others.release();
+    co_return true;
+  }, 0);
+}
+
+/// A request of 600,000 bytes of which `parts` come, one each `every`, while another one waits for the
+/// memory if it is `wanted`. How long the connection is there, and whether the other one got the memory.
+class PaceTest : public ConnectionTest {
+ protected:
+  void send_slowly(std::size_t parts, Duration every, bool wanted) {
+    echo_.all = true;
+    open();
+    Bytes whole = frame(std::string(600'000, 'x'));
+    const std::size_t each = whole.size() / 60;
+    write(Bytes(whole.begin(), whole.begin() + 200'000));
+    if (wanted) {
+      sim_.node(0).spawn([this]() -> io::Task<void> {
+        const auto hold = co_await memory_.begin(others_, 500'000, 500'000, Instant::never());
+        got_ = static_cast<bool>(hold);
+      });
+    }
+    std::size_t at = 200'000;
+    for (std::size_t i = 0; i < parts && end_.empty(); ++i) {
+      const std::size_t end = std::min(at + each, whole.size());
+      if (end > at) {
+        write(Bytes(whole.begin() + static_cast<std::ptrdiff_t>(at),
+                    whole.begin() + static_cast<std::ptrdiff_t>(end)));
+      }
+      at = end;
+      sim_.run_for(every);
+    }
+  }
+  bool got_ = false;
+};
+
+TEST_F(PaceTest, a_request_that_stalls_does_not_keep_memory_that_others_wait_for) {
+  send_slowly(25, 1ms, true);
+  EXPECT_FALSE(got_);
+  sim_.run_for(25s);
+  EXPECT_TRUE(got_);
+  EXPECT_THAT(end_, HasSubstr("without pauses"));
+}
+
+TEST_F(PaceTest, a_request_that_stalls_has_its_time_while_nobody_waits) {
+  send_slowly(25, 1ms, false);
+  sim_.run_for(50s);
+  EXPECT_EQ(end_, "");
+}
+
+TEST_F(PaceTest, a_request_that_comes_slowly_but_evenly_is_waited_for) {
+  send_slowly(41, 1200ms, true);
+  sim_.run_for(1s);
+  EXPECT_EQ(end_, "");
+  EXPECT_EQ(echo_.begun.size(), 1u);
+  EXPECT_TRUE(got_);
 }
 
 TEST_F(ConnectionTest, a_request_may_come_in_parts_after_a_long_silence) {

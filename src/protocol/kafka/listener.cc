@@ -175,10 +175,11 @@ io::Task<void> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shar
   auto ended = co_await connection.run();
   part.open.erase(number);
   if (ended) co_return;
-  // Clients come and go, many by a reset; only what they sent is worth a warning.
+  // Clients come and go, many by a reset; only what they sent, and what they held up or waited for in
+  // vain, is worth a warning.
   const Code why = ended.error().code;
-  const bool sent_rubbish = why == Code::kCorrupt || why == Code::kTooLarge;
-  observe::log(sent_rubbish ? observe::Level::kWarn : observe::Level::kDebug,
+  const bool notable = why == Code::kCorrupt || why == Code::kTooLarge || why == Code::kExhausted;
+  observe::log(notable ? observe::Level::kWarn : observe::Level::kDebug,
                "kafka.connection_ended",
                {{"client", connection.stream().peer().host}, {"reason", ended.error().message}});
 }
