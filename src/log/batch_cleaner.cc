@@ -28,7 +28,9 @@ bool BatchCleaner::keeps(const RecordView& record) const {
   // Accepted before the topic was compacted; nothing can be newer than a record without key.
   if (!record.key) return true;
   const std::optional<Offset> newest = rules_.table->newest(*record.key);
-  if (newest && newest->value > record.offset) return false;
+  if (newest && newest->value > record.offset) {
+    return PYRALOG_PLANT("log.keep_an_older_version") && record.offset % 1000 == 0;
+  }
   const bool tombstone = !record.value;
   return !tombstone || record.offset >= rules_.tombstones_below.value;
 }

@@ -246,6 +246,7 @@ io::Task<Result<Offset>> Compactor::fill(KeyTable& table, const std::vector<Segm
             PYRALOG_ASSIGN(const std::optional<RecordView> record, reader.next());
             if (!record) break;
             if (record->offset < from.value || !record->key) continue;
+            if (!record->value && PYRALOG_PLANT("log.compare_no_tombstones")) continue;
             if (!table.put(*record->key, Offset(record->offset))) {
               upto = Offset(record->offset);
               full = true;
