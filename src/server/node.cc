@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "catalog/plan.h"
 #include "io/pools.h"
@@ -79,6 +80,12 @@ protocol::kafka::Listener::Options listener_options(const ServerOptions& o, cons
   return out;
 }
 }  // namespace
+/// What may come in one request has to find room on its shard; true if that is less than was set.
+bool lower_requests(ServerOptions& options, const MemoryShares& memory) {
+  if (std::cmp_less_equal(options.max_request_bytes, memory.largest_request)) return false;
+  options.max_request_bytes = static_cast<std::int64_t>(memory.largest_request);
+  return true;
+}
 
 broker::Options broker_options(const ServerOptions& o, const MemoryShares& memory) {
   broker::Options out;
@@ -221,6 +228,11 @@ io::Task<Result<void>> Node::start() {
   PYRALOG_CO_TRY(co_await open(plan));
   if (kafka_bound_ != nullptr) co_await serve_kafka();
   // Recovery reads journals and the ends of logs; the allocator would keep the room for good.
+  if (lower_requests(options_, memory_)) {
+    observe::log_info("server.largest_request", {{"bytes", options_.max_request_bytes},
+                                                 {"queued_bytes", memory_.requests},
+                                                 {"shards", shards_.size()}});
+  }
   co_await io::run_in(io::Pool::kWork, [] { return malloc_trim(0); });
   ready_ = true;
   observe::log_info("server.started",

@@ -161,14 +161,34 @@ Result<void> check_together(const LoadedSettings& loaded) {
                                             std::to_string(o.max_request_bytes) +
                                             "), so no request could carry it; lower it");
   }
-  if (o.queued_max_request_bytes >= 0 && o.max_request_bytes > o.queued_max_request_bytes) {
+  if (o.queued_max_request_bytes >= 0 && loaded.origins.contains("max.request.bytes") &&
+      o.max_request_bytes > o.queued_max_request_bytes) {
     return fail(Code::kInvalidArgument,
+/// What may come in one request has to find room on its shard. The default of max.request.bytes is lowered
+/// to what does; what somebody has asked for is not.
+Result<void> check_requests(const LoadedSettings& loaded, const MemoryShares& memory) {
+  const ServerOptions& o = loaded.options;
+  const std::pair<std::string_view, std::int64_t> wanted[] = {{"max.request.bytes", o.max_request_bytes},
+                                                              {"message.max.bytes", o.message_max_bytes}};
+  for (const auto& [key, bytes] : wanted) {
+    const auto origin = loaded.origins.find(key);
+    if (origin == loaded.origins.end() || std::cmp_less_equal(bytes, memory.largest_request)) continue;
+    return fail(Code::kInvalidArgument,
+                origin->second + ": " + std::string(key) + " (" + std::to_string(bytes) +
+                    ") finds no room in queued.max.request.bytes (" + std::to_string(memory.requests) +
+                    "), of which each shard has its share, for requests of up to " +
+                    std::to_string(memory.largest_request) +
+                    " bytes; lower the former, raise the latter, or take fewer shards");
+  }
+  return {};
+}
+
                 origin("max.request.bytes") + ": max.request.bytes (" +
                     std::to_string(o.max_request_bytes) + ") is above queued.max.request.bytes (" +
                     std::to_string(o.queued_max_request_bytes) + "); raise the latter");
   }
-  PYRALOG_TRY(share_memory(o));
-  return {};
+  PYRALOG_ASSIGN(const MemoryShares memory, share_memory(o));
+  return check_requests(loaded, memory);
 }
 
 Result<std::optional<io::Address>> address_of(const std::string& text, std::string_view key) {
