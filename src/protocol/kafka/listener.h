@@ -44,7 +44,7 @@ class Listener {
     std::size_t answers = 0;
   };
   [[nodiscard]] io::Task<MemoryUse> memory();
-  /// Connections now; on the accepting shard, as of the last it has heard.
+  /// Connections whose sockets are open; on the accepting shard, as of the last it has heard.
   [[nodiscard]] std::size_t connections() const { return connections_; }
   /// What has come so far; on the accepting shard.
   struct Arrivals {
