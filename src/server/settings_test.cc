@@ -176,6 +176,20 @@ TEST_F(SettingsFile, a_variable_that_means_nothing_is_refused_and_those_of_other
   EXPECT_EQ(refusal(""), "accepted");
 }
 
+TEST_F(SettingsFile, variables_of_services_whose_names_begin_alike_are_left_alone) {
+  for (const char* name :
+       {"PYRALOG_PYRAMID_SERVICE_HOST", "PYRALOG_PYRAMID_SERVICE_PORT", "PYRALOG_PYRAMID_SERVICE_PORT_KAFKA",
+        "PYRALOG_PYRAMID_PORT", "PYRALOG_PYRAMID_PORT_9092_TCP", "PYRALOG_A_B_PORT_9092_TCP_ADDR",
+        "PYRALOG_X_PORT_53_UDP_PROTO", "PYRALOG_PORT_PORT_7_SCTP"}) {
+    sources_.environment = {{name, "tcp://10.0.0.1:9092"}};
+    EXPECT_EQ(refusal(""), "accepted") << name;
+  }
+  for (const char* name : {"PYRALOG_LOG_PORTS", "PYRALOG_A_PORT_B", "PYRALOG_A_PORT_9092"}) {
+    sources_.environment = {{name, "1"}};
+    EXPECT_THAT(refusal(""), HasSubstr(name)) << name;
+  }
+}
+
 TEST(Settings, a_missing_file_is_named) {
   SettingSources sources;
   sources.config_file = "/nonexistent/pyralog.toml";
