@@ -79,6 +79,8 @@ class Node {
   // node_metrics.cc
   void add_process(observe::Registry& metrics) const;
   io::Task<void> add_kafka(observe::Registry& metrics);
+  void add_waits(observe::Registry& metrics) const;
+  void add_doors(observe::Registry& metrics) const;
   io::Task<void> add_topics(observe::Registry& metrics);
   void add_partitions(observe::Registry& metrics,
                       const std::vector<broker::PartitionStatus>& partitions) const;
@@ -110,14 +112,14 @@ class Node {
   bool looking_at_process_ = false;
   protocol::kafka::Listener::MemoryUse kafka_memory_;  ///< at the last scrape
   bool ready_ = false;
+  bool giving_up_ = false;
 };
 
-  bool giving_up_ = false;
-/// What the settings mean for the broker.
-[[nodiscard]] broker::Options broker_options(const ServerOptions& options, const MemoryShares& memory);
 /// What log.level means.
 [[nodiscard]] observe::Level level_of(const ServerOptions& options);
 
+/// What the settings mean for the broker.
+[[nodiscard]] broker::Options broker_options(const ServerOptions& options, const MemoryShares& memory);
 /// With less free, records of clients are refused, on a disk of so many bytes.
 [[nodiscard]] std::uint64_t space_floor(const ServerOptions& options, std::uint64_t disk_bytes);
 

@@ -152,7 +152,10 @@ io::Task<void> Connection::admit(bool barrier, std::size_t bytes) {
            (unsent_bytes_ > limits_.max_unsent_bytes && !PYRALOG_PLANT("kafka.answers_pile_up")) ||
            slot_bytes_ + bytes > limits_.max_pipelined_bytes;
   };
+  if (!must_wait() || broken_) co_return;
+  const Instant begun = io::Shard::current().now();
   while (must_wait() && !broken_) co_await changed_.wait(Instant::never());
+  if (!barrier) handler_.waited_for_credit(io::Shard::current().now() - begun);
 }
 
 io::Task<void> Connection::serve(RequestBytes request, std::shared_ptr<Slot> slot,

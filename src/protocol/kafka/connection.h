@@ -74,6 +74,9 @@ class Handler {
   [[nodiscard]] virtual bool is_barrier(ByteView request) const = 0;
   /// Nobody is there for the answers any more: what waits for room for one, or for records, need not.
   virtual void client_left() {}
+  /// A request has waited so long because others of its connection are under way: for their number, their
+  /// bytes, or answers that the client has not taken.
+  virtual void waited_for_credit(Duration) {}
   /// The connection's socket is closed; requests may still be under way.
   virtual void closed() {}
 };

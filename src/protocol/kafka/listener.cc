@@ -14,10 +14,11 @@ namespace {
 class Requests : public Handler {
  public:
   /// `let_go` is called once, when the connection's socket has been closed.
-  Requests(Service& service, AnswerMemory& answers, std::string client_host,
+  Requests(Service& service, AnswerMemory& answers, Waits& credits, std::string client_host,
            std::move_only_function<void()> let_go)
       : service_(service),
         answers_(answers),
+        credits_(credits),
         holder_(answers),
         client_host_(std::move(client_host)),
         let_go_(std::move(let_go)) {}
@@ -66,6 +67,7 @@ class Requests : public Handler {
     holder_.leave();
     fetch_end_.end();
   }
+  void waited_for_credit(Duration waited) override { credits_.add(waited); }
   void closed() override {
     if (auto let_go = std::exchange(let_go_, nullptr)) let_go();
   }
@@ -110,6 +112,7 @@ class Requests : public Handler {
 
   Service& service_;
   AnswerMemory& answers_;
+  Waits& credits_;
   AnswerMemory::Holder holder_;
   std::string client_host_;
   std::move_only_function<void()> let_go_;
@@ -183,7 +186,7 @@ io::Task<void> Listener::take(std::unique_ptr<io::Stream> stream, unsigned shard
 io::Task<void> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shard) {
   ShardPart& part = *parts_[shard];
   // Requests of a client that is gone may be under way for minutes; its place is free before.
-  Requests requests(*services_[shard], part.answers, stream->peer().host,
+  Requests requests(*services_[shard], part.answers, part.credits, stream->peer().host,
                     [this] { home_->post([this] { --connections_; }); });
   if (part.stopping) {
     stream->close();
@@ -209,10 +212,15 @@ io::Task<Listener::MemoryUse> Listener::memory() {
   MemoryUse all;
   for (unsigned s = 0; s < shards_.size(); ++s) {
     const MemoryUse one = co_await io::on(*shards_[s], [this, s]() -> io::Task<MemoryUse> {
-      co_return MemoryUse{parts_[s]->memory.used(), parts_[s]->answers.used()};
+      const ShardPart& part = *parts_[s];
+      co_return MemoryUse{part.memory.used(), part.answers.used(), part.memory.waits(),
+                          part.answers.waits(), part.credits};
     });
     all.requests += one.requests;
     all.answers += one.answers;
+    all.request_waits += one.request_waits;
+    all.answer_waits += one.answer_waits;
+    all.credit_waits += one.credit_waits;
   }
   co_return all;
 }
