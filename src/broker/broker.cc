@@ -162,7 +162,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     co_return;
   });
   keeps_time_ = true;
-  co_await keep_time(*states_[0]);
+  states_[0]->background.spawn(keep_time(*states_[0]));  // a start waits for no more of the disk
   states_[0]->background.spawn(space_loop(*states_[0]));
   cluster.metadata().on_change(
       [this](CatalogPtr changed) { return distribute(std::move(changed)); });

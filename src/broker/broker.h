@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -82,11 +83,29 @@ class FetchMemory {
   virtual void keep(std::uint64_t bytes) = 0;
 };
 
+/// Ends the waits of fetches before their time: nobody is there for the answers any more. Lives on the
+/// shard that fetches, and outlives the fetches.
+class FetchEnd {
+ public:
+  /// From now on fetches answer with what there is.
+  void end() {
+    ended_ = true;
+    for (replica::DataWatcher* each : waiting_) each->data_available();
+  }
+  [[nodiscard]] bool ended() const { return ended_; }
+
+ private:
+  friend class Broker;
+  std::set<replica::DataWatcher*> waiting_;
+  bool ended_ = false;
+};
+
 struct FetchBounds {
   std::uint64_t min_bytes = 1;
   std::uint64_t max_bytes = 50u << 20;
   Instant deadline{};
   FetchMemory* memory = nullptr;  ///< outlives the fetch; null = records in memory have no bound
+  FetchEnd* end = nullptr;        ///< likewise; null = only the deadline ends its wait
 };
 
 struct OffsetQuery {

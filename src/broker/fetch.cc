@@ -240,8 +240,11 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
     const Brought got(out);
     // What finds no room is there: nothing more is waited for.
     const bool answer = items.empty() || got.failed || got.lacking > 0;
+    const auto is_left = [&bounds] {
+      return bounds.end != nullptr && bounds.end->ended() && !PYRALOG_PLANT("broker.fetch_for_nobody");
+    };
     const bool done = answer || got.bytes >= bounds.min_bytes || home.now() >= bounds.deadline ||
-                      local().draining;
+                      local().draining || is_left();
     if (bounds.memory != nullptr) bounds.memory->keep(done ? got.in_memory : 0);
     if (done) {
       for (FetchOutcome& each : out) each.waited = waited;
@@ -273,7 +276,10 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
     };
     co_await scatter(std::move(groups), watch);
     const Instant began = home.now();
-    const bool woken = co_await waiter->wait(bounds.deadline);
+    if (bounds.end != nullptr) bounds.end->waiting_.insert(waiter.get());
+    // It may have ended while the watches were set.
+    const bool woken = is_left() || co_await waiter->wait(bounds.deadline);
+    if (bounds.end != nullptr) bounds.end->waiting_.erase(waiter.get());
     waited += home.now() - began;
     if (!woken) {
       // One more pass takes what has come since; the deadline then ends it.

@@ -303,7 +303,7 @@ TEST(LogTools, a_second_repair_keeps_what_the_first_one_kept) {
   const Torn torn = make_torn(node, 4, 2);
   for (int round = 1; round <= 3; ++round) {
     (void)node.run([&] { return restore(io::Shard::current().disk(), torn); });
-    ASSERT_TRUE(node.disk().corrupt(torn.files.back(), torn.synced_position + 5, 1).has_value());
+    ASSERT_TRUE(node.disk().corrupt(torn.files.back(), torn.synced_position + 5, static_cast<std::uint8_t>(round)).has_value());
     (void)repair_it(node).value();
     EXPECT_EQ(kept_aside(node).size(), static_cast<std::size_t>(round));
   }

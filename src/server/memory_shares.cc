@@ -4,6 +4,9 @@
 #include <string>
 #include <utility>
 
+#include "base/plant.h"
+#include "protocol/kafka/request_memory.h"
+
 namespace pyralog::server {
 
 namespace {
@@ -12,6 +15,8 @@ constexpr std::uint64_t kMiB = 1u << 20;
 /// What is taken for the machine's where nobody has asked it.
 constexpr std::uint64_t kUsualMachine = 16'384 * kMiB;
 constexpr std::uint64_t kLeast = 16 * kMiB;
+/// The usual batch, message.max.bytes as it is by default, and what is around it always finds room.
+constexpr std::uint64_t kUsualRequest = kMiB + (128u << 10);
 
 struct Room {
   std::string_view key;  ///< the setting; empty = it has none
@@ -47,8 +52,8 @@ Result<MemoryShares> share_memory(const ServerOptions& o) {
                                             " bytes; it takes at least " + std::to_string(kLeast));
   }
   const std::vector<Room> rooms = {
-      {"queued.max.request.bytes", o.queued_max_request_bytes, 1, 1 << 20, 4, 256 * kMiB,
-       &MemoryShares::requests},
+      {"queued.max.request.bytes", o.queued_max_request_bytes, 1, 1 << 20, 4,
+       std::max(256 * kMiB, 16 * kMiB * shards), &MemoryShares::requests},
       {"queued.max.response.bytes", o.queued_max_response_bytes, 1, 1 << 20, 2, 128 * kMiB,
        &MemoryShares::answers},
       {"memory.topics.max.bytes", o.memory_topics_bytes, 1, 1 << 20, 6, 1024 * kMiB,
@@ -93,6 +98,11 @@ Result<MemoryShares> share_memory(const ServerOptions& o) {
                       " bytes, or set both");
     }
   }
+  out.largest_request = PYRALOG_PLANT("server.requests_of_any_size")
+                            ? UINT64_MAX
+                            : std::max<std::uint64_t>(kUsualRequest,
+                                                      protocol::kafka::RequestMemory::largest(
+                                                          out.requests / shards));
   return out;
 }
 

@@ -16,6 +16,7 @@ namespace pyralog::server {
 struct MemoryShares {
   std::uint64_t all = 0;
   std::uint64_t requests = 0;    ///< being received or served, of all shards
+  std::uint64_t largest_request = 0;  ///< that finds room among these on its shard
   std::uint64_t answers = 0;     ///< made and not taken by their clients yet, of all shards
   std::uint64_t topics = 0;      ///< records of topics with durability=memory, of all shards
   std::uint64_t groups = 0;      ///< members, offsets and their records under way, of all shards

@@ -36,6 +36,22 @@ TEST(MemoryShares, a_large_machine_gives_each_room_what_it_has_use_for) {
   EXPECT_EQ(shares->indexes, 64 * kMiB);
 }
 
+TEST(MemoryShares, the_usual_request_finds_room_on_any_number_of_shards) {
+  for (const std::uint64_t memory : {64u, 512u, 4096u, 65'536u}) {
+    for (const unsigned cores : {1u, 2u, 3u, 8u, 64u, 256u}) {
+      ServerOptions options = on_machine(memory * kMiB, cores);
+      const auto shares = share_memory(options);
+      if (!shares) continue;  // too little for other rooms
+      EXPECT_GT(shares->largest_request, static_cast<std::uint64_t>(options.message_max_bytes)) << cores;
+      if (shares->requests / cores < 2 * kMiB) continue;
+      EXPECT_LT(shares->largest_request, shares->requests / cores) << "all shards together stay within it";
+    }
+  }
+  EXPECT_EQ(share_memory(on_machine(16'384 * kMiB, 1))->largest_request, 184 * kMiB);
+  EXPECT_EQ(share_memory(on_machine(16'384 * kMiB, 8))->largest_request, 20 * kMiB);
+  EXPECT_EQ(share_memory(on_machine(16'384 * kMiB, 64))->requests, 1024 * kMiB);
+}
+
 TEST(MemoryShares, a_small_container_is_divided) {
   const auto shares = share_memory(on_machine(512 * kMiB, 2));
   ASSERT_TRUE(shares);

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "base/plant.h"
 #include "catalog/plan.h"
 #include "io/pools.h"
 #include "observe/log.h"
@@ -78,7 +80,20 @@ protocol::kafka::Listener::Options listener_options(const ServerOptions& o, cons
   out.connection.idle = std::chrono::milliseconds(o.connections_max_idle_ms);
   return out;
 }
+/// What may come in one request has to find room on its shard; true if that is less than was set.
+bool lower_requests(ServerOptions& options, const MemoryShares& memory) {
+  if (std::cmp_less_equal(options.max_request_bytes, memory.largest_request)) return false;
+  options.max_request_bytes = static_cast<std::int64_t>(memory.largest_request);
+  return true;
+}
 }  // namespace
+
+observe::Level level_of(const ServerOptions& options) {
+  if (options.log_level == "debug") return observe::Level::kDebug;
+  if (options.log_level == "warn") return observe::Level::kWarn;
+  if (options.log_level == "error") return observe::Level::kError;
+  return observe::Level::kInfo;
+}
 
 broker::Options broker_options(const ServerOptions& o, const MemoryShares& memory) {
   broker::Options out;
@@ -154,7 +169,8 @@ io::Task<Result<void>> Node::open(const ListenPlan& plan) {
   options.host = told.host;
   options.port = told.port == 0 && kafka_address_ ? kafka_address_->port : told.port;
   PYRALOG_CO_ASSIGN(cluster_, co_await cluster::Cluster::open(shard.disk(), shard.rng(), options));
-  PYRALOG_CO_TRY(co_await put_defaults());
+  PYRALOG_CO_TRY(co_await put_defaults(options_.cluster_defaults));
+  PYRALOG_CO_TRY(go_on());
   broker::Options broker = broker_options(options_, memory_);
   broker.log.slow = &slow_;
   broker.log.sync_times = &metrics_.histogram(
@@ -163,10 +179,10 @@ io::Task<Result<void>> Node::open(const ListenPlan& plan) {
   co_return co_await broker_->start(*cluster_);
 }
 
-io::Task<Result<void>> Node::put_defaults() {
-  if (options_.cluster_defaults.empty()) co_return Result<void>{};
+io::Task<Result<void>> Node::put_defaults(std::map<std::string, std::string> defaults) {
+  if (defaults.empty()) co_return Result<void>{};
   std::vector<catalog::AlterSetting> wanted;
-  for (const auto& [name, value] : options_.cluster_defaults) {
+  for (const auto& [name, value] : defaults) {
     wanted.push_back({name, catalog::AlterOp::kSet, value});
   }
   PYRALOG_CO_TRY(co_await cluster_->metadata().propose(
@@ -213,13 +229,20 @@ io::Task<Result<void>> Node::start() {
   look_at_process();
   PYRALOG_CO_ASSIGN(const ListenPlan plan, plan_listeners(options_));
   PYRALOG_CO_ASSIGN(memory_, share_memory(options_));
+  if (lower_requests(options_, memory_)) {
+    observe::log_info("server.largest_request", {{"bytes", options_.max_request_bytes},
+                                                 {"queued_bytes", memory_.requests},
+                                                 {"shards", shards_.size()}});
+  }
   for (const auto& warning : plan.warnings) {
     observe::log_warn("server.insecure", {{"what", warning}});
   }
   PYRALOG_CO_TRY(co_await bind(plan));
   // Health is told while recovery runs; clients of the log wait in the backlog meanwhile.
   if (http_bound_ != nullptr) serve_http();
+  PYRALOG_CO_TRY(go_on());
   PYRALOG_CO_TRY(co_await open(plan));
+  PYRALOG_CO_TRY(go_on());
   if (kafka_bound_ != nullptr) {
     co_await serve_kafka();
     running_.spawn(watch_traffic());
@@ -232,6 +255,46 @@ io::Task<Result<void>> Node::start() {
                      {"data_dir", options_.data_dir},
                      {"cluster", to_string(cluster_->cookie().cluster)},
                      {"starts", std::to_string(cluster_->cookie().boot_counter)}});
+  co_return Result<void>{};
+}
+
+Result<void> Node::go_on() const {
+  if (!giving_up_ || PYRALOG_PLANT("server.starts_to_the_end")) return {};
+  return fail(Code::kCancelled, "the start was ended before clients were accepted");
+}
+
+io::Task<Result<void>> Node::reload(ServerOptions wanted) {
+  (void)lower_requests(wanted, memory_);
+  // Defaults that the file no longer names stay as the metadata log has them.
+  std::map<std::string, std::string> defaults;
+  std::string restart;
+  std::vector<const Setting*> changed;
+  for (const Setting& setting : settings()) {
+    const std::string value = value_of(wanted, setting);
+    if (setting.cluster_wide) {
+      const auto named = wanted.cluster_defaults.find(std::string(setting.key));
+      if (named == wanted.cluster_defaults.end() || value == value_of(options_, setting)) continue;
+      defaults.insert(*named);
+    } else if (value == value_of(options_, setting)) {
+      continue;
+    } else if (setting.key != "log.level") {
+      restart += (restart.empty() ? "" : " ") + std::string(setting.key);
+      continue;
+    }
+    changed.push_back(&setting);
+  }
+  PYRALOG_CO_TRY(co_await put_defaults(std::move(defaults)));
+  for (const Setting* setting : changed) {
+    const std::string from = value_of(options_, *setting);
+    const std::string to = value_of(wanted, *setting);
+    PYRALOG_CO_TRY(assign(options_, *setting, to, "reload"));
+    observe::log_info("server.setting_changed", {{"setting", setting->key}, {"from", from}, {"to", to}});
+  }
+  observe::set_log_level(level_of(options_));
+  if (!restart.empty() && !PYRALOG_PLANT("server.restart_is_not_told")) {
+    observe::log_warn("server.restart_needed", {{"settings", restart}});
+  }
+  observe::log_info("server.reloaded", {{"changed", changed.size()}});
   co_return Result<void>{};
 }
 

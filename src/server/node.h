@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 #include "cluster/cluster.h"
 #include "io/net.h"
 #include "io/shard.h"
+#include "observe/log.h"
 #include "observe/metrics.h"
 #include "observe/process.h"
 #include "observe/slow.h"
@@ -36,6 +38,12 @@ class Node {
   /// accepted. On failure call `stop` and forget the node; the error names the thing and the
   /// remedy.
   [[nodiscard]] io::Task<Result<void>> start();
+  /// Ends a start that is under way before its next phase: it fails with kCancelled.
+  void give_up_start() { giving_up_ = true; }
+  /// Takes over what can change while it runs and differs in `wanted`: log.level, and defaults for topics
+  /// that are named there. Logs each change, and what else differs and needs a restart. Once started; on
+  /// an error, of the metadata log, the defaults are as before.
+  [[nodiscard]] io::Task<Result<void>> reload(ServerOptions wanted);
   /// No new requests; those in flight finish or fail within `shutdown_timeout_ms`; everything
   /// durable and marked, so that the next start scans nothing.
   [[nodiscard]] io::Task<Result<void>> stop();
@@ -51,8 +59,10 @@ class Node {
  private:
   [[nodiscard]] io::Task<Result<void>> bind(const ListenPlan& plan);
   [[nodiscard]] io::Task<Result<void>> open(const ListenPlan& plan);
+  /// kCancelled if the start is to end here.
+  [[nodiscard]] Result<void> go_on() const;
   /// Puts the named defaults for topics into the metadata log where they differ from what is there.
-  [[nodiscard]] io::Task<Result<void>> put_defaults();
+  [[nodiscard]] io::Task<Result<void>> put_defaults(std::map<std::string, std::string> defaults);
   void serve_http();
   io::Task<void> serve_kafka();
 
@@ -82,6 +92,8 @@ class Node {
   // node_metrics.cc
   void add_process(observe::Registry& metrics) const;
   io::Task<void> add_kafka(observe::Registry& metrics);
+  void add_waits(observe::Registry& metrics) const;
+  void add_doors(observe::Registry& metrics) const;
   io::Task<void> add_topics(observe::Registry& metrics);
   void add_partitions(observe::Registry& metrics,
                       const std::vector<broker::PartitionStatus>& partitions) const;
@@ -117,7 +129,11 @@ class Node {
   bool looking_at_process_ = false;
   protocol::kafka::Listener::MemoryUse kafka_memory_;  ///< at the last scrape
   bool ready_ = false;
+  bool giving_up_ = false;
 };
+
+/// What log.level means.
+[[nodiscard]] observe::Level level_of(const ServerOptions& options);
 
 /// What the settings mean for the broker.
 [[nodiscard]] broker::Options broker_options(const ServerOptions& options, const MemoryShares& memory);

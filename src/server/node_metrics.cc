@@ -1,12 +1,14 @@
 // What /metrics shows beside what is counted as it happens. It is asked for at each scrape, so that
 // partitions, topics and groups that are gone leave no series behind.
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <string_view>
 #include <unordered_map>
 
 #include "base/plant.h"
 #include "log/shard_logs.h"
+#include "observe/log.h"
 #include "observe/metrics.h"
 #include "server/node.h"
 
@@ -89,12 +91,39 @@ io::Task<void> Node::add_kafka(observe::Registry& metrics) {
       kafka_memory_.requests);
   put(metrics, "pyralog_kafka_answer_memory_bytes",
       "Held by large answers that their clients have not taken yet", kafka_memory_.answers);
+  add_waits(metrics);
+}
+
+void Node::add_waits(observe::Registry& metrics) const {
+  const std::pair<const char*, protocol::kafka::Waits> reasons[] = {
+      {"request_memory", kafka_memory_.request_waits},
+      {"answer_memory", kafka_memory_.answer_waits},
+      {"credit", kafka_memory_.credit_waits}};
+  for (const auto& [reason, waits] : reasons) {
+    const observe::Labels labels{{"reason", reason}};
+    count(metrics, "pyralog_kafka_waits_total", "Requests that had to wait for room, by what for", waits.count,
+          labels);
+    metrics.counter_from("pyralog_kafka_wait_seconds_total", "How long they have waited, those that no longer do",
+                         labels, [time = waits.time] { return std::chrono::duration<double>(time).count(); });
+  }
+}
+
+/// What is not of Kafka's listener, and is told before the node is ready, too.
+void Node::add_doors(observe::Registry& metrics) const {
+  count(metrics, "pyralog_observe_dropped_lines_total",
+        "Log lines that were dropped because they were not taken as fast", observe::dropped_lines());
+  if (http_ == nullptr) return;
+  put(metrics, "pyralog_http_connections", "HTTP clients connected now", http_->connections());
+  count(metrics, "pyralog_http_connections_refused_total",
+        "Connections that were told 503 because of http.max.connections", http_->refused());
 }
 
 io::Task<void> Node::add_topics(observe::Registry& metrics) {
   std::map<std::string, TopicTraffic> all;
+  std::size_t sessions = 0;
   for (unsigned s = 0; s < services_.size(); ++s) {
-    co_await io::on(*shards_[s], [this, s, &all]() -> io::Task<void> {
+    co_await io::on(*shards_[s], [this, s, &all, &sessions]() -> io::Task<void> {
+      sessions += services_[s]->sessions().size();
       const auto catalog = broker_->catalog();
       auto& topics = services_[s]->counts().topics();
       std::erase_if(topics, [&](const auto& each) { return catalog->topic(each.first) == nullptr; });
@@ -102,6 +131,9 @@ io::Task<void> Node::add_topics(observe::Registry& metrics) {
       co_return;
     });
   }
+  put(metrics, "pyralog_kafka_fetch_sessions", "Fetch sessions that are kept", sessions);
+  put(metrics, "pyralog_kafka_fetch_sessions_limit", "max.incremental.fetch.session.cache.slots",
+      static_cast<std::uint64_t>(options_.max_fetch_sessions));
   // Those with most of it.
   std::vector<std::pair<std::uint64_t, const std::string*>> order;
   for (const auto& [topic, traffic] : all) order.emplace_back(traffic.bytes(), &topic);
@@ -119,6 +151,13 @@ io::Task<void> Node::add_topics(observe::Registry& metrics) {
 
 void Node::add_partitions(observe::Registry& metrics,
                           const std::vector<broker::PartitionStatus>& partitions) const {
+  put(metrics, "pyralog_broker_partitions", "Partitions of all topics", partitions.size());
+  put(metrics, "pyralog_broker_partitions_limit", "max.partitions: what would make more is refused",
+      static_cast<std::uint64_t>(options_.max_partitions));
+  const broker::Options& broker = broker_->options();
+  put(metrics, "pyralog_broker_producer_ids", "Idempotent producers that are remembered, in each partition",
+      broker.producers.room == nullptr ? 0 : broker.producers.room->used());
+  put(metrics, "pyralog_broker_producer_ids_limit", "max.producer.ids", broker.max_producer_ids);
   std::uint64_t holds = 0;
   std::uint64_t held_back = 0;
   for (const auto& p : partitions) {
@@ -261,6 +300,7 @@ io::Task<std::string> Node::metrics_text() {
         cluster_->cookie().boot_counter);
     put(metrics, "pyralog_cluster_topics", "Topics", cluster_->catalog()->topic_count());
   }
+  add_doors(metrics);
   co_await add_kafka(metrics);
   if (!ready_) co_return metrics_.text() + metrics.text();
   const auto partitions = co_await broker_->status();

@@ -52,6 +52,7 @@ class NodeTest : public ::testing::Test {
   void start() {
     sim_.node(0).spawn([this]() -> io::Task<void> {
       Node node(sim_.node(0).shards(), options_);
+      node_ = &node;
       const auto started = co_await node.start();
       EXPECT_TRUE(started) << started.error().message;
       running_ = true;
@@ -124,6 +125,7 @@ class NodeTest : public ::testing::Test {
   ServerOptions options_;
   io::WaitList changed_;
   bool sick_disk_ = false;
+  Node* node_ = nullptr;
   bool running_ = false;
   bool stopping_ = false;
   bool ended_ = false;
@@ -192,6 +194,60 @@ TEST_F(NodeTest, lag_and_traffic_are_told_of_as_many_as_the_settings_say) {
   EXPECT_THAT(text, AllOf(HasSubstr("pyralog_group_lag_records{group=\"g\",topic=\"orders\"} 2\n"),
                           Not(HasSubstr("pyralog_group_lag_records{group=\"g\",topic=\"small\"}")),
                           Not(HasSubstr("pyralog_group_lag_records{group=\"h\""))));
+}
+
+TEST_F(NodeTest, settings_that_can_change_while_it_runs_do_and_others_are_named) {
+  start();
+  some_traffic();
+  std::vector<std::string> lines;
+  observe::capture_log([&](const std::string& line) { lines.push_back(line); });
+  ServerOptions wanted = options_;
+  wanted.log_level = "warn";
+  wanted.max_connections = 5;
+  wanted.retention_ms = 60'000;
+  wanted.cluster_defaults = {{"log.retention.ms", "60000"}};
+  std::int64_t retention = 0;
+  sim_.node(0).run([&]() -> io::Task<void> {
+    EXPECT_TRUE(co_await node_->reload(wanted));
+    retention = node_->broker().catalog()->topic("orders")->config.retention_ms;
+  });
+  observe::capture_log({});
+  EXPECT_EQ(observe::log_level(), observe::Level::kWarn);
+  observe::set_log_level(observe::Level::kInfo);
+  EXPECT_EQ(retention, 60'000);
+  std::string all;
+  for (const auto& line : lines) all += line + "\n";
+  EXPECT_THAT(all, AllOf(HasSubstr("setting=log.level from=info to=warn"),
+                         HasSubstr("setting=log.retention.ms from=604800000 to=60000"),
+                         HasSubstr("server.restart_needed settings=max.connections\n")));
+}
+
+TEST_F(NodeTest, the_largest_request_is_lowered_to_what_finds_room_on_its_shard) {
+  start();  // of 256 MiB each shard has 128, of which 88 are for the largest
+  const auto is_refused = [this](std::int32_t mib) {
+    bool refused = false;
+    with_client([&, mib](RawClient& client) -> io::Task<void> {
+      Bytes length(4);
+      store_be(length.data(), mib << 20);
+      co_await client.send_raw(std::move(length));
+      refused = co_await client.closed(1s);
+    });
+    return refused;
+  };
+  EXPECT_FALSE(is_refused(88));
+  EXPECT_TRUE(is_refused(89));
+}
+
+TEST_F(NodeTest, a_start_that_is_given_up_ends_before_clients_are_accepted) {
+  sim_.node(0).run([this]() -> io::Task<void> {
+    Node node(sim_.node(0).shards(), options_);
+    node.give_up_start();
+    const auto started = co_await node.start();
+    EXPECT_FALSE(started);
+    if (!started) EXPECT_EQ(started.error().code, Code::kCancelled);
+    EXPECT_TRUE(co_await node.stop());
+  });
+  start();  // it left all as it was
 }
 
 TEST_F(NodeTest, one_partition_whole) {

@@ -106,13 +106,35 @@ std::unexpected<Error> unknown(const Assignment& assignment) {
 
 // Variables that share the prefix and are no settings: other commands', the tests', and those that
 // container platforms derive from a service called pyralog.
+//
+// A service called pyralog-NAME gives PYRALOG_NAME_SERVICE_HOST, _SERVICE_PORT, _SERVICE_PORT_OTHER, _PORT,
+// _PORT_9092_TCP, _PORT_9092_TCP_ADDR and so on. No setting is called so.
+bool is_of_a_service(std::string_view name) {
+  if (PYRALOG_PLANT("server.services_are_settings")) return false;
+  if (name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.ends_with("_PORT") ||
+      name.contains("_SERVICE_PORT_")) {
+    return true;
+  }
+  constexpr std::string_view kPort = "_PORT_";
+  for (std::size_t at = name.find(kPort); at != std::string_view::npos; at = name.find(kPort, at + 1)) {
+    std::string_view rest = name.substr(at + kPort.size());
+    const std::size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
+    rest.remove_prefix(digits);
+    if (digits > 0 && (rest.starts_with("_TCP") || rest.starts_with("_UDP") || rest.starts_with("_SCTP"))) {
+      return true;
+    }
+  }
+  return false;
+}
+
 bool is_foreign_variable(std::string_view name) {
   static constexpr std::string_view kExact[] = {
       "PYRALOG_CONFIG", "PYRALOG_BOOTSTRAP", "PYRALOG_PLANT", "PYRALOG_BINARY",
       "PYRALOG_DEPS",   "PYRALOG_SOAK",      "PYRALOG_SEED",  "PYRALOG_LIBRDKAFKA_DRIVER"};
   static constexpr std::string_view kPrefixes[] = {"PYRALOG_TEST_", "PYRALOG_SERVICE_",
                                                    "PYRALOG_PORT"};
-  return std::ranges::any_of(kExact, [&](auto exact) { return name == exact; }) ||
+  return is_of_a_service(name) ||
+         std::ranges::any_of(kExact, [&](auto exact) { return name == exact; }) ||
          std::ranges::any_of(kPrefixes, [&](auto prefix) { return name.starts_with(prefix); });
 }
 
@@ -141,6 +163,25 @@ Result<std::vector<Assignment>> from_environment(
   return found;
 }
 
+/// What may come in one request has to find room on its shard. The default of max.request.bytes is lowered
+/// to what does; what somebody has asked for is not.
+Result<void> check_requests(const LoadedSettings& loaded, const MemoryShares& memory) {
+  const ServerOptions& o = loaded.options;
+  const std::pair<std::string_view, std::int64_t> wanted[] = {{"max.request.bytes", o.max_request_bytes},
+                                                              {"message.max.bytes", o.message_max_bytes}};
+  for (const auto& [key, bytes] : wanted) {
+    const auto origin = loaded.origins.find(key);
+    if (origin == loaded.origins.end() || std::cmp_less_equal(bytes, memory.largest_request)) continue;
+    return fail(Code::kInvalidArgument,
+                origin->second + ": " + std::string(key) + " (" + std::to_string(bytes) +
+                    ") finds no room in queued.max.request.bytes (" + std::to_string(memory.requests) +
+                    "), of which each shard has its share, for requests of up to " +
+                    std::to_string(memory.largest_request) +
+                    " bytes; lower the former, raise the latter, or take fewer shards");
+  }
+  return {};
+}
+
 Result<void> check_together(const LoadedSettings& loaded) {
   const ServerOptions& o = loaded.options;
   const auto origin = [&](std::string_view key) {
@@ -161,14 +202,15 @@ Result<void> check_together(const LoadedSettings& loaded) {
                                             std::to_string(o.max_request_bytes) +
                                             "), so no request could carry it; lower it");
   }
-  if (o.queued_max_request_bytes >= 0 && o.max_request_bytes > o.queued_max_request_bytes) {
+  if (o.queued_max_request_bytes >= 0 && loaded.origins.contains("max.request.bytes") &&
+      o.max_request_bytes > o.queued_max_request_bytes) {
     return fail(Code::kInvalidArgument,
                 origin("max.request.bytes") + ": max.request.bytes (" +
                     std::to_string(o.max_request_bytes) + ") is above queued.max.request.bytes (" +
                     std::to_string(o.queued_max_request_bytes) + "); raise the latter");
   }
-  PYRALOG_TRY(share_memory(o));
-  return {};
+  PYRALOG_ASSIGN(const MemoryShares memory, share_memory(o));
+  return check_requests(loaded, memory);
 }
 
 Result<std::optional<io::Address>> address_of(const std::string& text, std::string_view key) {

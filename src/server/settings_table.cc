@@ -34,7 +34,9 @@ constexpr Setting kSettings[] = {
      &Options::connections_max_idle_ms, 1'000, kMaxMillis, "",
      "A connection without a request for so long is closed."},
     {"max.request.bytes", "", "Connections and requests", Kind::kBytes, &Options::max_request_bytes,
-     1'024, kMaxInt32, "", "The largest request frame; a larger one ends its connection."},
+     1'024, kMaxInt32, "",
+     "The largest request frame; a larger one ends its connection. By default it is lowered to what finds "
+     "room on a shard: 5/8 or more of its share of queued.max.request.bytes. More than that cannot be set."},
     {"socket.send.buffer.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::send_buffer_bytes, -1, kMaxInt32, "",
      "What the system holds of answers that a client has not taken yet, for each connection; -1 leaves "
@@ -42,8 +44,9 @@ constexpr Setting kSettings[] = {
      "takes no memory but the page cache's."},
     {"queued.max.request.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::queued_max_request_bytes, -1, 1LL << 40, "",
-     "Memory for requests being received or served; beyond it connections wait to be read. -1 is its "
-     "part of memory.max.bytes, a quarter, 256 MiB at most."},
+     "Memory for requests being received or served, each shard has its share; beyond it connections wait to "
+     "be read. A client that sends what others wait for at less than half the pace of a request in 60 s is "
+     "closed. -1 is its part of memory.max.bytes, a quarter, at most 256 MiB or 16 MiB a shard."},
     {"queued.max.response.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::queued_max_response_bytes, -1, 1LL << 40, "",
      "Memory for answers that clients have not taken yet (records that come from files take none); beyond it "

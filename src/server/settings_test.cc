@@ -154,6 +154,18 @@ TEST_F(SettingsFile, settings_that_contradict_each_other_are_refused) {
   EXPECT_THAT(refusal("message.max.bytes = \"200MiB\"\n"), HasSubstr("max.request.bytes"));
 }
 
+TEST_F(SettingsFile, a_request_that_finds_no_room_on_its_shard_is_refused_if_it_was_asked_for) {
+  sources_.machine = {16ULL << 30, 8};
+  EXPECT_EQ(refusal(""), "accepted");
+  EXPECT_THAT(refusal("max.request.bytes = \"100MiB\"\n"),
+              AllOf(HasSubstr(path_ + ":1: max.request.bytes (104857600)"),
+                    HasSubstr("queued.max.request.bytes (268435456)"), HasSubstr("up to 20971520")));
+  EXPECT_THAT(refusal("message.max.bytes = \"50MiB\"\n"),
+              AllOf(HasSubstr("message.max.bytes (52428800)"), HasSubstr("queued.max.request.bytes")));
+  EXPECT_EQ(refusal("max.request.bytes = \"100MiB\"\nqueued.max.request.bytes = \"1280MiB\"\n"), "accepted");
+  EXPECT_EQ(refusal("max.request.bytes = \"100MiB\"\nshards = 1\n"), "accepted");
+}
+
 TEST_F(SettingsFile, a_variable_that_means_nothing_is_refused_and_those_of_others_are_left_alone) {
   sources_.environment = {{"PYRALOG_NUM_PARTITION", "3"}};
   EXPECT_THAT(refusal(""), AllOf(HasSubstr("PYRALOG_NUM_PARTITION:"),
@@ -162,6 +174,20 @@ TEST_F(SettingsFile, a_variable_that_means_nothing_is_refused_and_those_of_other
                           {"PYRALOG_PORT_9092_TCP", "x"},
                           {"PYRALOG_BOOTSTRAP", "127.0.0.1:1"}};
   EXPECT_EQ(refusal(""), "accepted");
+}
+
+TEST_F(SettingsFile, variables_of_services_whose_names_begin_alike_are_left_alone) {
+  for (const char* name :
+       {"PYRALOG_PYRAMID_SERVICE_HOST", "PYRALOG_PYRAMID_SERVICE_PORT", "PYRALOG_PYRAMID_SERVICE_PORT_KAFKA",
+        "PYRALOG_PYRAMID_PORT", "PYRALOG_PYRAMID_PORT_9092_TCP", "PYRALOG_A_B_PORT_9092_TCP_ADDR",
+        "PYRALOG_X_PORT_53_UDP_PROTO", "PYRALOG_PORT_PORT_7_SCTP"}) {
+    sources_.environment = {{name, "tcp://10.0.0.1:9092"}};
+    EXPECT_EQ(refusal(""), "accepted") << name;
+  }
+  for (const char* name : {"PYRALOG_LOG_PORTS", "PYRALOG_A_PORT_B", "PYRALOG_A_PORT_9092"}) {
+    sources_.environment = {{name, "1"}};
+    EXPECT_THAT(refusal(""), HasSubstr(name)) << name;
+  }
 }
 
 TEST(Settings, a_missing_file_is_named) {

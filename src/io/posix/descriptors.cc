@@ -31,12 +31,12 @@ std::uint64_t kept_for_files(std::uint64_t limit) {
   return std::clamp<std::uint64_t>(limit / 8, std::min<std::uint64_t>(64, limit / 4), 4096);
 }
 
-bool room_for_connection() {
+bool room_for_connection(std::uint64_t others) {
   if (PYRALOG_PLANT("io.connections_take_all_descriptors")) return true;
   const std::uint64_t limit = limit_of_process();
-  const std::uint64_t taken =
-      open_count.load(std::memory_order_relaxed) + kOthers + kept_for_files(limit);
-  return taken < limit;
+  const bool first = others < kFirstConnections && !PYRALOG_PLANT("io.no_listener_is_first");
+  const std::uint64_t kept = kept_for_files(limit) / (first ? 2 : 1);
+  return open_count.load(std::memory_order_relaxed) + kOthers + kept < limit;
 }
 
 Error no_room_for_connection(const std::string& listener) {

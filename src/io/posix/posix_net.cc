@@ -41,10 +41,10 @@ class PosixListener final : public Listener {
     // Without descriptors a listener would be ready at once, again and again.
     if (std::exchange(exhausted_, false)) co_await sleep_for(std::chrono::milliseconds(50));
     while (!socket->closed()) {
-      if (!room_for_connection()) {
+      if (!room_for_connection(*accepted_)) {
         // Whoever comes waits in the backlog; while nobody does there is nothing to tell.
         PYRALOG_CO_TRY(co_await wait_for_client(socket));
-        if (!socket->closed() && !room_for_connection()) {
+        if (!socket->closed() && !room_for_connection(*accepted_)) {
           exhausted_ = true;
           co_return fail(no_room_for_connection(name));
         }
@@ -57,7 +57,7 @@ class PosixListener final : public Listener {
       if (fd >= 0) {
         set_stream_options(fd);
         std::unique_ptr<Stream> stream =
-            std::make_unique<PosixStream>(socket->shard(), fd, to_address(peer));
+            std::make_unique<PosixStream>(socket->shard(), fd, to_address(peer), Accepted(accepted_));
         co_return stream;
       }
       if (errno == EAGAIN || errno == EWOULDBLOCK) {
@@ -82,6 +82,7 @@ class PosixListener final : public Listener {
 
   std::shared_ptr<Socket> socket_;
   Address local_;
+  Accepted::Count accepted_ = std::make_shared<std::atomic<std::uint64_t>>(0);
   bool exhausted_ = false;
 };
 

@@ -171,11 +171,12 @@ void set_stream_options(int fd) {
   ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
 }
 
-PosixStream::PosixStream(PosixShard& shard, int fd, Address peer)
+PosixStream::PosixStream(PosixShard& shard, int fd, Address peer, Accepted accepted)
     : socket_(std::make_shared<Socket>(shard, fd)),
       peer_(std::move(peer)),
       local_(local_address(fd)),
-      on_this_machine_(is_loopback(peer_) || peer_.host == local_.host) {}
+      on_this_machine_(is_loopback(peer_) || peer_.host == local_.host),
+      accepted_(std::move(accepted)) {}
 
 void PosixStream::limit_send_buffer(std::uint32_t bytes) {
   const int value = static_cast<int>(std::min(bytes, std::uint32_t{INT32_MAX}));
@@ -221,7 +222,7 @@ Task<Result<std::unique_ptr<Stream>>> PosixStream::move_to(Shard& target) {
   }
   // It registers with the target's event loop when it first waits there.
   std::unique_ptr<Stream> moved = std::make_unique<PosixStream>(
-      static_cast<PosixShard&>(target), socket_->release(), std::move(peer_));
+      static_cast<PosixShard&>(target), socket_->release(), std::move(peer_), std::move(accepted_));
   co_return moved;
 }
 

@@ -227,6 +227,40 @@ TEST(Descriptors, connections_leave_enough_of_them_for_files) {
   });
 }
 
+TEST(Descriptors, clients_of_one_listener_leave_some_for_another) {
+  Runtime runtime({.shards = 2});
+  ASSERT_TRUE(runtime.start());
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  runtime.run([&]() -> Task<void> {
+    Net& net = Shard::current().net();
+    const Instant deadline = Shard::current().now() + 30s;
+    auto crowded = (co_await net.listen({"127.0.0.1", 0})).value();
+    auto other = (co_await net.listen({"127.0.0.1", 0})).value();
+    rlimit tight = before;
+    tight.rlim_cur = 300;
+    ::setrlimit(RLIMIT_NOFILE, &tight);
+    std::vector<std::unique_ptr<Stream>> streams;
+    const auto connect_to = [&](Listener& listener) -> Task<bool> {
+      auto client = co_await net.connect(listener.local(), deadline);
+      if (!client) co_return false;
+      streams.push_back(std::move(*client));
+      auto server = co_await listener.accept();
+      if (!server) co_return false;
+      streams.push_back(std::move(*server));
+      co_return true;
+    };
+    while (streams.size() < 300 && co_await connect_to(*crowded)) {
+    }
+    EXPECT_GT(streams.size(), 100U);
+    EXPECT_LT(streams.size(), 300U);
+    for (int i = 0; i < 8; ++i) EXPECT_TRUE(co_await connect_to(*other)) << i;
+    EXPECT_FALSE(co_await connect_to(*crowded)) << "what is left is not for its clients";
+    streams.clear();
+    ::setrlimit(RLIMIT_NOFILE, &before);
+  });
+}
+
 TEST(WritePatience, lasts_for_as_long_as_bytes_are_confirmed_and_ends_when_none_are) {
   const Instant start{0};
   WritePatience patience(start, 8s);

@@ -88,6 +88,7 @@ void HttpServer::stop() {
 
 io::Task<void> HttpServer::run(std::list<Connection>::iterator connection) {
   if (connections_.size() > options_.max_connections) {
+    ++refused_;
     const Instant deadline = io::Shard::current().now() + options_.request_timeout;
     (void)co_await send(*connection, refusal(503, "too many connections"), true, false, deadline);
   } else {

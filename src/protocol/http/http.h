@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <memory>
@@ -54,6 +55,8 @@ class HttpServer {
   /// Takes no more connections and requests; those being answered are finished, idle ones closed.
   void stop();
   [[nodiscard]] std::size_t connections() const { return connections_.size(); }
+  /// Connections over the limit, so far.
+  [[nodiscard]] std::uint64_t refused() const { return refused_; }
 
  private:
   struct Connection {
@@ -99,6 +102,7 @@ class HttpServer {
   std::unique_ptr<io::Listener> listener_;
   std::list<Connection> connections_;
   io::TaskGroup tasks_;
+  std::uint64_t refused_ = 0;
   bool stopping_ = false;
 };
 

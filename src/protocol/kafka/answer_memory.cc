@@ -143,8 +143,10 @@ io::Task<AnswerMemory::Hold> AnswerMemory::take(Holder& holder, std::size_t byte
   Waiter waiter{&holder, bytes, small};
   queue(small).push_back(&waiter);
   put_waiting(holder, holder.waiting_ + 1);
+  const Instant begun = io::Shard::current().now();
   // Woken when it was granted, or the client has left.
   const bool woken = co_await waiter.changed.wait(deadline);
+  waits_.add(io::Shard::current().now() - begun);
   if (waiter.granted) co_return Hold(&holder, bytes, small);
   if (!woken && std::erase(queue(small), &waiter) > 0) {
     put_waiting(holder, holder.waiting_ - 1);

@@ -10,6 +10,7 @@
 #include "base/time.h"
 #include "io/shard.h"
 #include "io/task.h"
+#include "protocol/kafka/waits.h"
 
 namespace pyralog::protocol::kafka {
 
@@ -102,6 +103,7 @@ class AnswerMemory {
 
   [[nodiscard]] std::size_t used() const { return large_used_ + small_used_; }
   [[nodiscard]] std::size_t limit() const { return limit_; }
+  [[nodiscard]] const Waits& waits() const { return waits_; }
   /// What one connection may hold while others hold some or wait; at least a minimum answer.
   [[nodiscard]] std::size_t fair_part(const Holder& holder) const;
 
@@ -135,6 +137,7 @@ class AnswerMemory {
   std::map<std::int16_t, std::size_t> expected_;
   Queue small_waiting_;
   Queue large_waiting_;
+  Waits waits_;
 };
 
 /// Bounds what one request makes the server build: names and entries that it repeats, what is told of

@@ -56,6 +56,7 @@ void Connection::close() {
   stream_->close();
   holder_.leave();
   handler_.client_left();
+  handler_.closed();
   changed_.wake_all();
 }
 
@@ -151,7 +152,10 @@ io::Task<void> Connection::admit(bool barrier, std::size_t bytes) {
            (unsent_bytes_ > limits_.max_unsent_bytes && !PYRALOG_PLANT("kafka.answers_pile_up")) ||
            slot_bytes_ + bytes > limits_.max_pipelined_bytes;
   };
+  if (!must_wait() || broken_) co_return;
+  const Instant begun = io::Shard::current().now();
   while (must_wait() && !broken_) co_await changed_.wait(Instant::never());
+  if (!barrier) handler_.waited_for_credit(io::Shard::current().now() - begun);
 }
 
 io::Task<void> Connection::serve(RequestBytes request, std::shared_ptr<Slot> slot,
@@ -159,6 +163,7 @@ io::Task<void> Connection::serve(RequestBytes request, std::shared_ptr<Slot> slo
   slot->reply = co_await handler_.handle(std::move(request), queued);
   // The request is gone; its answer may lie here for as long as a slow client takes.
   if (!PYRALOG_PLANT("kafka.answered_requests_hold")) slot->memory.release();
+  if (broken_) slot->reply = {};  // nobody takes it
   slot->answer_bytes = memory_of(slot->reply);
   unsent_bytes_ += slot->answer_bytes;
   slot->ready = true;
@@ -208,6 +213,17 @@ io::Task<void> Connection::write_replies() {
     }
     changed_.wake_all();
   }
+  for (const auto& slot : slots_) {
+    if (slot->ready) slot->reply = {};
+  }
+}
+
+io::Task<void> Connection::close_later() {
+  const Instant last = io::Shard::current().now() + limits_.linger;
+  while (!broken_ && !slots_.empty()) {
+    if (!co_await changed_.wait(last)) break;
+  }
+  if (!broken_) close();
 }
 
 io::Task<Result<void>> Connection::run() {
@@ -218,9 +234,13 @@ io::Task<Result<void>> Connection::run() {
     auto frame = co_await next_frame();
     if (!frame) {
       end = fail(std::move(frame.error()));
-      // It may have ended its side only; then what is made already still goes out.
-      if (end.error().code == Code::kCancelled || end.error().code == Code::kUnavailable) {
+      // It may have ended its side only; then what is made soon still goes out. What takes longer, the wait
+      // for other members of a group say, must not keep the socket and the place of a client that is gone.
+      if (PYRALOG_PLANT("kafka.clients_that_left_keep_their_place")) break;
+      if (end.error().code == Code::kUnavailable) close();
+      if (end.error().code == Code::kCancelled) {
         handler_.client_left();
+        tasks_.spawn(close_later());
       }
       break;
     }
@@ -242,6 +262,7 @@ io::Task<Result<void>> Connection::run() {
   changed_.wake_all();
   co_await tasks_.join();
   stream_->close();
+  handler_.closed();
   co_return end;
 }
 

@@ -72,8 +72,13 @@ class Handler {
   /// True if this request may start only when every earlier one has been answered, and later ones
   /// only after it.
   [[nodiscard]] virtual bool is_barrier(ByteView request) const = 0;
-  /// Nobody is there for the answers any more: what waits for room for one need not.
+  /// Nobody is there for the answers any more: what waits for room for one, or for records, need not.
   virtual void client_left() {}
+  /// A request has waited so long because others of its connection are under way: for their number, their
+  /// bytes, or answers that the client has not taken.
+  virtual void waited_for_credit(Duration) {}
+  /// The connection's socket is closed; requests may still be under way.
+  virtual void closed() {}
 };
 
 struct ConnectionLimits {
@@ -86,6 +91,7 @@ struct ConnectionLimits {
   /// While others wait for memory that a request under way has: in each such time it brings half of what
   /// comes in it at the pace of `frame_time`.
   Duration pace_time = std::chrono::seconds(10);
+  Duration linger = std::chrono::seconds(5);  ///< for the answers to a client that has ended its side
   Duration write_time = std::chrono::seconds(60);  ///< in which a client takes nothing of its answers
 };
 
@@ -136,6 +142,8 @@ class Connection {
   io::Task<void> serve(RequestBytes request, std::shared_ptr<Slot> slot, Duration queued);
   [[nodiscard]] io::Task<Result<void>> send(std::vector<io::Piece> pieces);
   io::Task<void> write_replies();
+  /// Closes what is still open after the linger time; requests may be under way for longer.
+  io::Task<void> close_later();
 
   std::unique_ptr<io::Stream> stream_;
   Handler& handler_;

@@ -34,6 +34,7 @@ class Echo final : public Handler {
     reply.close = text.starts_with("close");
     co_return reply;
   }
+  void closed() override { socket_closed = true; }
   bool is_barrier(ByteView request) const override { return as_text(request).starts_with("!"); }
   void release(const std::string& text) {
     released[text] = true;
@@ -47,6 +48,7 @@ class Echo final : public Handler {
   std::vector<std::string> begun;
   std::map<std::string, bool> released;
   bool all = false;
+  bool socket_closed = false;
   std::size_t running = 0;
   std::size_t most = 0;
   std::size_t bytes = 0;
@@ -432,6 +434,20 @@ TEST_F(ConnectionTest, draining_ends_an_idle_one_at_once) {
     co_return true;
   }, 0);
   sim_.run_for(1s);
+  EXPECT_NE(end_, "");
+}
+
+TEST_F(ConnectionTest, a_client_that_left_keeps_no_socket_while_its_request_runs) {
+  open();
+  send({"long"});
+  run([this]() -> io::Task<bool> {
+    stream_->close();
+    co_return true;
+  }, 1);
+  sim_.run_for(limits_.linger + 1s);
+  EXPECT_TRUE(echo_.socket_closed);
+  EXPECT_EQ(end_, "") << "the request is still under way";
+  release("long");
   EXPECT_NE(end_, "");
 }
 

@@ -68,7 +68,7 @@ class FetchRoom final : public broker::FetchMemory {
   AnswerMemory::Hold hold_;
 };
 
-broker::FetchBounds bounds_of(FetchRoom& room, const wire::FetchRequest& fetch,
+broker::FetchBounds bounds_of(FetchRoom& room, const Request& request, const wire::FetchRequest& fetch,
                               const Service::Options& options) {
   broker::FetchBounds bounds;
   bounds.min_bytes = static_cast<std::uint64_t>(std::max(fetch.min_bytes, 0));
@@ -77,6 +77,7 @@ broker::FetchBounds bounds_of(FetchRoom& room, const wire::FetchRequest& fetch,
   const Duration wait = std::chrono::milliseconds(std::max(fetch.max_wait_ms, 0));
   bounds.deadline = io::Shard::current().now() + std::min(wait, options.max_fetch_wait);
   bounds.memory = room.bound();
+  bounds.end = request.fetch_end;
   return bounds;
 }
 
@@ -158,7 +159,7 @@ void note_times(const Service& service, const Request& request,
 Handled fetch_all(Service& service, Request request, wire::FetchRequest fetch, bool open_session) {
   PYRALOG_CO_ASSIGN(std::vector<broker::FetchItem> items, items_of(request, fetch));
   FetchRoom room(request.answers);
-  const broker::FetchBounds bounds = bounds_of(room, fetch, service.options());
+  const broker::FetchBounds bounds = bounds_of(room, request, fetch, service.options());
   const Instant began = io::Shard::current().now();
   const Fetching fetching(service, items.size());
   Outcomes outcomes = co_await service.broker().fetch(items, fetching.bound(bounds));
@@ -243,7 +244,7 @@ Handled fetch_in_session(Service& service, Request request, wire::FetchRequest f
   const Instant began = io::Shard::current().now();
   const Fetching fetching(service, turn.items.size());
   Outcomes outcomes = co_await service.broker().fetch(
-      turn.items, fetching.bound(bounds_of(room, fetch, service.options())));
+      turn.items, fetching.bound(bounds_of(room, request, fetch, service.options())));
   note_times(service, request, turn.items, outcomes, began);
   const auto told = co_await io::on(service.shard(shard), [&]() -> io::Task<std::vector<bool>> {
     co_return end_turn(*owner, fetch.session_id, fetch.session_epoch, turn.items, outcomes);

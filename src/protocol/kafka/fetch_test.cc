@@ -64,6 +64,19 @@ class FetchTest : public KafkaTest {
   }
 };
 
+TEST_F(FetchTest, does_not_wait_for_records_for_a_client_that_left) {
+  with_client([this](RawClient& client) -> io::Task<void> {
+    auto fetch = request({{0, 0}});
+    fetch.min_bytes = 1;
+    fetch.max_wait_ms = 60'000;
+    co_await client.send(fetch, 12);
+    co_await io::sleep_for(1s);
+    EXPECT_EQ(services_[0]->fetching() + services_[1]->fetching(), 1u);
+  });
+  sim_.run_for(1s);
+  EXPECT_EQ(services_[0]->fetching() + services_[1]->fetching(), 0u);
+}
+
 TEST_F(FetchTest, every_served_version_reads_and_the_older_ones_say_35) {
   with_client([](RawClient& client) -> io::Task<void> {
     co_await write(client, 0, "a");

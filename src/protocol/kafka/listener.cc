@@ -1,6 +1,8 @@
 #include "protocol/kafka/listener.h"
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "observe/log.h"
 
@@ -11,8 +13,15 @@ namespace {
 /// One connection's requests, on their way to the shard's service.
 class Requests : public Handler {
  public:
-  Requests(Service& service, AnswerMemory& answers, std::string client_host)
-      : service_(service), answers_(answers), holder_(answers), client_host_(std::move(client_host)) {}
+  /// `let_go` is called once, when the connection's socket has been closed.
+  Requests(Service& service, AnswerMemory& answers, Waits& credits, std::string client_host,
+           std::move_only_function<void()> let_go)
+      : service_(service),
+        answers_(answers),
+        credits_(credits),
+        holder_(answers),
+        client_host_(std::move(client_host)),
+        let_go_(std::move(let_go)) {}
 
   io::Task<Reply> handle(RequestBytes bytes, Duration queued) override {
     auto frame = wire::parse_request(*bytes);
@@ -24,6 +33,7 @@ class Requests : public Handler {
     request.queued = queued;
     request.produces = &produces_;
     request.answers = &holder_;
+    request.fetch_end = &fetch_end_;
     const wire::ApiKey key = request.frame.api->key;
     const auto api = static_cast<std::int16_t>(key);
     std::size_t least = 0;
@@ -53,7 +63,14 @@ class Requests : public Handler {
     }
   }
 
-  void client_left() override { holder_.leave(); }
+  void client_left() override {
+    holder_.leave();
+    fetch_end_.end();
+  }
+  void waited_for_credit(Duration waited) override { credits_.add(waited); }
+  void closed() override {
+    if (auto let_go = std::exchange(let_go_, nullptr)) let_go();
+  }
 
   bool is_barrier(ByteView bytes) const override {
     // What reads or writes the log is ordered by its partitions; all else waits its turn.
@@ -95,8 +112,11 @@ class Requests : public Handler {
 
   Service& service_;
   AnswerMemory& answers_;
+  Waits& credits_;
   AnswerMemory::Holder holder_;
   std::string client_host_;
+  std::move_only_function<void()> let_go_;
+  broker::FetchEnd fetch_end_;
   io::Turn produces_;
 };
 
@@ -158,17 +178,21 @@ io::Task<void> Listener::take(std::unique_ptr<io::Stream> stream, unsigned shard
     co_await io::on(*shards_[shard], [this, shard, &moved]() -> io::Task<void> {
       co_await serve(std::move(*moved), shard);
     });
+  } else {
+    --connections_;
   }
-  --connections_;
 }
 
 io::Task<void> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shard) {
   ShardPart& part = *parts_[shard];
+  // Requests of a client that is gone may be under way for minutes; its place is free before.
+  Requests requests(*services_[shard], part.answers, part.credits, stream->peer().host,
+                    [this] { home_->post([this] { --connections_; }); });
   if (part.stopping) {
     stream->close();
+    requests.closed();
     co_return;
   }
-  Requests requests(*services_[shard], part.answers, stream->peer().host);
   Connection connection(std::move(stream), requests, options_.connection, part.memory);
   const std::uint64_t number = part.next++;
   part.open.emplace(number, &connection);
@@ -188,10 +212,15 @@ io::Task<Listener::MemoryUse> Listener::memory() {
   MemoryUse all;
   for (unsigned s = 0; s < shards_.size(); ++s) {
     const MemoryUse one = co_await io::on(*shards_[s], [this, s]() -> io::Task<MemoryUse> {
-      co_return MemoryUse{parts_[s]->memory.used(), parts_[s]->answers.used()};
+      const ShardPart& part = *parts_[s];
+      co_return MemoryUse{part.memory.used(), part.answers.used(), part.memory.waits(),
+                          part.answers.waits(), part.credits};
     });
     all.requests += one.requests;
     all.answers += one.answers;
+    all.request_waits += one.request_waits;
+    all.answer_waits += one.answer_waits;
+    all.credit_waits += one.credit_waits;
   }
   co_return all;
 }

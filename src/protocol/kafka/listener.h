@@ -42,9 +42,12 @@ class Listener {
   struct MemoryUse {
     std::size_t requests = 0;  ///< bytes, of all shards
     std::size_t answers = 0;
+    Waits request_waits;  ///< for this memory
+    Waits answer_waits;
+    Waits credit_waits;  ///< of requests, for others of their connection
   };
   [[nodiscard]] io::Task<MemoryUse> memory();
-  /// Connections now; on the accepting shard, as of the last it has heard.
+  /// Connections whose sockets are open; on the accepting shard, as of the last it has heard.
   [[nodiscard]] std::size_t connections() const { return connections_; }
   /// What has come so far; on the accepting shard.
   struct Arrivals {
@@ -60,6 +63,7 @@ class Listener {
         : memory(request_memory), answers(answer_memory) {}
     RequestMemory memory;
     AnswerMemory answers;
+    Waits credits;
     std::map<std::uint64_t, Connection*> open;  ///< in the order in which they came
     std::uint64_t next = 0;
     bool stopping = false;

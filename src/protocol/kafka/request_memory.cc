@@ -211,8 +211,7 @@ io::Task<bool> RequestMemory::wait_for(Entry& entry, std::size_t bytes, Instant 
   static_cast<void>(co_await waiter.changed.wait(deadline));
   holder.waiting_ = nullptr;
   count(holder);
-  ++waits_.count;
-  waits_.time += io::Shard::current().now() - begun;
+  waits_.add(io::Shard::current().now() - begun);
   if (waiter.granted) co_return true;
   take_out(waiter);
   serve(*entry.part);  // it may have been in the way

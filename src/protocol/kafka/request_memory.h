@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "io/shard.h"
+#include "protocol/kafka/waits.h"
 
 namespace pyralog::protocol::kafka {
 
@@ -100,11 +101,6 @@ class RequestMemory {
 
   [[nodiscard]] std::size_t used() const;
   [[nodiscard]] std::size_t limit() const { return limit_; }
-  /// How often requests had to wait, and how long in all, of waits that are over.
-  struct Waits {
-    std::uint64_t count = 0;
-    Duration time{0};
-  };
   [[nodiscard]] const Waits& waits() const { return waits_; }
 
  private:

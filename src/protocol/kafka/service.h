@@ -39,6 +39,7 @@ struct Request {
   RequestTimes* times = nullptr;  ///< set, and outlives its handling
   AnswerRoom* room = nullptr;     ///< likewise: for what is built of it; null = no bound
   AnswerMemory::Holder* answers = nullptr;  ///< its connection's, if these are bounded; likewise
+  broker::FetchEnd* fetch_end = nullptr;    ///< likewise: its connection's
   io::Turn* produces = nullptr;   ///< its connection's, as Broker::produce wants it; outlives it too
   [[nodiscard]] Result<void> take_room(std::size_t wanted) const {
     return room == nullptr ? Result<void>() : room->take(wanted);
