@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/plant.h"
 #include "observe/log.h"
 
 namespace pyralog::protocol::kafka {
@@ -137,7 +138,7 @@ io::Task<void> Listener::run() {
       continue;
     }
     if (options_.send_buffer_bytes > 0) (*stream)->limit_send_buffer(options_.send_buffer_bytes);
-    if (connections_ >= options_.max_connections) {
+    if (connections_ >= options_.max_connections && !PYRALOG_PLANT("kafka.connections_without_end")) {
       ++arrivals_.refused;
       (*stream)->close();
       observe::log_warn("kafka.connection_refused",
@@ -159,7 +160,7 @@ io::Task<void> Listener::take(std::unique_ptr<io::Stream> stream, unsigned shard
       co_await serve(std::move(*moved), shard);
     });
   }
-  --connections_;
+  if (!PYRALOG_PLANT("kafka.count_who_has_left")) --connections_;
 }
 
 io::Task<void> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shard) {
