@@ -12,6 +12,14 @@ constexpr Duration kReserveRetry = std::chrono::seconds(30);
 std::string Broker::space_complaint() const {
   const SpaceStatus& space = local().space;
   if (!space.refusing) return {};
+  const SpaceLimits& limits = space.limits;
+  const std::uint64_t enough = limits.floor + limits.floor / 8 + limits.reserve;
+  if (space.free_bytes >= enough && !PYRALOG_PLANT("broker.quota_is_a_full_disk")) {
+    return "a write found no space under " + options_.data_dir + ", though the disk has " +
+           bytes_text(space.free_bytes) +
+           " free (a quota, perhaps): no records are taken for some seconds; raise the quota, delete topics or "
+           "records, or let topics keep less";
+  }
   return "the disk of " + options_.data_dir + " has " + bytes_text(space.free_bytes) +
          " free, and with less than " + bytes_text(space.limits.floor) +
          " (min.free.bytes) no records are taken; free space, delete topics or records, or let "

@@ -152,6 +152,30 @@ TEST_F(SpaceTest, on_a_full_disk_the_reserve_goes_so_that_the_rest_goes_on) {
   EXPECT_EQ(produce_some().error, KafkaError::kNone);
 }
 
+TEST_F(SpaceTest, a_quota_is_told_from_a_full_disk) {
+  const auto complaint = [this] {
+    return run([this]() -> io::Task<std::string> { co_return broker().space_complaint(); });
+  };
+  disk().set_hook([](io::sim::DiskOp op, const std::string& path) {
+    const bool meant = op == io::sim::DiskOp::kWrite && path.ends_with(".log") &&
+                       !path.ends_with("metadata.log");
+    return meant ? io::sim::DiskFault::kNoSpace : io::sim::DiskFault::kNone;
+  });
+  EXPECT_EQ(produce_some().error, KafkaError::kKafkaStorageError);
+  sim_.run_for(100ms);
+  EXPECT_TRUE(space().refusing);
+  EXPECT_THAT(complaint(), HasSubstr("a write found no space"));
+  EXPECT_THAT(complaint(), HasSubstr("a quota, perhaps"));
+  disk().set_hook({});
+  sim_.run_for(20s);
+  EXPECT_EQ(complaint(), "");
+  EXPECT_EQ(produce_some().error, KafkaError::kNone);
+
+  others_leave(kFloor / 2);
+  sim_.run_for(6s);
+  EXPECT_THAT(complaint(), HasSubstr("min.free.bytes")) << "that one is full";
+}
+
 TEST_F(SpaceTest, a_commit_that_finds_no_space_is_made_room_for) {
   EXPECT_EQ(commit("a", 1), KafkaError::kNone);
   others_leave(0);

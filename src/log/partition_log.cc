@@ -73,11 +73,15 @@ std::unexpected<Error> PartitionLog::go_offline(const Error& cause) {
   return refuse();
 }
 
-/// Once, until a write goes well again.
+/// What keeps it from taking records for now, want of space above all. Once, until a write goes well again.
 void PartitionLog::tell_no_space(const Error& error) {
   if (std::exchange(no_space_told_, true)) return;
-  const bool full = !io::is_no_descriptors(error) || PYRALOG_PLANT("log.any_want_is_a_full_disk");
-  const char* event = full ? "log.no_space" : "log.no_descriptors";
+  const char* event = "log.cannot_write";
+  if (io::is_no_space(error) || PYRALOG_PLANT("log.any_want_is_a_full_disk")) {
+    event = "log.no_space";
+  } else if (io::is_no_descriptors(error)) {
+    event = "log.no_descriptors";
+  }
   observe::log_error(event, {{"partition", name()}, {"reason", error.message}});
 }
 
@@ -118,21 +122,21 @@ io::Task<Result<void>> PartitionLog::prepare(std::uint64_t bytes, WallMs wall) {
   const auto guard = co_await turn_.lock();
   if (offline_) co_return refuse();
   if (ready(bytes, wall)) co_return Result<void>{};
-  PYRALOG_CO_TRY(co_await shard_.begin_writing());
+  Result<void> made = co_await shard_.begin_writing();
   SegmentRef sealed;
-  if (!segments_.empty() && !segments_.back()->sealed) {
-    PYRALOG_CO_TRY(co_await open_active());
-    if (must_roll(bytes, wall)) {
+  if (made && !segments_.empty() && !segments_.back()->sealed) {
+    made = co_await open_active();
+    if (made && must_roll(bytes, wall)) {
       sealed = segments_.back();
       seal_active();
       if (PYRALOG_PLANT("log.seal_first")) (void)co_await shard_.disk_.sync({sealed->file});
     }
   }
-  Result<void> made;
-  if (segments_.empty() || segments_.back()->sealed) made = co_await create_segment(wall);
+  if (made && (segments_.empty() || segments_.back()->sealed)) made = co_await create_segment(wall);
   // Only now: what the old segment still has in the page cache may be a gigabyte, and the new one's
   // small syncs, which appends wait for, would queue behind it in the file system's journal.
   if (sealed != nullptr) shard_.spawn(finish_sealing(sealed));
+  if (!made && !offline_ && !PYRALOG_PLANT("log.refuse_silently")) tell_no_space(made.error());
   PYRALOG_CO_TRY(made);
   if (offline_) co_return refuse();
   co_return Result<void>{};
@@ -239,7 +243,6 @@ io::Task<Result<void>> PartitionLog::create_segment(WallMs wall) {
     if (PYRALOG_PLANT("log.remove_strange_file")) {
       (void)co_await shard_.disk_.remove(path_of(end_, "log"));
     }
-    if (code == Code::kExhausted) tell_no_space(file.error());
     co_return fail(std::move(file.error()));
   }
   // Only now: a group commit that runs meanwhile must not take it for durable.

@@ -463,6 +463,36 @@ TEST(PartitionLog, a_want_of_descriptors_is_no_full_disk_and_passes) {
   EXPECT_NE(lines[0].find("log.no_descriptors"), std::string::npos) << lines[0];
 }
 
+TEST(PartitionLog, tells_once_what_keeps_it_from_beginning_a_segment) {
+  Simulator sim(1);
+  // A place in the code may write so many lines a second; no other test is in this second.
+  io::sim::NodeOptions later = quiet_disk();
+  later.wall_offset = 20'000h;
+  Node& node = sim.add_node(later);
+  std::vector<std::string> lines;
+  observe::capture_log([&](const std::string& line) { lines.push_back(line); });
+  bool refuse = true;
+  node.disk().set_hook([&](DiskOp op, const std::string& path) {
+    const bool meant = refuse && op == DiskOp::kWrite && path.ends_with("/epochs.tmp");
+    return meant ? DiskFault::kError : DiskFault::kNone;
+  });
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(1), small_segments())).value();
+    std::int64_t at = 0;
+    while (co_await append(*log, batch(at))) ++at;
+    EXPECT_GT(at, 0);
+    EXPECT_FALSE(co_await append(*log, batch(at)));
+    refuse = false;
+    EXPECT_TRUE(co_await append(*log, batch(at)));
+    co_await shard->abandon();
+  });
+  observe::capture_log({});
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_NE(lines[0].find("log.cannot_write"), std::string::npos) << lines[0];
+  EXPECT_NE(lines[0].find("/epochs.tmp: write failed"), std::string::npos) << lines[0];
+}
+
 TEST(PartitionLog, knows_its_end_at_a_time_of_the_server) {
   Simulator sim(12);
   Node& node = sim.add_node(quiet_disk());

@@ -27,7 +27,7 @@ def binary():
 class Server:
     """`pyralog serve` on a data directory that outlives it. One object is one process."""
 
-    def __init__(self, data, options=()):
+    def __init__(self, data, options=(), environment=None):
         self.data = pathlib.Path(data)
         self.errors = self.data.parent / (self.data.name + ".stderr")
         command = [binary(), "serve", "--data-dir", str(self.data), "--kafka", "127.0.0.1:0",
@@ -35,7 +35,8 @@ class Server:
         self.began = time.monotonic()
         with open(self.errors, "ab") as errors:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=errors,
-                                            stdout=subprocess.PIPE)
+                                            stdout=subprocess.PIPE,
+                                            env=dict(os.environ, **(environment or {})))
         self.bootstrap = self.http = self.start_seconds = None
         self.ending = False  # it was told to end, or killed
 

@@ -16,7 +16,7 @@ IN_HAND = sum(range(1, THREADS + 1))
 
 def main():
     rounds = 500 if worker.SOAK else 12
-    rng = worker.seeded("obelisk_kill9")
+    rng = worker.Seeded("obelisk_kill9")
     with tempfile.TemporaryDirectory() as folder:
         for mode in ("lease", "strict", "relaxed", "scarab"):
             path = os.path.join(folder, mode + ".obl")
@@ -38,6 +38,7 @@ def main():
             if again:
                 sys.exit(f"{mode}: {again} ranges were issued twice in {rounds} rounds")
             print(f"{mode}: {rounds} kills, {len(ranges)} ranges, none twice", flush=True)
+    rng.done(4 * rounds)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def main():
     need(shutil.which("mkfs.ext4"), "mkfs.ext4 (package e2fsprogs)")
     need(os.path.exists("/dev/loop-control"), "loop devices")
     rounds = 50 if worker.SOAK else 10
-    rng = worker.seeded("obelisk_powerloss")
+    rng = worker.Seeded("obelisk_powerloss")
     with tempfile.TemporaryDirectory() as folder:
         for mode in ("strict", "lease", "scarab", "relaxed"):
             repeated = 0
@@ -85,6 +85,7 @@ def main():
             if mode != "relaxed" and repeated:
                 sys.exit(f"{mode}: {repeated} ranges were issued twice in {rounds} power losses")
             print(f"{mode}: {rounds} power losses, {repeated} ranges twice", flush=True)
+    rng.done(4 * rounds)
 
 
 if __name__ == "__main__":

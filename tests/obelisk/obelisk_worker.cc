@@ -4,7 +4,8 @@
 //   obelisk_worker FILE MODE LEASE THREADS [COUNT]
 //
 // Modes strict, lease, relaxed, scarab. Prints "open" once the file is open. With COUNT it ends
-// after so many ranges per thread.
+// after so many ranges per thread. It ends with 1 and a line on standard error when no more can be
+// issued.
 
 #include <unistd.h>
 
@@ -45,6 +46,9 @@ int fail_with(const Error& error) {
   std::fprintf(stderr, "obelisk_worker: %s\n", error.message.c_str());
   return 1;
 }
+/// So many times in vain, and whoever issues asks what is wrong.
+constexpr unsigned kPatience = 1u << 16;
+
 void say_open() {
   if (write(STDOUT_FILENO, "open\n", 5) != 5) std::_Exit(3);
 }
@@ -85,12 +89,18 @@ int run_counter(io::posix::Runtime& runtime, const Args& args, obelisk::Mode mod
   } else {
     on_threads(args.threads, [&](unsigned thread) {
       const std::uint64_t count = 1 + thread;
+      unsigned in_vain = 0;
       for (std::uint64_t i = 0; i < args.ranges;) {
-        const auto first = sequencer.try_take(count);
+        auto first = sequencer.try_take(count);
+        if (!first && ++in_vain == kPatience) {
+          first = runtime.run([&] { return sequencer.take(count); });
+          if (!first) std::_Exit(fail_with(first.error()));
+        }
         if (!first) {
           std::this_thread::yield();
           continue;
         }
+        in_vain = 0;
         report(*first, count);
         ++i;
       }
@@ -107,12 +117,18 @@ int run_scarab(io::posix::Runtime& runtime, const Args& args) {
   obelisk::ScarabGenerator& generator = **opened;
   say_open();
   on_threads(args.threads, [&](unsigned thread) {
+    unsigned in_vain = 0;
     for (std::uint64_t i = 0; i < args.ranges;) {
-      const auto ids = generator.try_next(1 + thread);
+      auto ids = generator.try_next(1 + thread);
+      if (!ids && ++in_vain == kPatience) {
+        ids = runtime.run([&] { return generator.next(1 + thread); });
+        if (!ids) std::_Exit(fail_with(ids.error()));
+      }
       if (!ids) {
         std::this_thread::yield();
         continue;
       }
+      in_vain = 0;
       for (std::uint64_t n = 0; n < ids->size(); ++n) report((*ids)[n].value, 1);
       ++i;
     }

@@ -23,12 +23,15 @@ def binary():
 class Worker:
     """A worker that issues ids until it is killed; `ranges` are those that it has reported."""
 
-    def __init__(self, path, mode, lease, threads=4):
+    def __init__(self, path, mode, lease, threads=4, environment=None, errors=None, must_open=True):
         self.process = subprocess.Popen([binary(), path, mode, str(lease), str(threads)],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                                        env=dict(os.environ, **(environment or {})))
         self.buffer = b""
         self.lines = []
         self.pump_until(lambda: b"open\n" in self.buffer, 60)
+        if not must_open:
+            return
         if b"open\n" not in self.buffer:
             self.kill()
             sys.exit(f"the worker did not open {path}")
@@ -91,8 +94,15 @@ def top(ranges):
     return max((first + count for first, count in ranges), default=0)
 
 
-def seeded(name):
+class Seeded(random.Random):
     """A random source whose seed can be chosen and is told."""
-    seed = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))
-    print(f"{name}: SEED={seed}", flush=True)
-    return random.Random(seed)
+
+    def __init__(self, name):
+        self.name = name
+        self.base = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))
+        print(f"{name}: SEED={self.base}", flush=True)
+        super().__init__(self.base)
+
+    def done(self, count):
+        """The line that `make soak` reads."""
+        print(f"soak: {self.name} count={count} seeds={self.base}..{self.base}", flush=True)

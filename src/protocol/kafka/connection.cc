@@ -13,7 +13,9 @@ namespace pyralog::protocol::kafka {
 
 namespace {
 // An idle connection keeps only this much; requests without record batches fit into it.
-constexpr std::size_t kReadBufferBytes = 2048;
+std::size_t read_buffer_bytes() {
+  return PYRALOG_PLANT("kafka.large_read_buffers") ? 32u << 10 : 2u << 10;
+}
 }  // namespace
 
 Connection::Connection(std::unique_ptr<io::Stream> stream, Handler& handler,
@@ -23,7 +25,7 @@ Connection::Connection(std::unique_ptr<io::Stream> stream, Handler& handler,
       limits_(limits),
       memory_(memory),
       holder_(memory),
-      cutter_({.max_frame_bytes = limits.max_frame_bytes, .read_buffer_bytes = kReadBufferBytes}) {}
+      cutter_({.max_frame_bytes = limits.max_frame_bytes, .read_buffer_bytes = read_buffer_bytes()}) {}
 
 std::size_t memory_of(const Reply& reply) {
   std::size_t bytes = 0;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <utility>
 
+#include "base/plant.h"
 #include "observe/log.h"
 
 namespace pyralog::protocol::kafka {
@@ -157,7 +158,7 @@ io::Task<void> Listener::run() {
       continue;
     }
     if (options_.send_buffer_bytes > 0) (*stream)->limit_send_buffer(options_.send_buffer_bytes);
-    if (connections_ >= options_.max_connections) {
+    if (connections_ >= options_.max_connections && !PYRALOG_PLANT("kafka.connections_without_end")) {
       ++arrivals_.refused;
       (*stream)->close();
       observe::log_warn("kafka.connection_refused",
@@ -187,7 +188,10 @@ io::Task<void> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shar
   ShardPart& part = *parts_[shard];
   // Requests of a client that is gone may be under way for minutes; its place is free before.
   Requests requests(*services_[shard], part.answers, part.credits, stream->peer().host,
-                    [this] { home_->post([this] { --connections_; }); });
+                    [this] {
+                      if (PYRALOG_PLANT("kafka.count_who_has_left")) return;
+                      home_->post([this] { --connections_; });
+                    });
   if (part.stopping) {
     stream->close();
     requests.closed();
