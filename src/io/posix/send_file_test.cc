@@ -113,6 +113,8 @@ TEST(FollowReaders, goes_nowhere_for_readers_on_several_processors) {
     follow.sent(0, kMuch);
     follow.sent(1, kMuch);
     EXPECT_EQ(follow.end_period(kPeriod, 16ms), std::nullopt);
+  }
+  for (int i = 0; i < 20; ++i) {
     follow.sent(-1, kMuch);
     EXPECT_EQ(follow.end_period(kPeriod, 8ms), std::nullopt) << "nobody knows where";
   }
