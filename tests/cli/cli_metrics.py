@@ -3,6 +3,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 import sys
 import time
 import urllib.error
@@ -98,6 +100,19 @@ class Reference(CommandTest):
         rows = reference.table((REPOSITORY / "docs" / "metrics.md").read_text())
         self.assertEqual({row[0]: row[1] for row in rows}, types)
         self.assertEqual({row[0]: reference.words(row[2]) for row in rows}, labels)
+
+    def test_prometheus_own_tool_finds_nothing_wrong(self):
+        promtool = shutil.which("promtool")
+        if not promtool:
+            return  # the registry checks names and help as promlint does; Debian's prometheus has the tool
+        server = self.server()
+        some_of_everything(self, server)
+        with urllib.request.urlopen(f"http://{server.http}/metrics", timeout=10) as answer:
+            metrics = answer.read()
+        for words, given in ((("metrics",), metrics),
+                             (("rules", str(REPOSITORY / "docs" / "prometheus-alerts.yml")), b"")):
+            ran = subprocess.run([promtool, "check", *words], input=given, capture_output=True, timeout=60)
+            self.assertEqual((ran.returncode, ran.stderr.decode()), (0, ""), ran.stdout.decode())
 
     def test_health_and_one_partition(self):
         server = self.server()
