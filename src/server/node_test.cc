@@ -199,6 +199,7 @@ TEST_F(NodeTest, lag_and_traffic_are_told_of_as_many_as_the_settings_say) {
 TEST_F(NodeTest, settings_that_can_change_while_it_runs_do_and_others_are_named) {
   start();
   some_traffic();
+  observe::set_log_level(observe::Level::kInfo);
   std::vector<std::string> lines;
   observe::capture_log([&](const std::string& line) { lines.push_back(line); });
   ServerOptions wanted = options_;
