@@ -202,7 +202,6 @@ struct BrokerTotals {
   group::Expired expired;
   group::Kept groups;  ///< held now
   std::uint64_t refused_for_space = 0;  ///< batches of clients
-  std::uint64_t reopened = 0;  ///< partitions that a failing disk had taken offline
 };
 
 /// One node's API: what every door calls. Callable on any shard; hops to the shards that own the

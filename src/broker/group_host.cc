@@ -287,10 +287,6 @@ void GroupHosts::add(const PartitionId& id, std::shared_ptr<replica::Replica> re
   auto host =
       std::make_shared<GroupHost>(options_, std::move(replica), make_room_, std::move(tally));
   host->load(std::move(existing));
-  // Its partition was opened anew: who waits for the old one is answered, and asks again.
-  if (const auto old = find(id); old != nullptr) {
-    ending_.spawn([](std::shared_ptr<GroupHost> ends) -> io::Task<void> { co_await ends->stop(); }(old));
-  }
   hosts_[id] = std::move(host);
 }
 
@@ -343,7 +339,6 @@ io::Task<void> GroupHosts::expire() {
 io::Task<void> GroupHosts::stop() {
   auto hosts = std::exchange(hosts_, {});
   for (auto& [id, host] : hosts) co_await host->stop();
-  co_await ending_.join();
 }
 
 }  // namespace pyralog::broker

@@ -130,7 +130,6 @@ class GroupHosts {
   std::shared_ptr<group::Tally> tally_ = std::make_shared<group::Tally>();
   std::unordered_map<PartitionId, std::shared_ptr<GroupHost>> hosts_;
   std::function<WallMs()> believed_now_;
-  io::TaskGroup ending_;  ///< whose partitions were opened anew
   group::Expired expired_;
 };
 

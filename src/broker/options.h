@@ -34,8 +34,6 @@ struct Options {
   Duration producer_snapshot_interval = std::chrono::seconds(60);
   io::BackoffOptions reopen{.first = std::chrono::seconds(1),   ///< of partitions that could not
                             .most = std::chrono::seconds(30)};  ///< be opened
-  io::BackoffOptions reopen_broken{.first = std::chrono::seconds(1),   ///< of those that went offline
-                                   .most = std::chrono::minutes(10)};  ///< after they were led
   Duration commit_timeout = std::chrono::seconds(5);  ///< of a coordinator's own records
   std::int32_t producer_id_block = 1000;
   SpaceOptions space;                        ///< min.free.bytes, disk.reserve.bytes

@@ -11,8 +11,6 @@ namespace pyralog::broker {
 namespace {
 /// Producers that a round of snapshots looks at before it lets others run: about a millisecond.
 constexpr std::size_t kProducersInOneGo = 10'000;
-/// A partition that has been well for so long begins with a short pause when it goes offline again.
-constexpr Duration kBrokenForgotten = std::chrono::hours(1);
 /// How long the node has run is written down so many times before a silent producer expires.
 constexpr std::int64_t kClockWritings = 24;
 
@@ -104,39 +102,6 @@ void ShardBroker::try_later(const PartitionId& id) {
   at->second.due = shard.now() + at->second.pause.next_delay(shard.rng());
 }
 
-void ShardBroker::note_broken() {
-  io::Shard& shard = io::Shard::current();
-  for (const auto& [id, hosted] : hosted_) {
-    if (hosted.replica == nullptr || !hosted.replica->offline() || again_.contains(id)) continue;
-    // What was found when it was opened anew counts more than why it had to be.
-    const Error& reason = hosted.failed ? *hosted.failed : *hosted.replica->offline();
-    if (!may_pass(reason) || PYRALOG_PLANT("broker.stay_offline")) continue;
-    auto [at, first] = broken_.try_emplace(id, Broken{io::Backoff(options_.reopen_broken), shard.now()});
-    Broken& broken = at->second;
-    if (!first && shard.now() - broken.at >= kBrokenForgotten) broken.pause.reset();
-    broken.at = shard.now();
-    Retry retry{io::Backoff(options_.reopen), shard.now(), true};
-    if (!PYRALOG_PLANT("broker.reopen_without_end")) {
-      retry.due = retry.due + broken.pause.next_delay(shard.rng());
-    }
-    again_.emplace(id, std::move(retry));
-  }
-}
-
-io::Task<void> ShardBroker::replace(PartitionId id, std::shared_ptr<replica::Replica> old) {
-  Hosted& hosted = hosted_.at(id);
-  lost_.erase(id);
-  const Offset end = hosted.replica->log_end();
-  if (old->high_watermark() > end) {
-    // Below fsync only: what a sync has covered is damage if it is not there.
-    lost_[id] = {end, "the disk failed before it had what was acknowledged"};
-    observe::log_warn("broker.records_may_be_missing", {{"partition", hosted.name},
-                                                        {"from", end.value},
-                                                        {"reason", lost_[id].reason}});
-  }
-  co_await old->stop(KafkaError::kKafkaStorageError);
-}
-
 io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionIndex index) {
   const PartitionId id{topic->id, index};
   Hosted hosted;
@@ -149,16 +114,12 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
   std::optional<Bytes> snapshot;
   if (const auto at = snapshots_.find(id); at != snapshots_.end()) snapshot = at->second.state;
   const bool in_doubt = logs_->in_doubt(id);
-  // Until another one is there it answers what can be answered.
-  const Hosted* before = find(id);
-  const std::shared_ptr<replica::Replica> old = before == nullptr ? nullptr : before->replica;
   auto opened = co_await replica::Replica::open(*logs_, id, std::move(options), initial,
                                                 std::move(snapshot));
   if (opened) {
     hosted.replica = std::move(*opened);
-    if (old == nullptr) note_losses(id, hosted, durability, in_doubt);
+    note_losses(id, hosted, durability, in_doubt);
   } else {
-    hosted.replica = old;
     hosted.failed = std::move(opened.error());
     tell_offline(id, hosted);
     if (may_pass(*hosted.failed)) {
@@ -167,9 +128,7 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
       again_.erase(id);
     }
   }
-  const bool replaced = old != nullptr && hosted.replica != old;
   hosted_[id] = std::move(hosted);
-  if (replaced) co_await replace(id, old);
 }
 
 io::Task<void> ShardBroker::open_all(std::vector<PartitionId> ids) {
@@ -284,7 +243,6 @@ io::Task<void> ShardBroker::remove(PartitionId id) {
   Hosted gone = std::move(at->second);
   hosted_.erase(at);
   again_.erase(id);
-  broken_.erase(id);
   snapshots_.erase(id);
   if (gone.replica != nullptr) {
     co_await gone.replica->stop(KafkaError::kUnknownTopicOrPartition);
@@ -340,24 +298,19 @@ void ShardBroker::lead_fresh(const std::vector<PartitionId>& fresh) {
 io::Task<std::vector<cluster::LedPartition>> ShardBroker::open_failed() {
   const auto guard = co_await changing_.lock();
   const Instant now = io::Shard::current().now();
-  note_broken();
-  const auto is_closed = [this](const PartitionId& id) {
-    const Hosted& hosted = hosted_.at(id);
-    return hosted.replica == nullptr || hosted.replica->offline();
-  };
   std::vector<PartitionId> due;
   std::vector<PartitionId> closed;
   for (const auto& [id, retry] : again_) {
     if (retry.due > now) continue;
     if (retry.at_start && PYRALOG_PLANT("broker.leave_failed_at_start")) continue;
     due.push_back(id);
-    if (is_closed(id)) closed.push_back(id);
+    if (hosted_.at(id).replica == nullptr) closed.push_back(id);
   }
   std::vector<cluster::LedPartition> back;
   if (due.empty()) co_return back;
   co_await open_all(std::move(closed));
   for (const PartitionId& id : due) {
-    if (is_closed(id)) continue;
+    if (hosted_.at(id).replica == nullptr) continue;
     if (again_.at(id).at_start && !PYRALOG_PLANT("broker.lead_in_old_epoch")) {
       back.push_back(led_partition(id));
       continue;
@@ -393,7 +346,6 @@ void ShardBroker::lead_again(const std::vector<PartitionId>& ids, const Result<C
     if (topic == nullptr) continue;
     hosted.failed.reset();
     again_.erase(id);
-    reopened_ += broken_.contains(id) ? 1 : 0;
     lead_one(id, *topic, **activated);
     observe::log_info("broker.partition_online", {{"partition", hosted.name}});
   }

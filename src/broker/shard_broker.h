@@ -58,18 +58,14 @@ class ShardBroker {
   /// Follows a change: opens what is new, removes what is gone, configures what has changed.
   [[nodiscard]] io::Task<void> apply(CatalogPtr catalog);
   /// Tries once more to open what could not be opened for a reason that may pass (space, descriptors,
-  /// a device that failed a call), and what such a failure has taken offline since: it is verified from
-  /// the device as a start does it. Each partition after a pause that grows; over again that of one that
-  /// goes offline again and again. What was made since the start leads at once. The others, which were
-  /// led before, need an epoch of their own: they are returned for the caller to activate, and then to
-  /// `lead_again`.
+  /// a device that failed a call), each partition after a pause that grows. What was made since the
+  /// start leads at once. The others, which other starts have led before, need an epoch of this start:
+  /// they are returned for the caller to activate, and then to `lead_again`.
   [[nodiscard]] io::Task<std::vector<cluster::LedPartition>> open_failed();
   /// Begins to lead those in the epochs that `activated` gave them; after an error they are tried later.
   void lead_again(const std::vector<PartitionId>& ids, const Result<CatalogPtr>& activated);
   /// Never null once opened.
   [[nodiscard]] const CatalogPtr& catalog() const { return catalog_; }
-  /// Partitions that had gone offline and are led again, so far.
-  [[nodiscard]] std::uint64_t reopened() const { return reopened_; }
 
   /// Null if this shard does not have the partition.
   [[nodiscard]] const Hosted* find(const PartitionId& id) const;
@@ -117,10 +113,6 @@ class ShardBroker {
   /// Says why a partition is offline, unless it was the last thing said.
   void tell_offline(const PartitionId& id, const Hosted& hosted) const;
   void try_later(const PartitionId& id);
-  /// Plans to open anew what has gone offline for a reason that may pass.
-  void note_broken();
-  /// The replica that is open beside one that went offline takes its place.
-  io::Task<void> replace(PartitionId id, std::shared_ptr<replica::Replica> old);
   [[nodiscard]] bool there_at_start(const PartitionId& id) const;
   /// What may be missing of a log that was just opened and that an earlier start has led.
   void note_losses(const PartitionId& id, const Hosted& hosted, Durability durability, bool in_doubt);
@@ -145,15 +137,9 @@ class ShardBroker {
   struct Retry {
     io::Backoff pause;
     Instant due;
-    bool at_start;  ///< it was led before: by another start, or until it went offline
+    bool at_start;  ///< it could not be opened when this node started: it has no epoch of this start
   };
   std::map<PartitionId, Retry> again_;  ///< what is not opened and led yet, and may be later
-  struct Broken {
-    io::Backoff pause;
-    Instant at;  ///< when it was found offline last
-  };
-  std::map<PartitionId, Broken> broken_;  ///< what has been offline since it was first led
-  std::uint64_t reopened_ = 0;
   io::Turn changing_;  ///< one at a time changes which partitions there are
   struct Lost {
     Offset from;

@@ -16,6 +16,7 @@ PartitionStatus status_of(const PartitionId& id, const Hosted& hosted,
   PartitionStatus out;
   out.id = id;
   out.name = hosted.name;
+  if (hosted.failed) out.offline = hosted.failed->message;
   const catalog::Partition* known = catalog.partition(id);
   if (known != nullptr) out.lost = known->lost;
   if (const auto& replica = hosted.replica) {
@@ -29,8 +30,6 @@ PartitionStatus status_of(const PartitionId& id, const Hosted& hosted,
     out.held_back_bytes = replica->log().held_back_bytes();
     if (replica->offline()) out.offline = replica->offline()->message;
   }
-  // Of one that was to be opened anew, why it could not be.
-  if (hosted.failed) out.offline = hosted.failed->message;
   return out;
 }
 
@@ -102,7 +101,6 @@ io::Task<BrokerTotals> Broker::totals() {
     parts[s].expired = states_[s]->groups.expired();
     parts[s].groups = states_[s]->groups.kept();
     parts[s].refused_for_space = states_[s]->refused_for_space;
-    parts[s].reopened = states_[s]->partitions.reopened();
     co_return;
   });
   BrokerTotals all;
@@ -111,7 +109,6 @@ io::Task<BrokerTotals> Broker::totals() {
     all.expired += part.expired;
     all.groups += part.groups;
     all.refused_for_space += part.refused_for_space;
-    all.reopened += part.reopened;
   }
   co_return all;
 }

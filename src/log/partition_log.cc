@@ -87,12 +87,11 @@ void PartitionLog::tell_no_space(const Error& error) {
 
 std::unexpected<Error> PartitionLog::end_serving(const Error& cause) {
   if (!offline_) {
-    const bool stays = cause.code == Code::kCorrupt || cause.code == Code::kNotFound;
-    offline_ = Error{stays ? cause.code : Code::kIo,
-                     fmt::format("partition {} is offline: {}; {}", to_string(id_), cause.message,
-                                 stays ? "it must be mended before it serves again"
-                                       : "it serves again once it has been verified from disk, which "
-                                         "the server tries by itself; look at the disk"),
+    offline_ = Error{cause.code == Code::kCorrupt || cause.code == Code::kNotFound ? cause.code
+                                                                                   : Code::kIo,
+                     fmt::format("partition {} is offline: {}; it must be verified from disk before "
+                                 "it serves again (restart the server)",
+                                 to_string(id_), cause.message),
                      cause.sys_errno};
   }
   return refuse();

@@ -245,9 +245,6 @@ void Node::add_totals(observe::Registry& metrics, const broker::BrokerTotals& to
   }
   count(metrics, "pyralog_broker_refused_for_space_total",
         "Batches of clients that were refused because of min.free.bytes", totals.refused_for_space);
-  count(metrics, "pyralog_broker_partitions_reopened_total",
-        "Partitions that a failing disk had taken offline and that were verified and opened again",
-        totals.reopened);
   const auto held = [&](const char* kind, std::size_t bytes) {
     put(metrics, "pyralog_group_memory_bytes",
         "Held by groups: their members, committed offsets, and records being stored", bytes,
