@@ -1,7 +1,7 @@
 // What a client can make the coordinator keep, write and look at, and that all of it is bounded.
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 
 #include "group/assignor.h"
 #include "group/group_testing.h"
@@ -44,13 +44,13 @@ std::size_t largest_value(const Coordinator& c) {
   for (const StoredRecord& r : c.log()) largest = std::max(largest, r.value ? r.value->size() : 0);
   return largest;
 }
-/// How long `what` takes. Bounds on it are far from what it takes on a busy machine, and from what
-/// it took when each request looked at everything.
+/// Seconds of the processor that `what` takes; those in which others had it do not count. Bounds on them
+/// are far from what it takes, and from what it took when each request looked at everything.
 template <typename What>
-double seconds(What what) {
-  const auto began = std::chrono::steady_clock::now();
+double work_of(What what) {
+  const std::clock_t began = std::clock();
   what();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  return static_cast<double>(std::clock() - began) / CLOCKS_PER_SEC;
 }
 
 TEST(Bounds, protocols_that_no_client_offers_are_refused) {
@@ -420,10 +420,10 @@ TEST(Bounds, filters_are_read_once_for_all_groups) {
     (void)commit_error(c, r);
   }
   std::vector<std::string> states(100'000, "empti");
-  double took = seconds([&] { EXPECT_TRUE(c.table().list(states).groups.empty()); });
+  double took = work_of([&] { EXPECT_TRUE(c.table().list(states).groups.empty()); });
   EXPECT_LT(took, 2.0);
   states.push_back("eMPty");
-  took = seconds([&] { EXPECT_EQ(c.table().list(states).groups.size(), 500u); });
+  took = work_of([&] { EXPECT_EQ(c.table().list(states).groups.size(), 500u); });
   EXPECT_LT(took, 2.0);
 }
 
@@ -437,7 +437,7 @@ TEST(Bounds, what_members_read_is_not_asked_of_each_for_each_topic) {
   ASSERT_EQ(c.table().describe("g").state, "Stable");
   DeleteOffsetsRequest r{20, "g", {}};
   for (int i = 0; i < 60; ++i) r.partitions.push_back({i % 2 == 0 ? "topic-7" : "other", 0});
-  const double took = seconds([&] { c.feed(r); });
+  const double took = work_of([&] { c.feed(r); });
   const auto answer = c.reply<DeleteOffsetsResponse>(20);
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->partitions[0].error, kGroupSubscribedToTopic);
@@ -464,7 +464,7 @@ TEST(Bounds, a_leave_of_many_looks_at_each_once) {
     c.feed(join(token, {}, 3));
     all.members.push_back({"c-" + std::to_string(token), std::nullopt});
   }
-  const double took = seconds([&] { c.feed(all); });
+  const double took = work_of([&] { c.feed(all); });
   const auto left = c.reply<LeaveResponse>(1);
   ASSERT_TRUE(left);
   for (const auto& m : left->members) ASSERT_EQ(m.error, kNone);

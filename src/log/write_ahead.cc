@@ -9,6 +9,7 @@
 #include "io/rng.h"
 #include "log/shard_logs.h"
 #include "log/write_ahead_replay.h"
+#include "model/record_batch.h"
 #include "observe/log.h"
 
 namespace pyralog::log {
@@ -28,6 +29,28 @@ constexpr std::size_t kFrameBuffer = kWriteAheadFrameBytes + kMaxRange + kWriteA
 
 std::uint64_t round_up(std::uint64_t bytes) {
   return (bytes + kWriteAheadBlock - 1) / kWriteAheadBlock * kWriteAheadBlock;
+}
+
+/// Whether `bytes`, read back from position `from` of a segment, are the batches that were appended. A sync
+/// of that file that fails, and has not said so yet, may have taken the pages along: then what is read is
+/// what the device has.
+bool still_there(ByteView bytes, std::uint64_t from) {
+  if (PYRALOG_PLANT("log.write_ahead_trusts_memory")) return true;
+  std::int64_t due = -1;
+  if (from < kSegmentHeaderBytes) {
+    const std::uint64_t header = kSegmentHeaderBytes - from;
+    if (bytes.size() < header) return true;
+    bytes = bytes.subspan(header);
+  }
+  while (!bytes.empty()) {
+    const auto header = parse_batch_header(bytes);
+    if (!header || header->total_bytes() > bytes.size()) return false;
+    if (due >= 0 && header->base_offset != due) return false;
+    if (batch_crc(bytes.first(header->total_bytes())) != header->crc) return false;
+    due = header->next_offset();
+    bytes = bytes.subspan(header->total_bytes());
+  }
+  return true;
 }
 }  // namespace
 
@@ -145,7 +168,9 @@ io::Task<Result<void>> WriteAhead::write_frames(std::vector<UnsyncedRange> range
     const MutableBytes bytes = MutableBytes(frame_).subspan(frame_bytes_, length);
     const auto got = co_await range.file->read_at(range.from, bytes);
     // Its own sync will tell what is wrong with that file.
-    if (!got || *got != length) {
+    const bool lost = got && range.kind == WriteAheadFile::kLog &&
+                      !still_there(ByteView(frame).subspan(at), range.from);
+    if (!got || *got != length || lost) {
       co_return fail(Code::kUnavailable, fmt::format("{} cannot be read back", range.file->path()));
     }
     frame_bytes_ += length;

@@ -74,6 +74,13 @@ io::Task<bool> round(Life& life, std::uint32_t epoch, std::size_t value_bytes = 
   co_return fine;
 }
 
+/// A life that has some rounds behind it.
+io::Task<Result<Life>> live_on(Options o, int rounds = 3) {
+  auto life = co_await begin(std::move(o));
+  for (int i = 0; life && i < rounds; ++i) EXPECT_TRUE(co_await round(*life, 1));
+  co_return life;
+}
+
 std::size_t wal_files(Node& node) { return count_files(node, ".wal"); }
 
 TEST(write_ahead, one_sync_makes_many_logs_durable) {
@@ -427,8 +434,7 @@ TEST(write_ahead, evidence_of_what_was_cut_does_not_come_back) {
   node.run([&]() -> io::Task<void> {
     Options o = ahead();
     o.write_ahead_min_files = 4;
-    auto life = co_await begin(o);
-    for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    auto life = co_await live_on(o);
     const auto log = life->logs[0];
     // Nothing is held of it any more, then it is synced by its own file, and the others are not.
     EXPECT_TRUE((co_await log->truncate_to(Offset(4))).has_value());
@@ -460,8 +466,7 @@ TEST(write_ahead, evidence_of_what_was_deleted_does_not_come_back) {
   node.run([&]() -> io::Task<void> {
     Options o = ahead();
     o.synced_journal_bytes = 300;
-    auto life = co_await begin(o);
-    for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    auto life = co_await live_on(o);
     EXPECT_TRUE((co_await life->shard->delete_log(partition(0))).has_value());
     life->logs.erase(life->logs.begin());
     // The journal is written anew meanwhile, the write-ahead file is not.
@@ -480,12 +485,44 @@ TEST(write_ahead, evidence_of_what_was_deleted_does_not_come_back) {
   });
 }
 
+TEST(write_ahead, what_a_failing_sync_takes_from_memory_is_not_copied) {
+  Simulator sim(15);
+  Node& node = sim.add_node(quiet_disk());
+  node.disk().options().sync_error_drops = 1;
+  const std::string dir = "/data/" + to_string(partition(0)) + "/";
+  std::int64_t acknowledged = 0;
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await live_on(ahead(128 << 10));
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      const bool bad = op == DiskOp::kSync && path.starts_with(dir) && path.ends_with(".log");
+      return bad ? DiskFault::kError : DiskFault::kNone;
+    });
+    // The first sync of the file comes when the write-ahead files take turns, beside the next round.
+    for (int i = 0; i < 100 && !life->logs[0]->offline(); ++i) {
+      (void)co_await round(*life, 1);
+      acknowledged = life->logs[0]->synced_end().value;
+    }
+    EXPECT_TRUE(life->logs[0]->offline());
+    EXPECT_GT(acknowledged, 0);
+    co_await life->shard->abandon();
+  });
+  node.disk().set_hook({});
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await begin();
+    EXPECT_TRUE(life.has_value()) << (life ? "" : life.error().message);
+    if (!life) co_return;
+    EXPECT_GE(life->logs[0]->end_offset().value, acknowledged);
+    EXPECT_TRUE((co_await read_all(life->logs[0], Offset(0))).has_value());
+    co_await life->shard->abandon();
+  });
+}
+
 TEST(write_ahead, evidence_outlives_the_file_that_held_it) {
   Simulator sim(11);
   Node& node = sim.add_node(quiet_disk());
   node.run([&]() -> io::Task<void> {
-    auto life = co_await begin(ahead(128 << 10));
-    for (int i = 0; i < 3; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    auto life = co_await live_on(ahead(128 << 10));
     life->logs.erase(life->logs.begin());
     for (int i = 0; i < 60; ++i) EXPECT_TRUE(co_await round(*life, 1, 500));
     co_await life->shard->abandon();

@@ -289,10 +289,15 @@ def keeps_its_pace(folder, partitions):
 
 def settled(server, partitions, **how):
     """Waits until exactly what is to stay is there."""
-    deadline = time.monotonic() + (300 if SOAK else 30)
+    deadline = time.monotonic() + (600 if SOAK else 30)
+    sizes = None
     with client.Client(server.bootstrap) as reader:
         while True:
-            time.sleep(0.25)
+            time.sleep(2.0 if SOAK else 0.25)
+            # As long as files change it is too soon to read them all.
+            before, sizes = sizes, {n: p["bytes"] for n, p in server.partitions().items()}
+            if sizes != before and time.monotonic() < deadline:
+                continue
             left = [each for each in (p.audit(reader, exact=True, **how) for p in partitions) if each]
             if not left:
                 return
@@ -312,7 +317,7 @@ def compact(folder, partitions, rng):
         pathlib.Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
         before, seen = memory(server, "VmRSS"), len(server.log_text())
         alter(server, max_compaction_lag_ms=1)
-        deadline = time.monotonic() + (300 if SOAK else 30)
+        deadline = time.monotonic() + (600 if SOAK else 30)
         while server.log_text()[seen:].count("broker.compacted") < PARTITIONS:
             check(time.monotonic() < deadline, "nothing is compacted")
             time.sleep(0.05)
@@ -355,7 +360,7 @@ def main():
         written = time.monotonic() - began
         paced, stop = keeps_its_pace(data_dir, partitions)
         grown = compact(data_dir, partitions, rng)
-        forget_tombstones(data_dir, partitions, rng, lives=8 if SOAK else 3)
+        forget_tombstones(data_dir, partitions, rng, lives=5 if SOAK else 3)
     rounds.done(f"{sum(len(p.sent) for p in partitions)} records of {KEYS} keys written in {written:.1f} s; "
                 f"{paced} bytes in {PACED_SECONDS} s at {PACE} bytes/s, stopped in {stop:.2f} s; "
                 f"{grown >> 10} KiB of memory more; {time.monotonic() - began:.1f} s in all")

@@ -30,7 +30,72 @@ DiskFault World::on_disk(DiskOp op, const std::string& path) {
     shots_.erase(shot);
     return DiskFault::kError;
   }
-  return DiskFault::kNone;
+  return in_storm(op, path);
+}
+
+namespace {
+/// Whether a call can fail so.
+bool fits(DiskFault fault, DiskOp op) {
+  switch (fault) {
+    case DiskFault::kNoSpace:
+    case DiskFault::kNoQuota:
+      return op == DiskOp::kWrite || op == DiskOp::kSync || op == DiskOp::kOpen ||
+             op == DiskOp::kRename || op == DiskOp::kMakeDirs || op == DiskOp::kLock;
+    case DiskFault::kNoDescriptors:
+      return op == DiskOp::kOpen || op == DiskOp::kList || op == DiskOp::kSyncDir ||
+             op == DiskOp::kMakeDirs || op == DiskOp::kLock;
+    default:
+      return true;
+  }
+}
+}  // namespace
+
+DiskFault World::in_storm(DiskOp op, const std::string& path) {
+  const DiskFault fault = storm_.fault;
+  if (fault == DiskFault::kNone || (storm_.op && *storm_.op != op) || !fits(fault, op)) {
+    return DiskFault::kNone;
+  }
+  if (!rng_.chance(storm_.rate)) return DiskFault::kNone;
+  // What is there already needs no room.
+  const bool room = fault == DiskFault::kNoSpace || fault == DiskFault::kNoQuota;
+  if (room && op == DiskOp::kOpen && server_->disk().has(path)) return DiskFault::kNone;
+  trace.add("FAULT in a storm, call {} on {}", static_cast<int>(op), path);
+  disk_failed_ = true;
+  if (op == DiskOp::kSync) sync_failed_ = true;
+  if (op == DiskOp::kSend) count("fault.send_failed");
+  if (room && op == DiskOp::kSync) count("fault.no_room_at_a_sync");
+  return fault;
+}
+
+Storm World::some_storm() {
+  const DiskFault faults[] = {DiskFault::kError,   DiskFault::kError,   DiskFault::kError,
+                              DiskFault::kNoSpace, DiskFault::kNoQuota, DiskFault::kNoDescriptors};
+  const double rates[] = {0.02, 0.1, 0.5, 1.0};
+  Storm storm;
+  storm.fault = faults[rng_.below(std::size(faults))];
+  storm.rate = rates[rng_.below(std::size(rates))];
+  if (rng_.chance(0.6)) {
+    do {
+      storm.op = static_cast<DiskOp>(rng_.below(static_cast<std::uint64_t>(DiskOp::kSend) + 1));
+    } while (!fits(storm.fault, *storm.op));
+  }
+  return storm;
+}
+
+/// Comes and goes a few times.
+void World::plan_storm(Duration at, Duration span) {
+  const Storm storm = some_storm();
+  for (std::uint64_t turns = 1 + rng_.below(3); turns > 0; --turns) {
+    later(at, [this, storm] {
+      trace.add("FAULT storm {} on {} at {}", static_cast<int>(storm.fault),
+                storm.op ? static_cast<int>(*storm.op) : -1, storm.rate);
+      count("fault.storm");
+      storm_ = storm;
+    });
+    at += span / 8;
+    later(at, [this] { storm_ = {}; });
+    at += span / 8;
+  }
 }
 
 void World::crash_at_call(std::uint64_t calls, bool power) {
@@ -141,8 +206,13 @@ void World::plan_faults(Duration span) {
   };
   for (std::uint64_t n = rng_.below(3); n > 0; --n) plan_network_fault(some_time(), span);
   if (rng_.chance(0.4)) plan_disk_fault(some_time(), span);
+  if (rng_.chance(0.3)) plan_storm(some_time(), span);
   if (rng_.chance(0.3)) {
-    const auto offset = std::chrono::milliseconds(rng_.below(600'000)) - 300s;
+    auto offset = std::chrono::milliseconds(rng_.below(600'000)) - 300s;
+    if (rng_.chance(0.3)) {
+      count("fault.clock_jump_of_a_day");
+      offset += rng_.chance(0.5) ? 24h : -24h;
+    }
     later(some_time(), [this, offset] {
       trace.add("FAULT the clock jumps to {} s", offset.count() / 1000);
       count("fault.clock_jump");
@@ -163,6 +233,7 @@ void World::end_faults() {
   server_->disk().options().read_error = 0;
   shots_.clear();
   disk_full_ = false;
+  storm_ = {};
   crash_in_ = 0;
 }
 

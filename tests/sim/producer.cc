@@ -181,14 +181,17 @@ class Producer {
         begin_anew_ = true;
         return false;
       }
-      case KafkaError::kNotLeaderOrFollower:
-      case KafkaError::kRequestTimedOut:
-      case KafkaError::kKafkaStorageError:
-        return true;
+      case KafkaError::kInvalidTimestamp:
+        if (world_.sim.stats()["fault.clock_jump_of_a_day"] > 0) return true;
+        [[fallthrough]];
       default:
         world_.oracle.violate(fmt::format("a batch for {}-{} was refused with error {}: {}",
                                           plan_.topic, plan_.index, answer.error_code,
                                           answer.error_message.value_or("")));
+        return true;
+      case KafkaError::kNotLeaderOrFollower:
+      case KafkaError::kRequestTimedOut:
+      case KafkaError::kKafkaStorageError:
         return true;
     }
   }

@@ -17,6 +17,7 @@ World::World(std::uint64_t seed, bool print)
   server_ = &sim.add_node(node);
   server_->disk().set_hook(
       [this](io::sim::DiskOp op, const std::string& path) { return on_disk(op, path); });
+  server_->disk().options().sync_error_drops = 0.5;
   plan_server();
   plan_topics();
   lives_ = static_cast<unsigned>(3 + rng_.below(3));
@@ -140,20 +141,51 @@ void World::quiesce() {
   }
 }
 
+void World::begin_life() {
+  ++life_number_;
+  life_ = std::make_shared<Life>();
+  life_->inspect = [this](SimServer& server) { return inspect(server); };
+  inspected_.clear();
+  first_look_ = true;
+  disk_failed_ = sync_failed_ = false;
+  run_server(*server_, life_, options_);
+}
+
+bool World::weather_a_start() {
+  weathering_ = true;
+  storm_ = some_storm();
+  trace.add("server: starts in a storm {} on {} at {}", static_cast<int>(storm_.fault),
+            storm_.op ? static_cast<int>(*storm_.op) : -1, storm_.rate);
+  begin_life();
+  const bool ended = sim.run_until(
+      [this] { return life_->started || !life_->start_error.empty() || !server_->up(); }, 60s);
+  if (!ended) {
+    oracle.violate("the server neither starts nor refuses to while its disk fails");
+    return false;
+  }
+  trace.add("server: {}", life_->started ? "has started in a storm"
+                                         : "refuses to start in a storm: " + life_->start_error);
+  count(life_->started ? "rare.started_in_a_storm" : "rare.start_refused_in_a_storm");
+  if (life_->started) (void)sim.run_until([] { return false; }, std::chrono::milliseconds(rng_.below(60)));
+  const bool power = rng_.chance(0.5);
+  if (rng_.chance(0.3)) (void)stop_server();
+  take_down(power);
+  if (sync_failed_) survives_ = Strength::kPower;
+  end_faults();
+  weathering_ = false;
+  server_->restart();
+  return violations().empty();
+}
+
 bool World::start_server() {
   while (true) {
-    ++life_number_;
-    life_ = std::make_shared<Life>();
-    life_->inspect = [this](SimServer& server) { return inspect(server); };
-    inspected_.clear();
-    first_look_ = true;
-    disk_failed_ = sync_failed_ = false;
+    if (rng_.chance(0.12) && !weather_a_start()) return false;
     if (std::ranges::any_of(server_->disk().files(),
                             [](const std::string& path) { return path.ends_with(".wal"); })) {
       count("rare.write_ahead_replayed");
     }
     if (rng_.chance(0.25)) crash_at_call(1 + rng_.below(120), rng_.chance(0.6));
-    run_server(*server_, life_, options_);
+    begin_life();
     const bool ended = sim.run_until(
         [this] { return life_->started || !life_->start_error.empty() || !server_->up(); }, 60s);
     crash_in_ = 0;
@@ -182,10 +214,16 @@ io::Task<void> World::inspect(SimServer& server) {
     count("rare.write_ahead_round");
   }
   for (const auto& status : co_await server.broker().status()) {
-    if (first && !status.offline.empty()) {
-      oracle.violate(fmt::format("{} is offline after a start: {}", status.name, status.offline));
+    if (first && !weathering_) {
+      if (!status.offline.empty()) {
+        oracle.violate(fmt::format("{} is offline after a start: {}", status.name, status.offline));
+      }
+      if (went_off_.erase(status.name) > 0) count("rare.partition_back");
     }
-    if (!status.offline.empty()) count("rare.partition_offline");
+    if (!status.offline.empty()) {
+      count("rare.partition_offline");
+      went_off_.insert(status.name);
+    }
     const auto topic = std::ranges::find_if(
         topics_, [&](const DataTopic& t) { return status.name.starts_with(t.name + "-"); });
     if (topic == topics_.end()) continue;
@@ -295,8 +333,11 @@ void World::end_life() {
   if (server_->up()) {
     const std::uint64_t how = rng_.below(10);
     if (how < 3) {
+      // What fails may go on failing.
+      const Storm storm = rng_.chance(0.2) ? some_storm() : Storm{};
       end_faults();
       if (rng_.chance(0.5)) quiesce();
+      storm_ = storm;
       // A crash may come into a clean stop, too.
       if (rng_.chance(0.2)) crash_at_call(1 + rng_.below(60), rng_.chance(0.5));
       if (stop_server()) {

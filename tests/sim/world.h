@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,6 +23,13 @@ struct DataTopic {
   Durability durability = Durability::kFsync;
   std::vector<std::pair<std::string, std::string>> settings;
   std::vector<std::uint32_t> partitions;  ///< the oracle's indices, by partition
+};
+
+/// A time in which calls to the disk fail again and again.
+struct Storm {
+  io::sim::DiskFault fault = io::sim::DiskFault::kNone;  ///< of each call that fails; kNone = calm
+  double rate = 0;                                       ///< how many of the calls
+  std::optional<io::sim::DiskOp> op;                     ///< which calls; all that can fail so if none
 };
 
 /// One run: a node with several lives, and its clients on another node that never fails. The run's
@@ -71,8 +80,12 @@ class World {
   void plan_compacted_topic();
   void plan_forgetting_topic();
   void plan_server();
-  /// Starts the server, through as many crashes in recovery as the seed wants; false if it refuses.
+  /// Starts the server, through as many crashes in recovery and starts on a failing disk as the seed
+  /// wants; false if it refuses on a sound one.
   bool start_server();
+  /// A start whose disk fails, up to the end of that life: it may refuse, and leave partitions out.
+  [[nodiscard]] bool weather_a_start();
+  void begin_life();
   [[nodiscard]] io::Task<void> inspect(SimServer& server);
   bool create_topics();
   void start_clients();
@@ -93,6 +106,9 @@ class World {
   void plan_faults(Duration span);
   void plan_network_fault(Duration at, Duration span);
   void plan_disk_fault(Duration at, Duration span);
+  void plan_storm(Duration at, Duration span);
+  [[nodiscard]] Storm some_storm();
+  [[nodiscard]] io::sim::DiskFault in_storm(io::sim::DiskOp op, const std::string& path);
   /// Runs `job` after `delay`, unless the faults have ended by then.
   void later(Duration delay, io::Shard::Job job);
   void end_faults();
@@ -123,6 +139,9 @@ class World {
   std::uint64_t fault_round_ = 0;
   std::vector<Shot> shots_;  ///< calls that fail once
   bool disk_full_ = false;
+  Storm storm_;
+  bool weathering_ = false;         ///< the disk has failed since this start began
+  std::set<std::string> went_off_;  ///< partitions that were offline since the last sound start
   bool disk_failed_ = false;    ///< some call has failed in this life
   bool sync_failed_ = false;    ///< a sync has: what was only written may be gone
   std::uint64_t crash_in_ = 0;  ///< calls until the crash; 0 = none

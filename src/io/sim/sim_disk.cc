@@ -100,6 +100,8 @@ DiskFault SimDisk::judge(DiskOp op, const std::string& path, double rate) {
   if (fault == DiskFault::kPowerLoss) node_.lose_power();
   if (fault == DiskFault::kError) stats_.add(fmt::format("disk.error_{}", name_of(op)));
   if (fault == DiskFault::kNoSpace) stats_.add("disk.no_space");
+  if (fault == DiskFault::kNoQuota) stats_.add("disk.no_quota");
+  if (fault == DiskFault::kNoDescriptors) stats_.add("disk.no_descriptors");
   return fault;
 }
 
@@ -113,6 +115,9 @@ Result<void> SimDisk::refused(DiskFault fault, DiskOp op, const std::string& pat
       return fail(Code::kExhausted,
                   fmt::format("{}: {} failed: no space left on the device", path, name_of(op)),
                   ENOSPC);
+    case DiskFault::kNoQuota:
+      return fail(Code::kExhausted,
+                  fmt::format("{}: {} failed: disk quota exceeded", path, name_of(op)), EDQUOT);
     case DiskFault::kNoDescriptors:
       return fail(Code::kExhausted,
                   fmt::format("{}: {} failed: too many open files", path, name_of(op)), EMFILE);

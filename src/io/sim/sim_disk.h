@@ -29,6 +29,7 @@ struct DiskOptions {
   double read_error = 0;
   double write_error = 0;    ///< EIO; a part of the bytes may have been written
   double sync_error = 0;     ///< EIO; the pages count as clean afterwards, as on Linux
+  double sync_error_drops = 0;  ///< of failed syncs: what was not written is gone from memory as well
   double metadata_error = 0; ///< EIO of open, rename, remove, list, sync_dir …
   double bit_rot = 0;        ///< per file at power loss and drop_cache: one stored bit flips
 };
@@ -39,7 +40,9 @@ enum class DiskOp : std::uint8_t {
 };
 /// What a hook makes of a call. After kKill and kPowerLoss the call has no effect and never returns
 /// (a write returns an error to code that will not run on).
-enum class DiskFault : std::uint8_t { kNone, kError, kNoSpace, kNoDescriptors, kKill, kPowerLoss };
+enum class DiskFault : std::uint8_t {
+  kNone, kError, kNoSpace, kNoQuota, kNoDescriptors, kKill, kPowerLoss,
+};
 using DiskHook = std::function<DiskFault(DiskOp op, const std::string& path)>;
 
 struct Inode;
@@ -60,6 +63,8 @@ class SimDisk final : public Disk {
   void set_hook(DiskHook hook) { hook_ = std::move(hook); }
   /// Calls so far, by any shard: for "crash at the n-th call".
   [[nodiscard]] std::uint64_t calls() const { return calls_; }
+  /// Whether there is a file or directory of this name now.
+  [[nodiscard]] bool has(const std::string& path) const { return find(path).inode != nullptr; }
   /// What a reader would see now, for checks from outside; kNotFound.
   [[nodiscard]] Result<Bytes> peek(const std::string& path) const;
   /// Damages a file: flips bits of one byte, in memory and as stored. kNotFound, kOutOfRange.

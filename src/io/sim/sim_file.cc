@@ -85,6 +85,11 @@ void SimFile::write_back_some() {
   disk_.stats_.add("disk.writeback");
 }
 
+/// A read that failed may have come halfway: what is there then means nothing.
+void SimFile::spoil(MutableBytes out) {
+  std::ranges::fill(out.first(out.size() / 2), std::uint8_t{0xe5});
+}
+
 Task<Result<std::size_t>> SimFile::read_at(std::uint64_t position, MutableBytes out) {
   const auto alive = shared_from_this();
   const DiskFault fault = disk_.judge(DiskOp::kRead, path_, disk_.options_.read_error);
@@ -93,6 +98,7 @@ Task<Result<std::size_t>> SimFile::read_at(std::uint64_t position, MutableBytes 
     co_await sleep_for(disk_.latency());
     inode_->cold = false;
   }
+  if (fault != DiskFault::kNone) spoil(out);
   PYRALOG_CO_TRY(disk_.refused(fault, DiskOp::kRead, path_));
   const Bytes& content = inode_->content;
   if (position >= content.size()) co_return std::size_t{0};
@@ -105,6 +111,7 @@ Task<Result<std::size_t>> SimFile::read_stored(std::uint64_t position, MutableBy
   const auto alive = shared_from_this();
   const DiskFault fault = disk_.judge(DiskOp::kRead, path_, disk_.options_.read_error);
   co_await sleep_for(disk_.latency());
+  if (fault != DiskFault::kNone) spoil(out);
   PYRALOG_CO_TRY(disk_.refused(fault, DiskOp::kRead, path_));
   disk_.stats_.add("disk.stored_read");
   drop_pages(position / kPage, (position + out.size() + kPage - 1) / kPage);
@@ -135,6 +142,10 @@ Task<Result<void>> SimFile::store_dirty() {
     // As Linux does: what could not be written counts as clean from here on.
     inode.dirty.clear();
     inode.shrunk_to = kNeverShrunk;
+    if (disk_.options_.sync_error_drops > 0 && disk_.rng_.chance(disk_.options_.sync_error_drops)) {
+      disk_.stats_.add("disk.pages_dropped_by_a_failed_sync");
+      drop_pages(0, UINT64_MAX);
+    }
     co_await sleep_for(disk_.latency());
     co_return disk_.refused(fault, DiskOp::kSync, path_);
   }

@@ -31,7 +31,7 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
 
   /// Copies what is in memory, for sending; short at the end of the file.
   [[nodiscard]] Bytes copy(std::uint64_t position, std::uint64_t count) const;
-  /// Whether that may go on; asks the disk's hook only, which says kNone or kError.
+  /// Whether that may go on; asks the disk's hook only, which names no crash.
   [[nodiscard]] Result<void> may_send() const;
 
  private:
@@ -40,6 +40,7 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
   void put(std::uint64_t position, ByteView bytes);
   void write_back_some();
   void drop_pages(std::uint64_t first, std::uint64_t last);
+  static void spoil(MutableBytes out);
 
   SimDisk& disk_;
   std::string path_;

@@ -98,10 +98,9 @@ void RequestCounts::produced(std::string_view topic, std::int64_t records, std::
   const auto count = static_cast<std::uint64_t>(std::max<std::int64_t>(records, 0));
   produced_records_->add(count);
   produced_bytes_->add(bytes);
-  TopicTraffic* const one = traffic(topic);
-  if (one == nullptr) return;
-  one->produced_records += count;
-  one->produced_bytes += bytes;
+  if (TopicTraffic* const one = traffic(topic)) {
+    *one += TopicTraffic{.produced_records = count, .produced_bytes = bytes};
+  }
 }
 
 void RequestCounts::fetched(std::string_view topic, std::int64_t records, std::uint64_t bytes) {
@@ -109,10 +108,9 @@ void RequestCounts::fetched(std::string_view topic, std::int64_t records, std::u
   const auto count = static_cast<std::uint64_t>(std::max<std::int64_t>(records, 0));
   fetched_records_->add(count);
   fetched_bytes_->add(bytes);
-  TopicTraffic* const one = traffic(topic);
-  if (one == nullptr) return;
-  one->fetched_records += count;
-  one->fetched_bytes += bytes;
+  if (TopicTraffic* const one = traffic(topic)) {
+    *one += TopicTraffic{.fetched_records = count, .fetched_bytes = bytes};
+  }
 }
 
 }  // namespace pyralog::protocol::kafka
