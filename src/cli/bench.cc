@@ -301,12 +301,27 @@ io::Task<void> receive(client::Consumer& consumer, std::shared_ptr<Run> run, std
   }
 }
 
+/// Connects to all leaders. A poll does so, too, but gives up at its own end: where connecting takes longer
+/// than that, on a busy machine or a long way, each would begin anew and none would come to read.
+io::Task<Result<void>> connect_to_all(client::Cluster& readers, const client::Offsets& partitions,
+                                      Instant deadline) {
+  for (const auto& each : partitions) {
+    PYRALOG_CO_TRY(co_await readers.leader(each.first, deadline));
+  }
+  co_return Result<void>();
+}
+
 io::Task<Result<void>> latency_load(client::Cluster& cluster, const Plan& plan, Instant deadline,
                                     Console& console) {
   const auto run = new_run();
   PYRALOG_CO_ASSIGN(auto ends, co_await offsets_at(cluster, plan, true, client::kLatestTime, deadline));
   // Answers of a connection come in order: one that waits for records would hold up acknowledgements.
   client::Cluster readers(cluster.options());
+  auto connected = co_await connect_to_all(readers, ends, deadline);
+  if (!connected) {
+    co_await readers.close();
+    co_return connected;
+  }
   client::Consumer consumer(readers, {});
   consumer.assign(ends);
   // A first, empty poll, so that the first record does not pay for connecting.

@@ -100,7 +100,7 @@ class Tree(CommandTest):
                         continue  # these make what is not there; cli_commands.py has what they refuse
                     example = first_example(each)
                     wanted = "no-such-thing"
-                    ran = self.refused(*words, wanted, *example[1:], "--bootstrap", bootstrap, "--timeout", "2s",
+                    ran = self.refused(*words, wanted, *example[1:], "--bootstrap", bootstrap, "--timeout", "30s",
                                        given=b"x:1\n", says=[wanted])
                     self.assertRegex(ran.err.strip().splitlines()[-1], r"; .+", "an error says what to do")
                 elif names == ["DIR"]:
