@@ -169,7 +169,7 @@ io::Task<Result<void>> WriteAhead::write_frames(std::vector<UnsyncedRange> range
     const auto got = co_await range.file->read_at(range.from, bytes);
     // Its own sync will tell what is wrong with that file.
     const bool lost = got && range.kind == WriteAheadFile::kLog &&
-                      !still_there(ByteView(frame).subspan(at), range.from);
+                      !still_there(bytes, range.from);
     if (!got || *got != length || lost) {
       co_return fail(Code::kUnavailable, fmt::format("{} cannot be read back", range.file->path()));
     }

@@ -63,8 +63,7 @@ std::vector<Problem> problems_in(const HealthFacts& facts) {
   for (const auto& [partition, reason] : facts.offline) {
     if (out.size() == kMaxProblemsOfAKind) break;
     out.push_back({"partition_offline", partition, reason,
-                   "look at the disk; what may pass is tried again by itself, what is damaged has to be "
-                   "mended (`pyralog log verify`)",
+                   "look at the disk; a restart verifies the partition and opens it again",
                    Severity::kStopsService});
   }
   if (!facts.writes_refused.empty()) {
