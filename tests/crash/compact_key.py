@@ -193,7 +193,8 @@ def produce(wire, partitions, upto):
                 lambda: (reader.i32(), reader.i16(), reader.i64(), reader.i64(), reader.i64())):
             partition = partitions[index]
             check(code == client.NONE, f"{TOPIC}-{index}: produce: error {code}")
-            check(base == len(partition.sent), f"{TOPIC}-{index}: {base} was acknowledged, not {len(partition.sent)}")
+            check(base == len(partition.sent),
+                  f"{TOPIC}-{index}: {base} was acknowledged, not {len(partition.sent)}")
             partition.sent.extend(partition.chunk(partition.flight.popleft()))
 
     flying = 0

@@ -315,6 +315,17 @@ class SlowReaders : public testing::KafkaTest {
       EXPECT_EQ(sent.error_code, 0);
     }
   }
+  /// So many clients that ask for `fetch`, one after the other, and read nothing.
+  static io::Task<std::vector<std::unique_ptr<testing::RawClient>>> begin_slow(
+      int count, wire::FetchRequest fetch, Duration pause = Duration(0)) {
+    std::vector<std::unique_ptr<testing::RawClient>> slow;
+    for (int i = 0; i < count; ++i) {
+      slow.push_back(co_await connect());
+      co_await slow.back()->send(fetch, 11);
+      if (pause > Duration(0)) co_await io::sleep_for(pause);
+    }
+    co_return slow;
+  }
 };
 
 TEST_F(SlowReaders, hold_no_more_than_the_answers_memory_of_what_has_gone) {
@@ -323,15 +334,10 @@ TEST_F(SlowReaders, hold_no_more_than_the_answers_memory_of_what_has_gone) {
     co_await fill(client);
     const wire::FetchRequest fetch = all_of("m");
     // Each takes a quarter of what room there is, and none of it is read.
-    std::vector<std::unique_ptr<testing::RawClient>> slow;
-    for (int i = 0; i < 16; ++i) {
-      slow.push_back(co_await connect());
-      co_await slow.back()->send(fetch, 11);
-      co_await io::sleep_for(10ms);
-    }
+    const auto slow = co_await begin_slow(16, fetch, 10ms);
     co_await io::sleep_for(5s);
     std::size_t bytes = 0;
-    for (auto& each : slow) {
+    for (const auto& each : slow) {
       const auto answer = co_await each->receive<wire::FetchResponse>(11);
       EXPECT_TRUE(answer);
       if (answer) bytes += answer->frame.size();
@@ -349,11 +355,7 @@ TEST_F(SlowReaders, do_not_starve_a_quick_one) {
   with_client([](testing::RawClient& client) -> io::Task<void> {
     co_await fill(client);
     const wire::FetchRequest fetch = all_of("m");
-    std::vector<std::unique_ptr<testing::RawClient>> slow;
-    for (int i = 0; i < 20; ++i) {
-      slow.push_back(co_await connect());
-      co_await slow.back()->send(fetch, 11);
-    }
+    const auto slow = co_await begin_slow(20, fetch);
     co_await io::sleep_for(1s);
     for (int i = 0; i < 50; ++i) {
       const Instant began = io::Shard::current().now();
@@ -371,11 +373,7 @@ TEST_F(SlowReaders, that_leave_give_up_their_places) {
     co_await fill(client);
     const wire::FetchRequest fetch = all_of("m");
     // Whoever comes first holds what there is, the others wait for it.
-    std::vector<std::unique_ptr<testing::RawClient>> slow;
-    for (int i = 0; i < 30; ++i) {
-      slow.push_back(co_await connect());
-      co_await slow.back()->send(fetch, 11);
-    }
+    auto slow = co_await begin_slow(30, fetch);
     co_await io::sleep_for(100ms);
     slow.clear();
     co_await io::sleep_for(100ms);
