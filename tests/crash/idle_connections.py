@@ -210,7 +210,7 @@ def run_round(server, count, rng, quick):
         each.join(30)
         check(each.exitcode == 0, f"a flooder ended with {each.exitcode}")
     check(counted.value > 300 * quick, f"that was no flood: {counted.value} connections in {quick:.0f} s")
-    check(flooded and flooded[-1] < 2.0, f"in the flood a turn took {flooded[-1]:.2f} s")
+    check(flooded and flooded[-1] < 5.0, f"in the flood a turn took {flooded[-1]:.2f} s")
     check(most <= MOST, f"in the flood: {most / MIB:.0f} MiB")
     refused = expect_refusals(server, address, idle)
     rng.shuffle(idle)
