@@ -123,8 +123,53 @@ io::Task<Result<Where>> find_partitions(io::Disk& disk, std::string dir) {
   co_return where;
 }
 
-using Tool = std::function<io::Task<Result<log::LogReport>>(io::Disk& disk, std::string dir,
-                                                            log::EpochTable given_out)>;
+/// What a tool may ask for beside the directory that it works on.
+struct Given {
+  log::EpochTable epochs;
+  log::BesidePtr beside;
+  std::function<void(std::uint64_t bytes)> on_segment;
+};
+using Tool = std::function<io::Task<Result<log::LogReport>>(io::Disk& disk, std::string dir, Given given)>;
+
+/// How far it is, once a second from the second second on; without a terminal every tenth.
+class Progress {
+ public:
+  Progress(Console& console, std::size_t partitions)
+      : console_(console), partitions_(partitions), next_(io::Shard::current().now() + 1s) {}
+  ~Progress() {
+    if (said_ && console_.err_is_terminal) print(console_.err, "\n");
+  }
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void read(std::uint64_t bytes) {
+    bytes_ += bytes;
+    say();
+  }
+  void partition_done() {
+    ++done_;
+    say();
+  }
+
+ private:
+  void say() {
+    const Instant now = io::Shard::current().now();
+    if (now < next_) return;
+    next_ = now + (console_.err_is_terminal ? Duration(1s) : Duration(10s));
+    said_ = true;
+    print(console_.err, std::to_string(done_) + " of " + std::to_string(partitions_) + " partitions, " +
+                            std::to_string(bytes_ >> 20U) + " MiB read" +
+                            (console_.err_is_terminal ? "\r" : "\n"));
+    std::fflush(console_.err);
+  }
+
+  Console& console_;
+  std::size_t partitions_;
+  Instant next_;
+  std::size_t done_ = 0;
+  std::uint64_t bytes_ = 0;
+  bool said_ = false;
+};
 
 /// Where the epochs of the partition in `dir` began, as the catalogue knows it; empty without one.
 log::EpochTable epochs_of(const cluster::CatalogPtr& catalog, const std::string& dir) {
@@ -133,8 +178,16 @@ log::EpochTable epochs_of(const cluster::CatalogPtr& catalog, const std::string&
   return known == nullptr ? log::EpochTable() : log::EpochTable(known->epochs);
 }
 
-io::Task<Result<void>> run_tool(std::string dir, Tool tool, bool must_be_sound, bool as_json,
-                                bool headers, Console& console) {
+/// How a tool is run over the partitions.
+struct Way {
+  bool must_be_sound = false;
+  bool only_reads = true;  ///< what lies beside the partitions stays as it is, and is read once for all
+  bool as_json = false;
+  bool headers = false;
+};
+
+io::Task<Result<void>> run_tool(std::string dir, Tool tool, Way way, Console& console) {
+  const auto [must_be_sound, only_reads, as_json, headers] = way;
   io::Disk& disk = io::Shard::current().disk();
   PYRALOG_CO_ASSIGN(const Where where, co_await find_partitions(disk, std::move(dir)));
   auto lock = co_await disk.lock(where.data_dir + "/lock");
@@ -146,12 +199,21 @@ io::Task<Result<void>> run_tool(std::string dir, Tool tool, bool must_be_sound, 
   // A directory that was copied alone has no catalogue; one that is damaged hides nothing here.
   cluster::CatalogPtr catalog;
   if (auto found = co_await cluster::MetadataLog::peek(disk, where.data_dir)) catalog = *found;
+  log::BesidePtr beside;
+  if (only_reads) {
+    PYRALOG_CO_ASSIGN(beside, co_await log::read_beside(disk, where.data_dir));
+  }
+  Progress progress(console, where.partitions.size());
   JsonWriter json;
   json.array();
   std::size_t unsound = 0;
   std::vector<Error> refused;  // damage in one partition is no reason to leave the others alone
   for (const std::string& partition : where.partitions) {
-    const auto report = co_await tool(disk, partition, epochs_of(catalog, partition));
+    const auto report =
+        co_await tool(disk, partition, {epochs_of(catalog, partition), beside, [&](std::uint64_t bytes) {
+                                          progress.read(bytes);
+                                        }});
+    progress.partition_done();
     if (!report) {
       refused.push_back(report.error());
       if (as_json) {
@@ -184,6 +246,14 @@ io::Task<Result<void>> run_tool(std::string dir, Tool tool, bool must_be_sound, 
   co_return Result<void>();
 }
 
+log::InspectOptions options_of(Given given) {
+  log::InspectOptions options;
+  options.given_out = std::move(given.epochs);
+  options.beside = std::move(given.beside);
+  options.on_segment = std::move(given.on_segment);
+  return options;
+}
+
 }  // namespace
 
 Outcome log_inspect(const Args& args, Console& console) {
@@ -191,10 +261,12 @@ Outcome log_inspect(const Args& args, Console& console) {
   return with_runtime([&] {
     return run_tool(
         args.text("DIR"),
-        [headers](io::Disk& disk, std::string dir, log::EpochTable given_out) {
-          return log::inspect(disk, std::move(dir), {headers, 100'000, std::move(given_out)});
+        [headers](io::Disk& disk, std::string dir, Given given) {
+          log::InspectOptions options = options_of(std::move(given));
+          options.headers = headers;
+          return log::inspect(disk, std::move(dir), std::move(options));
         },
-        false, args.flag("json"), headers, console);
+        {.as_json = args.flag("json"), .headers = headers}, console);
   });
 }
 
@@ -202,10 +274,10 @@ Outcome log_verify(const Args& args, Console& console) {
   return with_runtime([&] {
     return run_tool(
         args.text("DIR"),
-        [](io::Disk& disk, std::string dir, log::EpochTable given_out) {
-          return log::verify(disk, std::move(dir), std::move(given_out));
+        [](io::Disk& disk, std::string dir, Given given) {
+          return log::verify(disk, std::move(dir), options_of(std::move(given)));
         },
-        true, args.flag("json"), false, console);
+        {.must_be_sound = true, .as_json = args.flag("json")}, console);
   });
 }
 
@@ -215,10 +287,10 @@ Outcome log_repair(const Args& args, Console& console) {
   return with_runtime([&] {
     return run_tool(
         args.text("DIR"),
-        [below_synced, dry_run](io::Disk& disk, std::string dir, log::EpochTable given_out) {
-          return log::repair(disk, std::move(dir), {below_synced, dry_run, std::move(given_out)});
+        [below_synced, dry_run](io::Disk& disk, std::string dir, Given given) {
+          return log::repair(disk, std::move(dir), {below_synced, dry_run, std::move(given.epochs)});
         },
-        false, args.flag("json"), false, console);
+        {.only_reads = false, .as_json = args.flag("json")}, console);
   });
 }
 

@@ -7,7 +7,6 @@
 
 #include "base/plant.h"
 #include "log/segment_swap.h"
-#include "log/write_ahead_replay.h"
 
 namespace pyralog::log {
 
@@ -188,10 +187,16 @@ io::Task<Result<void>> Surveyor::read_evidence() {
   LogReport& report = result_.report;
   report.dir = dir_;
   report.partition = *id;
-  PYRALOG_CO_ASSIGN(result_.evidence, co_await Evidence::load(disk_, io::parent_dir(dir_),
-                                                              EvidenceAccess::kReadOnly));
-  PYRALOG_CO_ASSIGN(const std::uint64_t unplaced,
-                    co_await unplaced_bytes(disk_, io::parent_dir(dir_), *id));
+  BesidePtr beside = inspect_.beside;
+  if (beside == nullptr || PYRALOG_PLANT("log.read_evidence_each_time")) {
+    PYRALOG_CO_ASSIGN(beside, co_await read_beside(disk_, io::parent_dir(dir_)));
+  }
+  result_.evidence = beside->evidence;
+  const auto waiting = beside->unplaced.find(*id);
+  if (waiting != beside->unplaced.end() && waiting->second.unreadable) {
+    co_return fail(*waiting->second.unreadable);
+  }
+  const std::uint64_t unplaced = waiting == beside->unplaced.end() ? 0 : waiting->second.bytes;
   if (unplaced > 0) {
     co_return fail(Code::kUnavailable,
                    fmt::format("partition {}: {} bytes that were acknowledged are in the write-ahead "
@@ -498,13 +503,24 @@ io::Task<Result<Survey>> Surveyor::run() {
   PYRALOG_CO_TRY(co_await read_evidence());
   PYRALOG_CO_TRY(co_await list_segments());
   PYRALOG_CO_TRY(co_await read_epochs());
-  for (std::size_t i = 0; i < result_.segments.size(); ++i) PYRALOG_CO_TRY(co_await look(i));
+  for (std::size_t i = 0; i < result_.segments.size(); ++i) {
+    PYRALOG_CO_TRY(co_await look(i));
+    if (inspect_.on_segment) inspect_.on_segment(result_.segments[i].bytes);
+  }
   note_missing(Offset(INT64_MAX), result_.segments.size());
   finish();
   co_return std::move(result_);
 }
 
 }  // namespace
+
+io::Task<Result<BesidePtr>> read_beside(io::Disk& disk, std::string data_dir) {
+  auto beside = std::make_shared<Beside>();
+  PYRALOG_CO_ASSIGN(beside->evidence,
+                    co_await Evidence::load(disk, data_dir, EvidenceAccess::kReadOnly));
+  PYRALOG_CO_ASSIGN(beside->unplaced, co_await unplaced_bytes(disk, data_dir));
+  co_return BesidePtr(std::move(beside));
+}
 
 io::Task<Result<Survey>> survey(io::Disk& disk, std::string dir, BatchScan::Mode mode,
                                 InspectOptions inspect) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,9 +17,15 @@
 #include "log/segment.h"
 #include "log/segment_check.h"
 #include "log/tools.h"
+#include "log/write_ahead_replay.h"
 #include "model/fundamental.h"
 
 namespace pyralog::log {
+
+struct Beside {
+  std::shared_ptr<const Evidence> evidence;
+  std::map<PartitionId, Unplaced> unplaced;
+};
 
 /// What a survey found of one segment beyond its report.
 struct SurveyedSegment {
@@ -50,7 +57,8 @@ struct Survey {
 };
 
 /// Reads the directory `dir` of a partition: headers only, or every byte. `inspect` says which
-/// batch headers to list, and which epochs there were. Used by the tools; kInvalidArgument if `dir` is not named as a partition.
+/// batch headers to list, and which epochs there were. Used by the tools; kInvalidArgument if `dir` is
+/// not named as a partition.
 [[nodiscard]] io::Task<Result<Survey>> survey(io::Disk& disk, std::string dir, BatchScan::Mode mode,
                                               InspectOptions inspect);
 

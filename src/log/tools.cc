@@ -13,9 +13,7 @@ io::Task<Result<LogReport>> inspect(io::Disk& disk, std::string dir, InspectOpti
   co_return std::move(found.report);
 }
 
-io::Task<Result<LogReport>> verify(io::Disk& disk, std::string dir, EpochTable given_out) {
-  InspectOptions options;
-  options.given_out = std::move(given_out);
+io::Task<Result<LogReport>> verify(io::Disk& disk, std::string dir, InspectOptions options) {
   PYRALOG_CO_ASSIGN(Survey found,
                     co_await survey(disk, std::move(dir), BatchScan::Mode::kChecked,
                                     std::move(options)));

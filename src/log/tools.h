@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -55,10 +57,20 @@ struct LogReport {
   [[nodiscard]] bool sound() const { return findings.empty(); }
 };
 
+/// What a data directory tells of all its partitions: evidence of syncs, write-ahead files. Read once it
+/// serves for each of them, as long as nothing there changes. Immutable.
+struct Beside;
+using BesidePtr = std::shared_ptr<const Beside>;
+/// kCorrupt, kUnsupported, kIo: what lies there cannot be read; the message names the file.
+[[nodiscard]] io::Task<Result<BesidePtr>> read_beside(io::Disk& disk, std::string data_dir);
+
 struct InspectOptions {
   bool headers = false;              ///< list every batch
   std::size_t max_headers = 100000;  ///< bound on that list, over all segments
   EpochTable given_out{};            ///< where each epoch of the partition began, if known
+  BesidePtr beside = nullptr;        ///< of the parent directory; read anew if null
+  /// Called after each segment with the bytes of it; empty = nobody wants to know.
+  std::function<void(std::uint64_t bytes)> on_segment{};
 };
 struct RepairOptions {
   bool below_synced = false;  ///< also cut what was known to be durable: acknowledged records go
@@ -73,10 +85,10 @@ struct RepairOptions {
 [[nodiscard]] io::Task<Result<LogReport>> inspect(io::Disk& disk, std::string dir,
                                                   InspectOptions options = {});
 /// Checks every byte: headers, checksums, offsets, epochs, indexes, append times, and the `synced`
-/// evidence in the parent directory. `given_out`: where each epoch of the partition began, if known;
-/// without it, a wrong epoch in a header shows only where others contradict it.
+/// evidence in the parent directory. Without `given_out` a wrong epoch in a header shows only where
+/// others contradict it.
 [[nodiscard]] io::Task<Result<LogReport>> verify(io::Disk& disk, std::string dir,
-                                                 EpochTable given_out = {});
+                                                 InspectOptions options = {});
 /// Cuts the log before its first fault and rebuilds the indexes. What is cut is kept beside it in
 /// files named `.damaged`. kCorrupt, and nothing is touched, if the fault lies below what was synced
 /// and `below_synced` is not set.

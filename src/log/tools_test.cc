@@ -250,7 +250,11 @@ TEST(LogTools, a_wrong_epoch_is_found_in_the_batch_that_has_it) {
   const Torn torn = make_torn(node, 20, 3);
   const auto verify_with_epochs = [&] {
     return node
-        .run([&] { return verify(io::Shard::current().disk(), dir_of(1), torn.given_out()); })
+        .run([&] { 
+          InspectOptions known;
+          known.given_out = torn.given_out();
+          return verify(io::Shard::current().disk(), dir_of(1), std::move(known));
+        })
         .value();
   };
   EXPECT_TRUE(verify_with_epochs().sound());
@@ -384,6 +388,80 @@ TEST(LogTools, a_crash_in_the_middle_of_a_repair_leaves_what_a_second_one_mends)
     EXPECT_EQ(opened, end);
   }
   EXPECT_GT(crashes, 40u);
+}
+
+TEST(LogTools, what_lies_beside_the_partitions_is_read_once_for_all_of_them) {
+  const auto reads = [](std::uint8_t logs) {
+    Simulator sim(1);
+    Node& node = sim.add_node(quiet_disk());
+    node.run([logs]() -> io::Task<void> {
+      Options o = options();
+      o.write_ahead_bytes = 1u << 20;
+      o.write_ahead_min_files = 1;
+      auto shard = (co_await open_shard(o)).value();
+      for (std::uint8_t p = 0; p < logs; ++p) {
+        auto log = (co_await shard->open_log(partition(p), small_segments())).value();
+        (void)(co_await append(*log, batch(0))).value();
+        (void)(co_await shard->sync(log)).value();
+      }
+      co_await shard->abandon();
+    });
+    std::uint64_t opened = 0;
+    node.disk().set_hook([&opened](io::sim::DiskOp op, const std::string& path) {
+      const bool beside = path.ends_with(".synced") || path.ends_with(".wal");
+      opened += op == io::sim::DiskOp::kOpen && beside ? 1 : 0;
+      return io::sim::DiskFault::kNone;
+    });
+    node.run([logs]() -> io::Task<void> {
+      io::Disk& disk = io::Shard::current().disk();
+      InspectOptions look;
+      look.beside = (co_await read_beside(disk, "/data")).value();
+      std::uint64_t segments = 0;
+      look.on_segment = [&segments](std::uint64_t) { ++segments; };
+      for (std::uint8_t p = 0; p < logs; ++p) {
+        const LogReport report = (co_await verify(disk, dir_of(p), look)).value();
+        EXPECT_TRUE(report.sound()) << report.findings.front().what;
+        EXPECT_EQ(report.synced_end, Offset(1));
+      }
+      EXPECT_EQ(segments, logs);
+    });
+    return opened;
+  };
+  const std::uint64_t one = reads(1);
+  EXPECT_GT(one, 0u);
+  EXPECT_EQ(reads(9), one);
+}
+
+TEST(LogTools, a_partition_that_waits_for_what_is_in_write_ahead_files_holds_no_other_up) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([]() -> io::Task<void> {
+    Options o = options();
+    o.write_ahead_bytes = 1u << 20;
+    o.write_ahead_min_files = 1;
+    auto shard = (co_await open_shard(o)).value();
+    for (std::uint8_t p = 0; p < 3; ++p) {
+      auto log = (co_await shard->open_log(partition(p), small_segments())).value();
+      (void)(co_await append(*log, batch(0))).value();
+      (void)(co_await shard->sync(log)).value();
+    }
+    co_await shard->abandon();
+  });
+  // The pages of the second one's segment have not reached the disk.
+  const std::string segment = dir_of(1) + "/" + segment_file_name(Offset(0), "log");
+  EXPECT_TRUE(node.disk().corrupt(segment, kSegmentHeaderBytes + 30));
+  node.disk().set_hook([&](io::sim::DiskOp op, const std::string& path) {
+    const bool bad = op == io::sim::DiskOp::kOpen && path.starts_with(dir_of(2));
+    return bad ? io::sim::DiskFault::kError : io::sim::DiskFault::kNone;
+  });
+  node.run([]() -> io::Task<void> {
+    io::Disk& disk = io::Shard::current().disk();
+    InspectOptions look;
+    look.beside = (co_await read_beside(disk, "/data")).value();
+    EXPECT_TRUE((co_await verify(disk, dir_of(0), look)).value().sound());
+    EXPECT_EQ((co_await verify(disk, dir_of(1), look)).error().code, Code::kUnavailable);
+    EXPECT_EQ((co_await verify(disk, dir_of(2), look)).error().code, Code::kIo);
+  });
 }
 
 }  // namespace

@@ -124,6 +124,8 @@ class Placer {
   [[nodiscard]] io::Task<Result<void>> place(WriteAheadData item);
   [[nodiscard]] io::Task<Result<void>> sync();
   [[nodiscard]] std::uint64_t placed_bytes() const { return placed_bytes_; }
+  /// Files that are open until the next sync, or were found not to be there.
+  [[nodiscard]] std::size_t open_targets() const { return targets_.size(); }
   /// Partitions with something that could not be put in its place, and why.
   [[nodiscard]] const std::map<PartitionId, std::string>& failed() const { return failed_; }
   /// Rounds are written while the one before is not durable yet, so the power may leave what follows
@@ -421,11 +423,28 @@ io::Task<Result<void>> place_partition(io::Disk& disk, std::string data_dir, Par
   co_return Result<void>{};
 }
 
-io::Task<Result<std::uint64_t>> unplaced_bytes(io::Disk& disk, std::string data_dir,
-                                               PartitionId partition) {
+io::Task<Result<std::map<PartitionId, Unplaced>>> unplaced_bytes(io::Disk& disk, std::string data_dir,
+                                                                 std::size_t open_files) {
   Placer placer(disk, data_dir, true);
-  PYRALOG_CO_TRY(co_await place_one(disk, data_dir, partition, &placer));
-  co_return placer.placed_bytes();
+  std::map<PartitionId, Unplaced> found;
+  const WriteAheadVisitor look = [&](unsigned, WriteAheadBody body) -> io::Task<Result<void>> {
+    for (const WriteAheadData& item : body.data) {
+      const auto known = found.find(item.partition);
+      if (known != found.end() && known->second.unreadable) continue;
+      if (placer.open_targets() >= open_files) PYRALOG_CO_TRY(co_await placer.sync());
+      const std::uint64_t before = placer.placed_bytes();
+      auto placed = co_await placer.place(item);
+      const std::uint64_t bytes = placer.placed_bytes() - before;
+      if (placed && bytes == 0) continue;
+      Unplaced& partition = found[item.partition];
+      partition.bytes += bytes;
+      // One partition that cannot be read is no reason to leave the others alone.
+      if (!placed) partition.unreadable = std::move(placed.error());
+    }
+    co_return Result<void>{};
+  };
+  PYRALOG_CO_TRY(co_await walk_write_ahead(disk, data_dir, look));
+  co_return found;
 }
 
 }  // namespace pyralog::log

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,10 +50,15 @@ inline constexpr std::size_t kReplayOpenFiles = 900;
 [[nodiscard]] io::Task<Result<void>> place_partition(io::Disk& disk, std::string data_dir,
                                                      PartitionId partition, const SyncedEntry* known);
 
-/// Bytes of one partition that write-ahead files hold and that are not in their place, as after a power
-/// loss; changes nothing.
-[[nodiscard]] io::Task<Result<std::uint64_t>> unplaced_bytes(io::Disk& disk, std::string data_dir,
-                                                             PartitionId partition);
+/// What write-ahead files hold of a partition and is not in its place, as after a power loss.
+struct Unplaced {
+  std::uint64_t bytes = 0;
+  std::optional<Error> unreadable;  ///< why that cannot be told: its own files cannot be read
+};
+/// Of every partition of which there is something to say; the write-ahead files are read once for all.
+/// Changes nothing.
+[[nodiscard]] io::Task<Result<std::map<PartitionId, Unplaced>>> unplaced_bytes(
+    io::Disk& disk, std::string data_dir, std::size_t open_files = kReplayOpenFiles);
 
 /// Adds what a write-ahead file says to what is `known`, if that is more; returns what is known then, or
 /// null if it was no more.

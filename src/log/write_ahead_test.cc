@@ -216,8 +216,8 @@ TEST(write_ahead, acknowledged_records_survive_a_power_loss_at_every_call) {
       const auto walked = node.try_run([&]() -> io::Task<void> {
         io::Disk& disk = io::Shard::current().disk();
         if (!co_await disk.exists("/data")) co_return;
-        for (std::uint8_t p = 0; p < kLogs; ++p) {
-          placed += (co_await unplaced_bytes(disk, "/data", partition(p))).value_or(0);
+        if (const auto waiting = co_await unplaced_bytes(disk, "/data")) {
+          for (const auto& [id, of] : *waiting) placed += of.bytes;
         }
       });
       (void)walked;
@@ -332,7 +332,7 @@ TEST(write_ahead, tools_say_what_is_not_in_place_and_repair_puts_it_there) {
   node.run([&]() -> io::Task<void> {
     io::Disk& disk = io::Shard::current().disk();
     const std::string dir = "/data/" + to_string(partition(1));
-    EXPECT_GT((co_await unplaced_bytes(disk, "/data", partition(1))).value(), 0u);
+    EXPECT_GT((co_await unplaced_bytes(disk, "/data")).value().at(partition(1)).bytes, 0u);
     const auto refused = co_await verify(disk, dir);
     EXPECT_FALSE(refused.has_value());
     if (!refused) EXPECT_EQ(refused.error().code, Code::kUnavailable);
