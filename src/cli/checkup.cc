@@ -280,10 +280,11 @@ void tell_of(const Machine::Server& seen, std::vector<Check>& checks) {
   }
   const auto status = health["status"].get<std::string>();
   if (status != "ok" && !PYRALOG_PLANT("cli.servers_are_well")) {
-    check.health = status == "starting" ? Health::kWarning : Health::kProblem;
-    check.what = io::to_string(seen.address) + ": is " + status;
-    check.remedy = check.health == Health::kWarning ? "ask again when it has started"
-                                                    : "see what it names below, and its log";
+    const bool serves = status == "starting" || status == "warning";
+    check.health = serves ? Health::kWarning : Health::kProblem;
+    check.what = io::to_string(seen.address) + ": is " + (status == "warning" ? "serving, with warnings" : status);
+    check.remedy =
+        status == "starting" ? "ask again when it has started" : "see what it names below, and its log";
   }
   checks.push_back(std::move(check));
   for (const auto& problem : health["problems"]) {
@@ -292,7 +293,8 @@ void tell_of(const Machine::Server& seen, std::vector<Check>& checks) {
       return at != problem.end() && at->is_string() ? at->get<std::string>() : std::string();
     };
     const std::string subject = text("subject");
-    checks.push_back({"server " + text("kind"), Health::kProblem,
+    const bool serves = text("severity") == "warning";
+    checks.push_back({"server " + text("kind"), serves ? Health::kWarning : Health::kProblem,
                       (subject.empty() ? "" : subject + ": ") + text("what"), text("remedy"), {}});
   }
 }

@@ -118,6 +118,20 @@ io::Task<Result<void>> Committer::lower(SyncedEntry entry) {
   co_return co_await flush();
 }
 
+io::Task<Result<void>> Committer::raise_start(SyncedEntry entry) {
+  if (evidence_missing_) PYRALOG_CO_TRY(co_await renew_journal());
+  // Rounds go on meanwhile: what they have noted is not to be taken back.
+  if (const SyncedEntry* more = latest(entry.partition);
+      more != nullptr && std::pair(more->segment, more->end_position) >
+                             std::pair(entry.segment, entry.end_position)) {
+    const Offset start = entry.start;
+    entry = *more;
+    entry.start = std::max(entry.start, start);
+  }
+  note(entry);
+  co_return co_await flush();
+}
+
 io::Task<Result<void>> Committer::flush() {
   write_noted();
   if (evidence_missing_ || journal_ == nullptr) co_return co_await renew_journal();
@@ -238,11 +252,17 @@ io::Task<Result<void>> Committer::sync_ahead(Round* round) {
   for (const PartitionId& id : std::exchange(noted_, {})) evidence.push_back(latest_[id]);
   io::TaskGroup beside;
   if (ranges.size() < round->files()) beside.spawn(sync_files(round, false));
-  auto done = co_await shard_.write_ahead_.commit(std::move(ranges), std::move(evidence));
+  auto done = co_await shard_.write_ahead_.commit(std::move(ranges), evidence);
   co_await beside.join();
-  if (done) round->synced = *done;
-  if (!done) co_return fail(std::move(done.error()));
-  co_return Result<void>{};
+  if (done) {
+    round->synced = *done;
+    co_return Result<void>{};
+  }
+  // A later round has to take it along.
+  for (const SyncedEntry& entry : evidence) {
+    if (latest_.contains(entry.partition)) noted_.insert(entry.partition);
+  }
+  co_return fail(std::move(done.error()));
 }
 
 void Committer::settle(Round& round) {

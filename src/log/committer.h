@@ -37,6 +37,8 @@ class Committer {
   [[nodiscard]] io::Task<Result<Offset>> sync(std::shared_ptr<PartitionLog> log);
   /// Says durably, before a log is cut below what is believed durable, that it ends at `entry`.
   [[nodiscard]] io::Task<Result<void>> lower(SyncedEntry entry);
+  /// Says durably that a log begins at `entry.start` at least; how far it is durable only goes on.
+  [[nodiscard]] io::Task<Result<void>> raise_start(SyncedEntry entry);
   /// Notes evidence without waiting; it becomes durable with the next round.
   void note(SyncedEntry entry);
   /// The newest evidence about a partition in this shard's journal, or null.

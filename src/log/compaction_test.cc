@@ -224,6 +224,31 @@ TEST(compact_key, with_little_memory_there_are_more_passes) {
   });
 }
 
+/// A clock that is ahead after a long stop is believed after an hour only; what is compacted meanwhile is
+/// not a day older for that.
+TEST(compact_key, tombstones_stay_though_the_believed_time_makes_up_for_a_day) {
+  Simulator sim(13);
+  Node& node = sim.add_node(quiet_disk());
+  Table truth;
+  node.run([&]() -> io::Task<void> {
+    constexpr std::int64_t kDay = 24 * 3'600'000;
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), compacted(kDay))).value();
+    co_await fill(*shard, log, 200, truth);
+    (co_await log->roll()).value();
+    co_await io::sleep_for(10ms);
+    CompactionCall call;
+    call.limit = log->end_offset();
+    for (const std::int64_t behind : {kDay, kDay, std::int64_t{0}, std::int64_t{0}}) {
+      call.now = WallMs{io::Shard::current().wall().ms - behind};
+      EXPECT_TRUE(co_await log->compact(call));
+      co_await io::sleep_for(1s);
+    }
+    EXPECT_EQ((co_await table_of(log)).value(), truth);
+    co_await shard->abandon();
+  });
+}
+
 TEST(compact_key, tombstones_go_when_they_were_alone_for_long_enough) {
   Simulator sim(3);
   Node& node = sim.add_node(quiet_disk());

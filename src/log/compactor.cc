@@ -490,7 +490,11 @@ io::Task<Result<void>> Compactor::pass(const std::vector<SegmentRef>& segments) 
   }
   PYRALOG_CO_TRY(may_go_on());
   CompactionState next = state;
-  next.passed(upto, call_.now, retention, tombstones_, horizon);
+  // Not by a clock that lags behind what it is not believed yet, as after a long stop: when it follows,
+  // tombstones that were met just now would look old.
+  const std::int64_t wall =
+      PYRALOG_PLANT("log.mark_by_the_clock_that_lags") ? 0 : io::Shard::current().wall().ms;
+  next.passed(upto, WallMs{std::max(call_.now.ms, wall)}, retention, tombstones_, horizon);
   {
     const auto guard = co_await log_.turn_.lock();
     PYRALOG_CO_TRY(may_go_on());

@@ -76,12 +76,9 @@ std::unexpected<Error> PartitionLog::go_offline(const Error& cause) {
 /// What keeps it from taking records for now, want of space above all. Once, until a write goes well again.
 void PartitionLog::tell_no_space(const Error& error) {
   if (std::exchange(no_space_told_, true)) return;
-  const char* event = "log.cannot_write";
-  if (io::is_no_space(error) || PYRALOG_PLANT("log.any_want_is_a_full_disk")) {
-    event = "log.no_space";
-  } else if (io::is_no_descriptors(error)) {
-    event = "log.no_descriptors";
-  }
+  const bool full = io::is_no_space(error) || PYRALOG_PLANT("log.any_want_is_a_full_disk");
+  const bool few = !full && io::is_no_descriptors(error);
+  const char* event = full ? "log.no_space" : few ? "log.no_descriptors" : "log.cannot_write";
   observe::log_error(event, {{"partition", name()}, {"reason", error.message}});
 }
 
@@ -269,7 +266,7 @@ io::Task<void> PartitionLog::finish_sealing(SegmentRef segment) {
   if (!co_await shard_.sync(self) || cuts != cuts_) co_return;
   // An index that could not be written is rebuilt when it is wanted.
   const bool written = (co_await write_index(segment, segment->index)).has_value();
-  if (cuts != cuts_ || !segment->sealed) co_return;
+  if (cuts != cuts_ || !segment->sealed || segment->synced < segment->size) co_return;
   segment->index_saved = written;
   segment->file.reset();
   segment->index = SegmentIndex(segment->base, config_.index_interval_bytes);

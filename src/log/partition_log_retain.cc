@@ -48,7 +48,7 @@ io::Task<Result<void>> PartitionLog::put_start(Offset start) {
                                to_string(id_)));
   }
   entry.start = std::max(entry.start, start);
-  co_return co_await shard_.committer_.lower(entry);
+  co_return co_await shard_.committer_.raise_start(entry);
 }
 
 io::Task<Result<void>> PartitionLog::drop_below_start() {

@@ -342,12 +342,14 @@ io::Task<Result<void>> replay(io::Disk& disk, std::string data_dir, std::size_t 
     PYRALOG_CO_TRY(co_await placer.sync());
     from = to;
   }
+  std::map<PartitionId, SyncedEntry> known;
   for (const unsigned shard : shards) {
-    PYRALOG_CO_ASSIGN(const auto known,
+    PYRALOG_CO_ASSIGN(const auto of_shard,
                       co_await keep_evidence(disk, data_dir + "/" + synced_journal_name(shard),
                                              std::move(evidence[shard])));
-    placer.judge_gaps(known);
+    for (const auto& [id, entry] : of_shard) (void)add_evidence(known, entry);
   }
+  placer.judge_gaps(known);
   const bool keep = walk.damaged || !placer.failed().empty();
   PYRALOG_CO_TRY(co_await remove_files(disk, data_dir, walk.files, keep));
   if (walk.frames > 0) {

@@ -16,8 +16,8 @@ using namespace base;
 
 namespace pyralog::server {
 
-/// Whether somebody is refused something (kStopsService), or everything is served and somebody should look
-/// all the same (kWarning).
+/// Whether clients are refused what they could have elsewhere or later (kStopsService), or all that there is
+/// is served and somebody should look all the same (kWarning).
 enum class Severity : std::uint8_t { kStopsService, kWarning };
 
 /// "stops_service" or "warning".

@@ -15,6 +15,8 @@ constexpr std::uint64_t kMiB = 1u << 20;
 /// What is taken for the machine's where nobody has asked it.
 constexpr std::uint64_t kUsualMachine = 16'384 * kMiB;
 constexpr std::uint64_t kLeast = 16 * kMiB;
+/// Clients take 100 MiB for what a server reads: where there is memory enough each shard has room for that.
+constexpr std::uint64_t kForLargeRequests = 160 * kMiB;
 /// The usual batch, message.max.bytes as it is by default, and what is around it always finds room.
 constexpr std::uint64_t kUsualRequest = kMiB + (128u << 10);
 
@@ -53,7 +55,7 @@ Result<MemoryShares> share_memory(const ServerOptions& o) {
   }
   const std::vector<Room> rooms = {
       {"queued.max.request.bytes", o.queued_max_request_bytes, 1, 1 << 20, 4,
-       std::max(256 * kMiB, 16 * kMiB * shards), &MemoryShares::requests},
+       std::max(256 * kMiB, kForLargeRequests * shards), &MemoryShares::requests},
       {"queued.max.response.bytes", o.queued_max_response_bytes, 1, 1 << 20, 2, 128 * kMiB,
        &MemoryShares::answers},
       {"memory.topics.max.bytes", o.memory_topics_bytes, 1, 1 << 20, 6, 1024 * kMiB,

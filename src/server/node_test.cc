@@ -166,7 +166,7 @@ TEST_F(NodeTest, tells_what_operators_ask_for) {
         "pyralog_kafka_request_total_seconds_count{api=\"OffsetCommit\"} 3\n",
         "pyralog_kafka_connections_accepted_total 2\n", "pyralog_log_write_ahead_failed 0\n",
         "pyralog_server_problems{kind=\"partition_offline\"} 0\n",
-        "pyralog_server_memory_limit_bytes{part=\"requests\"} 268435456\n",
+        "pyralog_server_memory_limit_bytes{part=\"requests\"} 335544320\n",
         "pyralog_server_memory_limit_bytes{part=\"groups\"} 1073741824\n",
         "pyralog_server_memory_used_bytes{part=\"groups\"} ",
         "pyralog_group_memory_bytes{kind=\"offsets\"} ",
@@ -224,7 +224,8 @@ TEST_F(NodeTest, settings_that_can_change_while_it_runs_do_and_others_are_named)
 }
 
 TEST_F(NodeTest, the_largest_request_is_lowered_to_what_finds_room_on_its_shard) {
-  start();  // of 256 MiB each shard has 128, of which 88 are for the largest
+  options_.queued_max_request_bytes = 256 << 20;
+  start();  // each shard has 128, of which 88 are for the largest
   const auto is_refused = [this](std::int32_t mib) {
     bool refused = false;
     with_client([&, mib](RawClient& client) -> io::Task<void> {
@@ -304,7 +305,7 @@ TEST_F(NodeTest, status_tells_what_is_used_beside_what_may_be_and_the_last_minut
   sim_.run_for(3s);
   const std::string status = get("/status");
   for (const char* part :
-       {R"("requests":{"limit_bytes":268435456,"used_bytes":0})", R"("groups":{"limit_bytes":1073741824,)",
+       {R"("requests":{"limit_bytes":335544320,"used_bytes":0})", R"("groups":{"limit_bytes":1073741824,)",
         R"("records_in":4)", R"("produce_p99_ms":)", R"("records_out":0)", R"("uptime_ms":)",
         R"("resident_bytes":)", R"("cpu_seconds":)"}) {
     EXPECT_THAT(status, HasSubstr(part));

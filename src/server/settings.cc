@@ -109,11 +109,15 @@ std::unexpected<Error> unknown(const Assignment& assignment) {
 //
 // A service called pyralog-NAME gives PYRALOG_NAME_SERVICE_HOST, _SERVICE_PORT, _SERVICE_PORT_OTHER, _PORT,
 // _PORT_9092_TCP, _PORT_9092_TCP_ADDR and so on. No setting is called so.
-bool is_of_a_service(std::string_view name) {
+bool is_of_a_service(std::string_view name, std::string_view value) {
   if (PYRALOG_PLANT("server.services_are_settings")) return false;
-  if (name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.ends_with("_PORT") ||
+  if (name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") ||
       name.contains("_SERVICE_PORT_")) {
     return true;
+  }
+  // PYRALOG_HTTP_PORT=8080 is somebody's mistake.
+  if (name.ends_with("_PORT")) {
+    return value.starts_with("tcp://") || value.starts_with("udp://") || value.starts_with("sctp://");
   }
   constexpr std::string_view kPort = "_PORT_";
   for (std::size_t at = name.find(kPort); at != std::string_view::npos; at = name.find(kPort, at + 1)) {
@@ -127,13 +131,13 @@ bool is_of_a_service(std::string_view name) {
   return false;
 }
 
-bool is_foreign_variable(std::string_view name) {
+bool is_foreign_variable(std::string_view name, std::string_view value) {
   static constexpr std::string_view kExact[] = {
       "PYRALOG_CONFIG", "PYRALOG_BOOTSTRAP", "PYRALOG_PLANT", "PYRALOG_BINARY",
       "PYRALOG_DEPS",   "PYRALOG_SOAK",      "PYRALOG_SEED",  "PYRALOG_LIBRDKAFKA_DRIVER"};
   static constexpr std::string_view kPrefixes[] = {"PYRALOG_TEST_", "PYRALOG_SERVICE_",
                                                    "PYRALOG_PORT"};
-  return is_of_a_service(name) ||
+  return is_of_a_service(name, value) ||
          std::ranges::any_of(kExact, [&](auto exact) { return name == exact; }) ||
          std::ranges::any_of(kPrefixes, [&](auto prefix) { return name.starts_with(prefix); });
 }
@@ -150,7 +154,7 @@ Result<std::vector<Assignment>> from_environment(
       found.push_back({std::string(match->key), value, "environment variable " + name});
       continue;
     }
-    if (is_foreign_variable(name)) continue;
+    if (is_foreign_variable(name, value)) continue;
     std::vector<std::string> names;
     for (const Setting& setting : settings()) names.push_back(environment_of(setting));
     const std::vector<std::string_view> views(names.begin(), names.end());

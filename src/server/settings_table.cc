@@ -46,7 +46,7 @@ constexpr Setting kSettings[] = {
      &Options::queued_max_request_bytes, -1, 1LL << 40, "",
      "Memory for requests being received or served, each shard has its share; beyond it connections wait to "
      "be read. A client that sends what others wait for at less than half the pace of a request in 60 s is "
-     "closed. -1 is its part of memory.max.bytes, a quarter, at most 256 MiB or 16 MiB a shard."},
+     "closed. -1 is its part of memory.max.bytes, a quarter, at most 256 MiB or 160 MiB a shard."},
     {"queued.max.response.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::queued_max_response_bytes, -1, 1LL << 40, "",
      "Memory for answers that clients have not taken yet (records that come from files take none); beyond it "

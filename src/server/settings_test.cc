@@ -157,13 +157,15 @@ TEST_F(SettingsFile, settings_that_contradict_each_other_are_refused) {
 TEST_F(SettingsFile, a_request_that_finds_no_room_on_its_shard_is_refused_if_it_was_asked_for) {
   sources_.machine = {16ULL << 30, 8};
   EXPECT_EQ(refusal(""), "accepted");
-  EXPECT_THAT(refusal("max.request.bytes = \"100MiB\"\n"),
+  EXPECT_EQ(refusal("max.request.bytes = \"100MiB\"\n"), "accepted");
+  const std::string little = "queued.max.request.bytes = \"256MiB\"\n";
+  EXPECT_THAT(refusal("max.request.bytes = \"100MiB\"\n" + little),
               AllOf(HasSubstr(path_ + ":1: max.request.bytes (104857600)"),
                     HasSubstr("queued.max.request.bytes (268435456)"), HasSubstr("up to 20971520")));
-  EXPECT_THAT(refusal("message.max.bytes = \"50MiB\"\n"),
+  EXPECT_THAT(refusal("message.max.bytes = \"50MiB\"\n" + little),
               AllOf(HasSubstr("message.max.bytes (52428800)"), HasSubstr("queued.max.request.bytes")));
   EXPECT_EQ(refusal("max.request.bytes = \"100MiB\"\nqueued.max.request.bytes = \"1280MiB\"\n"), "accepted");
-  EXPECT_EQ(refusal("max.request.bytes = \"100MiB\"\nshards = 1\n"), "accepted");
+  EXPECT_EQ(refusal("max.request.bytes = \"100MiB\"\nshards = 1\n" + little), "accepted");
 }
 
 TEST_F(SettingsFile, a_variable_that_means_nothing_is_refused_and_those_of_others_are_left_alone) {
@@ -184,7 +186,8 @@ TEST_F(SettingsFile, variables_of_services_whose_names_begin_alike_are_left_alon
     sources_.environment = {{name, "tcp://10.0.0.1:9092"}};
     EXPECT_EQ(refusal(""), "accepted") << name;
   }
-  for (const char* name : {"PYRALOG_LOG_PORTS", "PYRALOG_A_PORT_B", "PYRALOG_A_PORT_9092"}) {
+  for (const char* name : {"PYRALOG_LOG_PORTS", "PYRALOG_A_PORT_B", "PYRALOG_A_PORT_9092",
+                           "PYRALOG_HTTP_PORT"}) {
     sources_.environment = {{name, "1"}};
     EXPECT_THAT(refusal(""), HasSubstr(name)) << name;
   }

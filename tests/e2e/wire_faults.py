@@ -5,6 +5,7 @@ answers differ where a check says so."""
 
 import argparse
 import pathlib
+import socket
 import struct
 import sys
 import time
@@ -299,6 +300,30 @@ class Faults:
                     connection.send(PRODUCE, 7, self.produce_body(batch([b"p"])))
             order = [connection.receive()[0] for _ in range(31)]
         assert order == list(range(1, 32)), order
+
+    def check_answers_after_the_client_has_ended_its_side(self):
+        """Pyralog sends them, however slowly they are taken; Kafka ends the connection."""
+        if not self.is_pyralog:
+            return
+        topic, self.topic = self.topic, self.create()
+        for _ in range(24):
+            assert self.produce(batch([b"x" * 900_000])) == 0
+        with self.connect() as connection:
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+            head = i32(-1) + i32(0) + i32(1) + i32(50 << 20) + i8(0)
+            partition = i32(0) + i64(0) + i32(50 << 20)
+            connection.send(FETCH, 4, head + array([string(self.topic) + array([partition])]))
+            connection.socket.shutdown(socket.SHUT_WR)
+            # Beyond what waits for the next answer to be made; what has come shows that there is more.
+            begun, taken = time.monotonic(), b""
+            while time.monotonic() - begun < 7:
+                taken += connection.exactly(1 << 20) or b""
+                time.sleep(0.5)
+            size = struct.unpack(">i", taken[:4])[0]
+            assert size > 20_000_000, size
+            rest = connection.exactly(4 + size - len(taken))
+            assert rest is not None, f"cut off after {len(taken)} of {size} bytes"
+        self.topic = topic
 
     def check_padded_request(self):
         """librdkafka leaves bytes behind some requests; like Kafka, nobody minds."""

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -35,13 +36,20 @@ class PosixFile final : public File, public std::enable_shared_from_this<PosixFi
   [[nodiscard]] Task<Result<void>> warm(std::uint64_t position, std::uint64_t count);
 
  private:
+  /// One fdatasync; returns what is to be done when the file is free for the next.
+  using SyncJob = std::move_only_function<std::move_only_function<void()>()>;
   [[nodiscard]] Task<Result<void>> sync_once(SyncQueue::Sync& sync);
+  void sync_in_turn(SyncJob job);
+  [[nodiscard]] Result<void> sync_now(SyncQueue::Sync& sync);
 
   std::string path_;
   int fd_;
   std::uint64_t size_;
-  std::mutex sync_turn_;  ///< held by threads of the pool
-  std::optional<Error> sync_failed_;  ///< with `sync_turn_`
+  // Threads of the pool, one after the other.
+  std::mutex sync_mutex_;
+  bool syncing_ = false;
+  SyncJob lined_up_;
+  std::optional<Error> sync_failed_;
   SyncQueue queue_;
 };
 

@@ -7,6 +7,8 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <coroutine>
+#include <utility>
 
 #include "base/plant.h"
 #include "io/pools.h"
@@ -147,23 +149,61 @@ Task<Result<std::size_t>> PosixFile::read_stored(std::uint64_t position, Mutable
   });
 }
 
+/// Runs `job` unless another one runs; that thread runs it then, and this one is free for other files.
+void PosixFile::sync_in_turn(SyncJob job) {
+  const bool side_by_side = PYRALOG_PLANT("io.syncs_side_by_side");
+  {
+    const std::lock_guard lock(sync_mutex_);
+    if (syncing_ && !side_by_side) {
+      lined_up_ = std::move(job);
+      return;
+    }
+    syncing_ = true;
+  }
+  while (job) {
+    auto done = job();
+    {
+      const std::lock_guard lock(sync_mutex_);
+      job = std::exchange(lined_up_, nullptr);
+      if (!job) syncing_ = false;
+    }
+    done();  // without a next one nothing keeps the file alive from here on
+  }
+}
+
+Result<void> PosixFile::sync_now(SyncQueue::Sync& sync) {
+  sync.begin();
+  if (PYRALOG_PLANT("io.sync_without_fdatasync")) return {};
+  if (sync_failed_ && !PYRALOG_PLANT("io.sync_after_failure")) return fail(*sync_failed_);
+  int failed = 0;
+  do {
+    failed = ::fdatasync(fd_);
+  } while (failed != 0 && errno == EINTR);
+  if (failed == 0 || PYRALOG_PLANT("io.failed_sync_is_success")) return {};
+  sync_failed_ = system_error(errno, path_, "fdatasync");
+  return fail(*sync_failed_);
+}
+
+// One after the other: the system tells of a failure once for each descriptor, so of two at a time one
+// would call good what the other knows to be lost.
 Task<Result<void>> PosixFile::sync_once(SyncQueue::Sync& sync) {
-  co_return co_await run_in(Pool::kSync, [this, &sync]() -> Result<void> {
-    // One after the other: the system tells of a failure once for each descriptor, so of two at a time
-    // one would call good what the other knows to be lost.
-    std::unique_lock turn(sync_turn_);
-    if (PYRALOG_PLANT("io.syncs_side_by_side")) turn.unlock();
-    sync.begin();
-    if (PYRALOG_PLANT("io.sync_without_fdatasync")) return {};
-    if (sync_failed_ && !PYRALOG_PLANT("io.sync_after_failure")) return fail(*sync_failed_);
-    int failed = 0;
-    do {
-      failed = ::fdatasync(fd_);
-    } while (failed != 0 && errno == EINTR);
-    if (failed == 0 || PYRALOG_PLANT("io.failed_sync_is_success")) return {};
-    sync_failed_ = system_error(errno, path_, "fdatasync");
-    return fail(*sync_failed_);
-  });
+  struct Awaiter {
+    PosixFile& file;
+    SyncQueue::Sync& sync;
+    Result<void> result{};
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> h) {
+      Shard& home = Shard::current();
+      home.pools().submit(Pool::kSync, [this, h, &home] {
+        file.sync_in_turn([this, h, &home]() -> std::move_only_function<void()> {
+          result = file.sync_now(sync);
+          return [h, &home] { home.post([h] { h.resume(); }); };
+        });
+      });
+    }
+    Result<void> await_resume() { return std::move(result); }
+  };
+  co_return co_await Awaiter{*this, sync};
 }
 
 Task<Result<void>> PosixFile::truncate(std::uint64_t size) {

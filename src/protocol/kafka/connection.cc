@@ -13,6 +13,8 @@ namespace pyralog::protocol::kafka {
 
 namespace {
 // An idle connection keeps only this much; requests without record batches fit into it.
+constexpr Duration kLongestMemoryWait = std::chrono::minutes(10);
+
 std::size_t read_buffer_bytes() {
   return PYRALOG_PLANT("kafka.large_read_buffers") ? 32u << 10 : 2u << 10;
 }
@@ -64,8 +66,10 @@ void Connection::close() {
 
 io::Task<Result<void>> Connection::reserve(std::size_t whole, std::size_t now, Arrival& arrival) {
   const Instant begun = io::Shard::current().now();
-  const Instant deadline =
-      PYRALOG_PLANT("kafka.wait_for_memory_for_ever") ? Instant::never() : begun + limits_.idle;
+  // However short idle clients are kept: this one would send if it could.
+  const Instant deadline = PYRALOG_PLANT("kafka.wait_for_memory_for_ever")
+                               ? Instant::never()
+                               : begun + std::max(limits_.idle, kLongestMemoryWait);
   bool granted = true;
   if (reserved_) {
     granted = co_await memory_.grow(reserved_, now, deadline);
@@ -143,7 +147,7 @@ io::Task<Result<Bytes>> Connection::next_frame() {
     }
     cutter_.advance(*got);
     arrival.bytes += *got;
-    PYRALOG_CO_TRY(keep_pace(arrival, whole));
+    if (cutter_.missing() > 0) PYRALOG_CO_TRY(keep_pace(arrival, whole));
   }
 }
 
@@ -221,9 +225,10 @@ io::Task<void> Connection::write_replies() {
 }
 
 io::Task<void> Connection::close_later() {
-  const Instant last = io::Shard::current().now() + limits_.linger;
   while (!broken_ && !slots_.empty()) {
-    if (!co_await changed_.wait(last)) break;
+    const bool going_out = slots_.front()->ready && !PYRALOG_PLANT("kafka.cut_answers_after_the_linger");
+    const Instant last = io::Shard::current().now() + limits_.linger;
+    if (!co_await changed_.wait(going_out ? Instant::never() : last)) break;
   }
   if (!broken_) close();
 }
@@ -241,7 +246,7 @@ io::Task<Result<void>> Connection::run() {
       if (PYRALOG_PLANT("kafka.clients_that_left_keep_their_place")) break;
       if (end.error().code == Code::kUnavailable) close();
       if (end.error().code == Code::kCancelled) {
-        handler_.client_left();
+        handler_.client_ended();
         tasks_.spawn(close_later());
       }
       break;

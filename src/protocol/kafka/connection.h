@@ -72,6 +72,9 @@ class Handler {
   /// True if this request may start only when every earlier one has been answered, and later ones
   /// only after it.
   [[nodiscard]] virtual bool is_barrier(ByteView request) const = 0;
+  /// No more requests come; whoever has ended its side may still take the answers. What waits for records
+  /// answers with what there is.
+  virtual void client_ended() {}
   /// Nobody is there for the answers any more: what waits for room for one, or for records, need not.
   virtual void client_left() {}
   /// A request has waited so long because others of its connection are under way: for their number, their
@@ -91,7 +94,8 @@ struct ConnectionLimits {
   /// While others wait for memory that a request under way has: in each such time it brings half of what
   /// comes in it at the pace of `frame_time`.
   Duration pace_time = std::chrono::seconds(10);
-  Duration linger = std::chrono::seconds(5);  ///< for the answers to a client that has ended its side
+  /// How long the next answer to a client that has ended its side may take to be made.
+  Duration linger = std::chrono::seconds(5);
   Duration write_time = std::chrono::seconds(60);  ///< in which a client takes nothing of its answers
 };
 
@@ -142,7 +146,8 @@ class Connection {
   io::Task<void> serve(RequestBytes request, std::shared_ptr<Slot> slot, Duration queued);
   [[nodiscard]] io::Task<Result<void>> send(std::vector<io::Piece> pieces);
   io::Task<void> write_replies();
-  /// Closes what is still open after the linger time; requests may be under way for longer.
+  /// Closes what is still open when no answer has become ready for the linger time; those that are ready
+  /// are sent for as long as they are taken. Requests may be under way for longer.
   io::Task<void> close_later();
 
   std::unique_ptr<io::Stream> stream_;

@@ -64,6 +64,7 @@ class Requests : public Handler {
     }
   }
 
+  void client_ended() override { fetch_end_.end(); }
   void client_left() override {
     holder_.leave();
     fetch_end_.end();

@@ -32,6 +32,9 @@ class FrameCutter {
   /// Bytes of the long frame whose beginning has arrived; 0 if there is none.
   [[nodiscard]] std::size_t frame_under_way() const { return in_frame_ ? frame_bytes_ : 0; }
 
+  /// Bytes of that frame that have not arrived.
+  [[nodiscard]] std::size_t missing() const { return in_frame_ ? frame_bytes_ - filled_ : 0; }
+
   /// Bytes that buffer() makes room for in all for that frame: they can be had from a budget
   /// before.
   [[nodiscard]] std::size_t room() const;
