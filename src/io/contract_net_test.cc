@@ -201,7 +201,7 @@ TEST_P(NetContract, a_peer_that_reads_slowly_is_waited_for_as_long_as_it_reads) 
     Bytes out(200'000);
     const Instant start = Shard::current().now();
     while (Shard::current().now() < start + 2 * kPatience) {
-      co_await sleep_for(50ms);
+      co_await sleep_for(50ms);  // a reader that takes its time is what this is about
       EXPECT_EQ(ended, Instant::never());
       EXPECT_TRUE(co_await pair.server->read_some(out, soon()));
     }

@@ -304,7 +304,7 @@ TEST(PosixNet, a_peer_that_takes_little_at_a_time_is_waited_for_and_one_that_tak
     Bytes out(300'000);
     Instant last = Shard::current().now();
     for (int i = 0; i < 15; ++i) {
-      co_await sleep_for(200ms);
+      co_await sleep_for(200ms);  // a reader that takes its time is what this is about
       EXPECT_EQ(ended, Instant::never());
       const auto got = co_await client->read_some(out, Shard::current().now() + 10s);
       EXPECT_TRUE(got);

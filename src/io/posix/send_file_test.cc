@@ -152,6 +152,7 @@ TEST(PosixShard, runs_beside_its_readers_and_where_it_may_when_they_have_gone) {
     if (CPU_COUNT(&before) < 2) co_return;
     const int reader = ::sched_getcpu();
     const Instant deadline = shard.now() + 30s;
+    // The system tells nobody when a thread is moved, so both loops look again until it has been.
     do {
       shard.sent_file(reader, 10'000'000'000);
       co_await sleep_for(2ms);

@@ -144,7 +144,7 @@ TEST_F(Sync, the_next_waits_for_the_one_under_way_and_fails_with_it) {
     while (begun() == 0) co_await sleep_for(std::chrono::milliseconds(1));
     EXPECT_TRUE(file->write_at(0, as_bytes("y")));
     group.spawn(sync(file.get(), &failed));
-    // Long enough for a thread of the pool that does not wait.
+    // Nothing tells that a thread does not begin: long enough for one of the pool that does not wait.
     for (int i = 0; i < 20; ++i) co_await sleep_for(std::chrono::milliseconds(1));
     EXPECT_EQ(begun(), 1);
     set_closed(false);
