@@ -39,6 +39,39 @@ TEST_P(DiskContract, what_is_written_is_read) {
   });
 }
 
+TEST_P(DiskContract, direct_writes_are_read_as_any_other) {
+  run([&]() -> Task<void> {
+    auto file = (co_await disk().open(path("a"), OpenMode::kCreate)).value();
+    constexpr std::size_t kBlock = File::kDirectBlock;
+    Bytes space(6 * kBlock);
+    const auto begin = reinterpret_cast<std::uintptr_t>(space.data());
+    const MutableBytes blocks = MutableBytes(space).subspan(kBlock - begin % kBlock, 4 * kBlock);
+    for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<std::uint8_t>(i * 7 >> 3);
+    Bytes model(5 * kBlock + 100);
+    const auto put = [&](std::uint64_t at, ByteView bytes) -> Task<void> {
+      std::ranges::copy(bytes, model.begin() + static_cast<std::ptrdiff_t>(at));
+      EXPECT_TRUE((co_await file->write_direct(at, bytes)).has_value());
+    };
+    co_await put(0, blocks.first(3 * kBlock));
+    EXPECT_EQ(file->size(), 3 * kBlock);
+    co_await put(3 * kBlock, blocks.first(2 * kBlock));
+    // Through the page cache, and over it.
+    EXPECT_TRUE(file->write_at(kBlock + 10, as_bytes("between")));
+    std::ranges::copy(as_bytes("between"), model.begin() + kBlock + 10);
+    co_await put(2 * kBlock, blocks.subspan(kBlock, kBlock));
+    // Neither address, place nor length are right: it is written all the same.
+    co_await put(4 * kBlock + 50, blocks.subspan(3, kBlock + 50));
+    co_await file->write_out(0, 2 * kBlock);
+    EXPECT_TRUE((co_await file->sync()).has_value());
+    Bytes out(model.size() + 1);
+    EXPECT_EQ((co_await file->read_at(0, out)).value(), model.size());
+    out.pop_back();
+    EXPECT_TRUE(out == model);
+    EXPECT_EQ((co_await file->read_stored(0, out)).value(), model.size());
+    EXPECT_TRUE(out == model);
+  });
+}
+
 TEST_P(DiskContract, many_small_pieces_are_one_write) {
   run([&]() -> Task<void> {
     auto file = (co_await disk().open(path("a"), OpenMode::kCreate)).value();

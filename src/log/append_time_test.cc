@@ -63,6 +63,46 @@ TEST(AppendTimes, of_a_sealed_segment_are_synced_too) {
   }
 }
 
+TEST(AppendTimes, that_follow_upon_each_other_are_written_together) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  int writes = 0;
+  node.disk().set_hook([&](io::sim::DiskOp op, const std::string& path) {
+    writes += op == io::sim::DiskOp::kWrite && path.ends_with(".appendtime") ? 1 : 0;
+    return io::sim::DiskFault::kNone;
+  });
+  Options second = options();
+  second.append_time_sync = 1s;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard(second)).value();
+    auto log = (co_await shard->open_log(partition(), {})).value();
+    (void)(co_await append(*log, batch(0))).value();
+    co_await io::sleep_for(2s);
+    (void)(co_await append(*log, batch(1))).value();
+    EXPECT_EQ(entries_of(node, 0).size(), 2u);  // after a silence none waits
+    std::vector<WallMs> walls;
+    writes = 0;
+    for (int i = 2; i < 22; ++i) {
+      co_await io::sleep_for(20ms);
+      walls.push_back(io::Shard::current().wall());
+      (void)(co_await append(*log, batch(i))).value();
+    }
+    EXPECT_EQ(writes, 0);
+    // Who asks hears of all of them.
+    for (int i = 2; i < 22; ++i) {
+      const WallMs before(walls[static_cast<std::size_t>(i - 2)].ms - 1);
+      EXPECT_EQ((co_await log->end_offset_at(before)).value(), Offset(i));
+    }
+    EXPECT_EQ(writes, 1);
+    for (int i = 22; i < 32; ++i) {
+      co_await io::sleep_for(20ms);
+      (void)(co_await append(*log, batch(i))).value();
+    }
+    (co_await shard->close()).value();
+  });
+  EXPECT_EQ(entries_of(node, 0).size(), 32u);
+}
+
 TEST(AppendTimes, go_on_when_the_clock_went_back) {
   Simulator sim(1);
   Node& node = sim.add_node(quiet_disk());

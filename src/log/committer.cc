@@ -11,8 +11,9 @@
 namespace pyralog::log {
 
 namespace {
-/// Beyond, whoever comes waits for the next: each round costs a frame of its own.
-constexpr std::uint64_t kRoundsAtOnce = 16;
+/// One whose sync runs and one that is written meanwhile and lined up behind it: more would be smaller, and
+/// each costs what it costs.
+constexpr std::uint64_t kRoundsAtOnce = 2;
 /// How long rounds of a few files go where those of many went: going to and fro costs the syncs of both.
 constexpr Duration kAheadFor = 200ms;
 
@@ -239,6 +240,10 @@ bool Committer::wants_ahead() {
     return true;
   }
   return now < ahead_until_ && shard_.write_ahead_.usable();
+}
+
+bool Committer::goes_ahead() const {
+  return io::Shard::current().now() < ahead_until_ && shard_.write_ahead_.usable();
 }
 
 /// The small ranges of a round by one sync of one file, with the evidence of the rounds before.

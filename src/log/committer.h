@@ -48,6 +48,8 @@ class Committer {
   void drop(const PartitionId& id);
   /// As `drop`, of all that `gone` names and that the journal still speaks of.
   void drop_if(const std::function<bool(const PartitionId&)>& gone);
+  /// Whether the rounds go to write-ahead files at present.
+  [[nodiscard]] bool goes_ahead() const;
   /// Nothing that was noted of a partition is written any more by a later round.
   [[nodiscard]] io::Task<void> forget_noted(PartitionId id);
   /// Waits until the rounds that run now are over.

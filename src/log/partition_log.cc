@@ -12,6 +12,8 @@
 namespace pyralog::log {
 
 namespace {
+/// Bytes of a shard that are kept in memory until they are in a write-ahead file.
+constexpr std::size_t kMostCopied = 16u << 20;
 constexpr std::size_t kMaxIndexEntries = 1u << 23;
 }  // namespace
 
@@ -182,6 +184,7 @@ io::Task<Result<void>> PartitionLog::open_append_times(SegmentRef segment, io::O
     PYRALOG_CO_TRY(co_await file->truncate(times_next_ * kAppendTimeEntryBytes));
   }
   times_file_ = std::move(file);
+  times_unwritten_.clear();
   times_captured_ = 0;
   times_synced_ = io::Shard::current().now();
   co_return Result<void>{};
@@ -252,6 +255,7 @@ void PartitionLog::seal_active() {
   const SegmentRef active = segments_.back();
   active->sealed = true;
   roll_asked_ = false;
+  write_append_times();
   // What was noted last is synced with a later round.
   if (times_dirty_ && !PYRALOG_PLANT("log.drop_sealed_times")) sealed_times_.push_back(times_file_);
   times_dirty_ = false;
@@ -342,6 +346,7 @@ Result<Appended> PartitionLog::append(std::span<const ByteView> batches, WallMs 
   }
   no_space_told_ = false;
   const Appended done{end_, parsed_.empty() ? end_ : Offset(parsed_.back().next_offset())};
+  keep_copy(batches, active.size);
   take_appended(batches);
   note_append_time(done.first, wall);
   return done;
@@ -374,6 +379,39 @@ void PartitionLog::take_appended(std::span<const ByteView> batches) {
   shard_.stats_.appended_bytes += active.size - from;
 }
 
+void PartitionLog::keep_copy(std::span<const ByteView> batches, std::uint64_t position) {
+  if (!shard_.committer_.goes_ahead() || PYRALOG_PLANT("log.read_back_always")) return;
+  const Segment& active = *segments_.back();
+  const bool follows = copy_ != nullptr && copy_segment_ == active.base &&
+                       copy_from_ + copy_->bytes.size() == position;
+  std::size_t bytes = 0;
+  for (const ByteView batch : batches) bytes += batch.size();
+  // What is not at hand is read back, if it goes to a write-ahead file at all.
+  if (!WriteAhead::takes((follows ? copy_->bytes.size() : 0) + bytes) ||
+      *shard_.copies_ + bytes > kMostCopied) {
+    copy_.reset();
+    return;
+  }
+  if (!follows) {
+    copy_ = std::make_shared<Copy>(shard_.copies_);
+    copy_segment_ = active.base;
+    copy_from_ = position;
+    copy_->bytes.reserve(bytes);
+  }
+  for (const ByteView batch : batches) copy_->bytes.insert(copy_->bytes.end(), batch.begin(), batch.end());
+  *copy_->all += bytes;
+}
+
+/// What was written from `from` to the end of `segment`; empty if that is not at hand.
+SharedBytes PartitionLog::take_copy(const Segment& segment, std::uint64_t from) {
+  const std::shared_ptr<Copy> copy = std::exchange(copy_, nullptr);
+  if (copy == nullptr || copy_segment_ != segment.base || copy_from_ != from ||
+      copy_from_ + copy->bytes.size() != segment.size) {
+    return {};
+  }
+  return {copy, copy->bytes};
+}
+
 void PartitionLog::note_append_time(Offset base, WallMs wall) {
   // The wall clock may stand still or go back for long; how far entries lie apart it does not say.
   const Instant now = io::Shard::current().now();
@@ -381,13 +419,25 @@ void PartitionLog::note_append_time(Offset base, WallMs wall) {
     return;
   }
   const std::int64_t ms = std::max(wall.ms, times_last_ms_);
-  Bytes entry;
-  encode_append_time(entry, segments_.back()->base, times_next_, {ms, base});
-  // Coarser append times are no reason to refuse the append; the next one tries this place again.
-  if (!times_file_->write_at(times_next_ * kAppendTimeEntryBytes, entry)) return;
+  encode_append_time(times_unwritten_, segments_.back()->base, times_next_, {ms, base});
   ++times_next_;
   times_last_ms_ = ms;
   times_noted_ = now;
+  // Many logs are each written to a few times a second: a write for each entry would be every tenth of
+  // what an append costs. What a crash may take is never more than this behind the last one.
+  if (now - times_written_ >= shard_.options().append_time_sync) write_append_times();
+}
+
+void PartitionLog::write_append_times() {
+  if (times_unwritten_.empty()) return;
+  const std::uint64_t first = times_next_ - times_unwritten_.size() / kAppendTimeEntryBytes;
+  const Bytes entries = std::exchange(times_unwritten_, {});
+  times_written_ = io::Shard::current().now();
+  // Coarser append times are no reason to refuse the append; the next one tries this place again.
+  if (!times_file_->write_at(first * kAppendTimeEntryBytes, entries)) {
+    times_next_ = first;
+    return;
+  }
   times_dirty_ = true;
 }
 
@@ -435,8 +485,8 @@ PartitionLog::Capture PartitionLog::capture() {
     // What a round that is not over has taken becomes durable with that, or the log goes offline.
     const std::uint64_t from = std::max(segment.synced, segment.captured);
     if (segment.file == nullptr || from == segment.size) continue;
-    captured.ranges.push_back(
-        {id_, segment.base, WriteAheadFile::kLog, segment.file, from, segment.size});
+    captured.ranges.push_back({id_, segment.base, WriteAheadFile::kLog, segment.file, from, segment.size,
+                               take_copy(segment, from)});
     captured.segments.emplace_back(*s, segment.size);
     segment.captured = segment.size;
   }
@@ -447,7 +497,9 @@ PartitionLog::Capture PartitionLog::capture() {
     captured.ranges.push_back({id_, Offset(0), WriteAheadFile::kAppendTimes, file, 0, UINT64_MAX});
   }
   const Instant now = io::Shard::current().now();
-  if (times_dirty_ && times_file_ && now - times_synced_ >= shard_.options().append_time_sync) {
+  const bool due = times_file_ && now - times_synced_ >= shard_.options().append_time_sync;
+  if (due && !PYRALOG_PLANT("log.capture_times_unwritten")) write_append_times();
+  if (due && times_dirty_) {
     captured.ranges.push_back({id_, segments_.back()->base, WriteAheadFile::kAppendTimes, times_file_,
                                times_captured_ * kAppendTimeEntryBytes,
                                times_next_ * kAppendTimeEntryBytes});

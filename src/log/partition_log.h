@@ -215,6 +215,10 @@ class PartitionLog {
   /// Tells the slow-operation log, if it wants to know.
   void note_slow(observe::SlowKind kind, const char* what, Instant began) const;
   void note_append_time(Offset base, WallMs wall);
+  void write_append_times();
+  /// Keeps what was appended at `position` of the active segment for the write-ahead files.
+  void keep_copy(std::span<const ByteView> batches, std::uint64_t position);
+  [[nodiscard]] SharedBytes take_copy(const Segment& segment, std::uint64_t from);
   [[nodiscard]] Result<Appended> append_to_memory(std::span<const ByteView> batches,
                                                   WallMs wall);
   [[nodiscard]] io::Task<Result<void>> save_epochs();
@@ -308,12 +312,26 @@ class PartitionLog {
   std::shared_ptr<io::File> times_file_;  ///< `.appendtime` of the active segment
   std::uint64_t times_next_ = 0;
   std::int64_t times_last_ms_ = 0;      ///< of the last entry; entries never go back
-  std::optional<Instant> times_noted_;  ///< when it was written; none since the file was opened
+  std::optional<Instant> times_noted_;  ///< when it was made; none since the file was opened
+  Bytes times_unwritten_;               ///< the last of the entries
+  Instant times_written_{};
   bool times_dirty_ = false;
   std::uint64_t times_captured_ = 0;    ///< entries of the file that were captured for a sync
   std::vector<std::shared_ptr<io::File>> sealed_times_;  ///< of sealed segments, not synced yet
   Instant times_synced_{};
   std::vector<BatchHeader> parsed_;  ///< of the append under way
+  /// What no round has captured yet, of the segment that begins at `copy_segment_`, from `copy_from_`.
+  struct Copy {
+    explicit Copy(std::shared_ptr<std::size_t> of_all) : all(std::move(of_all)) {}
+    Copy(const Copy&) = delete;
+    Copy& operator=(const Copy&) = delete;
+    ~Copy() { *all -= bytes.size(); }
+    std::shared_ptr<std::size_t> all;  ///< bytes of all copies of the shard
+    Bytes bytes;
+  };
+  std::shared_ptr<Copy> copy_;
+  Offset copy_segment_{-1};
+  std::uint64_t copy_from_ = 0;
   std::shared_ptr<GivenOut> given_out_;  ///< made by the first read
   // Where the last read ended: its successor needs no search.
   std::uint64_t memo_position_ = 0;

@@ -94,6 +94,7 @@ io::Task<Result<void>> PartitionLog::cut_disk(Offset end) {
   ++cuts_;
   memo_offset_ = Offset(-1);
   times_file_.reset();
+  times_unwritten_.clear();
   times_dirty_ = tail_unknown_ = false;
   // What comes in the place of the records that go was not compared.
   compaction_state_.reset();

@@ -190,6 +190,7 @@ io::Task<Result<void>> PartitionLog::scan_headers(Offset from, HeaderVisitor vis
 
 io::Task<Result<Offset>> PartitionLog::end_offset_at(WallMs wall) {
   if (offline_) co_return refuse();
+  if (!PYRALOG_PLANT("log.times_not_written_yet")) write_append_times();
   Offset end = end_;
   const std::uint64_t swaps = swaps_;
   const std::vector<SegmentRef> segments = segments_;

@@ -212,6 +212,7 @@ io::Task<Result<void>> ShardLogs::close_log(std::shared_ptr<PartitionLog> log) {
     if (!co_await log->write_index(segment, segment->index)) continue;  // it will be rebuilt
     segment->index_saved = true;
   }
+  log->write_append_times();
   if (log->times_dirty_ && log->times_file_) PYRALOG_CO_TRY(co_await log->times_file_->sync());
   const auto sealed = std::exchange(log->sealed_times_, {});
   for (const auto& file : sealed) PYRALOG_CO_TRY(co_await file->sync());

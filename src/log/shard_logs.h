@@ -145,6 +145,7 @@ class ShardLogs {
   FileCache files_;
   IndexCache indexes_;
   std::shared_ptr<MemoryRoom> memory_room_;
+  std::shared_ptr<std::size_t> copies_ = std::make_shared<std::size_t>(0);  ///< see PartitionLog::Copy
   WriteAhead write_ahead_;
   Committer committer_;
   std::map<PartitionId, std::shared_ptr<PartitionLog>> logs_;

@@ -22,10 +22,17 @@ constexpr std::uint64_t kShareOfDisk = 32;
 constexpr std::uint64_t kMinHalfBytes = 8 * kWriteAheadBlock;
 /// Files that are synced at a time in the background: the pool's other threads serve group commits.
 constexpr std::size_t kSettleAtOnce = 8;
+/// So much of them at a time, as long as nobody waits: a round's sync comes to wait for no more than that.
+constexpr std::uint64_t kSettleStep = 1u << 20;
+/// How long a step waits at most for what is written meanwhile.
+constexpr Duration kSettlePause = 10ms;
+/// The segments are synced when so much of the other file is full.
+constexpr double kSettledAt = 0.75;
 /// Files of ended segments that it keeps open, beside those of the active ones.
 constexpr std::size_t kSpareFiles = 1024;
 /// A frame is written when it has grown to kWriteAheadFrameBytes; one item may come on top.
 constexpr std::size_t kFrameBuffer = kWriteAheadFrameBytes + kMaxRange + kWriteAheadBlock;
+static_assert(kWriteAheadBlock == io::File::kDirectBlock && kFrameBuffer % kWriteAheadBlock == 0);
 
 std::uint64_t round_up(std::uint64_t bytes) {
   return (bytes + kWriteAheadBlock - 1) / kWriteAheadBlock * kWriteAheadBlock;
@@ -112,6 +119,7 @@ Result<void> WriteAhead::make_room(std::uint64_t bytes) {
       half.in_flight > 0 && !PYRALOG_PLANT("log.write_ahead_over_rounds_under_way");
   const bool busy = half.settling || half.unsettled || under_way || !half.kept.empty();
   if (busy && !early) {
+    hurry(half);
     if (!half.settling && !stuck(half)) shard_.spawn(settle(next));  // what failed before may go now
     return fail(Code::kUnavailable, "the write-ahead files are full");
   }
@@ -136,36 +144,49 @@ void WriteAhead::put(ByteView bytes) {
 }
 
 /// Writes what has been put, and begins the next frame.
-Result<void> WriteAhead::write_frame() {
+io::Task<Result<void>> WriteAhead::write_frame() {
   Half& half = halves_[current_];
-  const MutableBytes frame = MutableBytes(frame_).first(frame_bytes_);
-  seal_write_ahead_frame(frame, half.end, half.header.salt);
-  const std::uint64_t to = half.end + round_up(frame.size());
-  PYRALOG_ASSERT(to <= half_bytes_);
-  PYRALOG_TRY(half.file->write_at(half.end, frame));
-  half.end = to;
-  shard_.stats_.write_ahead_bytes += frame.size();
+  const std::uint64_t at = half.end;
+  const std::uint64_t length = round_up(frame_bytes_);
+  // A round before may have failed meanwhile, and nobody writes behind that.
+  const auto failed = [] { return fail(Code::kUnavailable, "the write-ahead file is not written any more"); };
+  if (length > half_bytes_ - at) co_return failed();
+  seal_write_ahead_frame(frame_.first(frame_bytes_), at, half.header.salt);
+  std::ranges::fill(frame_.subspan(frame_bytes_, length - frame_bytes_), std::uint8_t{0});
+  PYRALOG_CO_TRY(co_await half.file->write_direct(at, frame_.first(length)));
+  if (half.end != at) co_return failed();
+  half.end = at + length;
+  shard_.stats_.write_ahead_bytes += frame_bytes_;
   frame_bytes_ = kWriteAheadFrameHeaderBytes;
-  return {};
+  co_return Result<void>{};
 }
 
 io::Task<Result<void>> WriteAhead::write_frames(std::vector<UnsyncedRange> ranges,
                                                 std::vector<SyncedEntry> evidence) {
-  frame_.resize(kFrameBuffer);
+  if (frame_space_.empty()) {
+    frame_space_.resize(kFrameBuffer + io::File::kDirectBlock);
+    const auto begin = reinterpret_cast<std::uintptr_t>(frame_space_.data());
+    frame_ = MutableBytes(frame_space_).subspan(round_up(begin) - begin, kFrameBuffer);
+  }
   frame_bytes_ = kWriteAheadFrameHeaderBytes;
   Bytes item;
   for (const SyncedEntry& entry : evidence) {
     item.clear();
     put_evidence(item, entry);
     put(item);
-    if (frame_bytes_ >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(write_frame());
+    if (frame_bytes_ >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(co_await write_frame());
   }
   for (const UnsyncedRange& range : ranges) {
     const auto length = static_cast<std::uint32_t>(range.bytes());
     item.clear();
     put_data_header(item, {range.partition, range.segment, range.kind, range.from, {}}, length);
     put(item);
-    const MutableBytes bytes = MutableBytes(frame_).subspan(frame_bytes_, length);
+    if (!range.content.empty()) {
+      put(range.content.view());
+      if (frame_bytes_ >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(co_await write_frame());
+      continue;
+    }
+    const MutableBytes bytes = frame_.subspan(frame_bytes_, length);
     const auto got = co_await range.file->read_at(range.from, bytes);
     // Its own sync will tell what is wrong with that file.
     const bool lost = got && range.kind == WriteAheadFile::kLog &&
@@ -174,16 +195,16 @@ io::Task<Result<void>> WriteAhead::write_frames(std::vector<UnsyncedRange> range
       co_return fail(Code::kUnavailable, fmt::format("{} cannot be read back", range.file->path()));
     }
     frame_bytes_ += length;
-    if (frame_bytes_ >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(write_frame());
+    if (frame_bytes_ >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(co_await write_frame());
   }
-  if (frame_bytes_ > kWriteAheadFrameHeaderBytes) PYRALOG_CO_TRY(write_frame());
+  if (frame_bytes_ > kWriteAheadFrameHeaderBytes) PYRALOG_CO_TRY(co_await write_frame());
   co_return Result<void>{};
 }
 
 /// What a commit has written and waits for.
 struct WriteAhead::Written {
   unsigned half = 0;
-  std::vector<std::pair<std::string, Kept>> kept;
+  std::vector<std::pair<Key, Kept>> kept;
 };
 
 io::Task<Result<WriteAhead::Written>> WriteAhead::write(std::vector<UnsyncedRange> ranges,
@@ -207,7 +228,8 @@ io::Task<Result<WriteAhead::Written>> WriteAhead::write(std::vector<UnsyncedRang
   }
   for (const UnsyncedRange& range : ranges) {
     half.held.insert(range.partition);
-    written.kept.emplace_back(range.file->path(), Kept{range.partition, range.file});
+    written.kept.emplace_back(Key(range.partition, range.segment, range.kind),
+                              Kept{range.partition, range.file, range.from, range.to});
   }
   ++half.in_flight;
   if (auto done = co_await write_frames(std::move(ranges), std::move(evidence)); !done) {
@@ -230,7 +252,14 @@ io::Task<Result<std::shared_ptr<io::File>>> WriteAhead::commit(std::vector<Unsyn
   if (!synced) co_return give_up(half, synced.error());
   half.held_before.clear();
   half.unsettled = true;
-  for (auto& [path, kept] : written.kept) half.kept.insert_or_assign(std::move(path), std::move(kept));
+  for (auto& [key, kept] : written.kept) {
+    const auto [known, is_new] = half.kept.try_emplace(key, kept);
+    if (is_new) continue;
+    kept.from = std::min(kept.from, known->second.from);
+    kept.to = std::max(kept.to, known->second.to);
+    known->second = std::move(kept);
+  }
+  written_.wake_all();
   // Segments that were ended stay open as long as it vouches for them.
   if (half.kept.size() > 2 * shard_.logs_.size() + kSpareFiles) half.end = half_bytes_;
   ++shard_.stats_.write_ahead_rounds;
@@ -246,42 +275,90 @@ std::unexpected<Error> WriteAhead::give_up(Half& half, const Error& cause) {
     failed_ = true;
     observe::log_error("log.write_ahead_failed",
                        {{"file", half.file->path()}, {"reason", cause.message}});
-    for (const unsigned i : {0u, 1u}) shard_.spawn(settle(i));
+    for (const unsigned i : {0u, 1u}) {
+      hurry(halves_[i]);
+      shard_.spawn(settle(i));
+    }
   }
   return fail(cause);
 }
 
-/// Syncs the files for which a half vouches, a few at a time, and then what it alone says of them. A sync
-/// that failed is not tried again: io::SyncQueue lets every later one of that file fail.
+void WriteAhead::hurry(Half& half) {
+  half.hurry = true;
+  written_.wake_all();
+}
+
+/// How far a half is settled, in bytes that its segments are to become durable of.
+struct WriteAhead::Settling {
+  std::uint64_t all = 0;
+  std::uint64_t done = 0;
+};
+
+/// Waits until as much of the other half is full as this one is settled; where little is written, not long.
+io::Task<void> WriteAhead::keep_pace(const Half& half, const Settling& so_far) {
+  const Half& other = halves_[&half == halves_ ? 1 : 0];
+  const Instant last = io::Shard::current().now() + kSettlePause;
+  const double settled = static_cast<double>(so_far.done) / static_cast<double>(so_far.all);
+  while (!half.hurry && so_far.done < so_far.all && !PYRALOG_PLANT("log.settle_all_at_once")) {
+    const double full = static_cast<double>(other.end) / static_cast<double>(half_bytes_);
+    if (settled * kSettledAt <= full || !co_await written_.wait(last)) break;
+  }
+}
+
+/// Syncs the next few files for which a half vouches. A sync that failed is not tried again: io::SyncQueue
+/// lets every later one of that file fail.
+io::Task<void> WriteAhead::settle_some(Half& half, Settling& so_far) {
+  std::vector<std::pair<Key, Kept>> some;
+  std::vector<std::shared_ptr<io::File>> files;
+  std::uint64_t bytes = 0;
+  for (const auto& [key, kept] : half.kept) {
+    if (kept.failed) continue;
+    some.emplace_back(key, kept);
+    files.push_back(kept.file);
+    bytes += kept.to - kept.from;
+    if (some.size() == kSettleAtOnce || (bytes >= kSettleStep && !half.hurry)) break;
+  }
+  if (some.empty()) co_return;
+  // What comes at last may be much; all before it is less than a step.
+  const Kept& last = some.back().second;
+  std::uint64_t at = last.from;
+  for (; last.to - at > kSettleStep && !half.hurry; at += kSettleStep) {
+    co_await last.file->write_out(at, kSettleStep);
+    so_far.done += kSettleStep;
+    co_await keep_pace(half, so_far);
+  }
+  so_far.done += bytes - (at - last.from);
+  const auto results = co_await shard_.disk_.sync(std::move(files));
+  for (std::size_t i = 0; i < some.size(); ++i) {
+    // It may have been removed meanwhile.
+    const auto kept = half.kept.find(some[i].first);
+    if (kept == half.kept.end() || kept->second.file != some[i].second.file) continue;
+    if (results[i]) {
+      half.kept.erase(kept);
+      continue;
+    }
+    kept->second.failed = true;
+    ++shard_.stats_.failed_syncs;
+    const auto log = shard_.find(some[i].second.partition);
+    if (log != nullptr) (void)log->go_offline(results[i].error());
+  }
+}
+
+/// Syncs the files for which a half vouches, and then what it alone says of them.
 io::Task<void> WriteAhead::settle(unsigned index) {
   Half& half = halves_[index];
   if (half.settling) co_return;
   half.settling = true;
   // What is not durable in it yet comes to `kept` when it is.
   while (half.in_flight > 0) co_await settled_.wait(Instant::never());
-  while (true) {
-    std::vector<std::pair<std::string, Kept>> some;
-    for (const auto& [path, kept] : half.kept) {
-      if (!kept.failed) some.emplace_back(path, kept);
-      if (some.size() == kSettleAtOnce) break;
-    }
-    if (some.empty()) break;
-    std::vector<std::shared_ptr<io::File>> files;
-    for (const auto& [path, kept] : some) files.push_back(kept.file);
-    const auto results = co_await shard_.disk_.sync(std::move(files));
-    for (std::size_t i = 0; i < some.size(); ++i) {
-      // It may have been removed meanwhile.
-      const auto kept = half.kept.find(some[i].first);
-      if (kept == half.kept.end() || kept->second.file != some[i].second.file) continue;
-      if (results[i]) {
-        half.kept.erase(kept);
-        continue;
-      }
-      kept->second.failed = true;
-      ++shard_.stats_.failed_syncs;
-      const auto log = shard_.find(some[i].second.partition);
-      if (log != nullptr) (void)log->go_offline(results[i].error());
-    }
+  Settling so_far;
+  for (const auto& [key, kept] : half.kept) so_far.all += kept.to - kept.from;
+  const auto waiting = [&half] {
+    return std::ranges::any_of(half.kept, [](const auto& kept) { return !kept.second.failed; });
+  };
+  while (waiting()) {
+    co_await settle_some(half, so_far);
+    co_await keep_pace(half, so_far);
   }
   if (half.unsettled && !PYRALOG_PLANT("log.write_ahead_drops_evidence")) {
     half.unsettled = !co_await shard_.committer_.flush();
@@ -289,6 +366,7 @@ io::Task<void> WriteAhead::settle(unsigned index) {
     half.unsettled = false;
   }
   half.settling = false;
+  half.hurry = false;
   settled_.wake_all();
 }
 
@@ -301,6 +379,7 @@ bool WriteAhead::holds(const PartitionId& partition) const {
 io::Task<Result<void>> WriteAhead::let_go() {
   if (half_bytes_ == 0) co_return Result<void>{};
   for (const unsigned i : {0u, 1u}) {
+    hurry(halves_[i]);
     while (halves_[i].settling) co_await settled_.wait(Instant::never());
     co_await settle(i);
   }
@@ -352,7 +431,9 @@ io::Task<Result<void>> WriteAhead::close() {
 }
 
 void WriteAhead::forget(const std::string& path) {
-  for (Half& half : halves_) half.kept.erase(path);
+  for (Half& half : halves_) {
+    std::erase_if(half.kept, [&](const auto& kept) { return kept.second.file->path() == path; });
+  }
 }
 
 }  // namespace pyralog::log

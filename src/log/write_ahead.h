@@ -5,6 +5,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/bytes.h"
@@ -26,6 +27,7 @@ struct UnsyncedRange {
   std::shared_ptr<io::File> file;
   std::uint64_t from = 0;
   std::uint64_t to = 0;
+  SharedBytes content{};  ///< what was written there, if that is at hand; else it is read back
   [[nodiscard]] std::uint64_t bytes() const { return to - from; }
 };
 
@@ -34,6 +36,8 @@ struct UnsyncedRange {
 /// Two files of a fixed size take turns: one is written to while the segments that the other one
 /// vouches for are synced; only then is it written over, from its beginning. Written over, because a
 /// sync that need not make a file grow is one flush of the device and no more (the first use of each does).
+/// The segments are synced little by little while the other file fills: all at once, they would keep the
+/// device from the rounds for as long as it takes to write half of `write_ahead_bytes`.
 ///
 /// What it holds is put in place when the node starts, before any log is opened (write_ahead_replay.h).
 /// So nothing that it vouches for may be cut or written anew: see `retire`. Lives on its shard.
@@ -75,17 +79,21 @@ class WriteAhead {
   struct Kept {
     PartitionId partition;
     std::shared_ptr<io::File> file;
+    std::uint64_t from = 0;   ///< the bytes that it vouches for lie from here
+    std::uint64_t to = 0;     ///< to here
     bool failed = false;  ///< it could not be synced: the next start needs what is held of it
   };
+  using Key = std::tuple<PartitionId, Offset, WriteAheadFile>;
   struct Half {
     std::shared_ptr<io::File> file;  ///< null until it is first used
     WriteAheadHeader header;
     std::uint64_t end = 0;       ///< where the next frame begins
-    std::map<std::string, Kept> kept;  ///< files that it vouches for, by path
+    std::map<Key, Kept> kept;  ///< files that it vouches for
     std::set<PartitionId> held;        ///< of whom it may hold anything, in place already or not
     std::set<PartitionId> held_before; ///< by its last use, until a round of this one is durable
     unsigned in_flight = 0;  ///< commits that have written to it and are not durable yet
     bool settling = false;
+    bool hurry = false;    ///< somebody waits for the end of that
     bool unsettled = false;  ///< its segments, or the evidence in it, may be durable nowhere else
   };
   [[nodiscard]] io::Task<Result<void>> open();
@@ -97,10 +105,14 @@ class WriteAhead {
                                                 std::vector<SyncedEntry> evidence);
   [[nodiscard]] io::Task<Result<void>> write_frames(std::vector<UnsyncedRange> ranges,
                                                     std::vector<SyncedEntry> evidence);
-  [[nodiscard]] Result<void> write_frame();
+  [[nodiscard]] io::Task<Result<void>> write_frame();
   void put(ByteView bytes);
   [[nodiscard]] std::unexpected<Error> give_up(Half& half, const Error& cause);
+  void hurry(Half& half);
+  struct Settling;
   [[nodiscard]] io::Task<void> settle(unsigned half);
+  [[nodiscard]] io::Task<void> settle_some(Half& half, Settling& so_far);
+  [[nodiscard]] io::Task<void> keep_pace(const Half& half, const Settling& so_far);
   [[nodiscard]] io::Task<Result<void>> let_go();
   [[nodiscard]] std::string path_of(unsigned half) const;
 
@@ -112,9 +124,11 @@ class WriteAhead {
   bool dead_ = false;  ///< a write or sync failed, or there is no room: not used any more by this process
   bool failed_ = false;
   io::Turn turn_;
-  Bytes frame_;                  ///< what the next frame is made in
+  Bytes frame_space_;
+  MutableBytes frame_;           ///< what the next frame is made in; begins where a direct write may
   std::size_t frame_bytes_ = 0;  ///< of it, in use
   io::WaitList settled_;  ///< a half is no longer being settled, or a commit is over
+  io::WaitList written_;  ///< something was written, or somebody is in a hurry
 };
 
 }  // namespace pyralog::log

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <random>
+#include <set>
 
 #include "log/log_details.h"
 #include "log/log_testing.h"
@@ -146,6 +147,78 @@ TEST(write_ahead, few_files_and_long_ranges_are_synced_themselves) {
     EXPECT_TRUE(co_await round(*life, 1));
     EXPECT_EQ(life->shard->stats().write_ahead_rounds, 3u);
     EXPECT_EQ(log_syncs, 3u);
+    co_await life->shard->abandon();
+  });
+}
+
+TEST(write_ahead, under_load_nothing_is_read_back) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  std::uint64_t reads = 0;
+  node.disk().set_hook([&](DiskOp op, const std::string& path) {
+    reads += op == DiskOp::kRead && path.ends_with(".log") ? 1 : 0;
+    return DiskFault::kNone;
+  });
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await live_on(ahead(), 1);
+    reads = 0;
+    for (int i = 0; i < 5; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_GE(life->shard->stats().write_ahead_rounds, 5u);
+    EXPECT_EQ(reads, 0u);
+    co_await life->shard->abandon();
+  });
+  node.disk().set_hook({});
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto life = (co_await begin()).value();
+    for (const auto& log : life.logs) {
+      EXPECT_EQ(log->end_offset(), Offset(12));
+      EXPECT_TRUE((co_await read_all(log, Offset(0))).has_value());
+    }
+    co_await life.shard->abandon();
+  });
+}
+
+TEST(write_ahead, append_times_that_are_not_written_yet_are_no_reason_to_sync_each_file) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  std::uint64_t log_syncs = 0;
+  node.disk().set_hook([&](DiskOp op, const std::string& path) {
+    log_syncs += op == DiskOp::kSync && path.ends_with(".log") ? 1 : 0;
+    return DiskFault::kNone;
+  });
+  node.run([&]() -> io::Task<void> {
+    Options o = ahead();
+    o.append_time_sync = 1s;
+    auto life = co_await begin(o);
+    EXPECT_TRUE(co_await round(*life, 1));
+    log_syncs = 0;
+    for (int i = 0; i < 30; ++i) {
+      co_await io::sleep_for(170ms);
+      EXPECT_TRUE(co_await round(*life, 1));
+    }
+    EXPECT_EQ(log_syncs, 0u);
+    co_await life->shard->abandon();
+  });
+}
+
+TEST(write_ahead, segments_are_synced_little_by_little) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  std::set<int> rounds_with_syncs;
+  int rounds = 0;
+  node.disk().set_hook([&](DiskOp op, const std::string& path) {
+    if (op == DiskOp::kSync && path.ends_with(".log")) rounds_with_syncs.insert(rounds);
+    return DiskFault::kNone;
+  });
+  node.run([&]() -> io::Task<void> {
+    constexpr std::uint8_t kMany = 60;
+    auto life = co_await begin(ahead(2u << 20), config(), kMany);
+    rounds_with_syncs.clear();
+    // About forty fill both halves and half of the first one once more.
+    for (; rounds < 45; ++rounds) EXPECT_TRUE(co_await round(*life, 1, 400));
+    EXPECT_EQ(life->shard->stats().write_ahead_rounds, 45u);
+    EXPECT_GE(rounds_with_syncs.size(), 10u);
     co_await life->shard->abandon();
   });
 }
@@ -499,6 +572,7 @@ TEST(write_ahead, what_a_failing_sync_takes_from_memory_is_not_copied) {
     });
     // The first sync of the file comes when the write-ahead files take turns, beside the next round.
     for (int i = 0; i < 100 && !life->logs[0]->offline(); ++i) {
+      co_await io::sleep_for(1s);  // so that nothing is kept for the write-ahead file, but read back
       (void)co_await round(*life, 1);
       acknowledged = life->logs[0]->synced_end().value;
     }

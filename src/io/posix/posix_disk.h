@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -21,9 +22,11 @@ class PosixFile final : public File, public std::enable_shared_from_this<PosixFi
   std::uint64_t size() const override { return size_; }
   using File::write_at;
   Result<void> write_at(std::uint64_t position, std::span<const ByteView> pieces) override;
+  Task<Result<void>> write_direct(std::uint64_t position, ByteView bytes) override;
   Task<Result<std::size_t>> read_at(std::uint64_t position, MutableBytes out) override;
   Task<Result<std::size_t>> read_stored(std::uint64_t position, MutableBytes out) override;
   Task<Result<void>> sync() override { return queue_.sync(shared_from_this()); }
+  Task<void> write_out(std::uint64_t position, std::uint64_t count) override;
   std::uint64_t syncs() const override { return queue_.syncs(); }
   Task<Result<void>> truncate(std::uint64_t size) override;
   Task<Result<void>> allocate(std::uint64_t size) override;
@@ -41,10 +44,14 @@ class PosixFile final : public File, public std::enable_shared_from_this<PosixFi
   [[nodiscard]] Task<Result<void>> sync_once(SyncQueue::Sync& sync);
   void sync_in_turn(SyncJob job);
   [[nodiscard]] Result<void> sync_now(SyncQueue::Sync& sync);
+  [[nodiscard]] int direct_fd();
+  [[nodiscard]] Result<void> write_past_cache(std::uint64_t position, ByteView bytes);
 
   std::string path_;
   int fd_;
   std::uint64_t size_;
+  std::once_flag direct_opened_;
+  std::atomic<int> direct_fd_{-1};
   // Threads of the pool, one after the other.
   std::mutex sync_mutex_;
   bool syncing_ = false;

@@ -86,6 +86,10 @@ PosixFile::PosixFile(std::string path, int fd, std::uint64_t size)
 PosixFile::~PosixFile() {
   ::close(fd_);
   count_closed();
+  if (const int direct = direct_fd_.load(); direct >= 0) {
+    ::close(direct);
+    count_closed();
+  }
 }
 
 Result<void> PosixFile::write_at(std::uint64_t position, std::span<const ByteView> pieces) {
@@ -119,6 +123,47 @@ Result<void> PosixFile::write_at(std::uint64_t position, std::span<const ByteVie
       batch[first].iov_len -= left;
     }
   }
+}
+
+/// A descriptor of the same file without the page cache; that of the file itself where there is none.
+int PosixFile::direct_fd() {
+  std::call_once(direct_opened_, [this] {
+    const int fd = ::open(fmt::format("/proc/self/fd/{}", fd_).c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC);
+    if (fd >= 0) count_opened();
+    direct_fd_ = fd;
+  });
+  const int fd = direct_fd_;
+  return fd >= 0 ? fd : fd_;
+}
+
+Result<void> PosixFile::write_past_cache(std::uint64_t position, ByteView bytes) {
+  const auto fits = [](std::uint64_t value) { return value % kDirectBlock == 0; };
+  bool direct = fits(position) && fits(bytes.size()) && fits(reinterpret_cast<std::uintptr_t>(bytes.data()));
+  if (!direct && PYRALOG_PLANT("io.direct_write_stops_half_way")) bytes = bytes.first(bytes.size() / 2);
+  while (!bytes.empty()) {
+    const int fd = direct ? direct_fd() : fd_;
+    const ssize_t wrote = ::pwrite(fd, bytes.data(), bytes.size(), offset_of(position));
+    if (wrote < 0) {
+      if (errno == EINTR) continue;
+      // Devices with longer blocks, and file systems that think better of it.
+      if ((errno == EINVAL || errno == EOPNOTSUPP) && fd != fd_) {
+        direct = false;
+        continue;
+      }
+      return fail(system_error(errno, path_, "write"));
+    }
+    position += static_cast<std::uint64_t>(wrote);
+    bytes = bytes.subspan(static_cast<std::size_t>(wrote));
+    direct = direct && fits(position);
+  }
+  return {};
+}
+
+Task<Result<void>> PosixFile::write_direct(std::uint64_t position, ByteView bytes) {
+  const auto alive = shared_from_this();
+  PYRALOG_CO_TRY(co_await run_in(Pool::kSync, [&] { return write_past_cache(position, bytes); }));
+  size_ = std::max(size_, position + bytes.size());
+  co_return Result<void>{};
 }
 
 Task<Result<std::size_t>> PosixFile::read_at(std::uint64_t position, MutableBytes out) {
@@ -204,6 +249,14 @@ Task<Result<void>> PosixFile::sync_once(SyncQueue::Sync& sync) {
     Result<void> await_resume() { return std::move(result); }
   };
   co_return co_await Awaiter{*this, sync};
+}
+
+// In a pool, for it waits where the device's queue is full.
+Task<void> PosixFile::write_out(std::uint64_t position, std::uint64_t count) {
+  const auto alive = shared_from_this();
+  (void)co_await run_in(Pool::kDisk, [&] {
+    return ::sync_file_range(fd_, offset_of(position), offset_of(count), SYNC_FILE_RANGE_WRITE);
+  });
 }
 
 Task<Result<void>> PosixFile::truncate(std::uint64_t size) {

@@ -75,6 +75,12 @@ Result<void> SimFile::write_at(std::uint64_t position, std::span<const ByteView>
   return disk_.refused(fault, DiskOp::kWrite, path_);
 }
 
+Task<Result<void>> SimFile::write_direct(std::uint64_t position, ByteView bytes) {
+  const auto alive = shared_from_this();
+  co_await sleep_for(disk_.latency());
+  co_return write_at(position, std::span<const ByteView>(&bytes, 1));
+}
+
 void SimFile::write_back_some() {
   Inode& inode = *inode_;
   if (inode.dirty.empty() || !disk_.rng_.chance(disk_.options_.writeback)) return;
@@ -83,6 +89,20 @@ void SimFile::write_back_some() {
   // The page stays dirty here: it may still be lost or torn when it is rewritten in place.
   if (!now.empty()) inode.store(*victim * kPage, now);
   disk_.stats_.add("disk.writeback");
+}
+
+Task<void> SimFile::write_out(std::uint64_t position, std::uint64_t count) {
+  const auto alive = shared_from_this();
+  co_await sleep_for(disk_.latency());
+  Inode& inode = *inode_;
+  const std::uint64_t end = position + count;
+  for (auto page = inode.dirty.lower_bound(position / kPage); page != inode.dirty.end() && *page * kPage < end;
+       ++page) {
+    // As of every page that the system writes by itself: it stays dirty, and may be lost or torn still.
+    const ByteView now = Inode::page_of(inode.content, *page);
+    if (!now.empty() && disk_.rng_.chance(0.5)) inode.store(*page * kPage, now);
+  }
+  disk_.stats_.add("disk.write_out");
 }
 
 /// A read that failed may have come halfway: what is there then means nothing.

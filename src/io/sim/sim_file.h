@@ -21,9 +21,11 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
   const std::string& path() const override { return path_; }
   std::uint64_t size() const override { return inode_->content.size(); }
   Result<void> write_at(std::uint64_t position, std::span<const ByteView> pieces) override;
+  Task<Result<void>> write_direct(std::uint64_t position, ByteView bytes) override;
   Task<Result<std::size_t>> read_at(std::uint64_t position, MutableBytes out) override;
   Task<Result<std::size_t>> read_stored(std::uint64_t position, MutableBytes out) override;
   Task<Result<void>> sync() override { return queue_.sync(shared_from_this()); }
+  Task<void> write_out(std::uint64_t position, std::uint64_t count) override;
   std::uint64_t syncs() const override { return queue_.syncs(); }
   Task<Result<void>> truncate(std::uint64_t size) override;
   Task<Result<void>> allocate(std::uint64_t size) override;
