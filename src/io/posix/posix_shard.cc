@@ -15,6 +15,8 @@
 namespace pyralog::io::posix {
 
 namespace {
+// Of jobs, before sockets get their turn.
+constexpr unsigned kRoundsOfJobs = 4;
 // Set on the threads of shards only; teardown sets Shard::current() elsewhere.
 thread_local PosixShard* this_shard = nullptr;
 
@@ -156,12 +158,17 @@ void PosixShard::stay_on(std::optional<int> processor) {
 void PosixShard::run() {
   const auto work = boost::asio::make_work_guard(context_);
   watch_wake();
+  // Jobs mostly lead to jobs: sockets are asked for news when there are none, which says so for nothing,
+  // or after a few rounds.
+  unsigned rounds = 0;
   while (!stopping_.load(std::memory_order_relaxed)) {
     const bool jobs = run_jobs();
-    if (run_timers() || jobs) {
-      context_.poll();
-    } else {
+    if (!run_timers() && !jobs) {
       sleep();
+      rounds = 0;
+    } else if (++rounds >= kRoundsOfJobs && !PYRALOG_PLANT("io.sockets_wait_for_jobs")) {
+      context_.poll();
+      rounds = 0;
     }
   }
 }

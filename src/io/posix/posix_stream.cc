@@ -21,9 +21,14 @@ namespace pyralog::io::posix {
 namespace {
 
 constexpr std::size_t kMaxPieces = 64;
-// As much of a file as is checked for being in memory before it is sent: the send itself would wait
-// for the device on the shard's thread.
+// As much of a file as is offered at once.
 constexpr std::uint64_t kFileChunk = SendPipe::kBytes;
+// As much as is checked for being in memory before it is sent: the send itself would wait for the device
+// on the shard's thread.
+constexpr std::uint64_t kChecked = 2 * kFileChunk;
+constexpr std::uint64_t kPage = 4096;
+// How much is sent before the reader's processor is asked for again.
+constexpr std::uint64_t kAskAgain = 8u << 20;
 // What a socket takes at once, of which there is no measure but what it took before.
 constexpr std::uint64_t kLeastPart = 64 * 1024;
 
@@ -127,7 +132,7 @@ Task<Result<void>> send_file(std::shared_ptr<Socket> socket, FileRange range, Li
   std::uint64_t part = kFileChunk;  // what is offered at once: a bit more than was taken
   while (next < end) {
     if (next >= checked) {
-      const std::uint64_t chunk = std::min(kFileChunk, end - next);
+      const std::uint64_t chunk = std::min(kChecked - next % kPage, end - next);
       if (!file.probably_cached(next, chunk)) {
         if (auto warm = co_await file.warm(next, chunk); !warm) {
           co_return unreadable(range, std::move(warm.error()));
@@ -138,7 +143,9 @@ Task<Result<void>> send_file(std::shared_ptr<Socket> socket, FileRange range, Li
       }
       checked = next + chunk;
     }
-    const auto count = static_cast<std::size_t>(std::min(part, checked - next));
+    // To the end of a page: the pipe holds pages, and would leave a rest of part of one.
+    const std::uint64_t offered = std::max(kPage, part) - next % kPage;
+    const auto count = static_cast<std::size_t>(std::min(offered, checked - next));
     const SendPipe::Sent sent =
         socket->shard().send_pipe().send(socket->fd(), file.fd(), next, count);
     next += sent.bytes;
@@ -206,13 +213,22 @@ Task<Result<void>> PosixStream::send(std::vector<Piece> pieces, Instant deadline
     }
     if (const auto* range = std::get_if<FileRange>(&pieces[index])) {
       PYRALOG_CO_TRY(co_await send_file(socket, *range, limit, peer));
-      if (on_this_machine_) socket->shard().sent_file(processor_of_peer(*socket), range->count);
+      if (on_this_machine_) note_sent(*socket, range->count);
       ++index;
     } else {
       PYRALOG_CO_TRY(co_await send_memory(socket, pieces, index, limit, peer));
     }
   }
   co_return Result<void>{};
+}
+
+void PosixStream::note_sent(const Socket& socket, std::uint64_t bytes) {
+  since_asked_ += bytes;
+  if (processor_ < 0 || since_asked_ >= kAskAgain) {
+    processor_ = processor_of_peer(socket);
+    since_asked_ = 0;
+  }
+  socket.shard().sent_file(processor_, bytes);
 }
 
 Task<Result<std::unique_ptr<Stream>>> PosixStream::move_to(Shard& target) {

@@ -47,12 +47,15 @@ class PosixStream final : public Stream {
   Task<Result<std::unique_ptr<Stream>>> move_to(Shard& target) override;
 
  private:
+  void note_sent(const Socket& socket, std::uint64_t bytes);
   Task<Result<void>> send(std::vector<Piece> pieces, Instant deadline, Duration patience);
 
   std::shared_ptr<Socket> socket_;
   Address peer_;
   Address local_;
   bool on_this_machine_;
+  int processor_ = -1;             ///< of the peer, as of some megabytes ago
+  std::uint64_t since_asked_ = 0;  ///< bytes
   Accepted accepted_;
 };
 

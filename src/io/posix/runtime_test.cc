@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <functional>
 
 #include "io/disk.h"
 #include "io/net.h"
@@ -112,6 +113,46 @@ TEST(Runtime, a_sleeping_shard_is_woken_by_each_kind_of_sender) {
     }),
               2U);
   }
+}
+
+TEST(Runtime, jobs_that_lead_to_jobs_for_ever_leave_sockets_their_turn) {
+  Runtime runtime({.shards = 1});
+  ASSERT_TRUE(runtime.start());
+  runtime.run([]() -> Task<void> {
+    Shard& shard = Shard::current();
+    Net& net = shard.net();
+    auto listener = (co_await net.listen({"127.0.0.1", 0})).value();
+    auto client = (co_await net.connect(listener->local(), shard.now() + 10s)).value();
+    auto server = (co_await listener->accept()).value();
+    bool going = true;
+    std::function<void()> again = [&] {
+      if (going) shard.post([&] { again(); });
+    };
+    again();
+    for (int i = 0; i < 3; ++i) {
+      std::vector<Piece> pieces;
+      pieces.emplace_back(SharedBytes(Bytes(100)));
+      EXPECT_TRUE(co_await server->write(std::move(pieces), shard.now() + 5s));
+      Bytes out(200);
+      EXPECT_EQ(co_await client->read_some(out, shard.now() + 5s), std::size_t{100});
+      // Now it has to wait for the socket.
+      EXPECT_EQ((co_await client->read_some(out, shard.now() + 10ms)).error().code, Code::kTimedOut);
+    }
+    // Nothing of it is there yet when this begins to wait.
+    TaskGroup later;
+    later.spawn([](Stream* stream) -> Task<void> {
+      co_await sleep_for(10ms);
+      std::vector<Piece> pieces;
+      pieces.emplace_back(SharedBytes(Bytes(100)));
+      EXPECT_TRUE(co_await stream->write(std::move(pieces), Shard::current().now() + 5s));
+    }(server.get()));
+    Bytes out(200);
+    EXPECT_EQ(co_await client->read_some(out, shard.now() + 5s), std::size_t{100});
+    co_await later.join();
+    going = false;
+    co_await yield();
+    co_await yield();
+  });
 }
 
 TEST(Signals, are_awaited_on_a_shard) {
