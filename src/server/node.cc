@@ -173,6 +173,7 @@ io::Task<Result<void>> Node::open(const ListenPlan& plan) {
   PYRALOG_CO_TRY(go_on());
   broker::Options broker = broker_options(options_, memory_);
   broker.log.slow = &slow_;
+  broker.log.give_up = giving_up_;
   broker.log.sync_times = &metrics_.histogram(
       "pyralog_log_sync_seconds", "Rounds of group commit, on the disk", observe::Unit::kSeconds);
   broker_ = std::make_unique<broker::Broker>(shards_, std::move(broker));
@@ -259,7 +260,7 @@ io::Task<Result<void>> Node::start() {
 }
 
 Result<void> Node::go_on() const {
-  if (!giving_up_ || PYRALOG_PLANT("server.starts_to_the_end")) return {};
+  if (!*giving_up_ || PYRALOG_PLANT("server.starts_to_the_end")) return {};
   return fail(Code::kCancelled, "the start was ended before clients were accepted");
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <optional>
@@ -38,8 +39,9 @@ class Node {
   /// accepted. On failure call `stop` and forget the node; the error names the thing and the
   /// remedy.
   [[nodiscard]] io::Task<Result<void>> start();
-  /// Ends a start that is under way before its next phase: it fails with kCancelled.
-  void give_up_start() { giving_up_ = true; }
+  /// Ends a start that is under way before its next phase, and recovery within a step or two: it fails with
+  /// kCancelled.
+  void give_up_start() { *giving_up_ = true; }
   /// Takes over what can change while it runs and differs in `wanted`: log.level, and defaults for topics
   /// that are named there. Logs each change, and what else differs and needs a restart. Once started; on
   /// an error, of the metadata log, the defaults are as before.
@@ -129,7 +131,7 @@ class Node {
   bool looking_at_process_ = false;
   protocol::kafka::Listener::MemoryUse kafka_memory_;  ///< at the last scrape
   bool ready_ = false;
-  bool giving_up_ = false;
+  std::shared_ptr<std::atomic<bool>> giving_up_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 /// What log.level means.

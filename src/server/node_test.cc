@@ -252,6 +252,38 @@ TEST_F(NodeTest, a_start_that_is_given_up_ends_before_clients_are_accepted) {
   start();  // it left all as it was
 }
 
+TEST_F(NodeTest, recovery_that_is_given_up_ends_soon_and_leaves_what_a_kill_leaves) {
+  start();
+  with_client([](RawClient& client) -> io::Task<void> {
+    EXPECT_EQ(co_await Requests::create(client, "orders"), 0);
+    for (int i = 0; i < 8; ++i) {
+      Bytes batch = batch_of({std::string(900'000, 'x')}, {.keys = false});
+      EXPECT_EQ((co_await Requests::send(client, "orders", std::move(batch))).error_code, 0);
+    }
+  });
+  sim_.node(0).kill();
+  sim_.node(0).restart();
+  running_ = false;
+  int reads = 0;
+  sim_.node(0).run([&, this]() -> io::Task<void> {
+    Node node(sim_.node(0).shards(), options_);
+    sim_.node(0).disk().set_hook([&](DiskOp op, const std::string& path) {
+      if (op == DiskOp::kRead && path.ends_with(".log") && ++reads == 3) node.give_up_start();
+      return DiskFault::kNone;
+    });
+    const auto started = co_await node.start();
+    EXPECT_FALSE(started);
+    if (!started) EXPECT_EQ(started.error().code, Code::kCancelled);
+    EXPECT_TRUE(co_await node.stop());
+    sim_.node(0).disk().set_hook({});
+  });
+  EXPECT_GE(reads, 3);
+  EXPECT_LE(reads, 6) << "of some 30";
+  start();
+  EXPECT_THAT(get("/partitions/orders-0/status"),
+              AllOf(HasSubstr(R"("log_end":8)"), HasSubstr(R"("status":"ok")")));
+}
+
 TEST_F(NodeTest, one_partition_whole) {
   start();
   some_traffic();
