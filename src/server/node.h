@@ -43,7 +43,7 @@ class Node {
   /// kCancelled.
   void give_up_start() { *giving_up_ = true; }
   /// Takes over what can change while it runs and differs in `wanted`: log.level, and defaults for topics
-  /// that are named there. Logs each change, and what else differs and needs a restart. Once started; on
+  /// that are named there, or were and are not any more: these are the built-in ones then. Logs each change, and what else differs and needs a restart. Once started; on
   /// an error, of the metadata log, the defaults are as before.
   [[nodiscard]] io::Task<Result<void>> reload(ServerOptions wanted);
   /// No new requests; those in flight finish or fail within `shutdown_timeout_ms`; everything
@@ -63,8 +63,9 @@ class Node {
   [[nodiscard]] io::Task<Result<void>> open(const ListenPlan& plan);
   /// kCancelled if the start is to end here.
   [[nodiscard]] Result<void> go_on() const;
+  using Defaults = std::map<std::string, std::optional<std::string>>;  ///< nullopt = the built-in one
   /// Puts the named defaults for topics into the metadata log where they differ from what is there.
-  [[nodiscard]] io::Task<Result<void>> put_defaults(std::map<std::string, std::string> defaults);
+  [[nodiscard]] io::Task<Result<void>> put_defaults(Defaults defaults);
   void serve_http();
   io::Task<void> serve_kafka();
 
