@@ -91,7 +91,8 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   node_ = cluster.node();
   io::Disk& disk = io::Shard::current().disk();
   PYRALOG_CO_TRY(co_await remove_orphans(*cluster.catalog()));
-  PYRALOG_CO_ASSIGN(auto evidence, co_await log::Evidence::load(disk, options_.data_dir));
+  PYRALOG_CO_ASSIGN(auto evidence, co_await log::Evidence::load(disk, options_.data_dir, log::EvidenceAccess::kMend,
+                                                             options_.log.give_up));
   std::vector<std::string> skipped;
   PYRALOG_CO_ASSIGN(const auto files,
                     co_await replica::load_producer_snapshots(disk, options_.data_dir, skipped));

@@ -119,6 +119,8 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
   if (opened) {
     hosted.replica = std::move(*opened);
     note_losses(id, hosted, durability, in_doubt);
+  } else if (!leads_ && !log::go_on(options_.log.give_up)) {
+    co_return;  // nothing is wrong with it
   } else {
     hosted.failed = std::move(opened.error());
     tell_offline(id, hosted);
@@ -136,7 +138,7 @@ io::Task<void> ShardBroker::open_all(std::vector<PartitionId> ids) {
   std::size_t next = 0;
   io::TaskGroup workers;
   const auto work = [&]() -> io::Task<void> {
-    while (next < ids.size()) {
+    while (next < ids.size() && (leads_ || log::go_on(options_.log.give_up))) {
       const PartitionId id = ids[next++];
       co_await open_partition(catalog_->topic(id.topic), id.partition);
     }
@@ -180,7 +182,7 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
   }
   new_os_boot_ = new_os_boot;
   co_await open_all(std::move(ids));
-  co_return Result<void>{};
+  co_return log::go_on(options_.log.give_up);
 }
 
 io::Task<Result<void>> ShardBroker::drop_snapshots_beyond_the_logs(bool anew) {

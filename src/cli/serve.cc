@@ -27,6 +27,7 @@ io::posix::Options runtime_options(const server::ServerOptions& options) {
   out.sync_threads = static_cast<unsigned>(options.sync_threads);
   out.disk_threads = static_cast<unsigned>(options.disk_threads);
   out.work_threads = static_cast<unsigned>(options.work_threads);
+  out.follow_readers = options.follow_readers;
   return out;
 }
 

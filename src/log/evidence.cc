@@ -208,7 +208,8 @@ io::Task<Result<void>> doubt_recorded(io::Disk& disk, std::string data_dir) {
 
 io::Task<Result<std::shared_ptr<const Evidence>>> Evidence::load(io::Disk& disk,
                                                                  std::string data_dir,
-                                                                 EvidenceAccess access) {
+                                                                 EvidenceAccess access,
+                                                                 GiveUp give_up) {
   auto evidence = std::make_shared<Evidence>();
   std::map<PartitionId, std::uint32_t> clean_generation;
   // A checkpoint that a killed process removed must not come back, nor a partition's name go.
@@ -216,7 +217,9 @@ io::Task<Result<std::shared_ptr<const Evidence>>> Evidence::load(io::Disk& disk,
     PYRALOG_CO_TRY(co_await disk.sync_dir(data_dir));
   }
   // What was acknowledged is put where the logs look for it, before anybody looks.
-  if (access == EvidenceAccess::kMend) PYRALOG_CO_TRY(co_await replay_write_ahead(disk, data_dir));
+  if (access == EvidenceAccess::kMend) {
+    PYRALOG_CO_TRY(co_await replay_write_ahead(disk, data_dir, kReplayOpenFiles, std::move(give_up)));
+  }
   journal::Options journal_options;
   journal_options.kind = kSyncedJournalKind;
   PYRALOG_CO_ASSIGN(const std::vector<io::DirEntry> names, co_await disk.list(data_dir));

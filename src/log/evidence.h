@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "io/disk.h"
 #include "io/task.h"
+#include "log/give_up.h"
 #include "journal/journal.h"
 #include "log/segment.h"
 #include "model/fundamental.h"
@@ -81,9 +82,11 @@ class Evidence {
  public:
   /// Reads every shard's checkpoint and `synced` journal. A torn journal tail does not count; a newer
   /// version is kUnsupported. An unreadable checkpoint counts as none. A journal that is damaged below its
-  /// tail is kCorrupt for who only reads; a node sets it aside (see `damaged`).
+  /// tail is kCorrupt for who only reads; a node sets it aside (see `damaged`). `give_up` ends a replay of
+  /// write-ahead files.
   [[nodiscard]] static io::Task<Result<std::shared_ptr<const Evidence>>> load(
-      io::Disk& disk, std::string data_dir, EvidenceAccess access = EvidenceAccess::kMend);
+      io::Disk& disk, std::string data_dir, EvidenceAccess access = EvidenceAccess::kMend,
+      GiveUp give_up = nullptr);
 
   [[nodiscard]] const SyncedEntry* synced(const PartitionId& id) const;
   [[nodiscard]] const CleanLog* clean(const PartitionId& id) const;

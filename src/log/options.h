@@ -6,6 +6,7 @@
 
 #include "base/time.h"
 #include "log/compaction.h"
+#include "log/give_up.h"
 #include "log/retention.h"
 #include "model/fundamental.h"
 #include "observe/slow.h"
@@ -43,6 +44,7 @@ struct Options {
   /// of the disk); 0 = every round syncs the logs' own files.
   std::uint64_t write_ahead_bytes = 512u << 20;
   std::size_t write_ahead_min_files = 4;  ///< rounds of fewer files sync these
+  GiveUp give_up;  ///< ends the opening of logs: kCancelled
   Duration append_time_step = 10ms;                ///< at most one .appendtime entry per step
   Duration append_time_sync = 1s;  ///< entries younger than this may be lost with the power
   observe::SlowLog* slow = nullptr;          ///< outlives the logs; nullptr = nothing is told

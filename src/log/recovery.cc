@@ -239,6 +239,7 @@ io::Task<Result<bool>> Recovery::scan(std::size_t index) {
   check.step_bytes = shard_.options().verify_step_bytes;
   check.max_batch_bytes = shard_.options().max_batch_bytes;
   if (synced_ && base == synced_->segment) check.mark = synced_->end_position;
+  check.give_up = shard_.options().give_up;
   PYRALOG_CO_ASSIGN(SegmentCheck done, co_await check_segment(file_, std::move(check)));
   PYRALOG_CO_TRY(compare_evidence(base, done, file_->size()));
   const std::uint64_t sound = done.sound_bytes;
@@ -321,11 +322,13 @@ io::Task<Result<void>> Recovery::run(Offset initial) {
   log_.segments_.back()->sealed = false;
   shard_.committer_.note(log_.synced_entry(*log_.segments_.back(), log_.end_));
   for (const auto& segment : log_.segments_) {
+    PYRALOG_CO_TRY(go_on(shard_.options().give_up));
     if (!segment->sealed || !segment->index_loaded) continue;
     segment->index_saved = (co_await log_.write_index(segment, segment->index)).has_value();
     shard_.indexes_.used(segment);
   }
   for (std::size_t i = 0; i < first; ++i) {
+    PYRALOG_CO_TRY(go_on(shard_.options().give_up));
     // Damage there is met, and named, when it is read.
     if (!co_await log_.load_index(log_.segments_[i])) continue;
     log_.segments_[i]->index = SegmentIndex(found_[i].base, log_.config_.index_interval_bytes);

@@ -61,6 +61,7 @@ io::Task<Result<SegmentCheck>> check_segment(std::shared_ptr<io::File> file, Che
         if (options.visit) options.visit(scan.batch());
         break;
       case BatchScan::Step::kNeedData:
+        PYRALOG_CO_TRY(go_on(options.give_up));
         PYRALOG_CO_TRY(co_await scan.fill());
         co_await io::yield();
         break;

@@ -12,6 +12,7 @@
 #include "io/task.h"
 #include "log/batch_scan.h"
 #include "log/epoch_table.h"
+#include "log/give_up.h"
 #include "log/options.h"
 #include "log/segment.h"
 #include "model/fundamental.h"
@@ -31,6 +32,7 @@ struct CheckOptions {
   BatchScan::Mode mode = BatchScan::Mode::kChecked;
   std::uint64_t to = UINT64_MAX;    ///< look no further than this position
   std::uint64_t mark = 0;           ///< report the chain and offset at this position
+  GiveUp give_up{};                 ///< ends the walk: kCancelled
   std::function<void(const BatchScan::Batch&)> visit;  ///< every sound batch, in order
 };
 

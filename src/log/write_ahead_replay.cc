@@ -311,12 +311,14 @@ io::Task<Result<void>> remove_files(io::Disk& disk, std::string data_dir,
   co_return co_await disk.sync_dir(std::move(data_dir));
 }
 
-io::Task<Result<void>> replay(io::Disk& disk, std::string data_dir, std::size_t open_files) {
+io::Task<Result<void>> replay(io::Disk& disk, std::string data_dir, std::size_t open_files,
+                              GiveUp give_up) {
   Placer placer(disk, data_dir, false);
   std::map<unsigned, std::map<PartitionId, SyncedEntry>> evidence;
   std::set<std::string> paths;
   std::set<unsigned> shards;
   const WriteAheadVisitor look = [&](unsigned shard, WriteAheadBody body) -> io::Task<Result<void>> {
+    PYRALOG_CO_TRY(go_on(give_up));
     shards.insert(shard);
     for (const SyncedEntry& entry : body.evidence) evidence[shard][entry.partition] = entry;
     for (const WriteAheadData& item : body.data) paths.insert(placer.path_of(item, item.file));
@@ -331,6 +333,7 @@ io::Task<Result<void>> replay(io::Disk& disk, std::string data_dir, std::size_t 
     const std::string& first = *from;
     const std::string* behind = to == paths.end() ? nullptr : &*to;
     const WriteAheadVisitor place = [&](unsigned, WriteAheadBody body) -> io::Task<Result<void>> {
+      PYRALOG_CO_TRY(go_on(give_up));
       for (const WriteAheadData& item : body.data) {
         const std::string path = placer.path_of(item, item.file);
         if (path < first || (behind != nullptr && path >= *behind)) continue;
@@ -379,19 +382,22 @@ io::Task<Result<void>> replay(io::Disk& disk, std::string data_dir, std::size_t 
 }  // namespace
 
 io::Task<Result<void>> replay_write_ahead(io::Disk& disk, std::string data_dir,
-                                          std::size_t open_files) {
+                                          std::size_t open_files, GiveUp give_up) {
   if (PYRALOG_PLANT("log.no_replay")) co_return Result<void>{};
   // Each attempt opens all files anew and writes all bytes again: a handle whose sync has failed, and
   // pages that count as clean since, prove nothing.
   io::Backoff pause(kReplayPauses);
-  auto done = co_await replay(disk, data_dir, open_files);
+  auto done = co_await replay(disk, data_dir, open_files, give_up);
   while (!done && done.error().code == Code::kIo && pause.attempts() < kReplayRepeats) {
     if (PYRALOG_PLANT("log.replay_gives_up_at_once")) break;
     observe::log_warn("log.write_ahead_replay_repeated", {{"reason", done.error().message}});
     if (!co_await pause.wait(Instant::never())) break;
-    done = co_await replay(disk, data_dir, open_files);
+    PYRALOG_CO_TRY(go_on(give_up));
+    done = co_await replay(disk, data_dir, open_files, give_up);
   }
-  if (done || done.error().code == Code::kUnsupported) co_return done;
+  if (done || done.error().code == Code::kUnsupported || done.error().code == Code::kCancelled) {
+    co_return done;
+  }
   Error error = std::move(done.error());
   error.message += "; acknowledged records wait in the files shard-*.wal of " + data_dir +
                    " to be put in their place: free space, mend the disk or copy the directory to "

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "io/disk.h"
 #include "io/task.h"
+#include "log/give_up.h"
 #include "log/write_ahead_format.h"
 
 namespace pyralog::log {
@@ -41,9 +42,10 @@ inline constexpr std::size_t kReplayOpenFiles = 900;
 /// (kCorrupt) that is told of, the files are then kept as `.damaged`, and the log in question is found
 /// damaged when it is opened. Calls of the disk that fail (kIo) are tried again for some seconds, all from
 /// the beginning and through fresh handles. After an error (kIo, no space, a newer version) nothing is
-/// lost: the files are still there for another try.
+/// lost: the files are still there for another try. So they are after kCancelled, when `give_up` is set.
 [[nodiscard]] io::Task<Result<void>> replay_write_ahead(io::Disk& disk, std::string data_dir,
-                                                        std::size_t open_files = kReplayOpenFiles);
+                                                        std::size_t open_files = kReplayOpenFiles,
+                                                        GiveUp give_up = nullptr);
 
 /// Puts what write-ahead files hold of one partition in its place, durably; the files stay. `known`: the
 /// newest evidence about it, null if there is none; there until the Task is done.

@@ -20,13 +20,13 @@ io::Task<Result<std::unique_ptr<Replica>>> Replica::open(
                                        log::EpochTable(self->options_.epochs));
   PYRALOG_CO_ASSIGN(self->log_, co_await std::move(opening));
   if (again) self->log_->set_config(self->options_.log);
-  PYRALOG_CO_TRY(co_await self->rebuild_producers(std::move(snapshot)));
+  PYRALOG_CO_TRY(co_await self->rebuild_producers(std::move(snapshot), logs.options().give_up));
   // What recovery kept is as durable as its topic asks: recovery syncs before it trusts.
   self->high_watermark_ = self->log_->end_offset();
   co_return self;
 }
 
-io::Task<Result<void>> Replica::rebuild_producers(std::optional<Bytes> snapshot) {
+io::Task<Result<void>> Replica::rebuild_producers(std::optional<Bytes> snapshot, log::GiveUp give_up) {
   Offset from = log_->start_offset();
   bool from_snapshot = false;
   if (snapshot) {
@@ -49,12 +49,14 @@ io::Task<Result<void>> Replica::rebuild_producers(std::optional<Bytes> snapshot)
     fits = begun || header.base_offset == from.value;
     begun = true;
     if (fits) producers_.apply(header, Offset(header.base_offset), now);
-    return fits;
+    return fits && log::go_on(give_up).has_value();
   };
   PYRALOG_CO_TRY(co_await log_->scan_headers(from, take));
+  PYRALOG_CO_TRY(log::go_on(give_up));
   if (fits) co_return Result<void>{};
   producers_ = producer::ProducerTable(options_.producers);
-  co_return co_await log_->scan_headers(log_->start_offset(), take);
+  PYRALOG_CO_TRY(co_await log_->scan_headers(log_->start_offset(), take));
+  co_return log::go_on(give_up);
 }
 
 producer::RunningMs Replica::time_run() const {

@@ -142,8 +142,8 @@ class Replica {
 
  private:
   Replica(log::ShardLogs& logs, PartitionId id, Options options);
-  [[nodiscard]] io::Task<Result<void>> rebuild_producers(
-      std::optional<Bytes> snapshot);
+  [[nodiscard]] io::Task<Result<void>> rebuild_producers(std::optional<Bytes> snapshot,
+                                                           log::GiveUp give_up);
   [[nodiscard]] AppendOutcome append_now(NewBatch& batch, WallMs wall);
   /// Answers for the producer's sequence, or nullopt: append.
   [[nodiscard]] std::optional<AppendOutcome> judge(const BatchHeader& header,

@@ -19,6 +19,8 @@ constexpr std::uint64_t kLeast = 16 * kMiB;
 constexpr std::uint64_t kForLargeRequests = 160 * kMiB;
 /// The usual batch, message.max.bytes as it is by default, and what is around it always finds room.
 constexpr std::uint64_t kUsualRequest = kMiB + (128u << 10);
+/// What a shard's requests have at least: with so little, the large ones have five eighths of it.
+constexpr std::uint64_t kLeastRequests = (kUsualRequest * 8 + 4) / 5;
 
 struct Room {
   std::string_view key;  ///< the setting; empty = it has none
@@ -54,7 +56,10 @@ Result<MemoryShares> share_memory(const ServerOptions& o) {
                                             " bytes; it takes at least " + std::to_string(kLeast));
   }
   const std::vector<Room> rooms = {
-      {"queued.max.request.bytes", o.queued_max_request_bytes, 1, 1 << 20, 4,
+      {"queued.max.request.bytes", o.queued_max_request_bytes, 1,
+       PYRALOG_PLANT("server.tiny_request_memory") ? 1 << 20
+                                                   : static_cast<std::int64_t>(kLeastRequests * shards),
+       4,
        std::max(256 * kMiB, kForLargeRequests * shards), &MemoryShares::requests},
       {"queued.max.response.bytes", o.queued_max_response_bytes, 1, 1 << 20, 2, 128 * kMiB,
        &MemoryShares::answers},
@@ -76,7 +81,8 @@ Result<MemoryShares> share_memory(const ServerOptions& o) {
     if (room.set < room.least) {
       return fail(Code::kInvalidArgument, std::string(room.key) + " cannot be " + std::to_string(room.set) +
                                               "; it takes -1 or at least " + std::to_string(room.least) +
-                                              " bytes");
+                                              " bytes" +
+                                              (shards > 1 ? " with " + std::to_string(shards) + " shards" : ""));
     }
     const auto set = static_cast<std::uint64_t>(room.set);
     if (set > left / room.each) {

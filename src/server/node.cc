@@ -169,21 +169,22 @@ io::Task<Result<void>> Node::open(const ListenPlan& plan) {
   options.host = told.host;
   options.port = told.port == 0 && kafka_address_ ? kafka_address_->port : told.port;
   PYRALOG_CO_ASSIGN(cluster_, co_await cluster::Cluster::open(shard.disk(), shard.rng(), options));
-  PYRALOG_CO_TRY(co_await put_defaults(options_.cluster_defaults));
+  PYRALOG_CO_TRY(co_await put_defaults({options_.cluster_defaults.begin(), options_.cluster_defaults.end()}));
   PYRALOG_CO_TRY(go_on());
   broker::Options broker = broker_options(options_, memory_);
   broker.log.slow = &slow_;
+  broker.log.give_up = giving_up_;
   broker.log.sync_times = &metrics_.histogram(
       "pyralog_log_sync_seconds", "Rounds of group commit, on the disk", observe::Unit::kSeconds);
   broker_ = std::make_unique<broker::Broker>(shards_, std::move(broker));
   co_return co_await broker_->start(*cluster_);
 }
 
-io::Task<Result<void>> Node::put_defaults(std::map<std::string, std::string> defaults) {
+io::Task<Result<void>> Node::put_defaults(Defaults defaults) {
   if (defaults.empty()) co_return Result<void>{};
   std::vector<catalog::AlterSetting> wanted;
   for (const auto& [name, value] : defaults) {
-    wanted.push_back({name, catalog::AlterOp::kSet, value});
+    wanted.push_back({name, value ? catalog::AlterOp::kSet : catalog::AlterOp::kDelete, value});
   }
   PYRALOG_CO_TRY(co_await cluster_->metadata().propose(
       [&wanted](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
@@ -259,22 +260,36 @@ io::Task<Result<void>> Node::start() {
 }
 
 Result<void> Node::go_on() const {
-  if (!giving_up_ || PYRALOG_PLANT("server.starts_to_the_end")) return {};
+  if (!*giving_up_ || PYRALOG_PLANT("server.starts_to_the_end")) return {};
   return fail(Code::kCancelled, "the start was ended before clients were accepted");
 }
 
 io::Task<Result<void>> Node::reload(ServerOptions wanted) {
   (void)lower_requests(wanted, memory_);
-  // Defaults that the file no longer names stay as the metadata log has them.
-  std::map<std::string, std::string> defaults;
+  Defaults defaults;
   std::string restart;
   std::vector<const Setting*> changed;
   for (const Setting& setting : settings()) {
     const std::string value = value_of(wanted, setting);
     if (setting.cluster_wide) {
-      const auto named = wanted.cluster_defaults.find(std::string(setting.key));
-      if (named == wanted.cluster_defaults.end() || value == value_of(options_, setting)) continue;
-      defaults.insert(*named);
+      const std::string key(setting.key);
+      const auto named = wanted.cluster_defaults.find(key);
+      const bool is_named = named != wanted.cluster_defaults.end();
+      // What this node has put into the metadata log, and names no more, goes from there; what a client has
+      // put there since stays.
+      const auto before = options_.cluster_defaults.find(key);
+      const auto& kept = broker_->catalog()->cluster_settings();
+      const auto now = kept.find(key);
+      const bool goes = !is_named && before != options_.cluster_defaults.end() && now != kept.end() &&
+                        now->second == before->second &&
+                        !PYRALOG_PLANT("server.reload_keeps_what_was_removed");
+      if (goes) {
+        defaults.emplace(key, std::nullopt);
+      } else if (!is_named || value == value_of(options_, setting)) {
+        continue;
+      } else {
+        defaults.insert(*named);
+      }
     } else if (value == value_of(options_, setting)) {
       continue;
     } else if (setting.key != "log.level") {
@@ -288,6 +303,11 @@ io::Task<Result<void>> Node::reload(ServerOptions wanted) {
     const std::string from = value_of(options_, *setting);
     const std::string to = value_of(wanted, *setting);
     PYRALOG_CO_TRY(assign(options_, *setting, to, "reload"));
+    if (setting->cluster_wide && !wanted.cluster_defaults.contains(std::string(setting->key))) {
+      options_.cluster_defaults.erase(std::string(setting->key));
+    } else if (setting->cluster_wide) {
+      options_.cluster_defaults[std::string(setting->key)] = to;
+    }
     observe::log_info("server.setting_changed", {{"setting", setting->key}, {"from", from}, {"to", to}});
   }
   observe::set_log_level(level_of(options_));

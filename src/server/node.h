@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <optional>
@@ -38,10 +39,11 @@ class Node {
   /// accepted. On failure call `stop` and forget the node; the error names the thing and the
   /// remedy.
   [[nodiscard]] io::Task<Result<void>> start();
-  /// Ends a start that is under way before its next phase: it fails with kCancelled.
-  void give_up_start() { giving_up_ = true; }
+  /// Ends a start that is under way before its next phase, and recovery within a step or two: it fails with
+  /// kCancelled.
+  void give_up_start() { *giving_up_ = true; }
   /// Takes over what can change while it runs and differs in `wanted`: log.level, and defaults for topics
-  /// that are named there. Logs each change, and what else differs and needs a restart. Once started; on
+  /// that are named there, or were and are not any more: these are the built-in ones then. Logs each change, and what else differs and needs a restart. Once started; on
   /// an error, of the metadata log, the defaults are as before.
   [[nodiscard]] io::Task<Result<void>> reload(ServerOptions wanted);
   /// No new requests; those in flight finish or fail within `shutdown_timeout_ms`; everything
@@ -61,8 +63,9 @@ class Node {
   [[nodiscard]] io::Task<Result<void>> open(const ListenPlan& plan);
   /// kCancelled if the start is to end here.
   [[nodiscard]] Result<void> go_on() const;
+  using Defaults = std::map<std::string, std::optional<std::string>>;  ///< nullopt = the built-in one
   /// Puts the named defaults for topics into the metadata log where they differ from what is there.
-  [[nodiscard]] io::Task<Result<void>> put_defaults(std::map<std::string, std::string> defaults);
+  [[nodiscard]] io::Task<Result<void>> put_defaults(Defaults defaults);
   void serve_http();
   io::Task<void> serve_kafka();
 
@@ -129,7 +132,7 @@ class Node {
   bool looking_at_process_ = false;
   protocol::kafka::Listener::MemoryUse kafka_memory_;  ///< at the last scrape
   bool ready_ = false;
-  bool giving_up_ = false;
+  std::shared_ptr<std::atomic<bool>> giving_up_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 /// What log.level means.

@@ -223,6 +223,38 @@ TEST_F(NodeTest, settings_that_can_change_while_it_runs_do_and_others_are_named)
                          HasSubstr("server.restart_needed settings=max.connections\n")));
 }
 
+TEST_F(NodeTest, a_default_for_topics_that_is_named_no_more_is_the_built_in_one_again) {
+  options_.retention_ms = 60'000;
+  options_.cluster_defaults = {{"log.retention.ms", "60000"}};
+  start();
+  some_traffic();
+  std::vector<std::string> lines;
+  observe::capture_log([&](const std::string& line) { lines.push_back(line); });
+  ServerOptions wanted = options_;
+  wanted.retention_ms = ServerOptions().retention_ms;
+  wanted.cluster_defaults.clear();
+  std::vector<std::int64_t> retention;
+  sim_.node(0).run([&]() -> io::Task<void> {
+    const auto look = [&] {
+      retention.push_back(node_->broker().catalog()->topic("orders")->config.retention_ms);
+    };
+    look();
+    EXPECT_TRUE(co_await node_->reload(wanted));
+    look();
+    // Who sets it by other means keeps it.
+    catalog::AlterSetting set{"log.retention.ms", catalog::AlterOp::kSet, "70000"};
+    EXPECT_EQ((co_await node_->broker().alter_defaults({set}, false)).error, KafkaError::kNone);
+    EXPECT_TRUE(co_await node_->reload(wanted));
+    look();
+  });
+  observe::capture_log({});
+  EXPECT_THAT(retention, ::testing::ElementsAre(60'000, 604'800'000, 70'000));
+  std::string all;
+  for (const auto& line : lines) all += line + "\n";
+  EXPECT_THAT(all, AllOf(HasSubstr("setting=log.retention.ms from=60000 to=604800000"),
+                         HasSubstr("server.reloaded changed=1"), HasSubstr("server.reloaded changed=0")));
+}
+
 TEST_F(NodeTest, the_largest_request_is_lowered_to_what_finds_room_on_its_shard) {
   options_.queued_max_request_bytes = 256 << 20;
   start();  // each shard has 128, of which 88 are for the largest
@@ -250,6 +282,38 @@ TEST_F(NodeTest, a_start_that_is_given_up_ends_before_clients_are_accepted) {
     EXPECT_TRUE(co_await node.stop());
   });
   start();  // it left all as it was
+}
+
+TEST_F(NodeTest, recovery_that_is_given_up_ends_soon_and_leaves_what_a_kill_leaves) {
+  start();
+  with_client([](RawClient& client) -> io::Task<void> {
+    EXPECT_EQ(co_await Requests::create(client, "orders"), 0);
+    for (int i = 0; i < 8; ++i) {
+      Bytes batch = batch_of({std::string(900'000, 'x')}, {.keys = false});
+      EXPECT_EQ((co_await Requests::send(client, "orders", std::move(batch))).error_code, 0);
+    }
+  });
+  sim_.node(0).kill();
+  sim_.node(0).restart();
+  running_ = false;
+  int reads = 0;
+  sim_.node(0).run([&, this]() -> io::Task<void> {
+    Node node(sim_.node(0).shards(), options_);
+    sim_.node(0).disk().set_hook([&](DiskOp op, const std::string& path) {
+      if (op == DiskOp::kRead && path.ends_with(".log") && ++reads == 3) node.give_up_start();
+      return DiskFault::kNone;
+    });
+    const auto started = co_await node.start();
+    EXPECT_FALSE(started);
+    if (!started) EXPECT_EQ(started.error().code, Code::kCancelled);
+    EXPECT_TRUE(co_await node.stop());
+    sim_.node(0).disk().set_hook({});
+  });
+  EXPECT_GE(reads, 3);
+  EXPECT_LE(reads, 6) << "of some 30";
+  start();
+  EXPECT_THAT(get("/partitions/orders-0/status"),
+              AllOf(HasSubstr(R"("log_end":8)"), HasSubstr(R"("status":"ok")")));
 }
 
 TEST_F(NodeTest, one_partition_whole) {

@@ -33,6 +33,7 @@ struct ServerOptions {
   std::string advertise;  ///< HOST:PORT that Kafka clients are told; empty = the listener itself
   bool allow_insecure = false;
   std::int64_t shards = 0;  ///< 0 = one per core
+  bool follow_readers = true;
 
   // Connections and requests
   std::int64_t max_connections = 10'000;

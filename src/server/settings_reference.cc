@@ -40,7 +40,8 @@ std::string reference_markdown() {
       "starting.\n\n"
       "A setting marked † is a default for all topics of the cluster and lives in the metadata "
       "log: "
-      "naming it at a start changes it for good, leaving it out later does not change it back, and "
+      "naming it at a start changes it for good, leaving it out at a later one does not change it back "
+      "(leaving it out and sending SIGHUP does), and "
       "a client may change it by IncrementalAlterConfigs. A topic's own setting wins over it.\n";
   std::string_view group;
   for (const Setting& setting : settings()) {

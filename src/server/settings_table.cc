@@ -27,6 +27,9 @@ constexpr Setting kSettings[] = {
      "Lets listeners without encryption and authentication open beyond the loopback."},
     {"shards", "", "Place and listeners", Kind::kInteger, &Options::shards, 0, 256, "",
      "Threads that each own a share of the partitions; 0 takes one per core."},
+    {"follow.readers", "", "Place and listeners", Kind::kBool, &Options::follow_readers, 0, 0, "",
+     "A shard that does little but send files to readers on this machine stays on their processor "
+     "meanwhile, which takes less time of both. False leaves threads where the system puts them."},
 
     {"max.connections", "", "Connections and requests", Kind::kInteger, &Options::max_connections,
      1, 1'000'000, "", "Kafka connections at a time; further ones are closed at once."},
@@ -45,7 +48,7 @@ constexpr Setting kSettings[] = {
     {"queued.max.request.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::queued_max_request_bytes, -1, 1LL << 40, "",
      "Memory for requests being received or served, each shard has its share; beyond it connections wait to "
-     "be read. A client that sends what others wait for at less than half the pace of a request in 60 s is "
+     "be read. At least 1.8 MiB a shard. A client that sends what others wait for at less than half the pace of a request in 60 s is "
      "closed. -1 is its part of memory.max.bytes, a quarter, at most 256 MiB or 160 MiB a shard."},
     {"queued.max.response.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::queued_max_response_bytes, -1, 1LL << 40, "",

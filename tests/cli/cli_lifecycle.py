@@ -160,6 +160,32 @@ class Listeners(CommandTest):
         self.assertFalse((self.folder / "data").exists())
 
 
+class Reading(CommandTest):
+    """SIGHUP: the settings are read again."""
+
+    def test_what_has_changed_counts_or_is_named_and_what_was_removed_is_the_default(self):
+        config = self.folder / "pyralog.toml"
+        config.write_text('log.level = "info"\n')
+        serve = Serve(self, "--config", str(config), "--kafka", "127.0.0.1:0")
+
+        def read_again(text, *lines):
+            config.write_text(text)
+            before = len(serve.said())
+            serve.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 30
+            while not all(line in serve.said()[before:] for line in lines):
+                self.assertLess(time.monotonic(), deadline, f"{lines}: {serve.said()[before:]}")
+                time.sleep(0.01)
+
+        read_again('log.retention.ms = 60000\nmax.connections = 5\n',
+                   "server.setting_changed setting=log.retention.ms from=604800000 to=60000",
+                   "server.restart_needed settings=max.connections", "server.reloaded changed=1")
+        read_again("", "server.setting_changed setting=log.retention.ms from=60000 to=604800000",
+                   "server.reloaded changed=1")
+        read_again("nonsense = 1\n", "server.reload_failed", "nonsense")
+        self.assertEqual(serve.end(15, signal.SIGTERM)[0], 0)
+
+
 class Ending(CommandTest):
     def setUp(self):
         super().setUp()

@@ -100,8 +100,8 @@ WallMs PosixShard::wall() const {
   return {std::int64_t{time.tv_sec} * 1000 + time.tv_nsec / 1'000'000};
 }
 
-void PosixShard::start(int processor) {
-  follows_ = processor < 0;
+void PosixShard::start(int processor, bool follows) {
+  follows_ = processor < 0 && (follows || PYRALOG_PLANT("io.always_follow_readers"));
   thread_ = std::thread([this, processor] {
     pthread_setname_np(pthread_self(), ("shard-" + std::to_string(index_)).c_str());
     if (processor >= 0) {

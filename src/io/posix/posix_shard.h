@@ -52,7 +52,8 @@ class PosixShard final : public Shard {
   void sent_file(int processor, std::uint64_t bytes);
   /// False if the system gives no event descriptor.
   [[nodiscard]] bool open_wake();
-  void start(int processor);
+  /// Bound to `processor`, or, with −1, where the system puts it or, if it `follows`, its readers are.
+  void start(int processor, bool follows);
   /// Asks the loop to end; any thread.
   void request_stop();
   void join();
@@ -88,7 +89,7 @@ class PosixShard final : public Shard {
   PosixNet net_;
   SendPipe send_pipe_;
   FollowReaders readers_;
-  bool follows_ = true;  ///< not pinned
+  bool follows_ = true;
   bool in_period_ = false;
   Instant period_began_;
   Duration period_used_{};       ///< the thread's processor time when it began

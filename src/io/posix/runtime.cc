@@ -80,7 +80,8 @@ Result<void> Runtime::start() {
   }
   const BlockAllSignals scope;
   for (unsigned i = 0; i < state_->options.shards; ++i) {
-    state_->owned[i]->start(state_->options.pin ? processor_of(i) : -1);
+    state_->owned[i]->start(state_->options.pin ? processor_of(i) : -1,
+                            state_->options.follow_readers);
   }
   state_->running = true;
   return {};

@@ -19,6 +19,7 @@ struct Options {
   unsigned disk_threads = 4;
   unsigned work_threads = 2;
   bool pin = false;  ///< bind shard i to the i-th processor that this process may use
+  bool follow_readers = true;  ///< shards that are not bound stay beside readers on this machine
 };
 
 /// The real shards and pools of one process. Made, started and stopped by one thread that is no

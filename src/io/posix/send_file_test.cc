@@ -142,6 +142,9 @@ TEST(FollowReaders, does_not_chase_readers_that_move_away) {
 }
 
 TEST(PosixShard, runs_beside_its_readers_and_where_it_may_when_they_have_gone) {
+  cpu_set_t all;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof all, &all), 0);
+  if (CPU_COUNT(&all) < 2) GTEST_SKIP() << "there is one processor only";
   Runtime runtime({.shards = 1});
   ASSERT_TRUE(runtime.start());
   runtime.run([]() -> Task<void> {
@@ -149,7 +152,6 @@ TEST(PosixShard, runs_beside_its_readers_and_where_it_may_when_they_have_gone) {
     cpu_set_t before;
     cpu_set_t now;
     EXPECT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
-    if (CPU_COUNT(&before) < 2) co_return;
     const int reader = ::sched_getcpu();
     const Instant deadline = shard.now() + 30s;
     // The system tells nobody when a thread is moved, so both loops look again until it has been.
@@ -165,6 +167,26 @@ TEST(PosixShard, runs_beside_its_readers_and_where_it_may_when_they_have_gone) {
       EXPECT_EQ(::sched_getaffinity(0, sizeof now, &now), 0);
     } while (!CPU_EQUAL(&now, &before) && shard.now() < deadline);
     EXPECT_TRUE(CPU_EQUAL(&now, &before));
+  });
+}
+
+TEST(PosixShard, goes_to_no_reader_if_it_is_not_to) {
+  cpu_set_t all;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof all, &all), 0);
+  if (CPU_COUNT(&all) < 2) GTEST_SKIP() << "there is one processor only";
+  Runtime runtime({.shards = 1, .follow_readers = false});
+  ASSERT_TRUE(runtime.start());
+  runtime.run([all]() -> Task<void> {
+    auto& shard = static_cast<PosixShard&>(Shard::current());
+    const int reader = ::sched_getcpu();
+    const Instant end = shard.now() + 10 * FollowReaders::kPeriod;
+    while (shard.now() < end) {
+      shard.sent_file(reader, 10'000'000'000);
+      co_await sleep_for(2ms);
+      cpu_set_t now;
+      EXPECT_EQ(::sched_getaffinity(0, sizeof now, &now), 0);
+      EXPECT_TRUE(CPU_EQUAL(&now, &all));
+    }
   });
 }
 
