@@ -57,7 +57,6 @@ python3-pip|test clients from PyPI
 python3-venv|test clients from PyPI
 maven|test clients in Java
 e2fsprogs|power-loss tests on a loop-mounted image
-prometheus|promtool, which reads the metrics and the alarms as Prometheus does
 strace|fault tests
 curl|reading health and metrics in the documents' examples
 iproute2|tests in a network namespace of their own
