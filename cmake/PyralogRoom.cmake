@@ -1,12 +1,13 @@
 # pyralog_room(NAME wire/kafka SOURCES a.cc… [TESTS a_test.cc…] [DEPS room…] [LIBS target…]
-#              [FUZZERS fuzz_x.cc…] [PURE])
+#              [SUITES suite…] [FUZZERS fuzz_x.cc…] [PURE])
 #
 # Declares one room: the static library pyralog_wire_kafka, its unit test binary wire_kafka_test
 # and, with PYRALOG_FUZZ, one libFuzzer binary per FUZZERS file. DEPS are the rooms that it may
 # include (tests/house checks that it includes no others); base and model, and io and observe for
-# rooms that are not PURE, are linked if they exist already and need not be named.
+# rooms that are not PURE, are linked if they exist already and need not be named. SUITES are suites of
+# the unit tests that ctest knows by names of their own; unit_wire_kafka runs the others.
 function(pyralog_room)
-  cmake_parse_arguments(R "PURE" "NAME" "SOURCES;TESTS;DEPS;LIBS;TEST_LIBS;FUZZERS" ${ARGN})
+  cmake_parse_arguments(R "PURE" "NAME" "SOURCES;TESTS;SUITES;DEPS;LIBS;TEST_LIBS;FUZZERS" ${ARGN})
   string(REPLACE "/" "_" _id ${R_NAME})
   set(_lib pyralog_${_id})
   if(R_SOURCES)
@@ -42,8 +43,18 @@ function(pyralog_room)
   if(PYRALOG_TESTS AND R_TESTS)
     add_executable(${_id}_test ${R_TESTS})
     target_link_libraries(${_id}_test PRIVATE ${_lib} ${R_TEST_LIBS} pyralog_gtest)
-    add_test(NAME unit_${_id} COMMAND ${_id}_test)
-    set_tests_properties(unit_${_id} PROPERTIES LABELS unit TIMEOUT 1800)
+    set(_others)
+    foreach(_suite ${R_SUITES})
+      list(APPEND _others "${_suite}.*")
+      add_test(NAME ${_suite} COMMAND ${_id}_test "--gtest_filter=${_suite}.*")
+      set_tests_properties(${_suite} PROPERTIES FAIL_REGULAR_EXPRESSION "Running 0 tests")
+    endforeach()
+    if(_others)
+      list(JOIN _others ":" _others)
+      set(_others "--gtest_filter=-${_others}")
+    endif()
+    add_test(NAME unit_${_id} COMMAND ${_id}_test ${_others})
+    set_tests_properties(unit_${_id} ${R_SUITES} PROPERTIES LABELS unit TIMEOUT 1800)
   endif()
   # Fuzzers run for as long as one likes in the fuzz build (`make fuzz`); the address build runs each
   # for a bounded count with a fixed seed, over its corpus if src/<room>/corpus/<fuzzer> is there.

@@ -8,8 +8,10 @@ the part's own environment. A test says what it did in lines of the form
 
     soak: NAME count=20000 seeds=1..20000
 
-one row each; a part that prints none gives one row of its own. A part that ended green at this
-commit is not run again unless --again is given. What a part printed is in build/soak/PART.log.
+one row each; a part that prints none gives one row of its own. A part is red, too, if a test did
+nothing (count=0), or if no row and no count of tests that passed shows that any test ran. A part that
+ended green at this commit is not run again unless --again is given. What a part printed is in
+build/soak/PART.log.
 """
 
 import argparse
@@ -27,6 +29,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 STATE = ROOT / "build" / "soak"
 PAGE = ROOT / "docs" / "soak.md"
 LINE = re.compile(r"soak: (\S+) count=(\d+)(?: seeds=(\S+))?")
+# What ctest, GoogleTest and our own scripts say of tests that passed.
+PASSED = re.compile(r"^(?: *\d+/\d+ Test +#\d+: .*?\bPassed\b|(?:\d+: )?\[  PASSED  \] [1-9]\d* tests?"
+                    r"|(?:\d+: )?[1-9]\d* passed, \d+ failed)", re.MULTILINE)
 HEAD = """# Soak
 
 What was tested how often. `make soak` runs the full counts in parts that run and resume alone and
@@ -61,6 +66,15 @@ def command_of(part):
     return ["bash", "-c", part["command"]]
 
 
+def nothing_ran(output):
+    """What shows that a part, or a test of it, did nothing; empty if all did something."""
+    found = LINE.findall(output)
+    idle = [test for test, count, _ in found if int(count) == 0]
+    if idle:
+        return f"nothing ran in {', '.join(dict.fromkeys(idle))}"
+    return "" if found or PASSED.search(output) else "no test ran"
+
+
 def run(name, part, here):
     """Runs one part and keeps its rows."""
     env = dict(os.environ, PYRALOG_SOAK="1", **{k: str(v) for k, v in part.get("env", {}).items()})
@@ -74,15 +88,17 @@ def run(name, part, here):
         except subprocess.TimeoutExpired:
             code = "no end within its time"
     minutes = (time.monotonic() - start) / 60
-    found = LINE.findall(log.read_text(encoding="utf-8", errors="replace"))
+    output = log.read_text(encoding="utf-8", errors="replace")
+    found = LINE.findall(output)
     if not found:
         found = [(name, str(part.get("count", "")), str(part.get("seeds", "")))]
-    result = "green" if code == 0 else f"red (exit {code})"
+    nothing = nothing_ran(output)
+    result = f"red (exit {code})" if code != 0 else f"red ({nothing})" if nothing else "green"
     rows = [{"test": test, "count": count, "seeds": seeds} for test, count, seeds in dict.fromkeys(found)]
     kept = {"commit": here, "result": result, "minutes": round(minutes, 1), "rows": rows,
             "date": datetime.date.today().isoformat()}
     (STATE / f"{name}.json").write_text(json.dumps(kept, indent=1))
-    return code == 0
+    return result == "green"
 
 
 def write_page(parts):
