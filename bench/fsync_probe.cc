@@ -1,5 +1,6 @@
 // How often a second the disk under a folder makes appended bytes durable: each thread appends
-// --bytes to a file of its own, calls fdatasync, and does it again. Prints one JSON line.
+// --bytes to a file of its own, calls fdatasync, and does it again; with --direct 1 past the page cache, in
+// whole blocks. Prints one JSON line.
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -23,15 +24,21 @@ struct Options {
   size_t bytes = 16'384;
   unsigned threads = 1;
   double seconds = 1;
+  bool direct = false;
 };
 
 /// Rounds that this thread has done when `end` has come.
 uint64_t append_and_sync(const Options& options, unsigned thread, Clock::time_point end) {
   const std::string path = options.folder + "/fsync_probe." + std::to_string(thread);
-  const int fd = ::open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+  const int past_cache = options.direct ? O_DIRECT : 0;
+  const int fd = ::open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC | past_cache, 0600);
   if (fd < 0) die_of_errno("open " + path);
   ::unlink(path.c_str());  // gone with the descriptor, however this ends
-  const std::string bytes = filler(options.bytes, thread);
+  constexpr size_t kBlock = 4096;
+  const size_t length = options.direct ? (options.bytes + kBlock - 1) / kBlock * kBlock : options.bytes;
+  const std::string space = filler(length + kBlock, thread);
+  const size_t skip = kBlock - reinterpret_cast<uintptr_t>(space.data()) % kBlock;
+  const std::string_view bytes(space.data() + (options.direct ? skip : 0), length);
   uint64_t rounds = 0;
   for (; Clock::now() < end; ++rounds) {
     if (::write(fd, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) {
@@ -50,6 +57,8 @@ void set(Options& options, std::string_view name, std::string_view value) {
     options.bytes = parse<size_t>(value, name);
   } else if (name == "--threads") {
     options.threads = parse<unsigned>(value, name);
+  } else if (name == "--direct") {
+    options.direct = parse<int>(value, name) != 0;
   } else if (name == "--seconds") {
     options.seconds = parse<double>(value, name);
   } else {
