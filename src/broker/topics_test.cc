@@ -208,14 +208,19 @@ TEST_F(TopicsTest, a_log_in_memory_stays_one_and_so_does_a_log_on_disk) {
 
 TEST_F(TopicsTest, what_is_only_validated_waits_for_nobody) {
   EXPECT_EQ(create("t"), KafkaError::kNone);
-  run([this]() -> io::Task<bool> {
+  bool syncing = false;
+  disk().set_hook([&syncing](io::sim::DiskOp op, const std::string& path) {
+    syncing = syncing || (op == io::sim::DiskOp::kSync && path.find("metadata.log") != std::string::npos);
+    return io::sim::DiskFault::kNone;
+  });
+  run([&syncing, this]() -> io::Task<bool> {
     io::TaskGroup others;
     others.spawn([](Broker& broker) -> io::Task<void> {
       catalog::CreateTopic other;
       other.name = "other";
       EXPECT_EQ((co_await broker.create_topic(std::move(other), false)).error, KafkaError::kNone);
     }(broker()));
-    co_await io::yield();
+    while (!syncing) co_await io::sleep_for(1us);
     const Instant began = io::Shard::current().now();
     catalog::CreateTopic next;
     next.name = "next";
@@ -233,6 +238,7 @@ TEST_F(TopicsTest, what_is_only_validated_waits_for_nobody) {
     EXPECT_EQ(broker().catalog()->topic("next"), nullptr);
     co_return true;
   });
+  disk().set_hook({});
 }
 
 TEST_F(TopicsTest, partitions_can_be_added) {

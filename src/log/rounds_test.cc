@@ -118,6 +118,113 @@ TEST(Rounds, what_is_acknowledged_survives_the_power_among_rounds_under_way) {
 
 TEST(Rounds, so_it_does_where_each_log_is_synced_by_itself) { lose_power_everywhere(100); }
 
+io::Task<void> sync_it(ShardLogs* logs, std::shared_ptr<PartitionLog> log) {
+  EXPECT_TRUE((co_await logs->sync(std::move(log))).has_value());
+}
+
+/// Three logs with a round behind them, so that what is small goes by way of the write-ahead files.
+io::Task<Logs> three_logs(ShardLogs& shard) {
+  Logs logs;
+  for (std::uint8_t p = 0; p < 3; ++p) logs.push_back((co_await shard.open_log(partition(p), {})).value());
+  for (int round = 0; round < 2; ++round) {
+    io::TaskGroup all;
+    for (const auto& log : logs) EXPECT_TRUE(co_await append(*log, batch(log->end_offset().value)));
+    for (const auto& log : logs) all.spawn(sync_it(&shard, log));
+    co_await all.join();
+  }
+  co_return logs;
+}
+
+TEST(Rounds, one_that_is_quicker_waits_for_the_one_before) {
+  Simulator sim(5);
+  Node& node = sim.add_node(quiet_disk());
+  const std::string slow = "/data/" + to_string(partition(0)) + "/";
+  bool slowly = false;
+  node.disk().set_hook([&](DiskOp op, const std::string& path) {
+    const bool long_sync = slowly && op == DiskOp::kSync && path.starts_with(slow) && path.ends_with(".log");
+    auto& options = node.disk().options();
+    options.latency_min = options.latency_max = long_sync ? Duration(50ms) : Duration(10us);
+    return DiskFault::kNone;
+  });
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard(ahead(4u << 20, 2))).value();
+    const Logs logs = co_await three_logs(*shard);
+    const Offset before = logs[0]->synced_end();
+    slowly = true;
+    io::TaskGroup all;
+    // So long that it is synced in its own file, beside the small ones of its round.
+    EXPECT_TRUE(co_await append(*logs[0], batch(before.value, 1, 1, 1000, 400'000)));
+    EXPECT_TRUE(co_await append(*logs[1], batch(before.value)));
+    EXPECT_TRUE(co_await append(*logs[2], batch(before.value)));
+    for (const auto& log : logs) all.spawn(sync_it(shard.get(), log));
+    co_await io::sleep_for(1ms);
+    EXPECT_TRUE(co_await append(*logs[0], batch(before.value + 1)));
+    EXPECT_TRUE(co_await append(*logs[1], batch(before.value + 1)));
+    all.spawn(sync_it(shard.get(), logs[0]));
+    all.spawn(sync_it(shard.get(), logs[1]));
+    co_await io::sleep_for(10ms);
+    EXPECT_EQ(logs[0]->synced_end(), before) << "what lies before it is not durable";
+    co_await all.join();
+    EXPECT_EQ(logs[0]->synced_end(), Offset(before.value + 2));
+    co_await shard->abandon();
+  });
+}
+
+TEST(Rounds, what_the_power_took_of_one_is_no_damage_though_a_later_one_is_there) {
+  for (std::uint64_t seed = 1; seed <= 30; ++seed) {
+    SCOPED_TRACE(seed);
+    Simulator sim(seed);
+    Node& node = sim.add_node(quiet_disk());
+    bool power_goes = false;
+    bool slowly = false;
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      if (power_goes) return DiskFault::kPowerLoss;
+      const bool long_sync = slowly && op == DiskOp::kSync && path.ends_with(".wal");
+      auto& options = node.disk().options();
+      options.latency_min = options.latency_max = long_sync ? Duration(50ms) : Duration(10us);
+      return DiskFault::kNone;
+    });
+    Offset acknowledged;
+    (void)node.try_run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard(ahead(4u << 20, 2))).value();
+      const Logs logs = co_await three_logs(*shard);
+      acknowledged = logs[0]->synced_end();
+      std::string name;
+      for (const std::string& path : node.disk().files()) {
+        if (path.ends_with(".wal") && node.disk().peek(path)->size() > kWriteAheadFirst) name = path;
+      }
+      io::Disk& disk = io::Shard::current().disk();
+      auto file = (co_await disk.open(name, io::OpenMode::kReadWrite)).value();
+      slowly = true;
+      io::TaskGroup all;
+      std::uint64_t end = 0;
+      for (int round = 0; round < 2; ++round) {
+        end = file->size();
+        for (const auto& log : logs) EXPECT_TRUE(co_await append(*log, batch(acknowledged.value + round)));
+        for (const auto& log : logs) all.spawn(sync_it(shard.get(), log));
+        co_await io::sleep_for(1ms);
+      }
+      // The device has the second one's frame, whether by chance or because it felt like it.
+      co_await file->write_out(end, file->size() - end);
+      power_goes = true;
+      (void)co_await disk.exists("/data");
+      co_await all.join();
+    });
+    node.disk().set_hook({});
+    node.restart();
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard(ahead(4u << 20, 2))).value();
+      for (std::uint8_t p = 0; p < 3; ++p) {
+        auto log = co_await shard->open_log(partition(p), {});
+        EXPECT_TRUE(log.has_value()) << (log ? "" : log.error().message);
+        if (log) EXPECT_GE((*log)->end_offset(), acknowledged);
+      }
+      co_await shard->abandon();
+    });
+    EXPECT_EQ(count_files(node, ".damaged"), 0u);
+  }
+}
+
 TEST(Rounds, many_that_come_during_a_sync_share_the_next) {
   for (const std::size_t min_files : {std::size_t{1}, std::size_t{100}}) {
     Simulator sim(7);

@@ -115,9 +115,7 @@ Result<void> WriteAhead::make_room(std::uint64_t bytes) {
   const unsigned next = current_ ^ 1u;
   Half& half = halves_[next];
   const bool early = PYRALOG_PLANT("log.write_ahead_too_early");
-  const bool under_way =
-      half.in_flight > 0 && !PYRALOG_PLANT("log.write_ahead_over_rounds_under_way");
-  const bool busy = half.settling || half.unsettled || under_way || !half.kept.empty();
+  const bool busy = half.settling || half.unsettled || half.in_flight > 0 || !half.kept.empty();
   if (busy && !early) {
     hurry(half);
     if (!half.settling && !stuck(half)) shard_.spawn(settle(next));  // what failed before may go now
