@@ -158,6 +158,8 @@ TEST(Rounds, one_that_is_quicker_waits_for_the_one_before) {
     EXPECT_TRUE(co_await append(*logs[2], batch(before.value)));
     for (const auto& log : logs) all.spawn(sync_it(shard.get(), log));
     co_await io::sleep_for(1ms);
+    slowly = false;
+    node.disk().options().latency_min = node.disk().options().latency_max = Duration(10us);
     EXPECT_TRUE(co_await append(*logs[0], batch(before.value + 1)));
     EXPECT_TRUE(co_await append(*logs[1], batch(before.value + 1)));
     all.spawn(sync_it(shard.get(), logs[0]));
@@ -203,7 +205,9 @@ TEST(Rounds, what_the_power_took_of_one_is_no_damage_though_a_later_one_is_there
         for (const auto& log : logs) EXPECT_TRUE(co_await append(*log, batch(acknowledged.value + round)));
         for (const auto& log : logs) all.spawn(sync_it(shard.get(), log));
         co_await io::sleep_for(1ms);
+        node.disk().options().latency_min = node.disk().options().latency_max = Duration(10us);
       }
+      EXPECT_GT(file->size(), end);
       // The device has the second one's frame, whether by chance or because it felt like it.
       co_await file->write_out(end, file->size() - end);
       power_goes = true;

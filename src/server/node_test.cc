@@ -228,6 +228,7 @@ TEST_F(NodeTest, a_default_for_topics_that_is_named_no_more_is_the_built_in_one_
   options_.cluster_defaults = {{"log.retention.ms", "60000"}};
   start();
   some_traffic();
+  observe::set_log_level(observe::Level::kInfo);
   std::vector<std::string> lines;
   observe::capture_log([&](const std::string& line) { lines.push_back(line); });
   ServerOptions wanted = options_;

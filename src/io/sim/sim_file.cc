@@ -77,8 +77,9 @@ Result<void> SimFile::write_at(std::uint64_t position, std::span<const ByteView>
 
 Task<Result<void>> SimFile::write_direct(std::uint64_t position, ByteView bytes) {
   const auto alive = shared_from_this();
+  auto done = write_at(position, std::span<const ByteView>(&bytes, 1));
   co_await sleep_for(disk_.latency());
-  co_return write_at(position, std::span<const ByteView>(&bytes, 1));
+  co_return done;
 }
 
 void SimFile::write_back_some() {
