@@ -1,0 +1,130 @@
+// The write-ahead files under load, and when the disk fails under them.
+#include <set>
+
+#include "log/write_ahead_testing.h"
+
+namespace pyralog::log {
+namespace {
+
+using namespace test;
+using io::sim::DiskFault;
+using io::sim::DiskOp;
+using io::sim::Node;
+using io::sim::Simulator;
+
+TEST(write_ahead, under_load_nothing_is_read_back) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  std::uint64_t reads = 0;
+  node.disk().set_hook([&](DiskOp op, const std::string& path) {
+    reads += op == DiskOp::kRead && path.ends_with(".log") ? 1 : 0;
+    return DiskFault::kNone;
+  });
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await live_on(ahead(), 1);
+    reads = 0;
+    for (int i = 0; i < 5; ++i) EXPECT_TRUE(co_await round(*life, 1));
+    EXPECT_GE(life->shard->stats().write_ahead_rounds, 5u);
+    EXPECT_EQ(reads, 0u);
+    co_await life->shard->abandon();
+  });
+  node.disk().set_hook({});
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto life = (co_await begin()).value();
+    for (const auto& log : life.logs) {
+      EXPECT_EQ(log->end_offset(), Offset(12));
+      EXPECT_TRUE((co_await read_all(log, Offset(0))).has_value());
+    }
+    co_await life.shard->abandon();
+  });
+}
+
+TEST(write_ahead, append_times_that_are_not_written_yet_are_no_reason_to_sync_each_file) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  std::uint64_t log_syncs = 0;
+  node.disk().set_hook([&](DiskOp op, const std::string& path) {
+    log_syncs += op == DiskOp::kSync && path.ends_with(".log") ? 1 : 0;
+    return DiskFault::kNone;
+  });
+  node.run([&]() -> io::Task<void> {
+    Options o = ahead();
+    o.append_time_sync = 1s;
+    auto life = co_await begin(o);
+    EXPECT_TRUE(co_await round(*life, 1));
+    co_await io::sleep_for(2s);
+    // These entries are written, the next ones not, and a second has passed since the last were synced.
+    for (const auto& log : life->logs) EXPECT_TRUE(co_await append(*log, batch(log->end_offset().value)));
+    log_syncs = 0;
+    for (int i = 0; i < 30; ++i) {
+      co_await io::sleep_for(170ms);
+      EXPECT_TRUE(co_await round(*life, 1));
+    }
+    EXPECT_EQ(log_syncs, 0u);
+    co_await life->shard->abandon();
+  });
+}
+
+TEST(write_ahead, segments_are_synced_little_by_little) {
+  Simulator sim(1);
+  Node& node = sim.add_node(quiet_disk());
+  std::set<int> rounds_with_syncs;
+  int rounds = 0;
+  node.disk().set_hook([&](DiskOp op, const std::string& path) {
+    if (op == DiskOp::kSync && path.ends_with(".log")) rounds_with_syncs.insert(rounds);
+    return DiskFault::kNone;
+  });
+  node.run([&]() -> io::Task<void> {
+    constexpr std::uint8_t kMany = 60;
+    auto life = co_await begin(ahead(2u << 20), config(), kMany);
+    rounds_with_syncs.clear();
+    // Some twenty fill a half, and the disk is done with its segments long before the next one begins.
+    for (; rounds < 45; ++rounds) {
+      co_await io::sleep_for(1ms);
+      EXPECT_TRUE(co_await round(*life, 1, 400));
+    }
+    EXPECT_EQ(life->shard->stats().write_ahead_rounds, 45u);
+    EXPECT_GE(rounds_with_syncs.size(), 8u);
+    co_await life->shard->abandon();
+  });
+}
+
+TEST(write_ahead, what_a_failed_sync_left_in_memory_alone_is_written_anew) {
+  Simulator sim(15);
+  Node& node = sim.add_node(quiet_disk());
+  node.disk().options().sync_error_drops = 0;
+  const std::string dir = "/data/" + to_string(partition(0)) + "/";
+  std::int64_t acknowledged = 0;
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await live_on(ahead(128 << 10));
+    node.disk().set_hook([&](DiskOp op, const std::string& path) {
+      const bool bad = op == DiskOp::kSync && path.starts_with(dir) && path.ends_with(".log");
+      return bad ? DiskFault::kError : DiskFault::kNone;
+    });
+    for (int i = 0; i < 100 && !life->logs[0]->offline(); ++i) {
+      (void)co_await round(*life, 1);
+      acknowledged = life->logs[0]->synced_end().value;
+    }
+    EXPECT_TRUE(life->logs[0]->offline());
+    co_await life->shard->abandon();
+  });
+  node.disk().set_hook({});
+  // The process goes, and the page cache with the bytes that the device has not stays.
+  restart(node, false);
+  node.run([&]() -> io::Task<void> {
+    auto life = (co_await begin()).value();
+    EXPECT_GE(life.logs[0]->end_offset().value, acknowledged);
+    (co_await life.shard->close()).value();
+  });
+  restart(node, true);
+  node.run([&]() -> io::Task<void> {
+    auto life = (co_await begin()).value();
+    EXPECT_GE(life.logs[0]->end_offset().value, acknowledged);
+    EXPECT_TRUE((co_await read_all(life.logs[0], Offset(0))).has_value());
+    co_await life.shard->abandon();
+  });
+}
+
+}  // namespace
+}  // namespace pyralog::log
