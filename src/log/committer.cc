@@ -239,7 +239,7 @@ bool Committer::wants_ahead() {
     ahead_until_ = now + kAheadFor;
     return true;
   }
-  return now < ahead_until_ && shard_.write_ahead_.usable();
+  return goes_ahead();
 }
 
 bool Committer::goes_ahead() const {

@@ -94,22 +94,7 @@ TEST(write_ahead, what_a_failed_sync_left_in_memory_alone_is_written_anew) {
   Simulator sim(15);
   Node& node = sim.add_node(quiet_disk());
   node.disk().options().sync_error_drops = 0;
-  const std::string dir = "/data/" + to_string(partition(0)) + "/";
-  std::int64_t acknowledged = 0;
-  node.run([&]() -> io::Task<void> {
-    auto life = co_await live_on(ahead(128 << 10));
-    node.disk().set_hook([&](DiskOp op, const std::string& path) {
-      const bool bad = op == DiskOp::kSync && path.starts_with(dir) && path.ends_with(".log");
-      return bad ? DiskFault::kError : DiskFault::kNone;
-    });
-    for (int i = 0; i < 100 && !life->logs[0]->offline(); ++i) {
-      (void)co_await round(*life, 1);
-      acknowledged = life->logs[0]->synced_end().value;
-    }
-    EXPECT_TRUE(life->logs[0]->offline());
-    co_await life->shard->abandon();
-  });
-  node.disk().set_hook({});
+  const std::int64_t acknowledged = rounds_until_a_sync_fails(node, Duration(0));
   // The process goes, and the page cache with the bytes that the device has not stays.
   restart(node, false);
   node.run([&]() -> io::Task<void> {

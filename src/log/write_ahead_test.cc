@@ -428,25 +428,8 @@ TEST(write_ahead, what_a_failing_sync_takes_from_memory_is_not_copied) {
   Simulator sim(15);
   Node& node = sim.add_node(quiet_disk());
   node.disk().options().sync_error_drops = 1;
-  const std::string dir = "/data/" + to_string(partition(0)) + "/";
-  std::int64_t acknowledged = 0;
-  node.run([&]() -> io::Task<void> {
-    auto life = co_await live_on(ahead(128 << 10));
-    node.disk().set_hook([&](DiskOp op, const std::string& path) {
-      const bool bad = op == DiskOp::kSync && path.starts_with(dir) && path.ends_with(".log");
-      return bad ? DiskFault::kError : DiskFault::kNone;
-    });
-    // The first sync of the file comes when the write-ahead files take turns, beside the next round.
-    for (int i = 0; i < 100 && !life->logs[0]->offline(); ++i) {
-      co_await io::sleep_for(1s);  // so that nothing is kept for the write-ahead file, but read back
-      (void)co_await round(*life, 1);
-      acknowledged = life->logs[0]->synced_end().value;
-    }
-    EXPECT_TRUE(life->logs[0]->offline());
-    EXPECT_GT(acknowledged, 0);
-    co_await life->shard->abandon();
-  });
-  node.disk().set_hook({});
+  // With a pause nothing is kept for the write-ahead file, but read back.
+  const std::int64_t acknowledged = rounds_until_a_sync_fails(node, 1s);
   restart(node, true);
   node.run([&]() -> io::Task<void> {
     auto life = co_await begin();

@@ -67,4 +67,29 @@ inline io::Task<Result<Life>> live_on(Options o, int rounds = 3) {
   co_return life;
 }
 
+/// Goes on with rounds, `pause` before each, until a sync of the first log's own file, which fails, has taken
+/// it offline; returns what of it was acknowledged.
+inline std::int64_t rounds_until_a_sync_fails(io::sim::Node& node, Duration pause) {
+  const std::string dir = "/data/" + to_string(partition(0)) + "/";
+  std::int64_t acknowledged = 0;
+  node.run([&]() -> io::Task<void> {
+    auto life = co_await live_on(ahead(128 << 10));
+    node.disk().set_hook([&](io::sim::DiskOp op, const std::string& path) {
+      const bool bad = op == io::sim::DiskOp::kSync && path.starts_with(dir) && path.ends_with(".log");
+      return bad ? io::sim::DiskFault::kError : io::sim::DiskFault::kNone;
+    });
+    // The first sync of the file comes when the write-ahead files take turns, beside the next round.
+    for (int i = 0; i < 100 && !life->logs[0]->offline(); ++i) {
+      if (pause > Duration(0)) co_await io::sleep_for(pause);
+      (void)co_await round(*life, 1);
+      acknowledged = life->logs[0]->synced_end().value;
+    }
+    EXPECT_TRUE(life->logs[0]->offline());
+    EXPECT_GT(acknowledged, 0);
+    co_await life->shard->abandon();
+  });
+  node.disk().set_hook({});
+  return acknowledged;
+}
+
 }  // namespace pyralog::log::test

@@ -152,6 +152,7 @@ Result<void> PosixFile::write_past_cache(std::uint64_t position, ByteView bytes)
       }
       return fail(system_error(errno, path_, "write"));
     }
+    if (wrote == 0) return fail(system_error(EIO, path_, "write"));
     position += static_cast<std::uint64_t>(wrote);
     bytes = bytes.subspan(static_cast<std::size_t>(wrote));
     direct = direct && fits(position);

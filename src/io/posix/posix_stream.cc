@@ -144,7 +144,7 @@ Task<Result<void>> send_file(std::shared_ptr<Socket> socket, FileRange range, Li
       checked = next + chunk;
     }
     // To the end of a page: the pipe holds pages, and would leave a rest of part of one.
-    const std::uint64_t offered = std::max(kPage, part) - next % kPage;
+    const std::uint64_t offered = part - next % kPage;
     const auto count = static_cast<std::size_t>(std::min(offered, checked - next));
     const SendPipe::Sent sent =
         socket->shard().send_pipe().send(socket->fd(), file.fd(), next, count);

@@ -143,7 +143,7 @@ TEST(Runtime, jobs_that_lead_to_jobs_for_ever_leave_sockets_their_turn) {
     // Nothing of it is there yet when this begins to wait.
     TaskGroup later;
     later.spawn([](Stream* stream) -> Task<void> {
-      co_await sleep_for(10ms);
+      co_await sleep_for(10ms);  // nothing tells that the other one has begun to wait for its socket
       std::vector<Piece> pieces;
       pieces.emplace_back(SharedBytes(Bytes(100)));
       EXPECT_TRUE(co_await stream->write(std::move(pieces), Shard::current().now() + 5s));

@@ -157,7 +157,7 @@ TEST(PosixShard, runs_beside_its_readers_and_where_it_may_when_they_have_gone) {
     // The system tells nobody when a thread is moved, so both loops look again until it has been.
     do {
       shard.sent_file(reader, 10'000'000'000);
-      co_await sleep_for(2ms);
+      co_await sleep_for(2ms);  // nothing tells that a thread is not moved: ten periods go by
       EXPECT_EQ(::sched_getaffinity(0, sizeof now, &now), 0);
     } while (CPU_COUNT(&now) > 1 && shard.now() < deadline);
     EXPECT_EQ(CPU_COUNT(&now), 1);
