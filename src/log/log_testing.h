@@ -15,6 +15,11 @@
 
 namespace pyralog::log::test {
 
+using io::sim::DiskFault;
+using io::sim::DiskOp;
+using io::sim::Node;
+using io::sim::Simulator;
+
 inline PartitionId partition(std::uint8_t n = 1) {
   PartitionId id;
   id.topic.uuid.bytes = {0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x47, 0x80,

@@ -11,10 +11,6 @@ namespace pyralog::log {
 namespace {
 
 using namespace test;
-using io::sim::DiskFault;
-using io::sim::DiskOp;
-using io::sim::Node;
-using io::sim::Simulator;
 
 constexpr std::uint8_t kLogs = 6;
 

@@ -7,10 +7,6 @@ namespace pyralog::log {
 namespace {
 
 using namespace test;
-using io::sim::DiskFault;
-using io::sim::DiskOp;
-using io::sim::Node;
-using io::sim::Simulator;
 
 TEST(write_ahead, under_load_nothing_is_read_back) {
   Simulator sim(1);

@@ -14,10 +14,6 @@ namespace pyralog::log {
 namespace {
 
 using namespace test;
-using io::sim::DiskFault;
-using io::sim::DiskOp;
-using io::sim::Node;
-using io::sim::Simulator;
 
 std::size_t wal_files(Node& node) { return count_files(node, ".wal"); }
 
