@@ -48,9 +48,11 @@ TEST_P(DiskContract, direct_writes_are_read_as_any_other) {
     const MutableBytes blocks = MutableBytes(space).subspan(kBlock - begin % kBlock, 4 * kBlock);
     for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<std::uint8_t>(i * 7 >> 3);
     Bytes model(5 * kBlock + 100);
+    bool durably = false;  // by turns
     const auto put = [&](std::uint64_t at, ByteView bytes) -> Task<void> {
       std::ranges::copy(bytes, model.begin() + static_cast<std::ptrdiff_t>(at));
-      EXPECT_TRUE((co_await file->write_direct(at, bytes)).has_value());
+      durably = !durably;
+      EXPECT_TRUE(durably ? co_await file->write_durably(at, bytes) : co_await file->write_direct(at, bytes));
     };
     co_await put(0, blocks.first(3 * kBlock));
     EXPECT_EQ(file->size(), 3 * kBlock);
@@ -59,8 +61,10 @@ TEST_P(DiskContract, direct_writes_are_read_as_any_other) {
     EXPECT_TRUE(file->write_at(kBlock + 10, as_bytes("between")));
     std::ranges::copy(as_bytes("between"), model.begin() + kBlock + 10);
     co_await put(2 * kBlock, blocks.subspan(kBlock, kBlock));
+    EXPECT_EQ(file->syncs(), 2U);
     // Neither address, place nor length are right: it is written all the same.
     co_await put(4 * kBlock + 50, blocks.subspan(3, kBlock + 50));
+    co_await put(4 * kBlock + 30, blocks.subspan(5, kBlock));
     co_await file->write_out(0, 2 * kBlock);
     EXPECT_TRUE((co_await file->sync()).has_value());
     Bytes out(model.size() + 1);

@@ -32,6 +32,9 @@ class File {
   /// multiples of kDirectBlock; else it goes by the page cache. `bytes` stay until it returns.
   [[nodiscard]] virtual Task<Result<void>> write_direct(std::uint64_t position, ByteView bytes) = 0;
   static constexpr std::uint64_t kDirectBlock = 4096;
+  /// As write_direct, and durable when it returns, by one trip to the pool; several at a time go side by side.
+  /// Of what was written otherwise it need make nothing durable. After a sync failed each of these fails.
+  [[nodiscard]] virtual Task<Result<void>> write_durably(std::uint64_t position, ByteView bytes) = 0;
   /// Fills `out` from `position` as far as the file goes; returns bytes read. Served at once if the
   /// pages are in memory, else by the `disk` pool.
   [[nodiscard]] virtual Task<Result<std::size_t>> read_at(std::uint64_t position,
@@ -46,7 +49,8 @@ class File {
   /// Lets the device begin to write a range that was written before, so that a later sync finds less to do.
   /// It makes nothing durable, and what fails is told by that sync.
   [[nodiscard]] virtual Task<void> write_out(std::uint64_t position, std::uint64_t count) = 0;
-  /// Syncs that the device has done for this handle so far: calls of `sync` share them.
+  /// Syncs that the device has done for this handle so far: calls of `sync` share them, each write_durably
+  /// has one.
   [[nodiscard]] virtual std::uint64_t syncs() const = 0;
   /// Sets the size; growth is a hole that reads as zeros.
   [[nodiscard]] virtual Task<Result<void>> truncate(std::uint64_t size) = 0;

@@ -50,6 +50,15 @@ Task<Result<void>> SyncQueue::sync(std::shared_ptr<File> owner) {
   co_return Result<void>{};
 }
 
+void SyncQueue::count(const Result<void>& other) {
+  if (other) {
+    ++syncs_;
+  } else if (!error_) {
+    error_ = other.error();
+    done_.wake_all();
+  }
+}
+
 namespace {
 Task<void> sync_into(std::shared_ptr<File> file, Result<void>* result) {
   *result = co_await file->sync();

@@ -42,6 +42,10 @@ class SyncQueue {
   [[nodiscard]] Task<Result<void>> sync(std::shared_ptr<File> owner);
   /// Raw syncs that went well so far.
   [[nodiscard]] std::uint64_t syncs() const { return syncs_; }
+  /// A sync of the file by other means went well, or failed.
+  void count(const Result<void>& other);
+  /// What every sync fails with from now on.
+  [[nodiscard]] const std::optional<Error>& error() const { return error_; }
 
  private:
   [[nodiscard]] bool on_its_way(std::uint64_t request) const;

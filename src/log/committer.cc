@@ -11,9 +11,9 @@
 namespace pyralog::log {
 
 namespace {
-/// One whose sync runs and one that is written meanwhile and lined up behind it: more would be smaller, and
-/// each costs what it costs.
-constexpr std::uint64_t kRoundsAtOnce = 2;
+/// While the device makes some durable the next is made and lined up. More would be smaller, and each costs
+/// what it costs.
+constexpr std::uint64_t kRoundsAtOnce = 3;
 /// How long rounds of a few files go where those of many went: going to and fro costs the syncs of both.
 constexpr Duration kAheadFor = 200ms;
 

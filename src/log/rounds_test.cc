@@ -251,8 +251,9 @@ TEST(Rounds, many_that_come_during_a_sync_share_the_next) {
         co_await io::yield();
       }
       co_await all.join();
-      // The first went by itself, the second lined up behind it; all the others came while it was under way.
-      EXPECT_EQ(shard->stats().syncs - before, 3u);
+      // Three rounds began by themselves; all the others came while these were under way. In a write-ahead file
+      // each has a sync of its own; of those of the log's file the second and the third share one.
+      EXPECT_EQ(shard->stats().syncs - before, min_files == 1 ? 4u : 3u);
       EXPECT_TRUE(std::ranges::is_sorted(ends));
       EXPECT_EQ(ends.size(), 10u);
       co_await shard->abandon();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/plant.h"
@@ -103,6 +104,8 @@ void WriteAhead::begin_use(Half& half) {
   half.header.shard = shard_.options().shard;
   half.header.generation = ++generation_;
   half.header.salt = io::Shard::current().rng().next();
+  half.broken = UINT64_MAX;
+  half.begun = false;
 }
 
 bool WriteAhead::stuck(const Half& half) {
@@ -136,55 +139,88 @@ Result<void> WriteAhead::make_room(std::uint64_t bytes) {
   return {};
 }
 
-void WriteAhead::put(ByteView bytes) {
-  std::ranges::copy(bytes, frame_.begin() + static_cast<std::ptrdiff_t>(frame_bytes_));
-  frame_bytes_ += bytes.size();
+/// What frames are made in, one after the other.
+struct WriteAhead::Frame {
+  FrameSpace space;
+  MutableBytes buffer;     ///< of it; begins where a direct write may
+  std::size_t bytes = 0;   ///< in use
+  std::uint64_t at = 0;    ///< where it goes
+  std::uint64_t length = 0;  ///< with its last block; 0 = has no place yet
+
+  explicit Frame(FrameSpace from) : space(std::move(from)) {
+    // Memory that no frame was long enough for is never touched.
+    constexpr std::size_t kSize = kFrameBuffer + io::File::kDirectBlock;
+    if (space == nullptr) space = std::make_unique_for_overwrite<std::uint8_t[]>(kSize);
+    const auto begin = reinterpret_cast<std::uintptr_t>(space.get());
+    buffer = MutableBytes(space.get(), kSize).subspan(round_up(begin) - begin, kFrameBuffer);
+    begin_next();
+  }
+  void begin_next() {
+    bytes = kWriteAheadFrameHeaderBytes;
+    length = 0;
+  }
+  void put(ByteView more) {
+    std::memcpy(buffer.data() + bytes, more.data(), more.size());
+    bytes += more.size();
+  }
+  [[nodiscard]] bool full() const { return bytes >= kWriteAheadFrameBytes; }
+  [[nodiscard]] bool empty() const { return bytes == kWriteAheadFrameHeaderBytes; }
+  [[nodiscard]] ByteView sealed() const { return ByteView(buffer).first(length); }
+};
+
+/// What a commit has a place for and waits for.
+struct WriteAhead::Written {
+  unsigned half = 0;
+  std::uint64_t first = 0;  ///< where its frames begin
+  std::vector<std::pair<Key, Kept>> kept;
+  Frame frame;  ///< sealed and not written yet; empty: all are written
+};
+
+/// Gives a frame its place; what is put next comes behind it.
+Result<void> WriteAhead::seal(Frame& frame) {
+  Half& half = halves_[current_];
+  frame.length = round_up(frame.bytes);
+  // A round before may have failed meanwhile, and nobody writes behind that.
+  if (frame.length > half_bytes_ - half.end) {
+    return fail(Code::kUnavailable, "the write-ahead file is not written any more");
+  }
+  frame.at = half.end;
+  half.end += frame.length;
+  seal_write_ahead_frame(frame.buffer.first(frame.bytes), frame.at, half.header.salt);
+  std::memset(frame.buffer.data() + frame.bytes, 0, frame.length - frame.bytes);
+  shard_.stats_.write_ahead_bytes += frame.bytes;
+  return {};
 }
 
 /// Writes what has been put, and begins the next frame.
-io::Task<Result<void>> WriteAhead::write_frame() {
-  Half& half = halves_[current_];
-  const std::uint64_t at = half.end;
-  const std::uint64_t length = round_up(frame_bytes_);
-  // A round before may have failed meanwhile, and nobody writes behind that.
-  const auto failed = [] { return fail(Code::kUnavailable, "the write-ahead file is not written any more"); };
-  if (length > half_bytes_ - at) co_return failed();
-  seal_write_ahead_frame(frame_.first(frame_bytes_), at, half.header.salt);
-  std::ranges::fill(frame_.subspan(frame_bytes_, length - frame_bytes_), std::uint8_t{0});
-  PYRALOG_CO_TRY(co_await half.file->write_direct(at, frame_.first(length)));
-  if (half.end != at) co_return failed();
-  half.end = at + length;
-  shard_.stats_.write_ahead_bytes += frame_bytes_;
-  frame_bytes_ = kWriteAheadFrameHeaderBytes;
+io::Task<Result<void>> WriteAhead::write_frame(Frame& frame) {
+  PYRALOG_CO_TRY(seal(frame));
+  PYRALOG_CO_TRY(co_await halves_[current_].file->write_direct(frame.at, frame.sealed()));
+  frame.begin_next();
   co_return Result<void>{};
 }
 
-io::Task<Result<void>> WriteAhead::write_frames(std::vector<UnsyncedRange> ranges,
-                                                std::vector<SyncedEntry> evidence) {
-  if (frame_space_.empty()) {
-    frame_space_.resize(kFrameBuffer + io::File::kDirectBlock);
-    const auto begin = reinterpret_cast<std::uintptr_t>(frame_space_.data());
-    frame_ = MutableBytes(frame_space_).subspan(round_up(begin) - begin, kFrameBuffer);
-  }
-  frame_bytes_ = kWriteAheadFrameHeaderBytes;
+/// Writes all frames but what the last one holds.
+io::Task<Result<void>> WriteAhead::make_frames(Frame& frame, std::vector<UnsyncedRange> ranges,
+                                               std::vector<SyncedEntry> evidence) {
   Bytes item;
   for (const SyncedEntry& entry : evidence) {
+    if (frame.full()) PYRALOG_CO_TRY(co_await write_frame(frame));
     item.clear();
     put_evidence(item, entry);
-    put(item);
-    if (frame_bytes_ >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(co_await write_frame());
+    frame.put(item);
   }
   for (const UnsyncedRange& range : ranges) {
+    if (frame.full()) PYRALOG_CO_TRY(co_await write_frame(frame));
     const auto length = static_cast<std::uint32_t>(range.bytes());
     item.clear();
     put_data_header(item, {range.partition, range.segment, range.kind, range.from, {}}, length);
-    put(item);
+    frame.put(item);
     if (!range.content.empty()) {
-      put(range.content.view());
-      if (frame_bytes_ >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(co_await write_frame());
+      frame.put(range.content.view());
       continue;
     }
-    const MutableBytes bytes = frame_.subspan(frame_bytes_, length);
+    const MutableBytes bytes = frame.buffer.subspan(frame.bytes, length);
     const auto got = co_await range.file->read_at(range.from, bytes);
     // Its own sync will tell what is wrong with that file.
     const bool lost = got && range.kind == WriteAheadFile::kLog &&
@@ -192,18 +228,10 @@ io::Task<Result<void>> WriteAhead::write_frames(std::vector<UnsyncedRange> range
     if (!got || *got != length || lost) {
       co_return fail(Code::kUnavailable, fmt::format("{} cannot be read back", range.file->path()));
     }
-    frame_bytes_ += length;
-    if (frame_bytes_ >= kWriteAheadFrameBytes) PYRALOG_CO_TRY(co_await write_frame());
+    frame.bytes += length;
   }
-  if (frame_bytes_ > kWriteAheadFrameHeaderBytes) PYRALOG_CO_TRY(co_await write_frame());
   co_return Result<void>{};
 }
-
-/// What a commit has written and waits for.
-struct WriteAhead::Written {
-  unsigned half = 0;
-  std::vector<std::pair<Key, Kept>> kept;
-};
 
 io::Task<Result<WriteAhead::Written>> WriteAhead::write(std::vector<UnsyncedRange> ranges,
                                                         std::vector<SyncedEntry> evidence) {
@@ -218,9 +246,13 @@ io::Task<Result<WriteAhead::Written>> WriteAhead::write(std::vector<UnsyncedRang
     if (room.error().code == Code::kUnavailable) co_return fail(room.error());
     co_return give_up(halves_[current_], room.error());
   }
-  Written written;
-  written.half = current_;
   Half& half = halves_[current_];
+  FrameSpace space;
+  if (!frame_spaces_.empty()) {
+    space = std::move(frame_spaces_.back());
+    frame_spaces_.pop_back();
+  }
+  Written written{.half = current_, .first = half.end, .kept = {}, .frame = Frame(std::move(space))};
   for (const SyncedEntry& entry : evidence) {
     if (!PYRALOG_PLANT("log.write_ahead_lets_evidence_stay")) half.held.insert(entry.partition);
   }
@@ -230,12 +262,47 @@ io::Task<Result<WriteAhead::Written>> WriteAhead::write(std::vector<UnsyncedRang
                               Kept{range.partition, range.file, range.from, range.to});
   }
   ++half.in_flight;
-  if (auto done = co_await write_frames(std::move(ranges), std::move(evidence)); !done) {
-    --half.in_flight;
-    settled_.wake_all();
-    co_return give_up(half, done.error());
+  half.writing.insert(written.first);
+  Result<void> made = co_await make_frames(written.frame, std::move(ranges), std::move(evidence));
+  // One frame is written and synced at one go, beside those of other commits. What is more, or the first
+  // of a use, whose header has to become durable with it, goes by a sync of the file.
+  const bool at_one_go = half.begun && half.end == written.first;
+  if (made && !written.frame.empty()) {
+    made = at_one_go ? seal(written.frame) : co_await write_frame(written.frame);
+  }
+  if (!made) {
+    end(written);
+    co_return give_up(half, made.error());
   }
   co_return written;
+}
+
+/// A commit is over; whoever waits for it goes on when its caller has come to an end, or waits again.
+void WriteAhead::end(Written& written) {
+  Half& half = halves_[written.half];
+  --half.in_flight;
+  half.writing.erase(half.writing.find(written.first));
+  frame_spaces_.push_back(std::move(written.frame.space));
+  settled_.wake_all();
+}
+
+io::Task<Result<void>> WriteAhead::make_durable(const Written& written) {
+  Half& half = halves_[written.half];
+  const std::shared_ptr<io::File> file = half.file;
+  const bool not_at_all = PYRALOG_PLANT("log.write_ahead_no_sync");
+  if (const Frame& frame = written.frame; frame.length > 0) {
+    PYRALOG_CO_TRY(not_at_all ? co_await file->write_direct(frame.at, frame.sealed())
+                              : co_await file->write_durably(frame.at, frame.sealed()));
+    ++shard_.stats_.syncs;
+  } else if (!not_at_all) {
+    PYRALOG_CO_TRY(co_await file->sync());
+    half.begun = true;
+  }
+  while (*half.writing.begin() < written.first) co_await settled_.wait(Instant::never());
+  if (half.broken < written.first && !PYRALOG_PLANT("log.write_ahead_behind_a_gap")) {
+    co_return fail(Code::kUnavailable, "what comes before it in the write-ahead file is missing");
+  }
+  co_return Result<void>{};
 }
 
 io::Task<Result<std::shared_ptr<io::File>>> WriteAhead::commit(std::vector<UnsyncedRange> ranges,
@@ -243,11 +310,11 @@ io::Task<Result<std::shared_ptr<io::File>>> WriteAhead::commit(std::vector<Unsyn
   PYRALOG_CO_ASSIGN(Written written, co_await write(std::move(ranges), std::move(evidence)));
   Half& half = halves_[written.half];
   const std::shared_ptr<io::File> file = half.file;
-  Result<void> synced;
-  if (!PYRALOG_PLANT("log.write_ahead_no_sync")) synced = co_await file->sync();
-  --half.in_flight;
-  settled_.wake_all();  // they come when this has come to its end, or waits again
-  if (!synced) co_return give_up(half, synced.error());
+  const bool at_one_go = written.frame.length > 0;
+  const Result<void> durable = co_await make_durable(written);
+  if (!durable) half.broken = std::min(half.broken, written.first);
+  end(written);
+  if (!durable) co_return give_up(half, durable.error());
   half.held_before.clear();
   half.unsettled = true;
   for (auto& [key, kept] : written.kept) {
@@ -261,7 +328,7 @@ io::Task<Result<std::shared_ptr<io::File>>> WriteAhead::commit(std::vector<Unsyn
   // Segments that were ended stay open as long as it vouches for them.
   if (half.kept.size() > 2 * shard_.logs_.size() + kSpareFiles) half.end = half_bytes_;
   ++shard_.stats_.write_ahead_rounds;
-  co_return file;
+  co_return at_one_go ? nullptr : file;
 }
 
 /// Nobody may write behind what a round left that failed.

@@ -52,10 +52,11 @@ class WriteAhead {
   /// Whether it takes a range of this length; longer ones go by themselves.
   [[nodiscard]] static bool takes(std::uint64_t bytes);
 
-  /// Makes `ranges` durable, together with `evidence` of earlier rounds; returns the file that holds them.
+  /// Makes `ranges` durable, together with `evidence` of earlier rounds; returns the file whose sync did it,
+  /// null if that was a write of its own, which is counted already.
   /// After an error nothing need be: the caller syncs the files. kUnavailable: no room now; kExhausted, kIo.
-  /// Calls are written one after the other, in the order in which they came, and share syncs: what one
-  /// has written may be durable and what one before it has written may not, until both have returned.
+  /// Calls get their places one after the other, in the order in which they came, and return in that order:
+  /// until then what one has written may be durable and what one before it has written may not.
   [[nodiscard]] io::Task<Result<std::shared_ptr<io::File>>> commit(std::vector<UnsyncedRange> ranges,
                                                                   std::vector<SyncedEntry> evidence);
 
@@ -91,22 +92,29 @@ class WriteAhead {
     std::map<Key, Kept> kept;  ///< files that it vouches for
     std::set<PartitionId> held;        ///< of whom it may hold anything, in place already or not
     std::set<PartitionId> held_before; ///< by its last use, until a round of this one is durable
-    unsigned in_flight = 0;  ///< commits that have written to it and are not durable yet
+    unsigned in_flight = 0;  ///< commits that have a place in it and are not durable yet
+    std::multiset<std::uint64_t> writing;  ///< where their frames begin
+    std::uint64_t broken = UINT64_MAX;  ///< where a frame may be missing: a start reads no further
+    bool begun = false;  ///< the header of this use is durable
     bool settling = false;
     bool hurry = false;    ///< somebody waits for the end of that
     bool unsettled = false;  ///< its segments, or the evidence in it, may be durable nowhere else
   };
   [[nodiscard]] io::Task<Result<void>> open();
+  using FrameSpace = std::unique_ptr<std::uint8_t[]>;
+  struct Frame;
   struct Written;
   void begin_use(Half& half);
   [[nodiscard]] static bool stuck(const Half& half);
   [[nodiscard]] Result<void> make_room(std::uint64_t bytes);
   [[nodiscard]] io::Task<Result<Written>> write(std::vector<UnsyncedRange> ranges,
                                                 std::vector<SyncedEntry> evidence);
-  [[nodiscard]] io::Task<Result<void>> write_frames(std::vector<UnsyncedRange> ranges,
-                                                    std::vector<SyncedEntry> evidence);
-  [[nodiscard]] io::Task<Result<void>> write_frame();
-  void put(ByteView bytes);
+  [[nodiscard]] io::Task<Result<void>> make_frames(Frame& frame, std::vector<UnsyncedRange> ranges,
+                                                   std::vector<SyncedEntry> evidence);
+  [[nodiscard]] Result<void> seal(Frame& frame);
+  [[nodiscard]] io::Task<Result<void>> write_frame(Frame& frame);
+  [[nodiscard]] io::Task<Result<void>> make_durable(const Written& written);
+  void end(Written& written);
   [[nodiscard]] std::unexpected<Error> give_up(Half& half, const Error& cause);
   void hurry(Half& half);
   struct Settling;
@@ -124,9 +132,7 @@ class WriteAhead {
   bool dead_ = false;  ///< a write or sync failed, or there is no room: not used any more by this process
   bool failed_ = false;
   io::Turn turn_;
-  Bytes frame_space_;
-  MutableBytes frame_;           ///< what the next frame is made in; begins where a direct write may
-  std::size_t frame_bytes_ = 0;  ///< of it, in use
+  std::vector<FrameSpace> frame_spaces_;  ///< that no commit uses just now
   io::WaitList settled_;  ///< a half is no longer being settled, or a commit is over
   io::WaitList written_;  ///< something was written, or somebody is in a hurry
 };

@@ -23,6 +23,7 @@ class PosixFile final : public File, public std::enable_shared_from_this<PosixFi
   using File::write_at;
   Result<void> write_at(std::uint64_t position, std::span<const ByteView> pieces) override;
   Task<Result<void>> write_direct(std::uint64_t position, ByteView bytes) override;
+  Task<Result<void>> write_durably(std::uint64_t position, ByteView bytes) override;
   Task<Result<std::size_t>> read_at(std::uint64_t position, MutableBytes out) override;
   Task<Result<std::size_t>> read_stored(std::uint64_t position, MutableBytes out) override;
   Task<Result<void>> sync() override { return queue_.sync(shared_from_this()); }
@@ -44,8 +45,10 @@ class PosixFile final : public File, public std::enable_shared_from_this<PosixFi
   [[nodiscard]] Task<Result<void>> sync_once(SyncQueue::Sync& sync);
   void sync_in_turn(SyncJob job);
   [[nodiscard]] Result<void> sync_now(SyncQueue::Sync& sync);
+  [[nodiscard]] Result<void> sync_by(int fd) const;
   [[nodiscard]] int direct_fd();
-  [[nodiscard]] Result<void> write_past_cache(std::uint64_t position, ByteView bytes);
+  /// Returns whether all of it went past the page cache.
+  [[nodiscard]] Result<bool> write_past_cache(std::uint64_t position, ByteView bytes);
 
   std::string path_;
   int fd_;

@@ -136,12 +136,14 @@ int PosixFile::direct_fd() {
   return fd >= 0 ? fd : fd_;
 }
 
-Result<void> PosixFile::write_past_cache(std::uint64_t position, ByteView bytes) {
+Result<bool> PosixFile::write_past_cache(std::uint64_t position, ByteView bytes) {
   const auto fits = [](std::uint64_t value) { return value % kDirectBlock == 0; };
   bool direct = fits(position) && fits(bytes.size()) && fits(reinterpret_cast<std::uintptr_t>(bytes.data()));
   if (!direct && PYRALOG_PLANT("io.direct_write_stops_half_way")) bytes = bytes.first(bytes.size() / 2);
+  bool all = true;
   while (!bytes.empty()) {
     const int fd = direct ? direct_fd() : fd_;
+    all = all && fd != fd_;
     const ssize_t wrote = ::pwrite(fd, bytes.data(), bytes.size(), offset_of(position));
     if (wrote < 0) {
       if (errno == EINTR) continue;
@@ -157,7 +159,7 @@ Result<void> PosixFile::write_past_cache(std::uint64_t position, ByteView bytes)
     bytes = bytes.subspan(static_cast<std::size_t>(wrote));
     direct = direct && fits(position);
   }
-  return {};
+  return all;
 }
 
 Task<Result<void>> PosixFile::write_direct(std::uint64_t position, ByteView bytes) {
@@ -165,6 +167,24 @@ Task<Result<void>> PosixFile::write_direct(std::uint64_t position, ByteView byte
   PYRALOG_CO_TRY(co_await run_in(Pool::kSync, [&] { return write_past_cache(position, bytes); }));
   size_ = std::max(size_, position + bytes.size());
   co_return Result<void>{};
+}
+
+Task<Result<void>> PosixFile::write_durably(std::uint64_t position, ByteView bytes) {
+  const auto alive = shared_from_this();
+  if (queue_.error()) co_return fail(*queue_.error());
+  Result<void> synced;
+  PYRALOG_CO_ASSIGN(const bool direct, co_await run_in(Pool::kSync, [&]() -> Result<bool> {
+                      PYRALOG_ASSIGN(const bool past_cache, write_past_cache(position, bytes));
+                      // What went past the page cache fails to whoever wrote it, so these need not take
+                      // turns as syncs of that do.
+                      const bool not_synced = PYRALOG_PLANT("io.durable_write_not_synced");
+                      if (past_cache && !not_synced) synced = sync_by(direct_fd());
+                      return past_cache;
+                    }));
+  size_ = std::max(size_, position + bytes.size());
+  if (!direct) co_return co_await sync();
+  queue_.count(synced);
+  co_return synced;
 }
 
 Task<Result<std::size_t>> PosixFile::read_at(std::uint64_t position, MutableBytes out) {
@@ -219,15 +239,20 @@ void PosixFile::sync_in_turn(SyncJob job) {
 
 Result<void> PosixFile::sync_now(SyncQueue::Sync& sync) {
   sync.begin();
-  if (PYRALOG_PLANT("io.sync_without_fdatasync")) return {};
   if (sync_failed_ && !PYRALOG_PLANT("io.sync_after_failure")) return fail(*sync_failed_);
+  auto synced = sync_by(fd_);
+  if (!synced) sync_failed_ = synced.error();
+  return synced;
+}
+
+Result<void> PosixFile::sync_by(int fd) const {
+  if (PYRALOG_PLANT("io.sync_without_fdatasync")) return {};
   int failed = 0;
   do {
-    failed = ::fdatasync(fd_);
+    failed = ::fdatasync(fd);
   } while (failed != 0 && errno == EINTR);
   if (failed == 0 || PYRALOG_PLANT("io.failed_sync_is_success")) return {};
-  sync_failed_ = system_error(errno, path_, "fdatasync");
-  return fail(*sync_failed_);
+  return fail(system_error(errno, path_, "fdatasync"));
 }
 
 // One after the other: the system tells of a failure once for each descriptor, so of two at a time one

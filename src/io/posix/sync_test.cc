@@ -177,6 +177,39 @@ TEST_F(Sync, after_a_failure_no_sync_succeeds_and_none_is_tried) {
   close(std::move(file));
 }
 
+TEST_F(Sync, durable_writes_go_side_by_side_and_return_after_fdatasync) {
+  auto file = open("a");
+  constexpr std::size_t kBlock = File::kDirectBlock;
+  Bytes space(2 * kBlock);
+  const auto begin = reinterpret_cast<std::uintptr_t>(space.data());
+  const ByteView block = ByteView(space).subspan(kBlock - begin % kBlock, kBlock);
+  set_closed(true);
+  runtime_.run([&]() -> Task<void> {
+    TaskGroup group;
+    std::vector<int> ended_at_return;
+    const auto write = [](File* f, std::uint64_t at, ByteView bytes, std::vector<int>* ends) -> Task<void> {
+      EXPECT_TRUE(co_await f->write_durably(at, bytes));
+      ends->push_back(ended());
+    };
+    for (std::uint64_t i = 0; i < 2; ++i) group.spawn(write(file.get(), i * kBlock, block, &ended_at_return));
+    while (begun() < 2) co_await sleep_for(std::chrono::milliseconds(1));
+    EXPECT_TRUE(ended_at_return.empty());
+    set_closed(false);
+    co_await group.join();
+    EXPECT_GE(ended_at_return.front(), 1);
+    EXPECT_EQ(ended_at_return.back(), 2);
+    EXPECT_EQ(file->syncs(), 2U);
+    // Once one has failed nothing of the file becomes durable.
+    gate.fail_with = EIO;
+    EXPECT_FALSE(co_await file->write_durably(0, block));
+    gate.fail_with = 0;
+    EXPECT_FALSE(co_await file->write_durably(0, block));
+    EXPECT_FALSE(co_await file->sync());
+    EXPECT_EQ(begun(), 3);
+  });
+  close(std::move(file));
+}
+
 TEST_F(Sync, a_set_fans_out_and_each_file_has_its_result) {
   std::vector<std::shared_ptr<File>> files;
   for (int i = 0; i < 4; ++i) files.push_back(open("f" + std::to_string(i)));

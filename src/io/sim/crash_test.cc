@@ -50,6 +50,37 @@ TEST(Crash, what_was_synced_survives_every_power_loss) {
   }
 }
 
+TEST(Crash, what_was_written_durably_survives_and_nothing_beside_it_need) {
+  std::uint64_t lost = 0;
+  for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
+    Simulator sim(seed);
+    Node& node = sim.add_node();
+    const std::uint64_t at = sim.rng().below(5) * File::kDirectBlock;
+    const std::size_t size = (1 + sim.rng().below(4)) * File::kDirectBlock;
+    node.run([at, size]() -> Task<void> {
+      auto file = co_await create("/a");
+      EXPECT_TRUE(co_await disk().sync_dir("/"));
+      EXPECT_TRUE(file->write_at(0, pattern(100'000, 1)));
+      TaskGroup beside;
+      // A sync that has begun before must not undo it.
+      beside.spawn([](std::shared_ptr<File> of) -> Task<void> { (void)co_await of->sync(); }(file));
+      co_await yield();
+      EXPECT_TRUE(file->write_at(200'000, pattern(1000, 2)));
+      EXPECT_TRUE(co_await file->write_durably(at, pattern(size, 3)));
+      co_await beside.join();
+    });
+    node.lose_power();
+    const Bytes after = node.disk().peek("/a").value();
+    ASSERT_GE(after.size(), at + size) << seed;
+    const Bytes due = pattern(size, 3);
+    ASSERT_TRUE(std::equal(due.begin(), due.end(), after.begin() + static_cast<std::ptrdiff_t>(at))) << seed;
+    const Bytes beside = pattern(1000, 2);
+    const bool there = after.size() == 201'000 && std::equal(beside.begin(), beside.end(), after.end() - 1000);
+    lost += there ? 0U : 1U;
+  }
+  EXPECT_GT(lost, kSeeds / 3);
+}
+
 TEST(Crash, what_was_not_synced_may_be_lost_kept_torn_or_zero) {
   std::map<std::string, std::uint64_t> seen;
   std::uint64_t lost = 0;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/plant.h"
 
 namespace pyralog::io::sim {
 
@@ -65,6 +66,18 @@ struct Inode {
     if (durable.size() < position + bytes.size()) durable.resize(position + bytes.size());
     std::copy(bytes.begin(), bytes.end(),
               durable.begin() + static_cast<std::ptrdiff_t>(position));
+  }
+  /// Puts a page there as it is now; syncs under way leave that as it is.
+  void store_now(std::uint64_t page) {
+    const ByteView now = page_of(content, page);
+    store(page * kPage, now);
+    if (PYRALOG_PLANT("sim.sync_undoes_durable_write")) return;
+    for (SyncSnapshot& snapshot : in_flight) {
+      if (const auto older = snapshot.pages.find(page); older != snapshot.pages.end()) {
+        older->second.assign(now.begin(), now.end());
+      }
+      snapshot.size = std::max<std::uint64_t>(snapshot.size, page * kPage + now.size());
+    }
   }
   /// What a sync brings to the device when it is done: its pages and those of older ones.
   void store(std::list<SyncSnapshot>::iterator done) {

@@ -150,26 +150,34 @@ Task<Result<void>> SimFile::sync_once(SyncQueue::Sync& sync) {
   co_return done;
 }
 
-Task<Result<void>> SimFile::store_dirty() {
+/// Whether a sync of the pages [first, last) gets to the device; after a failure they count as clean, as
+/// Linux has it.
+Task<Result<bool>> SimFile::begin_sync(std::uint64_t first, std::uint64_t last) {
   Inode& inode = *inode_;
   const DiskFault fault = disk_.judge(DiskOp::kSync, path_, disk_.options_.sync_error);
-  if (fault == DiskFault::kKill || fault == DiskFault::kPowerLoss) {
-    co_await sleep_for(disk_.latency());
-    co_return disk_.refused(fault, DiskOp::kSync, path_);
+  const bool crash = fault == DiskFault::kKill || fault == DiskFault::kPowerLoss;
+  if (!crash) {
+    disk_.stats_.add("disk.sync");
+    if (PYRALOG_PLANT("sim.sync_returns_early")) co_return false;
   }
-  disk_.stats_.add("disk.sync");
-  if (PYRALOG_PLANT("sim.sync_returns_early")) co_return Result<void>{};
-  if (fault != DiskFault::kNone) {
-    // As Linux does: what could not be written counts as clean from here on.
-    inode.dirty.clear();
-    inode.shrunk_to = kNeverShrunk;
+  if (fault == DiskFault::kNone) co_return true;
+  if (!crash) {
+    inode.dirty.erase(inode.dirty.lower_bound(first), inode.dirty.lower_bound(last));
+    if (last == UINT64_MAX) inode.shrunk_to = kNeverShrunk;
     if (disk_.options_.sync_error_drops > 0 && disk_.rng_.chance(disk_.options_.sync_error_drops)) {
       disk_.stats_.add("disk.pages_dropped_by_a_failed_sync");
-      drop_pages(0, UINT64_MAX);
+      drop_pages(first, last);
     }
-    co_await sleep_for(disk_.latency());
-    co_return disk_.refused(fault, DiskOp::kSync, path_);
   }
+  co_await sleep_for(disk_.latency());
+  PYRALOG_CO_TRY(disk_.refused(fault, DiskOp::kSync, path_));
+  co_return true;
+}
+
+Task<Result<void>> SimFile::store_dirty() {
+  Inode& inode = *inode_;
+  PYRALOG_CO_ASSIGN(const bool goes_on, co_await begin_sync(0, UINT64_MAX));
+  if (!goes_on) co_return Result<void>{};
   const auto mine = inode.in_flight.emplace(inode.in_flight.end());
   mine->size = inode.content.size();
   mine->shrunk_to = std::exchange(inode.shrunk_to, kNeverShrunk);
@@ -182,6 +190,28 @@ Task<Result<void>> SimFile::store_dirty() {
   inode.store(mine);
   inode.in_flight.erase(mine);
   co_return Result<void>{};
+}
+
+Task<Result<void>> SimFile::write_durably(std::uint64_t position, ByteView bytes) {
+  const auto alive = shared_from_this();
+  if (queue_.error()) co_return fail(*queue_.error());
+  PYRALOG_CO_TRY(co_await write_direct(position, bytes));
+  Inode& inode = *inode_;
+  if (bytes.empty() || inode.shrunk_to != kNeverShrunk) co_return co_await sync();
+  const std::uint64_t first = position / kPage;
+  const std::uint64_t last = (position + bytes.size() - 1) / kPage + 1;
+  auto goes_on = co_await begin_sync(first, last);
+  if (goes_on && *goes_on) {
+    // These pages and no others: the rest of the file may be lost as before.
+    co_await sleep_for(disk_.latency());
+    for (std::uint64_t page = first; page < last; ++page) {
+      inode.store_now(page);
+      inode.dirty.erase(page);
+    }
+  }
+  const Result<void> synced = goes_on ? Result<void>{} : fail(goes_on.error());
+  queue_.count(synced);
+  co_return synced;
 }
 
 Task<Result<void>> SimFile::truncate(std::uint64_t size) {

@@ -22,6 +22,7 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
   std::uint64_t size() const override { return inode_->content.size(); }
   Result<void> write_at(std::uint64_t position, std::span<const ByteView> pieces) override;
   Task<Result<void>> write_direct(std::uint64_t position, ByteView bytes) override;
+  Task<Result<void>> write_durably(std::uint64_t position, ByteView bytes) override;
   Task<Result<std::size_t>> read_at(std::uint64_t position, MutableBytes out) override;
   Task<Result<std::size_t>> read_stored(std::uint64_t position, MutableBytes out) override;
   Task<Result<void>> sync() override { return queue_.sync(shared_from_this()); }
@@ -39,6 +40,7 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
  private:
   Task<Result<void>> sync_once(SyncQueue::Sync& sync);
   Task<Result<void>> store_dirty();
+  Task<Result<bool>> begin_sync(std::uint64_t first, std::uint64_t last);
   void put(std::uint64_t position, ByteView bytes);
   void write_back_some();
   void drop_pages(std::uint64_t first, std::uint64_t last);
