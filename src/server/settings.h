@@ -91,7 +91,7 @@ struct ServerOptions {
   std::int64_t memory_max_bytes = -1;
   std::int64_t min_free_bytes = -1;
   std::int64_t disk_reserve_bytes = -1;
-  std::int64_t sync_threads = 4;
+  std::int64_t sync_threads = 16;
   std::int64_t disk_threads = 4;
   std::int64_t work_threads = 2;
 
