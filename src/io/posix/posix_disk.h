@@ -45,7 +45,7 @@ class PosixFile final : public File, public std::enable_shared_from_this<PosixFi
   [[nodiscard]] Task<Result<void>> sync_once(SyncQueue::Sync& sync);
   void sync_in_turn(SyncJob job);
   [[nodiscard]] Result<void> sync_now(SyncQueue::Sync& sync);
-  [[nodiscard]] Result<void> sync_by(int fd) const;
+  [[nodiscard]] Result<void> sync_by(int fd);
   [[nodiscard]] int direct_fd();
   /// Returns whether all of it went past the page cache.
   [[nodiscard]] Result<bool> write_past_cache(std::uint64_t position, ByteView bytes);
@@ -55,6 +55,7 @@ class PosixFile final : public File, public std::enable_shared_from_this<PosixFi
   std::uint64_t size_;
   std::once_flag direct_opened_;
   std::atomic<int> direct_fd_{-1};
+  std::atomic<int> failed_with_{0};  ///< a sync by either descriptor
   // Threads of the pool, one after the other.
   std::mutex sync_mutex_;
   bool syncing_ = false;

@@ -245,14 +245,21 @@ Result<void> PosixFile::sync_now(SyncQueue::Sync& sync) {
   return synced;
 }
 
-Result<void> PosixFile::sync_by(int fd) const {
+Result<void> PosixFile::sync_by(int fd) {
   if (PYRALOG_PLANT("io.sync_without_fdatasync")) return {};
   int failed = 0;
   do {
     failed = ::fdatasync(fd);
   } while (failed != 0 && errno == EINTR);
-  if (failed == 0 || PYRALOG_PLANT("io.failed_sync_is_success")) return {};
-  return fail(system_error(errno, path_, "fdatasync"));
+  if (failed != 0 && !PYRALOG_PLANT("io.failed_sync_is_success")) {
+    failed_with_ = errno;
+    return fail(system_error(errno, path_, "fdatasync"));
+  }
+  // Another one may have failed meanwhile: what this one was to make durable may have gone with that.
+  if (const int other = failed_with_; other != 0 && !PYRALOG_PLANT("io.sync_beside_a_failed_one")) {
+    return fail(system_error(other, path_, "fdatasync"));
+  }
+  return {};
 }
 
 // One after the other: the system tells of a failure once for each descriptor, so of two at a time one
