@@ -50,7 +50,7 @@ def main():
                 identity += WRITERS
                 time.sleep(rng.uniform(0.0, 0.25))  # when the blow falls is drawn, not awaited
                 # A clean stop now and then: what it left for the next start must not outlive that start.
-                if clean := rng.random() < 0.15:
+                if clean := stops < rounds.count // 5 and rng.random() < 0.15:
                     check(server.terminate()[0] == 0, "a clean stop failed")
                     stops += 1
                 else:
