@@ -82,6 +82,18 @@ class Sync : public testing::Test {
       co_return (co_await Shard::current().disk().open(path, OpenMode::kCreate)).value();
     });
   }
+  /// One that may be written past the page cache.
+  [[nodiscard]] ByteView block() {
+    constexpr std::size_t kBlock = File::kDirectBlock;
+    space_.resize(2 * kBlock);
+    return ByteView(space_).subspan(kBlock - reinterpret_cast<std::uintptr_t>(space_.data()) % kBlock, kBlock);
+  }
+  /// Waits until two syncs are at the gate; opens it if that takes for ever.
+  static Task<bool> both_begun() {
+    for (int i = 0; i < 10'000 && begun() < 2; ++i) co_await sleep_for(std::chrono::milliseconds(1));
+    if (begun() < 2) set_closed(false);
+    co_return begun() >= 2;
+  }
   void close(std::shared_ptr<File> file) {
     runtime_.run([&file]() -> Task<void> {
       file.reset();
@@ -91,6 +103,7 @@ class Sync : public testing::Test {
 
   Runtime runtime_;
   std::string directory_;
+  Bytes space_;
 };
 
 TEST_F(Sync, returns_only_after_fdatasync) {
@@ -181,10 +194,7 @@ TEST_F(Sync, after_a_failure_no_sync_succeeds_and_none_is_tried) {
 
 TEST_F(Sync, durable_writes_go_side_by_side_and_return_after_fdatasync) {
   auto file = open("a");
-  constexpr std::size_t kBlock = File::kDirectBlock;
-  Bytes space(2 * kBlock);
-  const auto begin = reinterpret_cast<std::uintptr_t>(space.data());
-  const ByteView block = ByteView(space).subspan(kBlock - begin % kBlock, kBlock);
+  const ByteView block = this->block();
   set_closed(true);
   runtime_.run([&]() -> Task<void> {
     TaskGroup group;
@@ -193,8 +203,8 @@ TEST_F(Sync, durable_writes_go_side_by_side_and_return_after_fdatasync) {
       EXPECT_TRUE(co_await f->write_durably(at, bytes));
       ends->push_back(ended());
     };
-    for (std::uint64_t i = 0; i < 2; ++i) group.spawn(write(file.get(), i * kBlock, block, &ended_at_return));
-    while (begun() < 2) co_await sleep_for(std::chrono::milliseconds(1));
+    for (std::uint64_t i = 0; i < 2; ++i) group.spawn(write(file.get(), i * block.size(), block, &ended_at_return));
+    EXPECT_TRUE(co_await both_begun()) << "do files here take writes past the page cache?";
     EXPECT_TRUE(ended_at_return.empty());
     set_closed(false);
     co_await group.join();
@@ -214,10 +224,7 @@ TEST_F(Sync, durable_writes_go_side_by_side_and_return_after_fdatasync) {
 
 TEST_F(Sync, one_that_fails_takes_those_along_that_go_beside_it) {
   auto file = open("a");
-  constexpr std::size_t kBlock = File::kDirectBlock;
-  Bytes space(2 * kBlock);
-  const auto begin = reinterpret_cast<std::uintptr_t>(space.data());
-  const ByteView block = ByteView(space).subspan(kBlock - begin % kBlock, kBlock);
+  const ByteView block = this->block();
   set_closed(true);
   runtime_.run([&]() -> Task<void> {
     TaskGroup group;
@@ -225,15 +232,15 @@ TEST_F(Sync, one_that_fails_takes_those_along_that_go_beside_it) {
     const auto write = [](File* f, std::uint64_t at, ByteView bytes, int* failures) -> Task<void> {
       if (!co_await f->write_durably(at, bytes)) ++*failures;
     };
-    for (std::uint64_t i = 0; i < 2; ++i) group.spawn(write(file.get(), i * kBlock, block, &failed));
-    while (begun() < 2) co_await sleep_for(std::chrono::milliseconds(1));
+    for (std::uint64_t i = 0; i < 2; ++i) group.spawn(write(file.get(), i * block.size(), block, &failed));
+    EXPECT_TRUE(co_await both_begun()) << "do files here take writes past the page cache?";
     {
       const std::lock_guard lock(gate.mutex);
       gate.fail_with = EIO;
       gate.let_through = 1;
     }
     gate.changed.notify_all();
-    while (failed == 0) co_await sleep_for(std::chrono::milliseconds(1));
+    for (int i = 0; i < 10'000 && failed == 0; ++i) co_await sleep_for(std::chrono::milliseconds(1));
     // The device says that the other one is well.
     gate.fail_with = 0;
     set_closed(false);
