@@ -54,7 +54,7 @@ function(pyralog_room)
       set(_others "--gtest_filter=-${_others}")
     endif()
     add_test(NAME unit_${_id} COMMAND ${_id}_test ${_others})
-    set_tests_properties(unit_${_id} ${R_SUITES} PROPERTIES LABELS unit TIMEOUT 1800)
+    set_tests_properties(unit_${_id} ${R_SUITES} PROPERTIES LABELS unit)
   endif()
   # Fuzzers run for as long as one likes in the fuzz build (`make fuzz`); the address build runs each
   # for a bounded count with a fixed seed, over its corpus if src/<room>/corpus/<fuzzer> is there.
