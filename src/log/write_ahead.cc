@@ -104,7 +104,6 @@ void WriteAhead::begin_use(Half& half) {
   half.header.shard = shard_.options().shard;
   half.header.generation = ++generation_;
   half.header.salt = io::Shard::current().rng().next();
-  half.broken = UINT64_MAX;
   half.begun = false;
 }
 
@@ -262,7 +261,6 @@ io::Task<Result<WriteAhead::Written>> WriteAhead::write(std::vector<UnsyncedRang
                               Kept{range.partition, range.file, range.from, range.to});
   }
   ++half.in_flight;
-  half.writing.insert(written.first);
   Result<void> made = co_await make_frames(written.frame, std::move(ranges), std::move(evidence));
   // One frame is written and synced at one go, beside those of other commits. What is more, or the first
   // of a use, whose header has to become durable with it, goes by a sync of the file.
@@ -281,11 +279,11 @@ io::Task<Result<WriteAhead::Written>> WriteAhead::write(std::vector<UnsyncedRang
 void WriteAhead::end(Written& written) {
   Half& half = halves_[written.half];
   --half.in_flight;
-  half.writing.erase(half.writing.find(written.first));
   frame_spaces_.push_back(std::move(written.frame.space));
   settled_.wake_all();
 }
 
+/// What comes before it may be missing: a replay steps over that, and rounds come to their end in order.
 io::Task<Result<void>> WriteAhead::make_durable(const Written& written) {
   Half& half = halves_[written.half];
   const std::shared_ptr<io::File> file = half.file;
@@ -298,10 +296,6 @@ io::Task<Result<void>> WriteAhead::make_durable(const Written& written) {
     PYRALOG_CO_TRY(co_await file->sync());
     half.begun = true;
   }
-  while (*half.writing.begin() < written.first) co_await settled_.wait(Instant::never());
-  if (half.broken < written.first && !PYRALOG_PLANT("log.write_ahead_behind_a_gap")) {
-    co_return fail(Code::kUnavailable, "what comes before it in the write-ahead file is missing");
-  }
   co_return Result<void>{};
 }
 
@@ -312,7 +306,6 @@ io::Task<Result<std::shared_ptr<io::File>>> WriteAhead::commit(std::vector<Unsyn
   const std::shared_ptr<io::File> file = half.file;
   const bool at_one_go = written.frame.length > 0;
   const Result<void> durable = co_await make_durable(written);
-  if (!durable) half.broken = std::min(half.broken, written.first);
   end(written);
   if (!durable) co_return give_up(half, durable.error());
   half.held_before.clear();

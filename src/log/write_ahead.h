@@ -93,8 +93,6 @@ class WriteAhead {
     std::set<PartitionId> held;        ///< of whom it may hold anything, in place already or not
     std::set<PartitionId> held_before; ///< by its last use, until a round of this one is durable
     unsigned in_flight = 0;  ///< commits that have a place in it and are not durable yet
-    std::multiset<std::uint64_t> writing;  ///< where their frames begin
-    std::uint64_t broken = UINT64_MAX;  ///< where a frame may be missing: those behind it do not count
     bool begun = false;  ///< the header of this use is durable
     bool settling = false;
     bool hurry = false;    ///< somebody waits for the end of that

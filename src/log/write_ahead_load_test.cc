@@ -100,7 +100,7 @@ io::Task<void> commit_three(Life* life, std::size_t first, bool* fine) {
   *fine = synced == 3;
 }
 
-TEST(write_ahead, rounds_behind_one_that_failed_do_not_count_by_it) {
+TEST(write_ahead, what_rounds_beside_a_failed_one_promise_is_there) {
   int behind = 0;
   for (std::uint64_t seed = 0; seed < 60; ++seed) {
     Simulator sim(seed);
