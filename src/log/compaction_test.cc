@@ -385,7 +385,76 @@ TEST(compact_key, readers_and_writers_go_on_meanwhile) {
   });
 }
 
-/// Compacts until the node stops somewhere, several times in a row.
+/// A node on which half full segments are compacted, two of them to one, until it stops.
+struct CompactionCrash {
+  io::sim::DiskHook when;  ///< asked for each call of the compaction
+  std::uint64_t seed = 0;
+  std::int64_t delete_retention_ms = 1'000'000;
+  std::uint64_t table_bytes = 100'000;  ///< for the keys; 240: for ten of them
+
+  /// Whether all is there afterwards, in order and without leftovers; and stays so.
+  void run(bool power) {
+    Simulator sim(seed);
+    Node& node = sim.add_node(quiet_disk());
+    Table truth;
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), compacted(delete_retention_ms))).value();
+      for (int i = 0; i < 6; ++i) {
+        co_await fill(*shard, log, 4, truth);
+        (co_await log->roll()).value();
+      }
+      co_await fill(*shard, log, 2, truth);
+      co_await shard->abandon();
+    });
+    (void)node.try_run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), compacted(delete_retention_ms))).value();
+      // Nothing was acknowledged in the new segment: the evidence still speaks of the old one.
+      (void)co_await log->roll();
+      co_await io::sleep_for(10ms);
+      node.disk().set_hook(when);
+      (void)co_await compact_now(*log, table_bytes);
+      co_await shard->abandon();
+    });
+    node.disk().set_hook({});
+    if (node.up()) power ? node.lose_power() : node.kill();
+    node.restart();
+    node.run([&]() -> io::Task<void> { co_await look(truth); });
+  }
+
+ private:
+  static io::Task<void> look(Table truth) {
+    io::Disk& disk = io::Shard::current().disk();
+    const auto report = co_await verify(disk, "/data/" + to_string(partition()));
+    EXPECT_TRUE(report && std::ranges::none_of(report->findings, &Finding::synced));
+    auto shard = (co_await open_shard()).value();
+    auto log = co_await shard->open_log(partition(), compacted());
+    EXPECT_TRUE(log.has_value()) << log.error().message;
+    if (log) {
+      const auto table = co_await table_of(*log);
+      EXPECT_TRUE(table.has_value()) << table.error().message;
+      EXPECT_EQ(without_tombstones(table.value_or(Table())), without_tombstones(truth));
+      EXPECT_EQ((*log)->end_offset(), Offset(26));
+      for (const auto& entry : (co_await disk.list((*log)->dir())).value()) {
+        EXPECT_FALSE(parse_swap_name(entry.name, kSwapExtension) ||
+                     parse_swap_name(entry.name, kCleanedExtension))
+            << entry.name;
+        EXPECT_FALSE(entry.name.starts_with("0") && entry.name.ends_with(".tmp")) << entry.name;
+        const auto beside = parse_side_file_name(entry.name);
+        EXPECT_TRUE(!beside || (co_await disk.exists((*log)->dir() + "/" +
+                                                     segment_file_name(*beside, "log")))
+                                   .value())
+            << entry.name;
+      }
+      co_await fill(*shard, *log, 30, truth);
+      (void)(co_await compact_now(**log)).value();
+      EXPECT_EQ(without_tombstones((co_await table_of(*log)).value()), without_tombstones(truth));
+    }
+    co_await shard->abandon();
+  }
+};
+
 TEST(compact_key, a_crash_anywhere_leaves_the_newest_of_each_key) {
   std::map<DiskOp, int> crashes;
   const std::uint64_t kRounds = std::getenv("PYRALOG_SOAK") != nullptr ? 40 : 4;
@@ -394,81 +463,44 @@ TEST(compact_key, a_crash_anywhere_leaves_the_newest_of_each_key) {
     for (std::uint64_t round = 0; round < kRounds; ++round) {
       const bool power = round > 0;
       SCOPED_TRACE(testing::Message() << at << (power ? " power " : " kill ") << round);
-      Simulator sim(7 * at + round);
-      Node& node = sim.add_node(quiet_disk());
-      Table truth;
-      node.run([&]() -> io::Task<void> {
-        auto shard = (co_await open_shard()).value();
-        auto log =
-            (co_await shard->open_log(partition(), compacted(round == 3 ? 0 : 1'000'000))).value();
-        // Half full ones: two of them become one.
-        for (int i = 0; i < 6; ++i) {
-          co_await fill(*shard, log, 4, truth);
-          (co_await log->roll()).value();
-        }
-        co_await fill(*shard, log, 2, truth);
-        co_await shard->abandon();
-      });
       std::uint64_t calls = 0;
-      bool compacting = false;
-      node.disk().set_hook([&](DiskOp op, const std::string&) {
-        if (!compacting) return DiskFault::kNone;
+      CompactionCrash crash;
+      crash.seed = 7 * at + round;
+      if (round == 3) crash.delete_retention_ms = 0;
+      if (round % 2 == 0) crash.table_bytes = 240;
+      crash.when = [&](DiskOp op, const std::string&) {
         if (++calls != at) return DiskFault::kNone;
         longest = at + 1;
         ++crashes[op];
         return power ? DiskFault::kPowerLoss : DiskFault::kKill;
-      });
-      (void)node.try_run([&]() -> io::Task<void> {
-        auto shard = (co_await open_shard()).value();
-        auto log =
-            (co_await shard->open_log(partition(), compacted(round == 3 ? 0 : 1'000'000))).value();
-        // Nothing was acknowledged in the new segment: the evidence still speaks of the old one.
-        (void)co_await log->roll();
-        co_await io::sleep_for(10ms);
-        compacting = true;
-        (void)co_await compact_now(*log, round % 2 == 0 ? 24 * 10 : 100'000);
-        co_await shard->abandon();
-      });
-      node.disk().set_hook({});
-      if (node.up()) power ? node.lose_power() : node.kill();
-      node.restart();
-      node.run([&]() -> io::Task<void> {
-        const auto report =
-            co_await verify(io::Shard::current().disk(), "/data/" + to_string(partition()));
-        EXPECT_TRUE(report && std::ranges::none_of(report->findings, &Finding::synced));
-        auto shard = (co_await open_shard()).value();
-        auto log = co_await shard->open_log(partition(), compacted());
-        EXPECT_TRUE(log.has_value()) << log.error().message;
-        if (log) {
-          const auto table = co_await table_of(*log);
-          EXPECT_TRUE(table.has_value()) << table.error().message;
-          EXPECT_EQ(without_tombstones(table.value_or(Table())), without_tombstones(truth));
-          EXPECT_EQ((*log)->end_offset(), Offset(26));
-          for (const auto& entry :
-               (co_await io::Shard::current().disk().list((*log)->dir())).value()) {
-            EXPECT_FALSE(parse_swap_name(entry.name, kSwapExtension) ||
-                         parse_swap_name(entry.name, kCleanedExtension))
-                << entry.name;
-            EXPECT_FALSE(entry.name.starts_with("0") && entry.name.ends_with(".tmp")) << entry.name;
-            const auto beside = parse_side_file_name(entry.name);
-            EXPECT_TRUE(!beside || (co_await io::Shard::current().disk().exists(
-                                        (*log)->dir() + "/" + segment_file_name(*beside, "log")))
-                                       .value())
-                << entry.name;
-          }
-          co_await fill(*shard, *log, 30, truth);
-          (void)(co_await compact_now(**log)).value();
-          EXPECT_EQ(without_tombstones((co_await table_of(*log)).value()),
-                    without_tombstones(truth));
-        }
-        co_await shard->abandon();
-      });
+      };
+      crash.run(power);
       if (testing::Test::HasFailure()) return;
     }
   }
   EXPECT_GT(crashes[DiskOp::kRename], 3);
   EXPECT_GT(crashes[DiskOp::kRemove], 3);
   EXPECT_GT(crashes[DiskOp::kSyncDir], 3);
+}
+
+/// Where a directory keeps any of its changes, the new segment may have its name and an old one still have its own.
+TEST(compact_key, what_a_segment_replaces_is_gone_before_it_has_its_name) {
+  int crashes = 0;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    SCOPED_TRACE(seed);
+    bool renamed = false;
+    CompactionCrash crash;
+    crash.seed = seed;
+    crash.when = [&](DiskOp op, const std::string& path) {
+      if (op == DiskOp::kRename) renamed = path.ends_with(kSwapExtension);
+      if (op != DiskOp::kSyncDir || !renamed) return DiskFault::kNone;
+      ++crashes;
+      return DiskFault::kPowerLoss;
+    };
+    crash.run(true);
+    if (testing::Test::HasFailure()) return;
+  }
+  EXPECT_EQ(crashes, 40);
 }
 
 /// A process may die when it has made an index for a segment that compaction has just put into another.

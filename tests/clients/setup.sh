@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the pinned test clients into the ignored folder .deps/ of the repository.
-# Usage: tests/clients/setup.sh [py] [npm] [java] [debian]     (default: all four)
+# Usage: tests/clients/setup.sh [py] [npm] [java] [debian] [promtool]     (default: all)
 # A second call with unchanged manifests does nothing and needs no network.
 set -euo pipefail
 
@@ -62,12 +62,30 @@ install_debian() {
     install -y -q --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-[[ $# -eq 0 ]] && set -- py npm java debian
+# What checks metrics and alerts for Prometheus, taken out of its package: to install that starts a server.
+install_promtool() {
+  if command -v promtool >/dev/null || [[ -x "$deps/prometheus/usr/bin/promtool" ]]; then return; fi
+  echo "clients: promtool -> .deps/prometheus"
+  local folder
+  folder=$(mktemp -d)
+  if (cd "$folder" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; } &&
+      dpkg-deb -x prometheus_*.deb unpacked) >"$folder/log" 2>&1; then
+    rm -rf "$deps/prometheus"
+    mv "$folder/unpacked" "$deps/prometheus"
+  else
+    cat "$folder/log" >&2
+    rm -rf "$folder"
+    return 1
+  fi
+  rm -rf "$folder"
+}
+
+[[ $# -eq 0 ]] && set -- py npm java debian promtool
 for part in "$@"; do
   case "$part" in
-    py | npm | java | debian) "install_$part" ;;
+    py | npm | java | debian | promtool) "install_$part" ;;
     *)
-      echo "clients: unknown part \"$part\"; known are py, npm, java, debian" >&2
+      echo "clients: unknown part \"$part\"; known are py, npm, java, debian, promtool" >&2
       exit 2
       ;;
   esac
