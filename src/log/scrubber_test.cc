@@ -2,9 +2,11 @@
 #include "log/scrubber.h"
 
 #include <algorithm>
+#include <set>
 
 #include "log/append_time.h"
 #include "log/torn_log_testing.h"
+#include "log/write_ahead_testing.h"
 #include "observe/log.h"
 
 namespace pyralog::log {
@@ -374,6 +376,47 @@ TEST(scrubber, what_goes_meanwhile_is_no_damage) {
     EXPECT_TRUE(lines.with("log.scrub").empty()) << seed << ": " << lines.with("log.scrub").at(0);
   }
   EXPECT_GT(rounds, 40U);
+}
+
+TEST(scrubber, what_a_failed_sync_has_lost_is_that_failure_and_no_damage) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    Simulator sim(seed);
+    io::sim::NodeOptions slow;
+    slow.disk.latency_max = 5ms;
+    Node& node = sim.add_node(slow);
+    node.disk().options().sync_error_drops = 1;
+    const Lines lines;
+    node.run([&]() -> io::Task<void> {
+      auto life = (co_await begin(ahead())).value();
+      life.logs[0]->set_config(config(1000));
+      for (int i = 0; i < 6; ++i) EXPECT_TRUE(co_await round(life, 1, 300));
+      // Only what is closed: the write-ahead files vouch for it.
+      life.logs[0]->set_config(config());
+      std::set<std::string> closed;
+      for (const std::int64_t base : bases(node, 0)) closed.insert(file_of(0, base));
+      closed.erase(closed.rbegin()->c_str());
+      node.disk().set_hook([&closed](DiskOp op, const std::string& path) {
+        return op == DiskOp::kSync && closed.contains(path) ? DiskFault::kError : DiskFault::kNone;
+      });
+      bool stop = false;
+      Scrubber scrubber(*life.shard);
+      io::TaskGroup tasks;
+      tasks.spawn([](Scrubber& s, bool& ends) -> io::Task<void> {
+        while (!ends) {
+          (void)co_await s.round({1h, UINT64_MAX, [&ends] { return ends; }});
+          co_await io::sleep_for(100us);
+        }
+      }(scrubber, stop));
+      for (int i = 0; i < 200 && !life.logs[0]->offline(); ++i) (void)co_await round(life, 1, 300);
+      EXPECT_TRUE(life.logs[0]->offline());
+      co_await io::sleep_for(5ms);
+      stop = true;
+      co_await tasks.join();
+      EXPECT_GT(life.shard->stats().scrub_rounds, 3U);
+      co_await life.shard->abandon();
+    });
+    EXPECT_TRUE(lines.with("log.scrub_damage").empty()) << seed << ": " << lines.with("log.scrub_damage").at(0);
+  }
 }
 
 TEST(scrubber, a_log_that_is_cut_under_its_hands_is_no_damage) {

@@ -263,6 +263,10 @@ io::Task<Result<void>> SegmentScrub::check_append_times() {
 }
 
 io::Task<Result<void>> SegmentScrub::run() {
+  // What a sync that fails has left of it on the device is told as that failure: it may be lying elsewhere.
+  if (still_there() && !PYRALOG_PLANT("log.scrub_before_sync")) {
+    co_await shard_.write_ahead_.settle_segment(log_->id(), segment_->base);
+  }
   if (!still_there()) co_return gone();
   PYRALOG_CO_TRY(co_await check_file());
   settle();

@@ -367,12 +367,10 @@ io::Task<void> WriteAhead::keep_pace(const Half& half, const Settling& so_far) {
 /// lets every later one of that file fail.
 io::Task<void> WriteAhead::settle_some(Half& half, Settling& so_far) {
   std::vector<std::pair<Key, Kept>> some;
-  std::vector<std::shared_ptr<io::File>> files;
   std::uint64_t bytes = 0;
   for (const auto& [key, kept] : half.kept) {
     if (kept.failed) continue;
     some.emplace_back(key, kept);
-    files.push_back(kept.file);
     bytes += kept.to - kept.from;
     if (some.size() == kSettleAtOnce || (bytes >= kSettleStep && !half.hurry)) break;
   }
@@ -386,6 +384,12 @@ io::Task<void> WriteAhead::settle_some(Half& half, Settling& so_far) {
     co_await keep_pace(half, so_far);
   }
   so_far.done += bytes - (at - last.from);
+  co_await sync_own_files(half, std::move(some));
+}
+
+io::Task<void> WriteAhead::sync_own_files(Half& half, std::vector<std::pair<Key, Kept>> some) {
+  std::vector<std::shared_ptr<io::File>> files;
+  for (const auto& [key, kept] : some) files.push_back(kept.file);
   const auto results = co_await shard_.disk_.sync(std::move(files));
   for (std::size_t i = 0; i < some.size(); ++i) {
     // It may have been removed meanwhile.
@@ -399,6 +403,15 @@ io::Task<void> WriteAhead::settle_some(Half& half, Settling& so_far) {
     ++shard_.stats_.failed_syncs;
     const auto log = shard_.find(some[i].second.partition);
     if (log != nullptr) (void)log->go_offline(results[i].error());
+  }
+}
+
+io::Task<void> WriteAhead::settle_segment(PartitionId partition, Offset segment) {
+  for (Half& half : halves_) {
+    const auto kept = half.kept.find(Key(partition, segment, WriteAheadFile::kLog));
+    if (kept == half.kept.end() || kept->second.failed) continue;
+    std::vector<std::pair<Key, Kept>> one{{kept->first, kept->second}};
+    co_await sync_own_files(half, std::move(one));
   }
 }
 

@@ -69,6 +69,8 @@ class WriteAhead {
   /// As `retire`, whatever they hold; at a clean stop. Files whose segments could not be synced stay, for
   /// the next start.
   [[nodiscard]] io::Task<Result<void>> close();
+  /// Syncs a closed segment's own file if this vouches for it. A failure takes its log offline.
+  [[nodiscard]] io::Task<void> settle_segment(PartitionId partition, Offset segment);
   /// Whether it may hold data or evidence of a partition.
   [[nodiscard]] bool holds(const PartitionId& partition) const;
   /// The file at `path` is removed: nothing of it needs to be in place any more.
@@ -118,6 +120,7 @@ class WriteAhead {
   struct Settling;
   [[nodiscard]] io::Task<void> settle(unsigned half);
   [[nodiscard]] io::Task<void> settle_some(Half& half, Settling& so_far);
+  [[nodiscard]] io::Task<void> sync_own_files(Half& half, std::vector<std::pair<Key, Kept>> some);
   [[nodiscard]] io::Task<void> keep_pace(const Half& half, const Settling& so_far);
   [[nodiscard]] io::Task<Result<void>> let_go();
   [[nodiscard]] std::string path_of(unsigned half) const;
