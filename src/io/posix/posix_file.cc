@@ -247,6 +247,10 @@ Result<void> PosixFile::sync_now(SyncQueue::Sync& sync) {
 
 Result<void> PosixFile::sync_by(int fd) {
   if (PYRALOG_PLANT("io.sync_without_fdatasync")) return {};
+  // What has failed is not tried again, not even by one that waited for a thread meanwhile.
+  if (const int other = failed_with_; other != 0 && !PYRALOG_PLANT("io.sync_behind_a_failed_one")) {
+    return fail(system_error(other, path_, "fdatasync"));
+  }
   int failed = 0;
   do {
     failed = ::fdatasync(fd);

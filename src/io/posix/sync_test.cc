@@ -50,7 +50,8 @@ namespace {
 
 class Sync : public testing::Test {
  protected:
-  Sync() : runtime_({.shards = 1}) {
+  static constexpr int kThreads = 4;  ///< that sync
+  Sync() : runtime_({.shards = 1, .sync_threads = kThreads}) {
     std::string name = (std::filesystem::temp_directory_path() / "pyralog-sync-XXXXXX").string();
     directory_ = ::mkdtemp(name.data());
     const std::lock_guard lock(gate.mutex);
@@ -88,11 +89,20 @@ class Sync : public testing::Test {
     space_.resize(2 * kBlock);
     return ByteView(space_).subspan(kBlock - reinterpret_cast<std::uintptr_t>(space_.data()) % kBlock, kBlock);
   }
-  /// Waits until two syncs are at the gate; opens it if that takes for ever.
-  static Task<bool> both_begun() {
-    for (int i = 0; i < 10'000 && begun() < 2; ++i) co_await sleep_for(std::chrono::milliseconds(1));
-    if (begun() < 2) set_closed(false);
-    co_return begun() >= 2;
+  /// Waits until so many syncs are at the gate; opens it if that takes for ever.
+  static Task<bool> all_begun(int count) {
+    for (int i = 0; i < 10'000 && begun() < count; ++i) co_await sleep_for(std::chrono::milliseconds(1));
+    if (begun() < count) set_closed(false);
+    co_return begun() >= count;
+  }
+  /// One that has begun fails.
+  static void let_one_fail() {
+    {
+      const std::lock_guard lock(gate.mutex);
+      gate.fail_with = EIO;
+      gate.let_through = 1;
+    }
+    gate.changed.notify_all();
   }
   void close(std::shared_ptr<File> file) {
     runtime_.run([&file]() -> Task<void> {
@@ -204,7 +214,7 @@ TEST_F(Sync, durable_writes_go_side_by_side_and_return_after_fdatasync) {
       ends->push_back(ended());
     };
     for (std::uint64_t i = 0; i < 2; ++i) group.spawn(write(file.get(), i * block.size(), block, &ended_at_return));
-    EXPECT_TRUE(co_await both_begun()) << "do files here take writes past the page cache?";
+    EXPECT_TRUE(co_await all_begun(2)) << "do files here take writes past the page cache?";
     EXPECT_TRUE(ended_at_return.empty());
     set_closed(false);
     co_await group.join();
@@ -233,13 +243,8 @@ TEST_F(Sync, one_that_fails_takes_those_along_that_go_beside_it) {
       if (!co_await f->write_durably(at, bytes)) ++*failures;
     };
     for (std::uint64_t i = 0; i < 2; ++i) group.spawn(write(file.get(), i * block.size(), block, &failed));
-    EXPECT_TRUE(co_await both_begun()) << "do files here take writes past the page cache?";
-    {
-      const std::lock_guard lock(gate.mutex);
-      gate.fail_with = EIO;
-      gate.let_through = 1;
-    }
-    gate.changed.notify_all();
+    EXPECT_TRUE(co_await all_begun(2)) << "do files here take writes past the page cache?";
+    let_one_fail();
     for (int i = 0; i < 10'000 && failed == 0; ++i) co_await sleep_for(std::chrono::milliseconds(1));
     // The device says that the other one is well.
     gate.fail_with = 0;
@@ -247,6 +252,30 @@ TEST_F(Sync, one_that_fails_takes_those_along_that_go_beside_it) {
     co_await group.join();
     EXPECT_EQ(failed, 2);
     EXPECT_EQ(file->syncs(), 0U);
+  });
+  close(std::move(file));
+}
+
+TEST_F(Sync, none_that_waited_for_a_thread_begins_behind_one_that_has_failed) {
+  auto file = open("a");
+  const ByteView block = this->block();
+  set_closed(true);
+  runtime_.run([&]() -> Task<void> {
+    constexpr int kWrites = 3 * kThreads;
+    TaskGroup group;
+    int failed = 0;
+    const auto write = [](File* f, std::uint64_t at, ByteView bytes, int* failures) -> Task<void> {
+      if (!co_await f->write_durably(at, bytes)) ++*failures;
+    };
+    for (std::uint64_t i = 0; i < kWrites; ++i) group.spawn(write(file.get(), i * block.size(), block, &failed));
+    EXPECT_TRUE(co_await all_begun(kThreads)) << "do files here take writes past the page cache?";
+    let_one_fail();
+    for (int i = 0; i < 10'000 && failed == 0; ++i) co_await sleep_for(std::chrono::milliseconds(1));
+    gate.fail_with = 0;
+    set_closed(false);
+    co_await group.join();
+    EXPECT_EQ(failed, kWrites);
+    EXPECT_EQ(begun(), kThreads);
   });
   close(std::move(file));
 }
