@@ -238,7 +238,9 @@ io::Task<Result<void>> PartitionLog::create_segment(WallMs wall) {
     const Code code = file.error().code;
     // A file that lies there already is not ours: it may be the log's, after a cut that went wrong.
     const bool strange = code == Code::kAlreadyExists && !PYRALOG_PLANT("log.remove_strange_file");
-    if (code == Code::kIo || strange) co_return go_offline(file.error());
+    // Where none was begun nothing is in doubt, and the next append tries again.
+    const bool begun = stray_ == segment->base || PYRALOG_PLANT("log.offline_before_a_file_is_begun");
+    if ((code == Code::kIo && begun) || strange) co_return go_offline(file.error());
     if (PYRALOG_PLANT("log.remove_strange_file")) {
       (void)co_await shard_.disk_.remove(path_of(end_, "log"));
     }

@@ -157,6 +157,37 @@ TEST(segment_roll, takes_no_file_away_that_it_did_not_make) {
   });
 }
 
+TEST(segment_roll, a_file_that_cannot_be_begun_is_tried_again) {
+  Simulator sim(7);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), small_segments())).value();
+    (void)(co_await append(*log, batch(0))).value();
+    const std::string path = log->dir() + "/" + segment_file_name(Offset(1), "log");
+    DiskOp at = DiskOp::kOpen;
+    node.disk().set_hook([&](DiskOp op, const std::string& p) {
+      return op == at && p == path ? DiskFault::kError : DiskFault::kNone;
+    });
+    EXPECT_EQ((co_await log->roll()).error().code, Code::kIo);
+    EXPECT_EQ((co_await append(*log, batch(1))).error().code, Code::kIo);
+    EXPECT_FALSE(log->offline());
+    node.disk().set_hook({});
+    EXPECT_EQ((co_await append(*log, batch(1))).value().first, Offset(1));
+    (void)(co_await shard->sync(log)).value();
+    EXPECT_EQ((co_await read_all(log, Offset(0))).value(), join({batch(0), batch(1)}));
+    // What was begun may lie there in part.
+    at = DiskOp::kSync;
+    const std::string next = log->dir() + "/" + segment_file_name(Offset(2), "log");
+    node.disk().set_hook([&](DiskOp op, const std::string& p) {
+      return op == at && p == next ? DiskFault::kError : DiskFault::kNone;
+    });
+    EXPECT_EQ((co_await log->roll()).error().code, Code::kIo);
+    EXPECT_TRUE(log->offline());
+    co_await shard->abandon();
+  });
+}
+
 TEST(segment_roll, makes_its_file_again_when_there_is_space) {
   for (const DiskOp at : {DiskOp::kOpen, DiskOp::kWrite, DiskOp::kSync, DiskOp::kSyncDir}) {
     Simulator sim(7);
