@@ -333,6 +333,21 @@ def under_load(world, server, faults, case, length):
     return life
 
 
+def expect_back(server, faults):
+    """What a start could not open comes back by itself. What a fault has taken from its service asks for a restart,
+    which every round ends with, and names what failed."""
+    failed, end = {words[1] for words in faults.lines("fault")}, time.monotonic() + PATIENCE
+    while True:
+        offline = {name: each["offline"] for name, each in server.partitions().items() if each.get("offline")}
+        asking = {name for name, reason in offline.items() if "restart the server" in reason}
+        for name in asking:
+            check(any(path in offline[name] for path in failed), f"{name}: {offline[name]}, yet {failed} failed")
+        if offline.keys() <= asking:
+            return
+        check(time.monotonic() < end, f"offline for ever: {offline}")
+        time.sleep(0.05)
+
+
 def start_with(world, faults, case):
     """The rules hold while the server starts: it does, or it says what is wrong."""
     if case.kind == "reserve":
@@ -353,10 +368,7 @@ def start_with(world, faults, case):
         life = Life(world, server)
         life.expect_answers()
         faults.set()
-        end = time.monotonic() + PATIENCE
-        while any(each.get("offline") for each in server.partitions().values()):
-            check(time.monotonic() < end, f"offline for ever: {server.get('/health')['offline_partitions']}")
-            time.sleep(0.05)
+        expect_back(server, faults)
         life.expect_answers()
         server.kill()
         life.end()
