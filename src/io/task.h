@@ -1,11 +1,13 @@
 #pragma once
 
 #include <coroutine>
+#include <cstddef>
 #include <exception>
 #include <optional>
 #include <utility>
 
 #include "base/assert.h"
+#include "io/frame_pool.h"
 
 namespace pyralog::io {
 
@@ -14,7 +16,13 @@ class Task;
 
 namespace detail {
 
-struct PromiseBase {
+/// Where the frames of coroutines come from.
+struct Framed {
+  static void* operator new(std::size_t bytes) { return FramePool::take(bytes); }
+  static void operator delete(void* frame, std::size_t bytes) noexcept { FramePool::give(frame, bytes); }
+};
+
+struct PromiseBase : Framed {
   std::coroutine_handle<> continuation = std::noop_coroutine();
 
   std::suspend_always initial_suspend() noexcept { return {}; }
@@ -148,7 +156,7 @@ class TeardownScope {
 /// A coroutine nobody awaits: starts at once, frees itself, and is a root of the current shard as
 /// long as it lives. Only TaskGroup and `spawn_on` use it.
 struct Detached {
-  struct promise_type {
+  struct promise_type : Framed {
     RootList::Link link;
     promise_type();
     Detached get_return_object() noexcept { return {}; }

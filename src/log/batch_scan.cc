@@ -82,9 +82,9 @@ BatchScan::Step BatchScan::step() {
 }
 
 io::Task<Result<void>> BatchScan::fill() {
-  // Between large batches only their headers are wanted.
-  const std::size_t wanted =
-      mode_ == Mode::kHeaders && batch_.header.length > 16384 ? 512 : step_bytes_;
+  // Between large batches only their headers are wanted; the first may be the only one.
+  const bool header = mode_ == Mode::kHeaders && (batch_.header.length > 16384 || buffer_.empty());
+  const std::size_t wanted = header ? std::min<std::size_t>(512, step_bytes_) : step_bytes_;
   buffer_at_ = need_;
   buffer_.resize(static_cast<std::size_t>(std::min<std::uint64_t>(wanted, to_ - need_)));
   PYRALOG_CO_ASSIGN(const std::size_t got, stored_ ? co_await file_->read_stored(need_, buffer_)

@@ -23,7 +23,7 @@ namespace {
 constexpr std::size_t kMaxPieces = 64;
 constexpr std::uint64_t kPageBytes = 4096;
 // One byte of so many is looked at to guess whether all are in memory.
-constexpr std::uint64_t kSampleBytes = 512 * 1024;
+constexpr std::uint64_t kSampleBytes = 1024 * 1024;
 
 // Whether the file systems here know RWF_NOWAIT; asked again by nobody once one has refused it.
 std::atomic<bool> nowait_works{true};

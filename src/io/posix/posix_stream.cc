@@ -26,7 +26,8 @@ constexpr std::uint64_t kFileChunk = SendPipe::kBytes;
 // As much as is checked for being in memory before it is sent: the send itself would wait for the device
 // on the shard's thread.
 constexpr std::uint64_t kChecked = 2 * kFileChunk;
-constexpr std::uint64_t kPage = 4096;
+// So little goes along with what is before it.
+constexpr std::uint64_t kLittleRest = SendPipe::kMost - SendPipe::kBytes;
 // How much is sent before the reader's processor is asked for again.
 constexpr std::uint64_t kAskAgain = 8u << 20;
 // What a socket takes at once, of which there is no measure but what it took before.
@@ -132,7 +133,7 @@ Task<Result<void>> send_file(std::shared_ptr<Socket> socket, FileRange range, Li
   std::uint64_t part = kFileChunk;  // what is offered at once: a bit more than was taken
   while (next < end) {
     if (next >= checked) {
-      const std::uint64_t chunk = std::min(kChecked - next % kPage, end - next);
+      const std::uint64_t chunk = end - next <= kChecked + kLittleRest ? end - next : kChecked;
       if (!file.probably_cached(next, chunk)) {
         if (auto warm = co_await file.warm(next, chunk); !warm) {
           co_return unreadable(range, std::move(warm.error()));
@@ -143,9 +144,9 @@ Task<Result<void>> send_file(std::shared_ptr<Socket> socket, FileRange range, Li
       }
       checked = next + chunk;
     }
-    // To the end of a page: the pipe holds pages, and would leave a rest of part of one.
-    const std::uint64_t offered = part - next % kPage;
-    const auto count = static_cast<std::size_t>(std::min(offered, checked - next));
+    // A little rest goes along.
+    const std::uint64_t left = checked - next;
+    const auto count = static_cast<std::size_t>(left <= part + kLittleRest ? left : part);
     const SendPipe::Sent sent =
         socket->shard().send_pipe().send(socket->fd(), file.fd(), next, count);
     next += sent.bytes;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <utility>
 
@@ -47,9 +48,10 @@ bool SendPipe::open() {
   out_ = ends[0];
   in_ = ends[1];
   sink_ = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
-  // A user has only so many pages for pipes; then it stays as small as it came.
-  if (sink_ >= 0 && (::fcntl(in_, F_SETPIPE_SZ, static_cast<int>(kBytes)) >= kLeastPipeBytes ||
-                     ::fcntl(in_, F_GETPIPE_SZ) >= kLeastPipeBytes)) {
+  // A pipe holds pages, also parts of them, and has a power of two. A user has only so many for all pipes;
+  // then it stays as small as it came.
+  for (int bytes = static_cast<int>(std::bit_ceil(kMost)); sink_ >= 0 && bytes >= kLeastPipeBytes; bytes /= 2) {
+    if (::fcntl(in_, F_SETPIPE_SZ, bytes) < kLeastPipeBytes) continue;
     for (int i = 0; i < 3; ++i) count_opened();
     return true;
   }
@@ -83,7 +85,7 @@ void SendPipe::forget(std::size_t bytes) {
 SendPipe::Sent SendPipe::send(int socket, int file, std::uint64_t position, std::size_t count) {
   if (count <= kFewBytes || !open()) return send_directly(socket, file, position, count);
   auto from = static_cast<off64_t>(position);
-  const ssize_t taken = splice_once(file, &from, in_, std::min(count, kBytes));
+  const ssize_t taken = splice_once(file, &from, in_, std::min(count, kMost));
   if (taken < 0) return {0, 0, errno};
   Sent sent;
   sent.offered = static_cast<std::size_t>(taken);

@@ -12,8 +12,10 @@ namespace pyralog::io::posix {
 /// used by its thread only.
 class SendPipe {
  public:
-  /// The most that one call sends. It says to the caller how much should be in memory.
+  /// What one call should send, and the most that it does: a little rest goes along. It says to the caller
+  /// how much should be in memory.
   static constexpr std::size_t kBytes = 512 * 1024;
+  static constexpr std::size_t kMost = kBytes + 64 * 1024;
 
   struct Sent {
     std::size_t bytes = 0;    ///< that the socket took
