@@ -68,7 +68,7 @@ class Fetch(harness.Area):
 
     def bare(self, folder):
         return run_json([tool("sendfile_probe"), *options(
-            folder=folder, connections=PARTITIONS, seconds=self.scaled(2, 0.5),
+            folder=folder, connections=PARTITIONS, file_bytes=int(self.bytes), seconds=self.scaled(2, 0.5),
             cpu=os.cpu_count() - 1)])
 
     def floor(self, title, results):
@@ -80,6 +80,7 @@ class Fetch(harness.Area):
         for name, scale in (("mb_per_s", 1000), ("cpu_per_gb", 1)):
             row += [f"{middle(field(side, name)) / scale:.2f}" for side in sides]
             row.append(spread(ratios(*sides, name)))
+        row.append(spread(ratios(results["bare"], results["kafka"], "cpu_per_gb")))
         self.floors.append(row)
         print(" | ".join(row), flush=True)
 
@@ -123,12 +124,12 @@ class Fetch(harness.Area):
         lines = harness.table(loads.HEAD, self.rows)
         if self.floors:
             lines += ["", "What the machine allows, measured in the same turns: a process that "
-                      "does nothing but send a file of the page cache over as many connections to "
-                      "a pinned thread that drops it, by a pipe of 512 KiB and on that thread's "
-                      "processor; it answers no requests.", ""]
+                      "does nothing but send a file of the page cache, as large as the topic and written in "
+                      "pieces of as many bytes, over as many connections to a pinned thread that drops "
+                      "it, by a pipe of 512 KiB and on that thread's processor; it answers no requests.", ""]
             lines += harness.table(
                 ("load", "Pyralog GB/s", "bare sender GB/s", "ratio", "Pyralog CPU s/GB",
-                 "bare sender CPU s/GB", "ratio"), self.floors)
+                 "bare sender CPU s/GB", "ratio", "bare sender CPU ÷ Kafka's"), self.floors)
         return lines
 
 

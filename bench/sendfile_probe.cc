@@ -32,7 +32,7 @@ using namespace pyralog::bench;
 struct Options {
   std::string folder;
   size_t connections = 4;
-  size_t file_bytes = 64 << 20;  ///< sent again and again
+  size_t file_bytes = 64 << 20;  ///< each connection is sent its own part of them again and again
   size_t chunk = 512 << 10;      ///< that is moved at once
   int send_buffer = 256 << 10;   ///< SO_SNDBUF; 0 = as is
   double seconds = 1;
@@ -72,7 +72,9 @@ int file_in_cache(const Options& options) {
   const int fd = ::open(path.c_str(), O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600);
   if (fd < 0) die_of_errno("open " + path);
   ::unlink(path.c_str());
-  const std::string bytes = filler(1 << 20, 0);
+  // In pieces as a broker's batches are, of which none begins with a page: large pieces would lie in memory
+  // in larger parts.
+  const std::string bytes = filler((64 << 10) - 300, 0);
   for (size_t at = 0; at < options.file_bytes; at += bytes.size()) {
     if (::write(fd, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) {
       die_of_errno("write " + path);
@@ -90,7 +92,9 @@ void serve(const Options& options, int file, const std::vector<Pair>& pairs) {
   };
   std::vector<pollfd> polled;
   std::vector<Sender> senders(pairs.size());
+  const off64_t part = static_cast<off64_t>(options.file_bytes / pairs.size());
   for (size_t i = 0; i < pairs.size(); ++i) {
+    senders[i].at = static_cast<off64_t>(i) * part;
     polled.push_back({pairs[i].server, POLLOUT, 0});
     if (::pipe2(senders[i].ends, O_CLOEXEC | O_NONBLOCK) != 0) die_of_errno("pipe");
     (void)::fcntl(senders[i].ends[1], F_SETPIPE_SZ, static_cast<int>(options.chunk));
@@ -101,7 +105,7 @@ void serve(const Options& options, int file, const std::vector<Pair>& pairs) {
       if (polled[i].revents == 0) continue;
       Sender& from = senders[i];
       if (from.in_pipe == 0) {
-        if (from.at >= static_cast<off64_t>(options.file_bytes)) from.at = 0;
+        if (from.at >= static_cast<off64_t>(i + 1) * part) from.at = static_cast<off64_t>(i) * part;
         const ssize_t got =
             ::splice(file, &from.at, from.ends[1], nullptr, options.chunk, SPLICE_F_NONBLOCK);
         if (got <= 0) die_of_errno("splice");
@@ -136,6 +140,8 @@ void set(Options& options, std::string_view name, std::string_view value) {
     options.folder = value;
   } else if (name == "--connections") {
     options.connections = parse<size_t>(value, name);
+  } else if (name == "--file-bytes") {
+    options.file_bytes = parse<size_t>(value, name);
   } else if (name == "--send-buffer") {
     options.send_buffer = parse<int>(value, name);
   } else if (name == "--seconds") {
