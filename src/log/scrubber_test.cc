@@ -85,6 +85,14 @@ io::Task<std::optional<Code>> read_one(PartitionLog& log, std::int64_t offset) {
   co_return kFine;
 }
 
+/// One round after the other.
+io::Task<void> scrub_until(const bool& stop, Scrubber& scrubber, Duration pause) {
+  while (!stop) {
+    (void)co_await scrubber.round({1h, UINT64_MAX, [&stop] { return stop; }});
+    co_await io::sleep_for(pause);
+  }
+}
+
 TEST(scrubber, finds_what_rots_on_the_device_and_refuses_it_by_name) {
   Simulator sim(1);
   Node& node = sim.add_node(quiet_disk());
@@ -343,12 +351,7 @@ TEST(scrubber, what_goes_meanwhile_is_no_damage) {
       bool stop = false;
       Scrubber scrubber(*shard);
       io::TaskGroup tasks;
-      tasks.spawn([](Scrubber& s, bool& ends) -> io::Task<void> {
-        while (!ends) {
-          (void)co_await s.round({1h, UINT64_MAX, [&ends] { return ends; }});
-          co_await io::sleep_for(300us);
-        }
-      }(scrubber, stop));
+      tasks.spawn(scrub_until(stop, scrubber, 300us));
       for (std::int64_t i = 0; i < 25; ++i) {
         Bytes bytes = batch(i % 5, 1, 1, 7, 200);
         assign_offset_and_epoch(bytes, Offset(i), Epoch(1));
@@ -378,6 +381,35 @@ TEST(scrubber, what_goes_meanwhile_is_no_damage) {
   EXPECT_GT(rounds, 40U);
 }
 
+/// Files go one by one, and not all names are gone with the power.
+TEST(scrubber, what_came_back_of_deleted_segments_is_no_damage) {
+  Simulator sim(5);
+  Node& node = sim.add_node(quiet_disk());
+  const Lines lines;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = co_await filled(*shard, 1, 30);
+    const std::vector<std::int64_t> all = bases(node, 1);
+    EXPECT_GT(all.size(), 4U);
+    io::Disk& disk = io::Shard::current().disk();
+    Bytes first = (co_await io::read_file(disk, file_of(1, all.at(0)), 1 << 20)).value();
+    EXPECT_TRUE((co_await log->delete_records_below(Offset(all.at(3)))).has_value());
+    EXPECT_EQ(bases(node, 1).size(), all.size() - 3);
+    co_await shard->abandon();
+    log.reset();
+    EXPECT_TRUE((co_await io::replace_file(disk, file_of(1, all.at(0)), std::move(first))).has_value());
+
+    shard = (co_await open_shard()).value();
+    log = (co_await shard->open_log(partition(1), indexed("topic-1"))).value();
+    EXPECT_EQ(log->start_offset(), Offset(all.at(3)));
+    Scrubber scrubber(*shard);
+    EXPECT_TRUE((co_await scrubber.round({})).whole);
+    EXPECT_EQ(scrubber.damaged_ranges(), 0U);
+    co_await shard->abandon();
+  });
+  EXPECT_TRUE(lines.with("log.scrub").empty()) << lines.with("log.scrub").at(0);
+}
+
 TEST(scrubber, what_a_failed_sync_has_lost_is_that_failure_and_no_damage) {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     Simulator sim(seed);
@@ -401,12 +433,7 @@ TEST(scrubber, what_a_failed_sync_has_lost_is_that_failure_and_no_damage) {
       bool stop = false;
       Scrubber scrubber(*life.shard);
       io::TaskGroup tasks;
-      tasks.spawn([](Scrubber& s, bool& ends) -> io::Task<void> {
-        while (!ends) {
-          (void)co_await s.round({1h, UINT64_MAX, [&ends] { return ends; }});
-          co_await io::sleep_for(100us);
-        }
-      }(scrubber, stop));
+      tasks.spawn(scrub_until(stop, scrubber, 100us));
       for (int i = 0; i < 200 && !life.logs[0]->offline(); ++i) (void)co_await round(life, 1, 300);
       EXPECT_TRUE(life.logs[0]->offline());
       co_await io::sleep_for(5ms);
