@@ -102,7 +102,22 @@ io::Task<bool> Recovery::is_left_over(Offset base, std::string_view name) {
   co_return header && header->base == before && base < header->next;
 }
 
+/// Of segments whose records were all deleted a crash may leave one, or bring it back, torn as it was, and
+/// not the next: they are no part of the log.
+void Recovery::leave_out_deleted() {
+  if (synced_ == nullptr || PYRALOG_PLANT("log.deleted_segments_come_back")) return;
+  while (found_.size() > 1 && found_[1].base <= synced_->start && found_[0].base < synced_->segment) {
+    deleted_.push_back(found_.front().base);
+    found_.erase(found_.begin());
+  }
+}
+
 io::Task<Result<void>> Recovery::sweep() {
+  for (const Offset base : deleted_) {
+    PYRALOG_CO_TRY(co_await shard_.begin_writing());
+    auto removed = co_await shard_.disk_.remove(log_.path_of(base, "log"));
+    if (!removed && removed.error().code != Code::kNotFound) co_return removed;
+  }
   for (const auto& [base, name] : side_files_) {
     if (PYRALOG_PLANT("log.no_sweep") || !co_await is_left_over(base, name)) continue;
     PYRALOG_CO_TRY(co_await shard_.begin_writing());
@@ -290,6 +305,7 @@ io::Task<Result<void>> Recovery::set_aside(std::size_t from) {
 io::Task<Result<void>> Recovery::run(Offset initial) {
   PYRALOG_CO_TRY(co_await list_segments());
   PYRALOG_CO_TRY(co_await read_epochs());
+  leave_out_deleted();
   PYRALOG_CO_ASSIGN(const std::size_t first, first_to_scan());
   if (found_.empty()) {
     PYRALOG_CO_TRY(co_await shard_.disk_.make_dirs(log_.dir_));

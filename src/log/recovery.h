@@ -26,6 +26,7 @@ class Recovery {
 
  private:
   [[nodiscard]] io::Task<Result<void>> list_segments();
+  void leave_out_deleted();
   [[nodiscard]] io::Task<Result<void>> forget_compaction();
   [[nodiscard]] Result<std::size_t> first_to_scan() const;
   [[nodiscard]] io::Task<bool> is_left_over(Offset base, std::string_view name);
@@ -55,6 +56,7 @@ class Recovery {
   EpochTable given_out_;
   bool in_doubt_;
   std::vector<Found> found_;
+  std::vector<Offset> deleted_;  ///< segments that are there and no part of the log
   bool has_compaction_ = false;  ///< the file `cleaned` is there
   std::vector<std::pair<Offset, std::string>> side_files_;  ///< names, and whose they are
   EpochTable saved_epochs_;

@@ -381,12 +381,46 @@ TEST(retention, a_crash_anywhere_leaves_a_log_that_begins_where_it_said) {
           (void)(co_await append(**log, batch(40))).value();
           (void)(co_await shard->sync(*log)).value();
         }
-        co_await shard->abandon();
+        const auto closed = co_await shard->close();
+        EXPECT_TRUE(closed.has_value()) << closed.error().message;
       });
       if (testing::Test::HasFailure()) return;
     }
   }
   EXPECT_GT(crashes, 40u);
+}
+
+/// Files go one by one, and not all names are gone with the power.
+TEST(retention, what_came_back_of_deleted_segments_is_no_part_of_the_log) {
+  Simulator sim(5);
+  Node& node = sim.add_node(quiet_disk());
+  node.run([&]() -> io::Task<void> {
+    io::Disk& disk = io::Shard::current().disk();
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(), small_segments())).value();
+    for (int i = 0; i < 40; ++i) (void)(co_await append(*log, batch(i, 1, 1, 7, 200))).value();
+    (void)(co_await shard->sync(log)).value();
+    const std::size_t before = count_files(node, ".log");
+    const std::string first = log->dir() + "/" + segment_file_name(Offset(0), "log");
+    Bytes torn = (co_await io::read_file(disk, first, 1 << 20)).value();
+    torn.resize(torn.size() / 2);
+    EXPECT_TRUE((co_await log->delete_records_below(Offset(33))).has_value());
+    const std::size_t kept = count_files(node, ".log");
+    EXPECT_LT(kept + 2, before);
+    co_await shard->abandon();
+    log.reset();
+    EXPECT_TRUE((co_await io::replace_file(disk, first, std::move(torn))).has_value());
+
+    const auto report = co_await verify(disk, "/data/" + to_string(partition()));
+    EXPECT_TRUE(report && report->findings.empty());
+    shard = (co_await open_shard()).value();
+    log = (co_await shard->open_log(partition(), small_segments())).value();
+    EXPECT_EQ(count_files(node, ".log"), kept);
+    EXPECT_EQ(log->start_offset(), Offset(33));
+    EXPECT_TRUE((co_await read_all(log, Offset(33))).has_value());
+    const auto closed = co_await shard->close();
+    EXPECT_TRUE(closed.has_value()) << closed.error().message;
+  });
 }
 
 /// The active segment cannot go when all its records are deleted; a later round removes it, and what says

@@ -381,8 +381,9 @@ TEST(scrubber, what_goes_meanwhile_is_no_damage) {
   EXPECT_GT(rounds, 40U);
 }
 
-/// Files go one by one, and not all names are gone with the power.
-TEST(scrubber, what_came_back_of_deleted_segments_is_no_damage) {
+/// A removal that came half the way is gone on with in a later round; until then a clean start knows the
+/// segment, whose file is gone.
+TEST(scrubber, what_is_left_of_deleted_segments_is_no_damage) {
   Simulator sim(5);
   Node& node = sim.add_node(quiet_disk());
   const Lines lines;
@@ -391,13 +392,14 @@ TEST(scrubber, what_came_back_of_deleted_segments_is_no_damage) {
     auto log = co_await filled(*shard, 1, 30);
     const std::vector<std::int64_t> all = bases(node, 1);
     EXPECT_GT(all.size(), 4U);
-    io::Disk& disk = io::Shard::current().disk();
-    Bytes first = (co_await io::read_file(disk, file_of(1, all.at(0)), 1 << 20)).value();
+    const std::string index = file_of(1, all.at(0), "index");
+    node.disk().set_hook([&index](DiskOp op, const std::string& path) {
+      return op == DiskOp::kRemove && path == index ? DiskFault::kError : DiskFault::kNone;
+    });
     EXPECT_TRUE((co_await log->delete_records_below(Offset(all.at(3)))).has_value());
-    EXPECT_EQ(bases(node, 1).size(), all.size() - 3);
-    co_await shard->abandon();
+    EXPECT_EQ(bases(node, 1).size(), all.size() - 1);
+    EXPECT_TRUE((co_await shard->close()).has_value());
     log.reset();
-    EXPECT_TRUE((co_await io::replace_file(disk, file_of(1, all.at(0)), std::move(first))).has_value());
 
     shard = (co_await open_shard()).value();
     log = (co_await shard->open_log(partition(1), indexed("topic-1"))).value();

@@ -263,7 +263,7 @@ io::Task<Result<void>> Surveyor::list_segments() {
   }
   // Files of deleted records that a crash has left or brought back are no part of the log.
   while (synced_ != nullptr && result_.segments.size() > 1 &&
-         result_.segments[1].base <= synced_->start) {
+         result_.segments[1].base <= synced_->start && result_.segments[0].base < synced_->segment) {
     result_.segments.erase(result_.segments.begin());
     result_.report.segments.erase(result_.report.segments.begin());
   }
