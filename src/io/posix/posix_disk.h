@@ -38,6 +38,9 @@ class PosixFile final : public File, public std::enable_shared_from_this<PosixFi
   [[nodiscard]] bool probably_cached(std::uint64_t position, std::uint64_t count) const;
   /// Brings a range into memory, in the `disk` pool.
   [[nodiscard]] Task<Result<void>> warm(std::uint64_t position, std::uint64_t count);
+  /// Whether a sync has failed: the system may have dropped pages that it did not write, and what is read
+  /// now may be what the device had before. Any thread.
+  [[nodiscard]] bool sync_has_failed() const { return failed_with_ != 0; }
 
  private:
   /// One fdatasync; returns what is to be done when the file is free for the next.

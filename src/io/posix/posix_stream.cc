@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <optional>
 
+#include "base/plant.h"
 #include "io/posix/errors.h"
 #include "io/posix/posix_shard.h"
 #include "io/posix/write_patience.h"
@@ -143,6 +144,10 @@ Task<Result<void>> send_file(std::shared_ptr<Socket> socket, FileRange range, Li
         }
       }
       checked = next + chunk;
+    }
+    if (file.sync_has_failed() && !PYRALOG_PLANT("io.send_after_a_failed_sync")) {
+      co_return unreadable(range, Error{Code::kIo, fmt::format("{}: a sync has failed, and what it was to "
+                                                               "write may be gone from memory", file.path()), 0});
     }
     // A little rest goes along.
     const std::uint64_t left = checked - next;

@@ -1,9 +1,11 @@
 // What reaches the system when files are synced. This binary has its own fdatasync, which the library
 // calls: it counts, can be held at a gate, and can fail.
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <condition_variable>
 #include <cstdlib>
@@ -11,6 +13,8 @@
 #include <mutex>
 
 #include "io/disk.h"
+#include "io/posix/posix_shard.h"
+#include "io/posix/posix_stream.h"
 #include "io/posix/runtime.h"
 
 namespace {
@@ -198,6 +202,32 @@ TEST_F(Sync, after_a_failure_no_sync_succeeds_and_none_is_tried) {
     gate.fail_with = 0;
     EXPECT_FALSE(co_await file->sync());
     EXPECT_EQ(begun(), 1);
+  });
+  close(std::move(file));
+}
+
+TEST_F(Sync, nothing_is_sent_of_a_file_whose_sync_has_failed) {
+  auto file = open("a");
+  runtime_.run([&]() -> Task<void> {
+    std::array<int, 2> ends{};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()), 0);
+    PosixStream stream(static_cast<PosixShard&>(Shard::current()), ends[0], {"127.0.0.1", 1});
+    const auto send = [&] {
+      std::vector<Piece> pieces;
+      pieces.emplace_back(FileRange{file, 0, 6});
+      return stream.write(std::move(pieces), Instant::never());
+    };
+    EXPECT_TRUE(file->write_at(0, as_bytes("record")));
+    EXPECT_TRUE(co_await send());
+    gate.fail_with = EIO;
+    EXPECT_FALSE(co_await file->sync());
+    gate.fail_with = 0;
+    const auto refused = co_await send();
+    EXPECT_FALSE(refused);
+    if (!refused) EXPECT_NE(refused.error().message.find(file->path()), std::string::npos);
+    std::array<char, 16> got{};
+    EXPECT_EQ(::recv(ends[1], got.data(), got.size(), 0), 6);
+    ::close(ends[1]);
   });
   close(std::move(file));
 }

@@ -162,6 +162,7 @@ Task<Result<bool>> SimFile::begin_sync(std::uint64_t first, std::uint64_t last) 
   }
   if (fault == DiskFault::kNone) co_return true;
   if (!crash) {
+    sync_has_failed_ = true;
     inode.dirty.erase(inode.dirty.lower_bound(first), inode.dirty.lower_bound(last));
     if (last == UINT64_MAX) inode.shrunk_to = kNeverShrunk;
     if (disk_.options_.sync_error_drops > 0 && disk_.rng_.chance(disk_.options_.sync_error_drops)) {
@@ -270,6 +271,9 @@ void SimFile::drop_pages(std::uint64_t first, std::uint64_t last) {
 }
 
 Result<void> SimFile::may_send() const {
+  if (sync_has_failed_) {
+    return fail(Code::kIo, path_ + ": a sync has failed, and what it was to write may be gone from memory");
+  }
   const DiskFault fault = disk_.hook_ ? disk_.hook_(DiskOp::kSend, path_) : DiskFault::kNone;
   return disk_.refused(fault, DiskOp::kSend, path_);
 }

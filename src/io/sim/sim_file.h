@@ -52,6 +52,7 @@ class SimFile final : public File, public std::enable_shared_from_this<SimFile> 
   bool writable_;
   Turn sync_turn_;
   std::optional<Error> sync_failed_;
+  bool sync_has_failed_ = false;  ///< which its caller may not have heard yet
   SyncQueue queue_;
 };
 
