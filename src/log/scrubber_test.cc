@@ -85,7 +85,8 @@ io::Task<std::optional<Code>> read_one(PartitionLog& log, std::int64_t offset) {
   co_return kFine;
 }
 
-/// One round after the other.
+/// One round after the other. The pause is the simulator's time, in which what the rounds are to meet goes on;
+/// it waits for nothing.
 io::Task<void> scrub_until(const bool& stop, Scrubber& scrubber, Duration pause) {
   while (!stop) {
     (void)co_await scrubber.round({1h, UINT64_MAX, [&stop] { return stop; }});
