@@ -109,8 +109,8 @@ class Fetch(harness.Area):
             "Own reader: one pinned thread, a connection for each partition with one Fetch of "
             "1 MiB in flight; of each answer it reads the first batch's header and has the kernel drop "
             "the rest (it used to read every batch's, and bounded what it could show of a broker); "
-            "at the end it begins anew. The brokers' threads run where they like; Pyralog's move to "
-            "the reader's processor",
+            "at the end it begins anew. The brokers' threads run where they like; one of Pyralog's "
+            "two moves to the reader's processor",
             f"64 KiB of each partition: {PARTITIONS} connections, each reads all partitions in a "
             "Fetch session and has one request in flight",
             "ConsumerPerformance: Kafka's own tool with its defaults, once over the topic, a fresh "

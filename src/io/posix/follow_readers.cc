@@ -42,6 +42,15 @@ std::optional<int> FollowReaders::place_of_readers(Duration lasted, Duration use
   return most.first;
 }
 
+bool FollowedProcessors::join(int processor) {
+  const bool before = taken_[static_cast<std::size_t>(processor)].exchange(true, std::memory_order_relaxed);
+  return !before || PYRALOG_PLANT("io.all_follow_one_reader");
+}
+
+void FollowedProcessors::leave(int processor) {
+  taken_[static_cast<std::size_t>(processor)].store(false, std::memory_order_relaxed);
+}
+
 std::optional<int> FollowReaders::end_period(Duration lasted, Duration used) {
   const std::optional<int> place = place_of_readers(lasted, used);
   at_rest_ = sent_.empty() && !following_;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -41,6 +43,20 @@ class FollowReaders {
   unsigned alike_ = 0;  ///< periods in which it was the same
   unsigned needed_ = kFirstPeriods;
   bool at_rest_ = true;
+};
+
+/// At which processors a shard stays for its readers: one at each. One is enough to keep a processor busy
+/// together with the reader; a second would wait for the first while another processor does nothing. Any
+/// thread.
+class FollowedProcessors {
+ public:
+  static constexpr int kMost = 1024;
+  /// False if another is there already. `processor` from 0, below kMost.
+  [[nodiscard]] bool join(int processor);
+  void leave(int processor);
+
+ private:
+  std::array<std::atomic<bool>, kMost> taken_{};
 };
 
 }  // namespace pyralog::io::posix

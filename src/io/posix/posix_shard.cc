@@ -22,6 +22,8 @@ thread_local PosixShard* this_shard = nullptr;
 
 constexpr auto kLongestSleep = std::chrono::hours(1);
 
+FollowedProcessors followed;  // by shards of this process
+
 Duration used_by_this_thread() {
   timespec time{};
   ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
@@ -113,6 +115,7 @@ void PosixShard::start(int processor, bool follows) {
     this_shard = this;
     Shard::set_current(this);
     run();
+    stay_on(std::nullopt);
     Shard::set_current(nullptr);
     this_shard = nullptr;
   });
@@ -139,6 +142,7 @@ void PosixShard::end_period() {
 
 void PosixShard::stay_on(std::optional<int> processor) {
   if (processor == staying_) return;
+  if (staying_) followed.leave(*staying_);
   if (staying_ && ::sched_setaffinity(0, sizeof elsewhere_, &elsewhere_) != 0) {
     // None of them is left to this process: wherever it may run now.
     cpu_set_t any;
@@ -148,11 +152,16 @@ void PosixShard::stay_on(std::optional<int> processor) {
   staying_.reset();
   if (!processor || ::sched_getaffinity(0, sizeof elsewhere_, &elsewhere_) != 0) return;
   const auto place = static_cast<std::size_t>(*processor);
-  if (place >= CPU_SETSIZE || !CPU_ISSET(place, &elsewhere_)) return;
+  static_assert(FollowedProcessors::kMost == CPU_SETSIZE);
+  if (place >= CPU_SETSIZE || !CPU_ISSET(place, &elsewhere_) || !followed.join(*processor)) return;
   cpu_set_t there;
   CPU_ZERO(&there);
   CPU_SET(place, &there);
-  if (::sched_setaffinity(0, sizeof there, &there) == 0) staying_ = processor;
+  if (::sched_setaffinity(0, sizeof there, &there) == 0) {
+    staying_ = processor;
+  } else {
+    followed.leave(*processor);
+  }
 }
 
 void PosixShard::run() {

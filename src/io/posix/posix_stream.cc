@@ -117,7 +117,8 @@ std::unexpected<Error> unreadable(const FileRange& range, Error error) {
   return fail(std::move(error));
 }
 
-/// The processor that handles what the peer sends; on this machine it is the one where the peer runs.
+/// The processor that handled what came last from the peer. On this machine it is the one where the peer
+/// runs as long as that was a request; what confirms bytes that we send may be handled where we run.
 int processor_of_peer(const Socket& socket) {
   int processor = -1;
   socklen_t size = sizeof processor;
@@ -213,13 +214,17 @@ Task<Result<void>> PosixStream::send(std::vector<Piece> pieces, Instant deadline
   const std::shared_ptr<Socket> socket = socket_;
   const std::string peer = to_string(peer_);
   std::size_t index = 0;
+  if (on_this_machine_) look_where_peer_is(*socket);
   while (index < pieces.size()) {
     if (socket->closed()) {
       co_return fail(Code::kCancelled, fmt::format("{}: the connection was closed here", peer));
     }
     if (const auto* range = std::get_if<FileRange>(&pieces[index])) {
       PYRALOG_CO_TRY(co_await send_file(socket, *range, limit, peer));
-      if (on_this_machine_) note_sent(*socket, range->count);
+      if (on_this_machine_) {
+        since_asked_ += range->count;
+        socket->shard().sent_file(processor_, range->count);
+      }
       ++index;
     } else {
       PYRALOG_CO_TRY(co_await send_memory(socket, pieces, index, limit, peer));
@@ -228,13 +233,10 @@ Task<Result<void>> PosixStream::send(std::vector<Piece> pieces, Instant deadline
   co_return Result<void>{};
 }
 
-void PosixStream::note_sent(const Socket& socket, std::uint64_t bytes) {
-  since_asked_ += bytes;
-  if (processor_ < 0 || since_asked_ >= kAskAgain) {
-    processor_ = processor_of_peer(socket);
-    since_asked_ = 0;
-  }
-  socket.shard().sent_file(processor_, bytes);
+void PosixStream::look_where_peer_is(const Socket& socket) {
+  if (processor_ >= 0 && since_asked_ < kAskAgain) return;
+  processor_ = processor_of_peer(socket);
+  since_asked_ = 0;
 }
 
 Task<Result<std::unique_ptr<Stream>>> PosixStream::move_to(Shard& target) {

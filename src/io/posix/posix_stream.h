@@ -47,7 +47,8 @@ class PosixStream final : public Stream {
   Task<Result<std::unique_ptr<Stream>>> move_to(Shard& target) override;
 
  private:
-  void note_sent(const Socket& socket, std::uint64_t bytes);
+  /// Before something is sent in answer, now and then.
+  void look_where_peer_is(const Socket& socket);
   Task<Result<void>> send(std::vector<Piece> pieces, Instant deadline, Duration patience);
 
   std::shared_ptr<Socket> socket_;

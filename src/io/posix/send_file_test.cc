@@ -107,6 +107,15 @@ TEST(FollowReaders, stays_beside_readers_for_as_long_as_they_take_much) {
   EXPECT_TRUE(follow.at_rest());
 }
 
+TEST(FollowReaders, one_shard_stays_at_each_processor) {
+  FollowedProcessors followed;
+  EXPECT_TRUE(followed.join(1));
+  EXPECT_FALSE(followed.join(1));
+  EXPECT_TRUE(followed.join(0));
+  followed.leave(1);
+  EXPECT_TRUE(followed.join(1));
+}
+
 TEST(FollowReaders, goes_nowhere_for_readers_on_several_processors) {
   FollowReaders follow;
   for (int i = 0; i < 20; ++i) {
