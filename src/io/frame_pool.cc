@@ -33,11 +33,7 @@ struct Kept {
   std::size_t bytes = 0;
   bool over = false;  ///< the thread is ending: nothing is kept any more
 
-  Kept() = default;
-  Kept(const Kept&) = delete;
-  Kept& operator=(const Kept&) = delete;
-  ~Kept() {
-    over = true;
+  void clear() noexcept {
     for (Free*& list : lists) {
       while (list != nullptr) {
         Free* const block = list;
@@ -46,6 +42,14 @@ struct Kept {
       }
     }
     bytes = 0;
+  }
+
+  Kept() = default;
+  Kept(const Kept&) = delete;
+  Kept& operator=(const Kept&) = delete;
+  ~Kept() {
+    over = true;
+    clear();
   }
 };
 
@@ -69,10 +73,17 @@ void* FramePool::take(std::size_t bytes) {
 void FramePool::give(void* frame, std::size_t bytes) noexcept {
   const std::size_t size = steps_of(bytes) * kStep;
   Kept& kept = kept_here;
-  const bool fits = kept.bytes + size <= kMaxKept || PYRALOG_PLANT("io.keep_every_frame");
-  if (!kKeeps || bytes > kLargest || kept.over || !fits) {
+  if (!kKeeps || bytes > kLargest || kept.over) {
     ::operator delete(frame);
     return;
+  }
+  if (kept.bytes + size > kMaxKept && !PYRALOG_PLANT("io.keep_every_frame")) {
+    if (PYRALOG_PLANT("io.keep_the_first_frames")) {
+      ::operator delete(frame);
+      return;
+    }
+    // Much of it may be of sizes that nobody asks for any more; those that are in use come back soon.
+    kept.clear();
   }
   kept.lists[size / kStep] = new (frame) Free{kept.lists[size / kStep]};
   kept.bytes += size;

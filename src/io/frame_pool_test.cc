@@ -49,6 +49,27 @@ TEST(FramePool, keeps_no_more_than_its_bound) {
   });
 }
 
+TEST(FramePool, sizes_that_nobody_asks_for_any_more_keep_no_others_out) {
+  on_a_new_thread([] {
+    if (!keeps()) return;
+    std::vector<void*> frames;
+    for (int i = 0; i < 200; ++i) frames.push_back(FramePool::take(4'000));
+    for (void* const frame : frames) FramePool::give(frame, 4'000);
+    // Whatever room was left, the second of these finds none.
+    for (int i = 0; i < 100; ++i) {
+      void* const one = FramePool::take(10'000);
+      void* const two = FramePool::take(10'000);
+      FramePool::give(one, 10'000);
+      FramePool::give(two, 10'000);
+    }
+    FramePool::give(FramePool::take(9'000), 9'000);
+    const std::size_t kept = FramePool::kept();
+    void* const frame = FramePool::take(9'000);
+    EXPECT_LE(FramePool::kept() + 9'000, kept) << "it was kept";
+    FramePool::give(frame, 9'000);
+  });
+}
+
 TEST(FramePool, takes_back_what_another_thread_took) {
   static void* frame = nullptr;
   on_a_new_thread([] { frame = FramePool::take(1'000); });

@@ -106,10 +106,12 @@ io::Task<bool> Recovery::is_left_over(Offset base, std::string_view name) {
 /// not the next: they are no part of the log.
 void Recovery::leave_out_deleted() {
   if (synced_ == nullptr || PYRALOG_PLANT("log.deleted_segments_come_back")) return;
-  while (found_.size() > 1 && found_[1].base <= synced_->start && found_[0].base < synced_->segment) {
-    deleted_.push_back(found_.front().base);
-    found_.erase(found_.begin());
+  std::size_t gone = 0;
+  while (gone + 1 < found_.size() && found_[gone + 1].base <= synced_->start &&
+         found_[gone].base < synced_->segment) {
+    deleted_.push_back(found_[gone++].base);
   }
+  found_.erase(found_.begin(), found_.begin() + static_cast<std::ptrdiff_t>(gone));
 }
 
 io::Task<Result<void>> Recovery::sweep() {
