@@ -39,6 +39,12 @@ std::expected<PartitionId, KafkaError> Broker::resolve(const PartitionRef& targe
   return PartitionId{topic->id, PartitionIndex(target.partition)};
 }
 
+std::optional<unsigned> Broker::shard_of(const PartitionRef& target) const {
+  const auto id = resolve(target);
+  if (!id) return std::nullopt;
+  return ShardBroker::shard_of(*id, shards_.size());
+}
+
 io::Task<Result<void>> Broker::remove_orphans(const catalog::Catalog& catalog) {
   io::Disk& disk = io::Shard::current().disk();
   PYRALOG_CO_ASSIGN(const auto entries, co_await disk.list(options_.data_dir));

@@ -222,6 +222,8 @@ class Broker {
   /// What exists, as of the last change that has reached this shard.
   [[nodiscard]] CatalogPtr catalog() const;
   [[nodiscard]] NodeId node() const { return node_; }
+  /// Where a partition lives, whoever leads it; nullopt if there is no such partition.
+  [[nodiscard]] std::optional<unsigned> shard_of(const PartitionRef& target) const;
   [[nodiscard]] const Options& options() const { return options_; }
 
   /// Appends; outcomes in the order of the items. Calls made one after the other with the same

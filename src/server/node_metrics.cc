@@ -84,6 +84,9 @@ io::Task<void> Node::add_kafka(observe::Registry& metrics) {
         arrivals.accepted);
   count(metrics, "pyralog_kafka_connections_refused_total",
         "Connections that were closed at once because of max.connections", arrivals.refused);
+  count(metrics, "pyralog_kafka_connections_moved_total",
+        "Connections that went on at the shard of the partitions that their client asked for first",
+        arrivals.moved);
   count(metrics, "pyralog_kafka_accept_failures_total",
         "Connections that could not be accepted, for want of descriptors say", arrivals.failures);
   kafka_memory_ = co_await kafka_->memory();

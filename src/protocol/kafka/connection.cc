@@ -29,6 +29,16 @@ Connection::Connection(std::unique_ptr<io::Stream> stream, Handler& handler,
       holder_(memory),
       cutter_({.max_frame_bytes = limits.max_frame_bytes, .read_buffer_bytes = read_buffer_bytes()}) {}
 
+Connection::Connection(std::unique_ptr<io::Stream> stream, Unread unread, Handler& handler,
+                       ConnectionLimits limits, RequestMemory& memory)
+    : stream_(std::move(stream)),
+      handler_(handler),
+      limits_(limits),
+      memory_(memory),
+      holder_(memory),
+      cutter_(std::move(unread.cutter)),
+      first_(std::move(unread.request)) {}
+
 std::size_t memory_of(const Reply& reply) {
   std::size_t bytes = 0;
   for (const io::Piece& piece : reply.pieces) {
@@ -106,6 +116,12 @@ Result<void> Connection::keep_pace(Arrival& arrival, std::size_t whole) const {
 
 io::Task<Result<Bytes>> Connection::next_frame() {
   Arrival arrival{.since = io::Shard::current().now(), .look = Instant::never()};
+  if (first_) {
+    PYRALOG_CO_TRY(co_await reserve(first_->size(), first_->size(), arrival));
+    Bytes frame = std::move(*first_);
+    first_.reset();
+    co_return frame;
+  }
   bool begun = !cutter_.at_boundary();
   while (true) {
     auto frame = cutter_.next();
@@ -251,6 +267,15 @@ io::Task<Result<void>> Connection::run() {
       }
       break;
     }
+    if (const auto shard = handler_.better_shard(*frame)) {
+      co_await admit(true, frame->size());
+      if (broken_) break;
+      if (!draining_) {
+        if (PYRALOG_PLANT("kafka.move_without_what_came_behind")) (void)cutter_.next();
+        move_.emplace(*shard, nullptr, Unread{std::move(*frame), std::move(cutter_)});
+        break;
+      }
+    }
     const bool barrier = handler_.is_barrier(*frame);
     const Instant came = io::Shard::current().now();
     co_await admit(barrier || after_barrier, frame->size());
@@ -268,6 +293,11 @@ io::Task<Result<void>> Connection::run() {
   reading_done_ = true;
   changed_.wake_all();
   co_await tasks_.join();
+  if (move_ && !broken_) {
+    move_->stream = std::move(stream_);
+    co_return end;
+  }
+  move_.reset();
   stream_->close();
   handler_.closed();
   co_return end;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -72,6 +73,9 @@ class Handler {
   /// True if this request may start only when every earlier one has been answered, and later ones
   /// only after it.
   [[nodiscard]] virtual bool is_barrier(ByteView request) const = 0;
+  /// Another shard that serves this request and those like it with less work: its connection is to go on
+  /// there, with this request. Asked before each is begun.
+  [[nodiscard]] virtual std::optional<unsigned> better_shard(ByteView) { return std::nullopt; }
   /// No more requests come; whoever has ended its side may still take the answers. What waits for records
   /// answers with what there is.
   virtual void client_ended() {}
@@ -109,10 +113,25 @@ class Connection {
   /// ends the connection then, and one that sends too slowly what others wait for.
   Connection(std::unique_ptr<io::Stream> stream, Handler& handler, ConnectionLimits limits,
              RequestMemory& memory);
+  /// What a client has sent that is not begun.
+  struct Unread {
+    Bytes request;
+    wire::kafka::FrameCutter cutter;  ///< with what came behind it
+  };
+  /// Goes on with a connection that was served on another shard.
+  Connection(std::unique_ptr<io::Stream> stream, Unread unread, Handler& handler, ConnectionLimits limits,
+             RequestMemory& memory);
 
-  /// Serves until the client leaves, misbehaves, or `stop` is called. The reason is in the result:
-  /// success for an orderly end.
+  /// Serves until the client leaves, misbehaves, `drain` or `close` is called, or the connection is to go
+  /// on elsewhere (`moved`). The reason is in the result: success for an orderly end.
   [[nodiscard]] io::Task<Result<void>> run();
+  struct Move {
+    unsigned shard;
+    std::unique_ptr<io::Stream> stream;
+    Unread unread;
+  };
+  /// After `run`: nothing is under way, and the stream is open still.
+  [[nodiscard]] std::optional<Move> moved() { return std::move(move_); }
   /// No new requests; those begun are answered, then the connection ends.
   void drain();
   /// Ends at once.
@@ -157,6 +176,8 @@ class Connection {
   RequestMemory::Holder holder_;
   RequestMemory::Hold reserved_;  ///< for the frame that is being read
   wire::kafka::FrameCutter cutter_;
+  std::optional<Bytes> first_;  ///< a request that came on another shard
+  std::optional<Move> move_;
   std::deque<std::shared_ptr<Slot>> slots_;
   std::size_t slot_bytes_ = 0;
   std::size_t unsent_bytes_ = 0;  ///< of answers that are ready, in memory

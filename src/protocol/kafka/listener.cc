@@ -14,15 +14,17 @@ namespace {
 /// One connection's requests, on their way to the shard's service.
 class Requests : public Handler {
  public:
-  /// `let_go` is called once, when the connection's socket has been closed.
+  /// `let_go` is called once, when the connection's socket has been closed; `may_move` says whether it may
+  /// go on on another shard.
   Requests(Service& service, AnswerMemory& answers, Waits& credits, std::string client_host,
-           std::move_only_function<void()> let_go)
+           std::move_only_function<void()> let_go, std::move_only_function<bool(unsigned)> may_move)
       : service_(service),
         answers_(answers),
         credits_(credits),
         holder_(answers),
         client_host_(std::move(client_host)),
-        let_go_(std::move(let_go)) {}
+        let_go_(std::move(let_go)),
+        may_move_(std::move(may_move)) {}
 
   io::Task<Reply> handle(RequestBytes bytes, Duration queued) override {
     auto frame = wire::parse_request(*bytes);
@@ -74,6 +76,19 @@ class Requests : public Handler {
     if (auto let_go = std::exchange(let_go_, nullptr)) let_go();
   }
 
+  std::optional<unsigned> better_shard(ByteView bytes) override {
+    if (may_move_ == nullptr || bytes.size() < 2) return std::nullopt;
+    const auto key = static_cast<wire::ApiKey>(load_be<std::int16_t>(bytes.data()));
+    if (is_ordered(key)) return std::nullopt;
+    // Its first such request decides: what a client asks for first it mostly goes on asking for, and a
+    // session of fetches stays where it began.
+    auto may_move = std::exchange(may_move_, nullptr);
+    const std::optional<unsigned> shard = service_.shard_of_all(bytes);
+    const bool moves = shard && may_move(*shard);
+    if (PYRALOG_PLANT("kafka.move_again_and_again")) may_move_ = std::move(may_move);
+    return moves ? shard : std::nullopt;
+  }
+
   bool is_barrier(ByteView bytes) const override {
     // What reads or writes the log is ordered by its partitions; all else waits its turn.
     if (bytes.size() < 2) return true;  // it will be refused, in its turn
@@ -118,6 +133,7 @@ class Requests : public Handler {
   AnswerMemory::Holder holder_;
   std::string client_host_;
   std::move_only_function<void()> let_go_;
+  std::move_only_function<bool(unsigned)> may_move_;
   broker::FetchEnd fetch_end_;
   io::Turn produces_;
 };
@@ -168,49 +184,88 @@ io::Task<void> Listener::run() {
     }
     ++connections_;
     ++arrivals_.accepted;
+    ++parts_[next_]->connections;
     accepting_.spawn(take(std::move(*stream), next_));
     next_ = (next_ + 1) % static_cast<unsigned>(shards_.size());
   }
 }
 
+bool Listener::may_move(unsigned from, unsigned to) const {
+  const std::size_t here = parts_[from]->connections.load(std::memory_order_relaxed);
+  const std::size_t there = parts_[to]->connections.load(std::memory_order_relaxed);
+  return there <= here + std::max<std::size_t>(2, here / 4) || PYRALOG_PLANT("kafka.crowd_on_a_shard");
+}
+
 io::Task<void> Listener::take(std::unique_ptr<io::Stream> stream, unsigned shard) {
+  std::optional<Connection::Unread> unread;
   auto moved = co_await stream->move_to(*shards_[shard]);
   stream.reset();
-  if (moved) {
-    co_await io::on(*shards_[shard], [this, shard, &moved]() -> io::Task<void> {
-      co_await serve(std::move(*moved), shard);
-    });
-  } else {
+  if (!moved) {
+    --parts_[shard]->connections;
     --connections_;
+    co_return;
+  }
+  stream = std::move(*moved);
+  while (stream != nullptr) {
+    auto next = co_await io::on(*shards_[shard], [this, shard, &stream, &unread] {
+      return serve(std::move(stream), shard, std::exchange(unread, std::nullopt));
+    });
+    --parts_[shard]->connections;
+    if (!next) break;
+    stream = std::move(next->stream);
+    shard = next->shard;
+    unread = std::move(next->unread);
+    ++arrivals_.moved;
   }
 }
 
-io::Task<void> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shard) {
+io::Task<std::optional<Connection::Move>> Listener::serve(std::unique_ptr<io::Stream> stream, unsigned shard,
+                                                          std::optional<Connection::Unread> unread) {
   ShardPart& part = *parts_[shard];
   // Requests of a client that is gone may be under way for minutes; its place is free before.
   Requests requests(*services_[shard], part.answers, part.credits, stream->peer().host,
                     [this] {
                       if (PYRALOG_PLANT("kafka.count_who_has_left")) return;
                       home_->post([this] { --connections_; });
+                    },
+                    [this, shard, moved = unread.has_value()](unsigned to) {
+                      return !moved && may_move(shard, to);
                     });
   if (part.stopping) {
     stream->close();
     requests.closed();
-    co_return;
+    co_return std::nullopt;
   }
-  Connection connection(std::move(stream), requests, options_.connection, part.memory);
+  std::optional<Connection> connection;
+  if (unread) {
+    connection.emplace(std::move(stream), std::move(*unread), requests, options_.connection, part.memory);
+  } else {
+    connection.emplace(std::move(stream), requests, options_.connection, part.memory);
+  }
   const std::uint64_t number = part.next++;
-  part.open.emplace(number, &connection);
-  auto ended = co_await connection.run();
+  part.open.emplace(number, &*connection);
+  auto ended = co_await connection->run();
   part.open.erase(number);
-  if (ended) co_return;
+  if (auto move = connection->moved()) {
+    ++parts_[move->shard]->connections;
+    auto there = co_await move->stream->move_to(*shards_[move->shard]);
+    if (there) {
+      move->stream = std::move(*there);
+      co_return move;
+    }
+    --parts_[move->shard]->connections;
+    requests.closed();
+    co_return std::nullopt;
+  }
+  if (ended) co_return std::nullopt;
   // Clients come and go, many by a reset; only what they sent, and what they held up or waited for in
   // vain, is worth a warning.
   const Code why = ended.error().code;
   const bool notable = why == Code::kCorrupt || why == Code::kTooLarge || why == Code::kExhausted;
   observe::log(notable ? observe::Level::kWarn : observe::Level::kDebug,
                "kafka.connection_ended",
-               {{"client", connection.stream().peer().host}, {"reason", ended.error().message}});
+               {{"client", connection->stream().peer().host}, {"reason", ended.error().message}});
+  co_return std::nullopt;
 }
 
 io::Task<Listener::MemoryUse> Listener::memory() {

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,6 +56,7 @@ class Listener {
     std::uint64_t accepted = 0;
     std::uint64_t refused = 0;   ///< beyond max_connections
     std::uint64_t failures = 0;  ///< to accept: out of descriptors, say
+    std::uint64_t moved = 0;     ///< to the shard of the partitions that their client asked for first
   };
   [[nodiscard]] const Arrivals& arrivals() const { return arrivals_; }
 
@@ -67,9 +70,14 @@ class Listener {
     std::map<std::uint64_t, Connection*> open;  ///< in the order in which they came
     std::uint64_t next = 0;
     bool stopping = false;
+    std::atomic<std::size_t> connections = 0;  ///< that it has or is about to have; any thread
   };
   io::Task<void> take(std::unique_ptr<io::Stream> stream, unsigned shard);
-  io::Task<void> serve(std::unique_ptr<io::Stream> stream, unsigned shard);
+  /// On the shard itself. Where the connection is to go on, if it is.
+  io::Task<std::optional<Connection::Move>> serve(std::unique_ptr<io::Stream> stream, unsigned shard,
+                                                  std::optional<Connection::Unread> unread);
+  /// Whether one more connection may go from one shard to another: they stay spread over all. Any shard.
+  [[nodiscard]] bool may_move(unsigned from, unsigned to) const;
 
   std::unique_ptr<io::Listener> bound_;
   io::Shards shards_;

@@ -159,6 +159,49 @@ TEST_F(ProtocolTest, pipelined_requests_are_answered_in_their_order) {
   });
 }
 
+TEST_F(ProtocolTest, connections_go_on_at_the_shard_of_their_partitions_while_shards_stay_even) {
+  with_client([this](RawClient& first) -> io::Task<void> {
+    EXPECT_EQ(co_await create(first, "t", 2), 0);
+    // Partition 0 is the shard's of every other connection. With 13 in all, more than two would crowd it.
+    std::vector<std::unique_ptr<RawClient>> more;
+    for (int i = 0; i < 12; ++i) more.push_back(co_await connect());
+    const std::vector<Bytes> batches{batch_of({"a"})};
+    for (int i = 0; i < 12; ++i) {
+      RawClient& client = *more[static_cast<std::size_t>(i)];
+      // The rest is there by the time the first request is looked at.
+      client.add(produce("t", batches), 7);
+      client.add(wire::ApiVersionsRequest{}, 0);
+      client.add(produce("t", batches), 7);
+      co_await client.send_added();
+      for (int k = 0; k < 2; ++k) {
+        const auto made = co_await client.receive<wire::ProduceResponse>(7);
+        if (!made) co_return;
+        EXPECT_EQ((*made)->responses[0].partition_responses[0].base_offset, 2 * i + k);
+        if (k == 0) {
+          EXPECT_TRUE(co_await client.receive<wire::ApiVersionsResponse>(0));
+        }
+      }
+    }
+    EXPECT_THAT(kafka_->arrivals().moved, ::testing::AllOf(::testing::Ge(1u), ::testing::Le(3u)));
+    EXPECT_EQ(kafka_->connections(), 13u);
+  });
+}
+
+TEST_F(ProtocolTest, a_client_of_partitions_of_several_shards_stays_where_it_is) {
+  with_client([this](RawClient& first) -> io::Task<void> {
+    EXPECT_EQ(co_await create(first, "t", 2), 0);
+    const std::vector<Bytes> batches{batch_of({"a"}), batch_of({"b"})};
+    for (int i = 0; i < 2; ++i) {
+      const auto client = co_await connect();
+      (void)co_await client->call<wire::ProduceResponse>(produce("t", batches), 7);
+      // Its first request decides.
+      (void)co_await client->call<wire::ProduceResponse>(produce("t", {batches[0]}), 7);
+      client->close();
+    }
+    EXPECT_EQ(kafka_->arrivals().moved, 0u);
+  });
+}
+
 TEST_F(ProtocolTest, a_stop_answers_what_is_in_flight) {
   with_client([this](RawClient& client) -> io::Task<void> {
     EXPECT_EQ(co_await create(client, "t"), 0);

@@ -4,6 +4,8 @@
 
 #include "base/plant.h"
 #include "wire/kafka/gen/api_versions.h"
+#include "wire/kafka/gen/fetch.h"
+#include "wire/kafka/gen/produce.h"
 
 namespace pyralog::protocol::kafka {
 
@@ -96,7 +98,43 @@ Service::Service(broker::Broker& broker, unsigned shard, Options options)
     : broker_(broker),
       options_(options),
       sessions_(shard, options.sessions),
+      shard_(shard),
       counts_(options.metrics) {}
+
+std::optional<unsigned> Service::shard_of_all(ByteView request) const {
+  if (shard_count() < 2 || PYRALOG_PLANT("kafka.stay_where_accepted")) return std::nullopt;
+  const auto frame = wire::parse_request(request);
+  if (!frame || frame->api == nullptr) return std::nullopt;
+  std::optional<unsigned> shard;
+  // Whether all that was looked at is there.
+  const auto there = [&](const std::string& topic, std::int32_t partition) {
+    const auto its = broker_.shard_of({topic, partition});
+    const bool same = its && *its != shard_ && (!shard || shard == its);
+    shard = same ? its : std::nullopt;
+    return same;
+  };
+  const std::int16_t version = frame->header.request_api_version;
+  if (frame->api->key == ApiKey::kProduce) {
+    const auto produce = wire::decode_message<wire::ProduceRequest>(frame->body, version,
+                                                                    {.allow_trailing = true});
+    if (!produce) return std::nullopt;
+    for (const auto& topic : produce->topic_data) {
+      for (const auto& each : topic.partition_data) {
+        if (!there(topic.name, each.index)) return std::nullopt;
+      }
+    }
+  } else if (frame->api->key == ApiKey::kFetch) {
+    const auto fetch = wire::decode_message<wire::FetchRequest>(frame->body, version,
+                                                                {.allow_trailing = true});
+    if (!fetch || fetch->session_id != 0) return std::nullopt;
+    for (const auto& topic : fetch->topics) {
+      for (const auto& each : topic.partitions) {
+        if (!there(topic.topic, each.partition)) return std::nullopt;
+      }
+    }
+  }
+  return shard;
+}
 
 io::Task<Result<Reply>> Service::handle(Request request) {
   const wire::RequestFrame& frame = request.frame;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -85,6 +86,9 @@ class Service {
 
   [[nodiscard]] io::Task<Result<Reply>> handle(Request request);
 
+  /// The other shard that has all partitions of a Produce or Fetch request, if there is one.
+  [[nodiscard]] std::optional<unsigned> shard_of_all(ByteView request) const;
+
   [[nodiscard]] broker::Broker& broker() { return broker_; }
   /// Whether the slow-operation log wants to hear of it.
   [[nodiscard]] bool is_slow(Duration took) const {
@@ -105,6 +109,7 @@ class Service {
   broker::Broker& broker_;
   Options options_;
   FetchSessions sessions_;
+  unsigned shard_;
   std::size_t fetching_ = 0;
   RequestCounts counts_;
   std::vector<Service*> services_;

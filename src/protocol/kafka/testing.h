@@ -49,6 +49,14 @@ class RawClient {
     EXPECT_TRUE(frame) << frame.error().message;
     if (frame) co_await send_raw(std::move(frame->bytes));
   }
+  /// Like send, but leaves with what `send_added` sends.
+  template <typename Request>
+  void add(const Request& request, std::int16_t version) {
+    auto frame = wire::encode_request(request, version, next_sent_++, "raw");
+    EXPECT_TRUE(frame) << frame.error().message;
+    if (frame) added_.insert(added_.end(), frame->bytes.begin(), frame->bytes.end());
+  }
+  io::Task<void> send_added() { return send_raw(std::exchange(added_, {})); }
   /// A frame of any key and version, with a header of the old kind.
   io::Task<void> send_frame(std::int16_t key, std::int16_t version, Bytes body = {}) {
     Bytes frame(14);
@@ -117,6 +125,7 @@ class RawClient {
  private:
   std::unique_ptr<io::Stream> stream_;
   Bytes inbox_;
+  Bytes added_;
   std::int32_t next_sent_ = 1;
   std::int32_t next_received_ = 1;
   bool ended_ = false;
@@ -231,6 +240,7 @@ class KafkaTest : public ::testing::Test {
   broker::Broker* broker_ = nullptr;
   cluster::Cluster* cluster_ = nullptr;
   std::vector<Service*> services_;  ///< by shard
+  Listener* kafka_ = nullptr;
   bool stopping_ = false;
 
  private:
@@ -261,6 +271,7 @@ class KafkaTest : public ::testing::Test {
     stop_ = &stop;
     cluster_ = cluster->get();
     services_ = pointers;
+    kafka_ = &listener;
     broker_ = &broker;
     while (!stopping_) co_await stop.wait(Instant::never());
     co_await listener.drain();
