@@ -1,0 +1,347 @@
+#include "raft/raft.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/plant.h"
+
+namespace pyralog::raft {
+
+Raft::Raft(Options options, Stored stored)
+    : options_(options),
+      hard_(stored.hard),
+      hard_given_(stored.hard),
+      log_(std::move(stored.snapshot), std::move(stored.entries), stored.hard.commit),
+      config_(log_.snapshot().config),
+      random_(options.seed * 0x9e3779b97f4a7c15U + static_cast<std::uint64_t>(options.id.value)) {
+  PYRALOG_ASSERT(options_.id.value > 0 && options_.heartbeat_ticks > 0 &&
+                 options_.election_ticks > options_.heartbeat_ticks &&
+                 options_.lease_ticks < options_.election_ticks);
+  // It may have answered a heartbeat just before it ended, and its leader goes by that.
+  if (options_.lease_ticks > 0 && hard_.term > Term(0) &&
+      !PYRALOG_PLANT("raft.vote_at_the_start")) {
+    no_votes_before_ = options_.election_ticks;
+  }
+  reset(Role::kFollower, hard_.term);
+}
+
+std::uint64_t Raft::random() {
+  // splitmix64.
+  random_ += 0x9e3779b97f4a7c15U;
+  std::uint64_t z = random_;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
+  return z ^ (z >> 31);
+}
+
+void Raft::reset(Role role, Term term) {
+  if (term != hard_.term) {
+    hard_.term = term;
+    hard_.vote = kNobody;
+  }
+  role_ = role;
+  leader_ = kNobody;
+  votes_.clear();
+  progress_.clear();
+  elapsed_ = 0;
+  since_heartbeat_ = 0;
+  timeout_ = options_.election_ticks + static_cast<unsigned>(random() % options_.election_ticks);
+  transferee_ = kNobody;
+  uncommitted_bytes_ = 0;
+  round_began_.clear();
+  lease_until_ = 0;
+  lease_given_up_ = false;
+  leaving_ = false;
+  self_vote_ = Term(0);
+  refuse_reads();
+}
+
+void Raft::become_follower(Term term, NodeId leader) {
+  reset(Role::kFollower, term);
+  leader_ = leader;
+}
+
+void Raft::become_candidate(bool pre, bool force) {
+  if (pre) {
+    // Nothing of this has to outlive a crash.
+    reset(Role::kPreCandidate, hard_.term);
+  } else {
+    reset(Role::kCandidate, Term(hard_.term.value + 1));
+    hard_.vote = options_.id;
+    self_vote_ = hard_.term;
+  }
+  for (const NodeId node : config_.all()) {
+    if (node == options_.id || !config_.is_voter(node)) continue;
+    Message ask;
+    ask.kind = pre ? MessageKind::kPreVote : MessageKind::kVote;
+    ask.to = node;
+    ask.term = pre ? Term(hard_.term.value + 1) : hard_.term;
+    ask.index = log_.last();
+    ask.log_term = log_.last_term();
+    ask.force = force;
+    send(std::move(ask), !pre);
+  }
+  if (pre) poll(options_.id, true);
+}
+
+void Raft::poll(NodeId from, bool granted) {
+  votes_.emplace(from, granted);
+  switch (tally(config_, votes_)) {
+    case Tally::kPending:
+      return;
+    case Tally::kLost:
+      become_follower(hard_.term, kNobody);
+      return;
+    case Tally::kWon:
+      if (role_ == Role::kPreCandidate) {
+        become_candidate(false, false);
+      } else {
+        become_leader();
+      }
+      return;
+  }
+}
+
+bool Raft::may_campaign() const {
+  if (!config_.is_voter(options_.id)) return false;
+  // Who will take part is not known yet.
+  for (Index i(log_.applied().value + 1); i <= log_.committed(); i = Index(i.value + 1)) {
+    if (log_.at(i).kind == EntryKind::kConfig) return false;
+  }
+  return true;
+}
+
+void Raft::campaign() {
+  if (role_ != Role::kLeader && may_campaign()) become_candidate(options_.pre_vote, false);
+}
+
+bool Raft::in_lease() const {
+  if (now_ < no_votes_before_) return true;
+  return options_.check_quorum && leader_ != kNobody && elapsed_ < options_.election_ticks;
+}
+
+void Raft::tick() {
+  ++now_;
+  ++elapsed_;
+  if (role_ != Role::kLeader) {
+    if (elapsed_ >= timeout_ && may_campaign()) campaign();
+    return;
+  }
+  ++since_heartbeat_;
+  if (elapsed_ >= options_.election_ticks) {
+    elapsed_ = 0;
+    transferee_ = kNobody;
+    const bool heard = is_majority(config_, [this](NodeId node) {
+      const auto found = progress_.find(node);
+      return node == options_.id || (found != progress_.end() && found->second.take_active());
+    });
+    if (options_.check_quorum && !heard && !PYRALOG_PLANT("raft.lead_without_majority")) {
+      become_follower(hard_.term, kNobody);
+      return;
+    }
+  }
+  if (since_heartbeat_ >= options_.heartbeat_ticks) send_heartbeats();
+}
+
+bool Raft::settle_term(const Message& m) {
+  const bool from_leader = m.kind == MessageKind::kAppend || m.kind == MessageKind::kHeartbeat ||
+                           m.kind == MessageKind::kSnapshot;
+  if (m.term > hard_.term) {
+    const bool asks = m.kind == MessageKind::kVote || m.kind == MessageKind::kPreVote;
+    if (asks && !m.force && in_lease() && !PYRALOG_PLANT("raft.vote_in_lease")) return true;
+    // A pre-vote is about a term that may never be.
+    if (m.kind == MessageKind::kPreVote || (m.kind == MessageKind::kPreVoteReply && !m.reject))
+      return false;
+    become_follower(m.term, from_leader ? m.from : kNobody);
+    return false;
+  }
+  if (m.term == hard_.term) return false;
+  // An old leader that comes back would go on for ever unheard, and a node that was cut off, with a
+  // term that it won by itself, could not join: both learn of the present term.
+  if (from_leader && (options_.check_quorum || options_.pre_vote)) {
+    Message tell;
+    tell.kind = MessageKind::kAppendReply;
+    tell.to = m.from;
+    send(std::move(tell), true);
+  } else if (m.kind == MessageKind::kPreVote) {
+    Message no;
+    no.kind = MessageKind::kPreVoteReply;
+    no.to = m.from;
+    no.reject = true;
+    send(std::move(no), true);
+  }
+  return true;
+}
+
+void Raft::step(Message m) {
+  if (m.to != options_.id || m.from == options_.id || m.from == kNobody || settle_term(m)) return;
+  switch (m.kind) {
+    case MessageKind::kVote:
+    case MessageKind::kPreVote:
+      handle_vote(m);
+      return;
+    case MessageKind::kVoteReply:
+    case MessageKind::kPreVoteReply:
+      handle_vote_reply(m);
+      return;
+    case MessageKind::kAppend:
+    case MessageKind::kHeartbeat:
+    case MessageKind::kSnapshot:
+      PYRALOG_ASSERT(role_ != Role::kLeader);  // of one term there is one leader
+      if (role_ != Role::kFollower) become_follower(hard_.term, m.from);
+      elapsed_ = 0;
+      leader_ = m.from;
+      if (m.kind == MessageKind::kAppend) handle_append(m);
+      if (m.kind == MessageKind::kHeartbeat) handle_heartbeat(m);
+      if (m.kind == MessageKind::kSnapshot) handle_snapshot(m);
+      return;
+    case MessageKind::kAppendReply:
+      if (role_ == Role::kLeader) handle_append_reply(m);
+      return;
+    case MessageKind::kHeartbeatReply:
+      if (role_ == Role::kLeader) handle_heartbeat_reply(m);
+      return;
+    case MessageKind::kTimeoutNow:
+      if (role_ == Role::kFollower && may_campaign()) become_candidate(false, true);
+      return;
+  }
+}
+
+void Raft::handle_vote(const Message& m) {
+  const bool pre = m.kind == MessageKind::kPreVote;
+  const bool may = hard_.vote == m.from || (hard_.vote == kNobody && leader_ == kNobody) ||
+                   (pre && m.term > hard_.term) || PYRALOG_PLANT("raft.vote_twice");
+  const bool grants = may && log_.is_up_to_date(m.index, m.log_term);
+  Message reply;
+  reply.kind = pre ? MessageKind::kPreVoteReply : MessageKind::kVoteReply;
+  reply.to = m.from;
+  reply.term = grants ? m.term : hard_.term;
+  reply.reject = !grants;
+  if (grants && !pre) {
+    hard_.vote = m.from;
+    elapsed_ = 0;
+  }
+  send(std::move(reply), true);
+}
+
+void Raft::handle_vote_reply(const Message& m) {
+  if (m.kind == MessageKind::kVoteReply) {
+    if (role_ == Role::kCandidate) poll(m.from, !m.reject);
+    return;
+  }
+  const bool of_this = m.reject || m.term.value == hard_.term.value + 1;
+  if (role_ == Role::kPreCandidate && of_this) poll(m.from, !m.reject);
+}
+
+void Raft::handle_append(Message& m) {
+  Message reply;
+  reply.kind = MessageKind::kAppendReply;
+  reply.to = m.from;
+  if (m.index < log_.committed()) {
+    reply.index = log_.committed();
+  } else if (const auto end = log_.append_after(m.index, m.log_term, m.entries)) {
+    log_.commit(std::min(m.commit, *end));
+    reply.index = *end;
+  } else {
+    reply.reject = true;
+    reply.index = m.index;
+    reply.hint = log_.may_agree(m.index, m.log_term);
+    reply.log_term = log_.term_of(reply.hint).value_or(Term(0));
+  }
+  reply.commit = log_.committed();
+  send(std::move(reply), !PYRALOG_PLANT("raft.acknowledge_before_sync"));
+}
+
+void Raft::handle_heartbeat(const Message& m) {
+  log_.commit(std::min(m.commit, log_.last()));
+  Message reply;
+  reply.kind = MessageKind::kHeartbeatReply;
+  reply.to = m.from;
+  reply.round = m.round;
+  reply.commit = log_.committed();
+  send(std::move(reply));
+}
+
+void Raft::handle_snapshot(Message& m) {
+  Message reply;
+  reply.kind = MessageKind::kAppendReply;
+  reply.to = m.from;
+  // One that was taken before we were a member is as good: the change that made us one is behind
+  // it.
+  const bool wanted = m.snapshot && m.snapshot->index > log_.committed();
+  if (wanted && log_.matches(m.snapshot->index, m.snapshot->term)) {
+    // Its entries are here.
+    log_.commit(m.snapshot->index);
+  } else if (wanted) {
+    next_.snapshot = *m.snapshot;
+    next_.committed.clear();
+    config_ = m.snapshot->config;
+    log_.restore(std::move(*m.snapshot));
+  }
+  reply.index = log_.committed();
+  send(std::move(reply), true);
+}
+
+void Raft::send(Message m, bool after) {
+  m.from = options_.id;
+  if (m.term == Term(0)) m.term = hard_.term;
+  (after ? next_.after : next_.messages).push_back(std::move(m));
+}
+
+bool Raft::has_ready() const {
+  return next_.snapshot || !next_.messages.empty() || !next_.after.empty() ||
+         !next_.reads.empty() || hard_.term != hard_given_.term || hard_.vote != hard_given_.vote ||
+         log_.committed() != hard_given_.commit || self_vote_ != Term(0) || log_.has_unstored() ||
+         log_.has_committed() || (!reads_.empty() && reads_.back().round > round_);
+}
+
+Ready Raft::ready() {
+  if (!reads_.empty() && reads_.back().round > round_) send_heartbeats();
+  Ready out = std::exchange(next_, {});
+  out.number = ++number_;
+  hard_.commit = log_.committed();
+  if (hard_ != hard_given_) {
+    out.sync = hard_.term != hard_given_.term || hard_.vote != hard_given_.vote;
+    out.hard = hard_given_ = hard_;
+  }
+  out.entries = log_.take_unstored();
+  out.committed = log_.take_committed(options_.max_apply_bytes);
+  out.sync = out.sync || out.snapshot || !out.entries.empty();
+  pending_.push_back(
+      {out.number, log_.last(), log_.last_term(), std::exchange(self_vote_, Term(0))});
+  return out;
+}
+
+void Raft::persisted(std::uint64_t number) {
+  while (!pending_.empty() && pending_.front().number <= number) {
+    const Pending done = pending_.front();
+    pending_.pop_front();
+    log_.stored(done.last, done.last_term);
+    if (done.vote_term != Term(0) && role_ == Role::kCandidate && done.vote_term == hard_.term) {
+      poll(options_.id, true);
+    }
+  }
+  if (role_ == Role::kLeader) commit_what_is_agreed();
+}
+
+void Raft::applied(Index index) {
+  const Index before = log_.applied();
+  for (Index i(before.value + 1); i <= index; i = Index(i.value + 1)) {
+    const Entry& entry = log_.at(i);
+    if (entry.kind != EntryKind::kConfig) continue;
+    // The leader looked before it appended; what may not follow all the same changes nothing,
+    // everywhere.
+    const auto change = decode_config_change(entry.data.view());
+    auto next = change ? changed(config_, *change) : fail(change.error());
+    if (next) set_config(std::move(*next));
+  }
+  log_.applied(index);
+  leave_joint_if_due();
+}
+
+SnapshotMark Raft::mark() const {
+  return {log_.applied(), log_.term_of(log_.applied()).value_or(Term(0)), config_};
+}
+
+}  // namespace pyralog::raft

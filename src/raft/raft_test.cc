@@ -1,0 +1,416 @@
+#include "raft/raft.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace pyralog::raft {
+namespace {
+
+using Kind = ConfigChange::Kind;
+
+SharedBytes text(const std::string& value) {
+  return SharedBytes(Bytes(value.begin(), value.end()));
+}
+std::string text(const SharedBytes& bytes) {
+  return {bytes.view().begin(), bytes.view().end()};
+}
+
+/// Members whose messages arrive at once, in order, and whose disks are as fast; but for what is
+/// held up.
+class RaftTest : public ::testing::Test {
+ protected:
+  struct Member {
+    std::unique_ptr<Raft> raft;
+    Stored disk;
+    bool slow_disk = false;
+    std::vector<Ready> storing;
+    std::vector<std::string> applied;
+    std::map<std::uint64_t, ReadReady> reads;
+  };
+
+  Raft& at(int id) { return *members_.at(id).raft; }
+  Member& member(int id) { return members_.at(id); }
+
+  void add(int id, const Config& config) {
+    Member& made = members_[id];
+    made.disk.snapshot.config = config;
+    start(id);
+  }
+  void start(int id) {
+    Options options = options_;
+    options.id = NodeId(id);
+    Member& it = members_.at(id);
+    it.storing.clear();
+    it.raft = std::make_unique<Raft>(options, it.disk);
+  }
+  void group(int count) {
+    Config config;
+    for (int i = 1; i <= count; ++i) config.voters.emplace_back(i);
+    for (int i = 1; i <= count; ++i) add(i, config);
+  }
+  /// Makes `id` the leader.
+  void elect(int id) {
+    at(id).campaign();
+    settle();
+    ASSERT_EQ(at(id).role(), Role::kLeader);
+  }
+  void tick(int times = 1) {
+    for (int i = 0; i < times; ++i) {
+      for (auto& [id, each] : members_) {
+        if (each.raft != nullptr) each.raft->tick();
+      }
+      settle();
+    }
+  }
+  void store(int id) {
+    Member& it = members_.at(id);
+    for (const Ready& ready : std::exchange(it.storing, {})) keep(it, ready);
+  }
+  /// Until nothing moves.
+  void settle() {
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (auto& [id, each] : members_) {
+        while (each.raft != nullptr && each.raft->has_ready()) {
+          moved = true;
+          handle(each, each.raft->ready());
+        }
+      }
+      while (!wire_.empty()) {
+        moved = true;
+        const Message m = std::move(wire_.front());
+        wire_.pop_front();
+        const auto to = members_.find(m.to.value);
+        if (to == members_.end() || to->second.raft == nullptr) continue;
+        to->second.raft->step(m);
+      }
+    }
+  }
+
+  Options options_;
+  std::set<int> cut_;  ///< nothing leaves or reaches them
+  std::function<bool(Message&)> drop_ = [](const Message&) { return false; };
+
+ private:
+  void handle(Member& it, Ready ready) {
+    for (const Message& m : ready.messages) send(m);
+    for (const Entry& entry : ready.committed) it.applied.push_back(text(entry.data));
+    for (const ReadReady& read : ready.reads) it.reads[read.context] = read;
+    if (!ready.committed.empty()) it.raft->applied(ready.committed.back().index);
+    if (it.slow_disk) {
+      it.storing.push_back(std::move(ready));
+    } else {
+      keep(it, ready);
+    }
+  }
+  void keep(Member& it, const Ready& ready) {
+    if (ready.snapshot) it.disk = {it.disk.hard, *ready.snapshot, {}};
+    for (const Entry& entry : ready.entries) {
+      std::erase_if(it.disk.entries, [&](const Entry& old) { return old.index >= entry.index; });
+      it.disk.entries.push_back(entry);
+    }
+    if (ready.hard) it.disk.hard = *ready.hard;
+    for (const Message& m : ready.after) send(m);
+    it.raft->persisted(ready.number);
+  }
+  void send(Message m) {
+    if (cut_.contains(m.from.value) || cut_.contains(m.to.value) || drop_(m)) return;
+    wire_.push_back(m);
+  }
+
+  std::map<int, Member> members_;
+  std::deque<Message> wire_;
+};
+
+TEST_F(RaftTest, replicates_what_is_proposed_in_order) {
+  group(3);
+  elect(1);
+  for (const char* each : {"a", "b", "c"}) ASSERT_TRUE(at(1).propose(text(each)));
+  settle();
+  for (int id = 1; id <= 3; ++id)
+    EXPECT_EQ(member(id).applied, (std::vector<std::string>{"", "a", "b", "c"}));
+  EXPECT_EQ(at(2).propose(text("d")).error().code, Code::kUnavailable);
+  EXPECT_NE(at(2).propose(text("d")).error().message.find("node 1 leads"), std::string::npos);
+}
+
+TEST_F(RaftTest, a_lone_member_commits_what_is_durable_and_nothing_before) {
+  group(1);
+  elect(1);
+  member(1).slow_disk = true;
+  ASSERT_TRUE(at(1).propose(text("a")));
+  settle();
+  EXPECT_EQ(member(1).applied.size(), 1U);
+  store(1);
+  settle();
+  EXPECT_EQ(member(1).applied.back(), "a");
+}
+
+TEST_F(RaftTest, a_leader_counts_itself_once_its_log_is_durable) {
+  group(3);
+  elect(1);
+  cut_ = {3};
+  member(1).slow_disk = true;
+  ASSERT_TRUE(at(1).propose(text("a")));
+  settle();
+  EXPECT_EQ(at(2).log().last(), Index(2)) << "it is sent before that";
+  EXPECT_EQ(at(1).log().committed(), Index(1));
+  store(1);
+  settle();
+  EXPECT_EQ(at(1).log().committed(), Index(2));
+}
+
+TEST_F(RaftTest, acknowledges_only_what_is_durable) {
+  group(3);
+  elect(1);
+  cut_ = {3};
+  member(2).slow_disk = true;
+  ASSERT_TRUE(at(1).propose(text("a")));
+  settle();
+  EXPECT_EQ(at(1).log().committed(), Index(1)) << "node 2 has it in memory";
+  store(2);
+  settle();
+  EXPECT_EQ(at(1).log().committed(), Index(2));
+}
+
+TEST_F(RaftTest, a_leader_that_reaches_no_majority_steps_down) {
+  group(3);
+  elect(1);
+  tick(3);
+  cut_ = {1};
+  tick(30);
+  EXPECT_NE(at(1).role(), Role::kLeader);
+  EXPECT_EQ(at(1).propose(text("a")).error().code, Code::kUnavailable);
+}
+
+TEST_F(RaftTest, a_member_that_was_cut_off_disturbs_nobody) {
+  group(3);
+  elect(1);
+  const Term term = at(1).term();
+  // It is heard, and hears answers, but nothing of a leader.
+  drop_ = [](const Message& m) {
+    return m.to.value == 3 && (m.kind == MessageKind::kHeartbeat || m.kind == MessageKind::kAppend);
+  };
+  tick(100);
+  drop_ = [](const Message&) { return false; };
+  tick(30);
+  EXPECT_EQ(at(1).role(), Role::kLeader);
+  EXPECT_EQ(at(1).term(), term);
+}
+
+TEST_F(RaftTest, entries_of_an_older_term_are_not_committed_by_counting) {
+  // The paper's figure 8: node 5 may still win, and would replace what three of five have.
+  options_.max_append_bytes = 1;
+  group(5);
+  const auto with_log = [this](int id, std::initializer_list<std::uint64_t> terms) {
+    Stored& disk = member(id).disk;
+    disk.hard = {.term = Term(3), .commit = Index(1)};
+    for (const std::uint64_t term : terms) {
+      disk.entries.push_back(
+          {Term(term), Index(disk.entries.size() + 1), EntryKind::kNormal, text("x")});
+    }
+    start(id);
+  };
+  with_log(1, {1, 2});
+  with_log(2, {1, 2});
+  with_log(3, {1});
+  with_log(4, {1});
+  with_log(5, {1, 3});
+  cut_ = {4, 5};
+  drop_ = [](Message& m) {
+    std::erase_if(m.entries, [](const Entry& entry) { return entry.index > Index(2); });
+    return false;
+  };
+  elect(1);
+  tick(3);
+  EXPECT_EQ(at(3).log().last(), Index(2)) << "three have it";
+  EXPECT_EQ(at(1).log().committed(), Index(1));
+  drop_ = [](const Message&) { return false; };
+  tick(3);
+  EXPECT_EQ(at(1).log().committed(), Index(3)) << "with an entry of the leader's own term";
+}
+
+TEST_F(RaftTest, proposals_under_way_are_bounded) {
+  options_.max_uncommitted_bytes = 100;
+  group(3);
+  elect(1);
+  cut_ = {1};
+  ASSERT_TRUE(at(1).propose(text(std::string(90, 'a'))));
+  EXPECT_EQ(at(1).propose(text(std::string(20, 'b'))).error().code, Code::kExhausted);
+  settle();
+  cut_ = {};
+  tick(3);
+  EXPECT_TRUE(at(1).propose(text(std::string(20, 'b')))) << "the first is committed";
+}
+
+TEST_F(RaftTest, a_read_waits_for_a_heartbeat_and_for_an_own_commit) {
+  group(3);
+  elect(1);
+  at(1).read(7);
+  settle();
+  EXPECT_EQ(member(1).reads.at(7).index, Index(1));
+  cut_ = {1};
+  at(1).read(8);
+  settle();
+  EXPECT_FALSE(member(1).reads.contains(8)) << "another may lead by now";
+  tick(30);
+  ASSERT_TRUE(member(1).reads.contains(8));
+  EXPECT_FALSE(member(1).reads.at(8).index) << "it does not lead any more";
+  at(2).read(9);
+  settle();
+  if (at(2).role() != Role::kLeader) {
+    EXPECT_FALSE(member(2).reads.at(9).index);
+  }
+}
+
+TEST_F(RaftTest, a_new_leader_answers_reads_once_it_has_committed) {
+  group(3);
+  elect(1);
+  drop_ = [](const Message& m) { return m.kind == MessageKind::kAppend; };
+  ASSERT_TRUE(at(1).transfer_to(NodeId(2)));
+  settle();
+  ASSERT_EQ(at(2).role(), Role::kLeader);
+  at(2).read(1);
+  tick(2);
+  EXPECT_FALSE(member(2).reads.contains(1))
+      << "what its predecessor has committed is not known yet";
+  drop_ = [](const Message&) { return false; };
+  tick(2);
+  EXPECT_EQ(member(2).reads.at(1).index, Index(2));
+}
+
+TEST_F(RaftTest, a_lease_lasts_as_long_as_it_is_renewed) {
+  options_.lease_ticks = 5;
+  group(3);
+  at(1).campaign();
+  settle();
+  ASSERT_EQ(at(1).role(), Role::kLeader);
+  tick();
+  EXPECT_TRUE(at(1).has_lease());
+  cut_ = {1};
+  tick(6);
+  EXPECT_FALSE(at(1).has_lease());
+}
+
+TEST_F(RaftTest, within_a_lease_nobody_votes_nor_after_a_start) {
+  options_.lease_ticks = 8;
+  group(3);
+  elect(1);
+  tick();
+  ASSERT_TRUE(at(1).has_lease());
+  start(2);
+  start(3);
+  cut_ = {1};
+  at(2).campaign();
+  settle();
+  EXPECT_NE(at(2).role(), Role::kLeader) << "node 3 does not know any more whom it has heard of";
+  at(3).campaign();
+  settle();
+  EXPECT_NE(at(3).role(), Role::kLeader);
+}
+
+TEST_F(RaftTest, a_leader_that_has_told_another_to_take_over_has_no_lease) {
+  options_.lease_ticks = 8;
+  group(3);
+  elect(1);
+  tick();
+  drop_ = [](const Message& m) { return m.kind == MessageKind::kTimeoutNow; };
+  ASSERT_TRUE(at(1).transfer_to(NodeId(2)));
+  settle();
+  tick(20);  // given up
+  EXPECT_EQ(at(1).role(), Role::kLeader);
+  EXPECT_FALSE(at(1).has_lease()) << "what it told may arrive at any time";
+}
+
+TEST_F(RaftTest, hands_over_at_once) {
+  group(3);
+  elect(1);
+  ASSERT_TRUE(at(1).propose(text("a")));
+  ASSERT_TRUE(at(1).transfer_to(NodeId(3)));
+  EXPECT_EQ(at(1).propose(text("b")).error().code, Code::kUnavailable);
+  settle();
+  EXPECT_EQ(at(3).role(), Role::kLeader);
+  EXPECT_EQ(member(3).applied, (std::vector<std::string>{"", "a", ""}));
+  EXPECT_EQ(at(1).transfer_to(NodeId(2)).error().code, Code::kUnavailable);
+  EXPECT_EQ(at(3).transfer_to(NodeId(9)).error().code, Code::kInvalidArgument);
+}
+
+TEST_F(RaftTest, one_change_at_a_time) {
+  group(3);
+  elect(1);
+  cut_ = {1};
+  ASSERT_TRUE(at(1).propose(ConfigChange{.steps = {{Kind::kAddVoter, NodeId(4)}}}));
+  EXPECT_EQ(at(1).propose(ConfigChange{.steps = {{Kind::kAddVoter, NodeId(5)}}}).error().code,
+            Code::kUnavailable);
+}
+
+TEST_F(RaftTest, a_joint_change_ends_by_itself_and_brings_the_new_ones_up_to_date) {
+  group(3);
+  elect(1);
+  ASSERT_TRUE(at(1).propose(text("a")));
+  settle();
+  for (const int id : {4, 5}) add(id, at(1).config());
+  ASSERT_TRUE(at(1).propose(ConfigChange{.steps = {{Kind::kAddVoter, NodeId(4)},
+                                                   {Kind::kAddVoter, NodeId(5)},
+                                                   {Kind::kRemove, NodeId(3)}}}));
+  settle();
+  tick(2);
+  EXPECT_EQ(at(1).config().voters,
+            (std::vector<NodeId>{NodeId(1), NodeId(2), NodeId(4), NodeId(5)}));
+  EXPECT_FALSE(at(1).config().joint());
+  EXPECT_EQ(at(5).config(), at(1).config());
+  EXPECT_EQ(member(5).applied[1], "a");
+}
+
+TEST_F(RaftTest, a_leader_that_leaves_goes_once_those_who_stay_know) {
+  group(2);
+  elect(1);
+  tick();
+  ASSERT_TRUE(at(1).propose(ConfigChange{.steps = {{Kind::kRemove, NodeId(1)}}}));
+  EXPECT_EQ(at(1).propose(text("more")).error().code, Code::kUnavailable)
+      << "node 2 could not win against it";
+  // Node 2 has the change, and does not hear that it is committed.
+  drop_ = [](Message& m) {
+    if (m.from.value == 1) m.commit = std::min(m.commit, Index(1));
+    return false;
+  };
+  settle();
+  tick(3);
+  EXPECT_EQ(at(1).role(), Role::kLeader);
+  EXPECT_EQ(at(1).config().voters, std::vector<NodeId>{NodeId(2)});
+  drop_ = [](const Message&) { return false; };
+  tick(2);
+  EXPECT_EQ(at(1).role(), Role::kFollower);
+  EXPECT_EQ(at(2).role(), Role::kLeader);
+  cut_ = {1};
+  ASSERT_TRUE(at(2).propose(text("alone")));
+  settle();
+  EXPECT_EQ(member(2).applied.back(), "alone");
+}
+
+TEST_F(RaftTest, whoever_lacks_what_is_forgotten_gets_a_snapshot) {
+  group(3);
+  elect(1);
+  tick();
+  cut_ = {3};
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(at(1).propose(text(std::to_string(i))));
+  settle();
+  at(1).compact(at(1).mark());
+  cut_ = {};
+  tick(3);
+  EXPECT_EQ(at(3).log().committed(), at(1).log().committed());
+  EXPECT_EQ(at(3).log().snapshot().index, Index(11));
+  ASSERT_TRUE(at(1).propose(text("z")));
+  settle();
+  EXPECT_EQ(member(3).applied.back(), "z");
+}
+
+}  // namespace
+}  // namespace pyralog::raft
