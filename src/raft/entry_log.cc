@@ -19,6 +19,15 @@ EntryLog::EntryLog(SnapshotMark snapshot, std::vector<Entry> entries, Index comm
     entries_.push_back(std::move(entry));
   }
   PYRALOG_ASSERT(committed_ <= last());
+  // A crash may have kept entries and not what came with them, how far they are committed. But a
+  // change of the group is appended only once the one before it has been applied.
+  bool later = false;
+  for (Index i = last(); i > committed_ && !PYRALOG_PLANT("raft.forget_what_changes_say");
+       i = Index(i.value - 1)) {
+    if (at(i).kind != EntryKind::kConfig) continue;
+    if (later) committed_ = i;
+    later = true;
+  }
 }
 
 const Entry& EntryLog::at(Index index) const {

@@ -23,6 +23,9 @@ Raft::Raft(Options options, Stored stored)
       !PYRALOG_PLANT("raft.vote_at_the_start")) {
     no_votes_before_ = options_.election_ticks;
   }
+  PYRALOG_ASSERT(options_.lease_ticks == 0 || options_.check_quorum);
+  durable_term_ = hard_.term;
+  durable_commit_ = hard_.commit;
   reset(Role::kFollower, hard_.term);
 }
 
@@ -113,11 +116,18 @@ bool Raft::may_campaign() const {
 }
 
 void Raft::campaign() {
+  if (promised() && !PYRALOG_PLANT("raft.campaign_in_lease")) return;
   if (role_ != Role::kLeader && may_campaign()) become_candidate(options_.pre_vote, false);
 }
 
+/// Whether a leader may have a lease by what this member has answered. Terms do not matter: that
+/// leader may not have heard of a newer one.
+bool Raft::promised() const {
+  return now_ < no_votes_before_;
+}
+
 bool Raft::in_lease() const {
-  if (now_ < no_votes_before_) return true;
+  if (promised()) return true;
   return options_.check_quorum && leader_ != kNobody && elapsed_ < options_.election_ticks;
 }
 
@@ -132,6 +142,7 @@ void Raft::tick() {
   if (elapsed_ >= options_.election_ticks) {
     elapsed_ = 0;
     transferee_ = kNobody;
+    if (!PYRALOG_PLANT("raft.stay_joint")) leave_joint_if_due();
     const bool heard = is_majority(config_, [this](NodeId node) {
       const auto found = progress_.find(node);
       return node == options_.id || (found != progress_.end() && found->second.take_active());
@@ -175,7 +186,9 @@ bool Raft::settle_term(const Message& m) {
 }
 
 void Raft::step(Message m) {
-  if (m.to != options_.id || m.from == options_.id || m.from == kNobody || settle_term(m)) return;
+  if (m.to != options_.id || m.from == options_.id || m.from == kNobody) return;
+  learn_commit(m);
+  if (settle_term(m)) return;
   switch (m.kind) {
     case MessageKind::kVote:
     case MessageKind::kPreVote:
@@ -192,6 +205,9 @@ void Raft::step(Message m) {
       if (role_ != Role::kFollower) become_follower(hard_.term, m.from);
       elapsed_ = 0;
       leader_ = m.from;
+      if (options_.lease_ticks > 0 && !PYRALOG_PLANT("raft.forget_the_lease")) {
+        no_votes_before_ = now_ + options_.election_ticks;
+      }
       if (m.kind == MessageKind::kAppend) handle_append(m);
       if (m.kind == MessageKind::kHeartbeat) handle_heartbeat(m);
       if (m.kind == MessageKind::kSnapshot) handle_snapshot(m);
@@ -208,11 +224,23 @@ void Raft::step(Message m) {
   }
 }
 
+/// Who is no member any more may have more of the log than those who do not know yet that its leave
+/// is committed, and would refuse them its vote for ever: so votes, asked for and given, tell what
+/// is.
+void Raft::learn_commit(const Message& m) {
+  const bool vote = m.kind == MessageKind::kVote || m.kind == MessageKind::kPreVote ||
+                    m.kind == MessageKind::kVoteReply || m.kind == MessageKind::kPreVoteReply;
+  if (vote && log_.matches(m.commit, m.commit_term) &&
+      !PYRALOG_PLANT("raft.votes_tell_no_commit")) {
+    log_.commit(m.commit);
+  }
+}
+
 void Raft::handle_vote(const Message& m) {
   const bool pre = m.kind == MessageKind::kPreVote;
   const bool may = hard_.vote == m.from || (hard_.vote == kNobody && leader_ == kNobody) ||
                    (pre && m.term > hard_.term) || PYRALOG_PLANT("raft.vote_twice");
-  const bool grants = may && log_.is_up_to_date(m.index, m.log_term);
+  const bool grants = may && (m.force || !promised()) && log_.is_up_to_date(m.index, m.log_term);
   Message reply;
   reply.kind = pre ? MessageKind::kPreVoteReply : MessageKind::kVoteReply;
   reply.to = m.from;
@@ -249,7 +277,7 @@ void Raft::handle_append(Message& m) {
     reply.hint = log_.may_agree(m.index, m.log_term);
     reply.log_term = log_.term_of(reply.hint).value_or(Term(0));
   }
-  reply.commit = log_.committed();
+  reply.commit = std::min(durable_commit_, log_.committed());
   send(std::move(reply), !PYRALOG_PLANT("raft.acknowledge_before_sync"));
 }
 
@@ -259,8 +287,10 @@ void Raft::handle_heartbeat(const Message& m) {
   reply.kind = MessageKind::kHeartbeatReply;
   reply.to = m.from;
   reply.round = m.round;
-  reply.commit = log_.committed();
-  send(std::move(reply));
+  reply.commit = std::min(durable_commit_, log_.committed());
+  // A member without a durable term has nothing that would keep it from voting after a start.
+  const bool remembers = options_.lease_ticks == 0 || durable_term_ > Term(0);
+  send(std::move(reply), !remembers && !PYRALOG_PLANT("raft.answer_before_term_is_durable"));
 }
 
 void Raft::handle_snapshot(Message& m) {
@@ -286,6 +316,11 @@ void Raft::handle_snapshot(Message& m) {
 void Raft::send(Message m, bool after) {
   m.from = options_.id;
   if (m.term == Term(0)) m.term = hard_.term;
+  if (m.kind == MessageKind::kVote || m.kind == MessageKind::kPreVote ||
+      m.kind == MessageKind::kVoteReply || m.kind == MessageKind::kPreVoteReply) {
+    m.commit = log_.committed();
+    m.commit_term = log_.term_of(m.commit).value_or(Term(0));
+  }
   (after ? next_.after : next_.messages).push_back(std::move(m));
 }
 
@@ -303,13 +338,20 @@ Ready Raft::ready() {
   hard_.commit = log_.committed();
   if (hard_ != hard_given_) {
     out.sync = hard_.term != hard_given_.term || hard_.vote != hard_given_.vote;
+    // Who has left may be gone for good: that it has must not be forgotten.
+    for (Index i = std::max(hard_given_.commit, log_.snapshot().index); i < hard_.commit;) {
+      i = Index(i.value + 1);
+      const bool change =
+          log_.at(i).kind == EntryKind::kConfig && !PYRALOG_PLANT("raft.sync_no_change");
+      out.sync = out.sync || change;
+    }
     out.hard = hard_given_ = hard_;
   }
   out.entries = log_.take_unstored();
   out.committed = log_.take_committed(options_.max_apply_bytes);
   out.sync = out.sync || out.snapshot || !out.entries.empty();
-  pending_.push_back(
-      {out.number, log_.last(), log_.last_term(), std::exchange(self_vote_, Term(0))});
+  pending_.push_back({out.number, log_.last(), log_.last_term(), hard_.term, hard_.commit, out.sync,
+                      std::exchange(self_vote_, Term(0))});
   return out;
 }
 
@@ -317,6 +359,10 @@ void Raft::persisted(std::uint64_t number) {
   while (!pending_.empty() && pending_.front().number <= number) {
     const Pending done = pending_.front();
     pending_.pop_front();
+    if (done.sync) {
+      durable_term_ = done.term;
+      durable_commit_ = done.commit;
+    }
     log_.stored(done.last, done.last_term);
     if (done.vote_term != Term(0) && role_ == Role::kCandidate && done.vote_term == hard_.term) {
       poll(options_.id, true);

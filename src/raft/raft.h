@@ -26,6 +26,8 @@ struct Options {
   unsigned heartbeat_ticks = 1;
   /// For how long after a heartbeat that a majority has answered the leader may answer reads by
   /// itself; less than election_ticks by what clocks may differ. 0 = never.
+  /// With a lease, check_quorum must be on, and ticks that were missed are made up for before it is
+  /// used.
   unsigned lease_ticks = 0;
   std::size_t max_append_bytes = 1u
                                  << 20;  ///< of one message's entries; a single one may be larger
@@ -90,8 +92,8 @@ class Raft {
   Result<Index> propose(const ConfigChange& change);
   /// Answers by a ReadReady.
   void read(std::uint64_t context);
-  /// Whether the leader may answer reads by its applied state now.
-  [[nodiscard]] bool has_lease() const;
+  /// Reads may be answered now, by a state that has applied this; nullopt: this node has no lease.
+  [[nodiscard]] std::optional<Index> lease() const;
   /// Begins to hand the lead to `node`; it is given up after an election's time. kUnavailable,
   /// kInvalidArgument.
   Result<void> transfer_to(NodeId node);
@@ -127,6 +129,9 @@ class Raft {
     std::uint64_t number;
     Index last;  ///< of what was stored
     Term last_term;
+    Term term;
+    Index commit;
+    bool sync;
     Term vote_term;  ///< of an election in which we vote for ourselves by it; 0 = none
   };
   struct Read {
@@ -143,6 +148,8 @@ class Raft {
   [[nodiscard]] std::uint64_t random();
   void poll(NodeId from, bool granted);
   void handle_vote(const Message& m);
+  void learn_commit(const Message& m);
+  [[nodiscard]] bool promised() const;
   void handle_vote_reply(const Message& m);
   [[nodiscard]] bool in_lease() const;
   [[nodiscard]] bool may_campaign() const;
@@ -198,7 +205,7 @@ class Raft {
   std::deque<std::pair<std::uint64_t, std::uint64_t>>
       round_began_;  ///< (round, tick) not agreed yet
   std::uint64_t lease_until_ = 0;
-  std::uint64_t no_votes_before_ = 0;  ///< a lease may have been granted before the start
+  std::uint64_t no_votes_before_ = 0;  ///< a leader may have a lease by what we have answered
   bool lease_given_up_ = false;
   std::deque<Read> reads_;
   std::vector<std::uint64_t>
@@ -207,6 +214,8 @@ class Raft {
   Ready next_;
   std::uint64_t number_ = 0;
   std::deque<Pending> pending_;
+  Term durable_term_;
+  Index durable_commit_;
   Term self_vote_;  ///< for ourselves, since the last Ready; 0 = none
 };
 

@@ -21,6 +21,14 @@ void Raft::become_leader() {
   if (log_.last() > log_.committed()) {
     uncommitted_bytes_ = log_.bytes(Index(log_.committed().value + 1), log_.last());
   }
+  // What is not applied may hold a change that takes this leader's vote.
+  for (Index i(log_.applied().value + 1); i <= log_.last(); i = Index(i.value + 1)) {
+    if (log_.at(i).kind != EntryKind::kConfig || PYRALOG_PLANT("raft.ignore_inherited_leave"))
+      continue;
+    const auto change = decode_config_change(log_.at(i).data.view());
+    const auto after = change ? changed(config_, *change) : fail(change.error());
+    leaving_ = leaving_ || (after && !after->is_voter(options_.id));
+  }
   // Only by an entry of its own term does it learn what is committed (Raft's paper, §5.4.2).
   term_start_ = append(EntryKind::kNormal, {});
 }
@@ -289,10 +297,13 @@ void Raft::refuse_reads() {
     next_.reads.push_back({each.context, std::nullopt});
 }
 
-bool Raft::has_lease() const {
+std::optional<Index> Raft::lease() const {
   const bool given_up = lease_given_up_ && !PYRALOG_PLANT("raft.lease_while_handing_over");
-  return role_ == Role::kLeader && options_.lease_ticks > 0 && !given_up && now_ < lease_until_ &&
-         log_.committed() >= term_start_;
+  if (role_ != Role::kLeader || given_up || now_ >= lease_until_ ||
+      log_.committed() < term_start_) {
+    return std::nullopt;
+  }
+  return log_.committed();
 }
 
 Result<void> Raft::transfer_to(NodeId node) {

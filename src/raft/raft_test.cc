@@ -31,6 +31,7 @@ class RaftTest : public ::testing::Test {
     std::unique_ptr<Raft> raft;
     Stored disk;
     bool slow_disk = false;
+    bool loses_unsynced = false;  ///< of hard states
     std::vector<Ready> storing;
     std::vector<std::string> applied;
     std::map<std::uint64_t, ReadReady> reads;
@@ -117,7 +118,7 @@ class RaftTest : public ::testing::Test {
       std::erase_if(it.disk.entries, [&](const Entry& old) { return old.index >= entry.index; });
       it.disk.entries.push_back(entry);
     }
-    if (ready.hard) it.disk.hard = *ready.hard;
+    if (ready.hard && (ready.sync || !it.loses_unsynced)) it.disk.hard = *ready.hard;
     for (const Message& m : ready.after) send(m);
     it.raft->persisted(ready.number);
   }
@@ -293,10 +294,10 @@ TEST_F(RaftTest, a_lease_lasts_as_long_as_it_is_renewed) {
   settle();
   ASSERT_EQ(at(1).role(), Role::kLeader);
   tick();
-  EXPECT_TRUE(at(1).has_lease());
+  EXPECT_TRUE(at(1).lease());
   cut_ = {1};
   tick(6);
-  EXPECT_FALSE(at(1).has_lease());
+  EXPECT_FALSE(at(1).lease());
 }
 
 TEST_F(RaftTest, within_a_lease_nobody_votes_nor_after_a_start) {
@@ -304,7 +305,7 @@ TEST_F(RaftTest, within_a_lease_nobody_votes_nor_after_a_start) {
   group(3);
   elect(1);
   tick();
-  ASSERT_TRUE(at(1).has_lease());
+  ASSERT_TRUE(at(1).lease());
   start(2);
   start(3);
   cut_ = {1};
@@ -326,7 +327,7 @@ TEST_F(RaftTest, a_leader_that_has_told_another_to_take_over_has_no_lease) {
   settle();
   tick(20);  // given up
   EXPECT_EQ(at(1).role(), Role::kLeader);
-  EXPECT_FALSE(at(1).has_lease()) << "what it told may arrive at any time";
+  EXPECT_FALSE(at(1).lease()) << "what it told may arrive at any time";
 }
 
 TEST_F(RaftTest, hands_over_at_once) {
@@ -410,6 +411,171 @@ TEST_F(RaftTest, whoever_lacks_what_is_forgotten_gets_a_snapshot) {
   ASSERT_TRUE(at(1).propose(text("z")));
   settle();
   EXPECT_EQ(member(3).applied.back(), "z");
+}
+
+TEST_F(RaftTest, a_torn_ready_does_not_hide_who_takes_part) {
+  group(3);
+  elect(1);
+  tick();
+  for (const int id : {4, 5}) add(id, at(1).config());
+  member(2).slow_disk = true;
+  // Node 2 learns with entries only what is committed, node 3 does not.
+  drop_ = [](Message& m) {
+    if (m.to.value == 3) m.commit = std::min(m.commit, Index(1));
+    return m.to.value == 2 && (m.kind == MessageKind::kHeartbeat || m.entries.empty());
+  };
+  ASSERT_TRUE(at(1).propose(ConfigChange{.steps = {{Kind::kAddVoter, NodeId(4)},
+                                                   {Kind::kAddVoter, NodeId(5)},
+                                                   {Kind::kRemove, NodeId(2)},
+                                                   {Kind::kRemove, NodeId(3)}}}));
+  settle();
+  tick(2);
+  ASSERT_EQ(at(1).config().voters, (std::vector<NodeId>{NodeId(1), NodeId(4), NodeId(5)}));
+  // Of the Ready that told it of the first change, only the entries get to the disk.
+  for (const Ready& ready : member(2).storing) {
+    Stored& disk = member(2).disk;
+    disk.entries.insert(disk.entries.end(), ready.entries.begin(), ready.entries.end());
+    if (ready.hard && ready.hard->commit > Index(1)) break;
+    if (ready.hard) disk.hard = *ready.hard;
+  }
+  member(2).slow_disk = false;
+  start(2);
+  drop_ = [](const Message& m) {
+    const auto left = [](NodeId node) { return node.value == 2 || node.value == 3; };
+    return left(m.from) != left(m.to);
+  };
+  ASSERT_TRUE(at(1).propose(text("E")));
+  settle();
+  tick(60);
+  ASSERT_EQ(at(1).log().committed(), Index(4));
+  EXPECT_LT(at(2).log().committed(), Index(4)) << "nodes 2 and 3 decide nothing any more";
+}
+
+TEST_F(RaftTest, a_promise_of_no_vote_outlives_a_newer_term) {
+  options_.lease_ticks = 8;
+  group(3);
+  elect(1);
+  tick();
+  ASSERT_TRUE(at(1).lease());
+  // Node 3 has come to a newer term by itself, and node 2 hears of that before the leader does.
+  Message old;
+  old.kind = MessageKind::kPreVoteReply;
+  old.from = NodeId(3);
+  old.to = NodeId(2);
+  old.term = Term(7);
+  old.reject = true;
+  cut_ = {1};
+  at(2).step(old);
+  settle();
+  Message ask;
+  ask.kind = MessageKind::kVote;
+  ask.from = NodeId(3);
+  ask.to = NodeId(2);
+  ask.term = Term(7);
+  ask.index = at(2).log().last();
+  ask.log_term = at(2).log().last_term();
+  bool granted = false;
+  drop_ = [&granted](const Message& m) {
+    granted = granted || (m.kind == MessageKind::kVoteReply && !m.reject);
+    return true;
+  };
+  at(2).step(ask);
+  settle();
+  EXPECT_TRUE(at(1).lease());
+  EXPECT_FALSE(granted);
+}
+
+TEST_F(RaftTest, nobody_campaigns_within_a_lease) {
+  options_.lease_ticks = 8;
+  group(3);
+  elect(1);
+  tick();
+  drop_ = [](const Message& m) { return m.from.value + m.to.value == 4; };
+  tick(12);  // node 3 has long not heard of node 1
+  cut_ = {1};
+  at(2).campaign();
+  settle();
+  EXPECT_TRUE(at(1).lease());
+  EXPECT_NE(at(2).role(), Role::kLeader);
+}
+
+TEST_F(RaftTest, a_member_that_would_forget_its_promise_gives_none) {
+  options_.lease_ticks = 8;
+  group(3);
+  member(3).slow_disk = true;
+  elect(1);
+  drop_ = [](const Message& m) { return m.from.value + m.to.value == 3; };
+  tick(9);
+  EXPECT_FALSE(at(1).lease()) << "node 3 has no durable term, node 2 is cut off";
+  store(3);
+  settle();
+  tick();
+  EXPECT_TRUE(at(1).lease());
+}
+
+TEST_F(RaftTest, a_leader_that_inherits_its_leave_appends_nothing_more) {
+  group(2);
+  elect(1);
+  tick();
+  drop_ = [](const Message& m) { return m.kind == MessageKind::kAppend; };
+  ASSERT_TRUE(at(1).propose(ConfigChange{.steps = {{Kind::kRemove, NodeId(1)}}}));
+  settle();
+  start(1);
+  for (int i = 0; i < 60 && at(1).role() != Role::kLeader; ++i) tick();
+  ASSERT_EQ(at(1).role(), Role::kLeader);
+  EXPECT_EQ(at(1).propose(text("more")).error().code, Code::kUnavailable);
+}
+
+TEST_F(RaftTest, votes_tell_what_is_committed) {
+  group(4);
+  elect(4);
+  tick();
+  // Node 1, which is being removed, gets more than node 2, and hears of the commit.
+  drop_ = [](Message& m) {
+    if (m.to.value == 2) {
+      m.commit = std::min(m.commit, Index(1));
+      std::erase_if(m.entries, [](const Entry& entry) { return entry.index > Index(2); });
+    }
+    return m.to.value == 3;
+  };
+  ASSERT_TRUE(at(4).propose(ConfigChange{.steps = {{Kind::kRemove, NodeId(1)}}}));
+  ASSERT_TRUE(at(4).propose(text("X")));
+  settle();
+  ASSERT_FALSE(at(4).config().is_voter(NodeId(1)));
+  cut_ = {4};
+  drop_ = [](const Message&) { return false; };
+  tick(200);
+  EXPECT_TRUE(at(2).role() == Role::kLeader || at(3).role() == Role::kLeader)
+      << "they are a majority of those who stay";
+}
+
+TEST_F(RaftTest, a_joint_phase_ends_after_a_transfer_that_failed) {
+  group(3);
+  elect(1);
+  tick();
+  drop_ = [](const Message& m) { return m.kind == MessageKind::kTimeoutNow; };
+  ASSERT_TRUE(at(1).propose(ConfigChange{.transition = ConfigChange::Transition::kJoint,
+                                         .steps = {{Kind::kRemove, NodeId(3)}}}));
+  ASSERT_TRUE(at(1).transfer_to(NodeId(2)));
+  settle();
+  tick(30);
+  EXPECT_EQ(at(1).role(), Role::kLeader);
+  EXPECT_FALSE(at(1).config().joint());
+}
+
+TEST_F(RaftTest, that_somebody_has_left_is_not_forgotten) {
+  group(2);
+  elect(2);
+  tick();
+  member(2).loses_unsynced = true;
+  ASSERT_TRUE(at(2).propose(ConfigChange{.steps = {{Kind::kRemove, NodeId(1)}}}));
+  settle();
+  tick(3);
+  ASSERT_EQ(at(2).config().voters, std::vector<NodeId>{NodeId(2)});
+  cut_ = {1};  // it is gone for good
+  start(2);
+  tick(50);
+  EXPECT_EQ(at(2).role(), Role::kLeader) << "it is alone in its group";
 }
 
 }  // namespace

@@ -92,8 +92,9 @@ struct Message {
                 ///< with `reject`, the index that did not fit; Vote, PreVote: the candidate's last
                 ///< entry
   Term log_term;  ///< of `index`; with `reject`, of `hint`
-  Index commit;   ///< Append, Heartbeat: the leader's; their replies: what the sender knows to be
-                  ///< committed
+  Index commit;   ///< Append, Heartbeat: the leader's; their replies: up to where the sender knows,
+                  ///< durably, that entries are committed; votes, asked for and given: the sender's
+  Term commit_term;  ///< of `commit`, with votes
   std::vector<Entry> entries{};
   bool reject = false;
   bool force = false;       ///< Vote: the leader itself has asked for this election
