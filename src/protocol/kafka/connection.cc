@@ -31,13 +31,10 @@ Connection::Connection(std::unique_ptr<io::Stream> stream, Handler& handler,
 
 Connection::Connection(std::unique_ptr<io::Stream> stream, Unread unread, Handler& handler,
                        ConnectionLimits limits, RequestMemory& memory)
-    : stream_(std::move(stream)),
-      handler_(handler),
-      limits_(limits),
-      memory_(memory),
-      holder_(memory),
-      cutter_(std::move(unread.cutter)),
-      first_(std::move(unread.request)) {}
+    : Connection(std::move(stream), handler, limits, memory) {
+  cutter_ = std::move(unread.cutter);
+  first_ = std::move(unread.request);
+}
 
 std::size_t memory_of(const Reply& reply) {
   std::size_t bytes = 0;

@@ -11,6 +11,8 @@ namespace pyralog::protocol::kafka {
 
 namespace {
 
+constexpr std::size_t kMostMoved = 4096;
+
 /// One connection's requests, on their way to the shard's service.
 class Requests : public Handler {
  public:
@@ -83,6 +85,8 @@ class Requests : public Handler {
     // Its first such request decides: what a client asks for first it mostly goes on asking for, and a
     // session of fetches stays where it began.
     auto may_move = std::exchange(may_move_, nullptr);
+    // On its way a request is in no shard's memory; and a large one would be read twice.
+    if (bytes.size() > kMostMoved && !PYRALOG_PLANT("kafka.move_large_requests")) return std::nullopt;
     const std::optional<unsigned> shard = service_.shard_of_all(bytes);
     const bool moves = shard && may_move(*shard);
     if (PYRALOG_PLANT("kafka.move_again_and_again")) may_move_ = std::move(may_move);

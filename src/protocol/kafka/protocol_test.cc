@@ -187,6 +187,20 @@ TEST_F(ProtocolTest, connections_go_on_at_the_shard_of_their_partitions_while_sh
   });
 }
 
+TEST_F(ProtocolTest, a_client_whose_first_request_is_large_stays_where_it_is) {
+  with_client([this](RawClient& first) -> io::Task<void> {
+    EXPECT_EQ(co_await create(first, "t", 2), 0);
+    const std::vector<Bytes> batches{batch_of({std::string(8'000, 'a')})};
+    for (int i = 0; i < 2; ++i) {
+      const auto client = co_await connect();
+      const auto made = co_await client->call<wire::ProduceResponse>(produce("t", batches), 7);
+      EXPECT_EQ(made->responses[0].partition_responses[0].base_offset, i);
+      client->close();
+    }
+    EXPECT_EQ(kafka_->arrivals().moved, 0u) << "on its way it would be in no bound";
+  });
+}
+
 TEST_F(ProtocolTest, a_client_of_partitions_of_several_shards_stays_where_it_is) {
   with_client([this](RawClient& first) -> io::Task<void> {
     EXPECT_EQ(co_await create(first, "t", 2), 0);
