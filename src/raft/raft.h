@@ -118,6 +118,8 @@ class Raft {
   [[nodiscard]] NodeId id() const { return options_.id; }
   [[nodiscard]] Role role() const { return role_; }
   [[nodiscard]] Term term() const { return hard_.term; }
+  /// As of the last Ready.
+  [[nodiscard]] const HardState& hard() const { return hard_given_; }
   [[nodiscard]] NodeId leader() const { return leader_; }
   [[nodiscard]] const Config& config() const { return config_; }
   [[nodiscard]] const EntryLog& log() const { return log_; }
