@@ -234,8 +234,17 @@ Result<void> Catalog::take(const NodeRegistered& e) {
                                      "; start with that node's own directory or an empty one");
     }
   }
-  Node next{e.node, e.incarnation, e.boot_counter, e.host, e.port, e.rack, {}};
+  Node next;
+  next.id = e.node;
+  next.incarnation = e.incarnation;
+  next.boot_counter = e.boot_counter;
+  next.host = e.host;
+  next.port = e.port;
+  next.rack = e.rack;
   if (known != nullptr) {
+    next.peer_host = known->peer_host;
+    next.peer_port = known->peer_port;
+    next.feature_level = known->feature_level;
     next.retired = known->retired;
     if (known->incarnation != e.incarnation) {
       if (!e.replace_disk) {
@@ -253,6 +262,26 @@ Result<void> Catalog::take(const NodeRegistered& e) {
   }
   auto nodes = std::make_shared<std::map<NodeId, Node>>(*nodes_);
   nodes->insert_or_assign(e.node, std::move(next));
+  nodes_ = std::move(nodes);
+  return {};
+}
+
+Result<void> Catalog::take(const PeerRegistered& e) {
+  const std::string who = "node " + std::to_string(e.node.value);
+  const Node* known = node(e.node);
+  if (known == nullptr || known->incarnation != e.incarnation) {
+    return fail(Code::kFenced, who + ": its data directory is not the one registered; bring that back, "
+                                     "or run cluster replace-disk");
+  }
+  if (e.host.empty() || e.host.size() > 255 || e.port < 1 || e.port > 65535 || e.feature_level < 1) {
+    return fail(Code::kInvalidArgument,
+                who + ": needs a host and a port for other nodes, and a feature level; check its settings");
+  }
+  auto nodes = std::make_shared<std::map<NodeId, Node>>(*nodes_);
+  Node& next = nodes->at(e.node);
+  next.peer_host = e.host;
+  next.peer_port = e.port;
+  next.feature_level = e.feature_level;
   nodes_ = std::move(nodes);
   return {};
 }

@@ -25,6 +25,9 @@ struct Node {
   std::string host;
   std::int32_t port = 0;
   std::string rack;
+  std::string peer_host;  ///< where other nodes reach it; empty = it is alone
+  std::int32_t peer_port = 0;
+  std::uint16_t feature_level = 0;  ///< that it understands; 0 = it has not said
   std::vector<Uuid> retired;  ///< incarnations that were replaced; they never come back
   friend bool operator==(const Node&, const Node&) = default;
 };
@@ -144,6 +147,7 @@ class Catalog {
   [[nodiscard]] Result<void> take(const ProducerIdBlock& entry);
   [[nodiscard]] Result<void> take(const LostRange& entry);
   [[nodiscard]] Result<void> take(const MachineIdGranted& entry);
+  [[nodiscard]] Result<void> take(const PeerRegistered& entry);
 
   void put(TopicPtr topic);
   void note_deleted(const TopicId& id, std::uint64_t position);

@@ -59,7 +59,7 @@ EpochActivation any_activation() {
 
 Entry any_entry() {
   static const std::vector<std::string> kNames{"a", "b", "a.b", "a_b", "..", "x y", "c"};
-  switch (pick(13)) {
+  switch (pick(14)) {
     case 0:
       return ClusterCreated{uuid(small_id()), static_cast<std::uint16_t>(pick(20)),
                             WallMs{pick(9)}};
@@ -96,6 +96,11 @@ Entry any_entry() {
     case 11:
       return LostRange{partition_id(small_id(), pick(3)), Offset(pick(9)), Offset(pick(9)), text(5),
                        WallMs{1}};
+    case 12: {
+      const NodeId who = any_node();
+      return PeerRegistered{who, uuid(static_cast<std::uint8_t>(100 + who.value)), text(3), pick(3),
+                            static_cast<std::uint16_t>(pick(3))};
+    }
     default:
       return MachineIdGranted{static_cast<std::uint16_t>(pick(3)), any_node(),
                               static_cast<std::uint64_t>(pick(50))};

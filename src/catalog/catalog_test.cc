@@ -279,6 +279,24 @@ TEST(Catalog, hands_out_producer_ids_once) {
   EXPECT_EQ(c.next_producer_id(), 1001);
 }
 
+TEST(Catalog, knows_where_nodes_reach_each_other_and_keeps_it_over_their_starts) {
+  Catalog c = cluster(2);
+  const Bytes alone = c.encode_snapshot();
+  EXPECT_EQ(load_le<std::uint16_t>(alone.data() + 8), 1) << "older versions read what a lone node writes";
+  EXPECT_FALSE(apply(c, PeerRegistered{NodeId(3), uuid(103), "h", 9093, 2})) << "no such node";
+  EXPECT_FALSE(apply(c, PeerRegistered{NodeId(2), uuid(101), "h", 9093, 2})) << "another disk";
+  EXPECT_FALSE(apply(c, PeerRegistered{NodeId(2), uuid(102), "", 9093, 2}));
+  EXPECT_FALSE(apply(c, PeerRegistered{NodeId(2), uuid(102), "h", 0, 2}));
+  ASSERT_TRUE(apply(c, PeerRegistered{NodeId(2), uuid(102), "h", 9093, 2}));
+  ASSERT_TRUE(apply(c, node(2, 7)));
+  EXPECT_EQ(c.node(NodeId(2))->peer_host, "h");
+  EXPECT_EQ(c.node(NodeId(2))->feature_level, 2);
+  EXPECT_EQ(c.node(NodeId(1))->peer_host, "");
+  const auto back = Catalog::decode_snapshot(c.encode_snapshot());
+  ASSERT_TRUE(back);
+  EXPECT_EQ(*back, c);
+}
+
 TEST(Catalog, machine_ids_only_ever_get_a_higher_ceiling) {
   Catalog c = cluster(2);
   EXPECT_TRUE(apply(c, MachineIdGranted{3, NodeId(1), 100}));

@@ -174,8 +174,28 @@ void write_body(Writer& out, const Entry& entry) {
             out.le(e.from.value).le(e.to.value).sized(e.reason).le(e.at.ms);
           },
           [&](const MachineIdGranted& e) { out.le(e.machine).le(e.node.value).le(e.ceiling_ms); },
+          [&](const PeerRegistered& e) {
+            out.le(e.node.value);
+            write_uuid(out, e.incarnation);
+            out.sized(e.host).le(e.port).le(e.feature_level);
+          },
       },
       entry);
+}
+
+PeerRegistered read_peer_registered(Reader& in) {
+  PeerRegistered e;
+  e.node = NodeId(in.le<std::int32_t>());
+  e.incarnation = read_uuid(in);
+  e.host = in.sized_text();
+  e.port = in.le<std::int32_t>();
+  e.feature_level = in.le<std::uint16_t>();
+  return e;
+}
+
+/// The feature level that brought an entry's form in.
+std::uint16_t level_of(EntryType type) {
+  return type == EntryType::kPeerRegistered ? 2 : 1;
 }
 
 TopicCreated read_topic_created(Reader& in, bool& sound) {
@@ -257,6 +277,8 @@ Entry read_body(EntryType type, Reader& in, bool& sound) {
     case EntryType::kMachineIdGranted:
       return MachineIdGranted{in.le<std::uint16_t>(), NodeId(in.le<std::int32_t>()),
                               in.le<std::uint64_t>()};
+    case EntryType::kPeerRegistered:
+      return read_peer_registered(in);
   }
   sound = false;
   return TopicDeleted{};
@@ -325,13 +347,15 @@ const char* name(EntryType type) {
       return "lost_range";
     case EntryType::kMachineIdGranted:
       return "machine_id_granted";
+    case EntryType::kPeerRegistered:
+      return "peer_registered";
   }
   return "unknown";
 }
 
 Bytes encode_entry(const Entry& entry) {
   Writer out;
-  out.le(static_cast<std::uint16_t>(type_of(entry))).le(kEntryVersion).le(std::uint16_t{1});
+  out.le(static_cast<std::uint16_t>(type_of(entry))).le(kEntryVersion).le(level_of(type_of(entry)));
   write_body(out, entry);
   return out.take();
 }

@@ -17,7 +17,7 @@ namespace pyralog::catalog {
 
 /// The newest form of the metadata log that this build understands. An entry carries the level that
 /// brought its form in; a newer one is refused (kUnsupported), never skipped.
-inline constexpr std::uint16_t kFeatureLevel = 1;
+inline constexpr std::uint16_t kFeatureLevel = 2;
 
 /// Bounds on what one entry may hold; decode and apply refuse more.
 inline constexpr std::size_t kMaxPartitionsPerTopic = 100'000;
@@ -160,11 +160,22 @@ struct MachineIdGranted {
   friend bool operator==(const MachineIdGranted&, const MachineIdGranted&) = default;
 };
 
+/// Where a registered node listens for the others of its cluster, and the newest feature level that it
+/// understands. Only nodes of a cluster have one; brought in by feature level 2.
+struct PeerRegistered {
+  NodeId node;
+  Uuid incarnation;  ///< as registered
+  std::string host;
+  std::int32_t port = 0;
+  std::uint16_t feature_level = kFeatureLevel;
+  friend bool operator==(const PeerRegistered&, const PeerRegistered&) = default;
+};
+
 /// One record of the metadata log. Types are numbered on disk by EntryType.
 using Entry =
     std::variant<ClusterCreated, NodeRegistered, TopicCreated, TopicDeleted, PartitionsAdded,
                  TopicSettingsChanged, ClusterSettingsChanged, EpochProposed, EpochsActivated,
-                 EpochSealed, ProducerIdBlock, LostRange, MachineIdGranted>;
+                 EpochSealed, ProducerIdBlock, LostRange, MachineIdGranted, PeerRegistered>;
 
 enum class EntryType : std::uint16_t {
   kClusterCreated = 1,
@@ -180,6 +191,7 @@ enum class EntryType : std::uint16_t {
   kProducerIdBlock = 11,
   kLostRange = 12,
   kMachineIdGranted = 13,
+  kPeerRegistered = 14,
 };
 [[nodiscard]] EntryType type_of(const Entry& entry);
 /// "topic_created" and so on, for logs and `inspect`.

@@ -26,11 +26,11 @@ TEST(Entry, a_newer_one_is_refused_by_its_feature_level) {
   EXPECT_NE(unknown_type.error().message.find("feature level 7"), std::string::npos);
   bytes[0] = 11;
   bytes[2] = 2;
-  bytes[4] = 2;
+  bytes[4] = 3;
   const auto newer_form = decode_entry(bytes);
   ASSERT_FALSE(newer_form);
   EXPECT_EQ(newer_form.error().code, Code::kUnsupported);
-  EXPECT_NE(newer_form.error().message.find("feature level 2"), std::string::npos);
+  EXPECT_NE(newer_form.error().message.find("feature level 3"), std::string::npos);
 }
 
 TEST(Entry, huge_counts_are_refused_before_anything_is_allocated) {

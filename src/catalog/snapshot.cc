@@ -12,7 +12,7 @@ namespace pyralog::catalog {
 namespace {
 
 constexpr std::string_view kMagic = "PYRACAT1";
-constexpr std::uint16_t kVersion = 1;
+constexpr std::uint16_t kVersion = 2;  // 1 = no node has peers; still written then
 
 std::unexpected<Error> corrupt(const char* what) {
   return fail(Code::kCorrupt, std::string("metadata snapshot: ") + what +
@@ -24,10 +24,15 @@ void write_uuids(Writer& out, const std::vector<Uuid>& ids) {
   for (const Uuid& id : ids) write_uuid(out, id);
 }
 
-void write_node(Writer& out, const Node& n) {
+bool has_peers(const std::map<NodeId, Node>& nodes) {
+  return std::ranges::any_of(nodes, [](const auto& each) { return !each.second.peer_host.empty(); });
+}
+
+void write_node(Writer& out, const Node& n, bool peers) {
   out.le(n.id.value);
   write_uuid(out, n.incarnation);
   out.le(n.boot_counter).sized(n.host).le(n.port).sized(n.rack);
+  if (peers) out.sized(n.peer_host).le(n.peer_port).le(n.feature_level);
   write_uuids(out, n.retired);
 }
 
@@ -66,12 +71,14 @@ void write_topic(Writer& out, const Topic& t) {
 
 Bytes Catalog::encode_snapshot() const {
   Writer out;
-  out.raw(as_bytes(kMagic)).le(kVersion).le(kFeatureLevel);
+  // Alone, a node writes what older versions read as well.
+  const bool peers = has_peers(*nodes_);
+  out.raw(as_bytes(kMagic)).le(std::uint16_t(peers ? 2 : 1)).le(std::uint16_t(peers ? 2 : 1));
   out.le(position_);
   write_uuid(out, cluster_);
   out.le(epoch_groups_).le(created_.ms).le(next_producer_id_);
   out.le(static_cast<std::uint32_t>(nodes_->size()));
-  for (const auto& [id, node] : *nodes_) write_node(out, node);
+  for (const auto& [id, node] : *nodes_) write_node(out, node, peers);
   write_settings(out, *cluster_settings_);
   out.le(static_cast<std::uint32_t>(machines_->size()));
   for (const auto& [machine, grant] : *machines_) {
@@ -91,7 +98,7 @@ Bytes Catalog::encode_snapshot() const {
 /// Reads a body that has the right checksum, and still trusts no length in it.
 class SnapshotReader {
  public:
-  explicit SnapshotReader(ByteView body) : in_(body) {}
+  SnapshotReader(ByteView body, bool peers) : in_(body), peers_(peers) {}
 
   Result<Catalog> read() {
     Catalog c;
@@ -141,6 +148,11 @@ class SnapshotReader {
       node.host = in_.sized_text();
       node.port = in_.le<std::int32_t>();
       node.rack = in_.sized_text();
+      if (peers_) {
+        node.peer_host = in_.sized_text();
+        node.peer_port = in_.le<std::int32_t>();
+        node.feature_level = in_.le<std::uint16_t>();
+      }
       const std::size_t retired = count(16);
       for (std::size_t r = 0; r < retired; ++r) node.retired.push_back(read_uuid(in_));
       const NodeId id = node.id;
@@ -245,6 +257,7 @@ class SnapshotReader {
   }
 
   Reader in_;
+  bool peers_;
   bool sound_ = true;
 };
 
@@ -268,7 +281,7 @@ Result<Catalog> Catalog::decode_snapshot(ByteView bytes) {
     return corrupt("its checksum does not match");
   }
   const std::size_t body = in.position();
-  return SnapshotReader(bytes.subspan(body, covered - body)).read();
+  return SnapshotReader(bytes.subspan(body, covered - body), version >= 2).read();
 }
 
 }  // namespace pyralog::catalog

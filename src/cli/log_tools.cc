@@ -1,7 +1,7 @@
 #include "base/json.h"
 #include "cli/handlers.h"
 #include "cli/with_client.h"
-#include "cluster/metadata_log.h"
+#include "cluster/lone_log.h"
 #include "io/disk.h"
 #include "io/shard.h"
 #include "log/tools.h"
@@ -198,7 +198,7 @@ io::Task<Result<void>> run_tool(std::string dir, Tool tool, Way way, Console& co
   }
   // A directory that was copied alone has no catalogue; one that is damaged hides nothing here.
   cluster::CatalogPtr catalog;
-  if (auto found = co_await cluster::MetadataLog::peek(disk, where.data_dir)) catalog = *found;
+  if (auto found = co_await cluster::LoneLog::peek(disk, where.data_dir)) catalog = *found;
   log::BesidePtr beside;
   if (only_reads) {
     PYRALOG_CO_ASSIGN(beside, co_await log::read_beside(disk, where.data_dir));

@@ -118,7 +118,7 @@ io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
                          std::to_string(options.node.value) + "; correct node.id");
     }
   }
-  PYRALOG_CO_ASSIGN(metadata_, co_await MetadataLog::open(disk, dir, options.metadata));
+  PYRALOG_CO_ASSIGN(metadata_, co_await LoneLog::open(disk, dir, options.metadata));
   PYRALOG_CO_TRY(check_cookie(dir));
   co_return Result<void>{};
 }

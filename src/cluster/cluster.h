@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "cluster/cookie.h"
+#include "cluster/lone_log.h"
 #include "cluster/metadata_log.h"
 #include "cluster/reserve.h"
 #include "io/disk.h"
@@ -32,7 +33,7 @@ class Cluster {
     NodeId node{1};
     std::string host = "127.0.0.1";  ///< what clients are told
     std::int32_t port = 9092;
-    MetadataLog::Options metadata;
+    LoneLog::Options metadata;
   };
 
   /// Takes the directory: its lock (kAlreadyExists names the directory if another process has it),

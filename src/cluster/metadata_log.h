@@ -2,63 +2,37 @@
 
 #include <functional>
 #include <memory>
-#include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "catalog/catalog.h"
 #include "catalog/entry.h"
-#include "io/disk.h"
 #include "io/shard.h"
-#include "journal/journal.h"
 
 namespace pyralog::cluster {
 
 using CatalogPtr = std::shared_ptr<const catalog::Catalog>;
 
-/// The metadata log of a lone node: a journal of entries behind a snapshot, and the catalogue that
-/// they make. Lives on shard 0. One entry at a time is decided, made durable and only then seen, so
-/// nobody acts on what a crash could take back.
+/// The metadata log as whoever changes the catalogue sees it, alone or in a cluster. Lives on shard
+/// 0. Nobody sees what a crash, of one node or of fewer than half, could take back.
 class MetadataLog {
  public:
-  struct Options {
-    std::uint64_t rewrite_bytes = 8u << 20;  ///< a larger journal is replaced by a snapshot
-  };
+  virtual ~MetadataLog() = default;
 
-  /// Opens or creates `<data_dir>/metadata.log`. `cluster` nil = whatever the log says.
-  [[nodiscard]] static io::Task<Result<std::unique_ptr<MetadataLog>>> open(io::Disk& disk,
-                                                                           std::string data_dir,
-                                                                           Options options);
+  /// The state as of the last entry that stands. Never null.
+  [[nodiscard]] virtual const CatalogPtr& catalog() const = 0;
 
-  /// What the metadata log of a directory says that no server has open; changes nothing. kNotFound if
-  /// there is none.
-  [[nodiscard]] static io::Task<Result<CatalogPtr>> peek(io::Disk& disk, std::string data_dir);
-
-  /// The state as of the last durable entry. Never null.
-  [[nodiscard]] const CatalogPtr& catalog() const { return catalog_; }
-
-  /// Decides on entries against the newest state and makes them durable with one sync. `plan` gets
+  /// Decides on entries against the newest state and makes them stand, all or none. `plan` gets
   /// that state and returns the entries (none: nothing is done), or an error, which is passed on;
-  /// what the catalogue refuses is refused with its reason, none of the entries is taken. Returns
-  /// the state with them in it. kIo, kExhausted: not committed; after kIo no proposal is taken until
-  /// a restart, whose replay decides whether they stand.
+  /// it may be called again if others were faster. What the catalogue refuses is refused with its
+  /// reason. Returns a state with them in it, which the observer has seen. kIo, kExhausted,
+  /// kUnavailable: they do not stand, or, after kIo, a restart decides; kTimedOut: they may.
   using Plan = std::function<Result<std::vector<catalog::Entry>>(const catalog::Catalog&)>;
-  [[nodiscard]] io::Task<Result<CatalogPtr>> propose(Plan plan);
+  [[nodiscard]] virtual io::Task<Result<CatalogPtr>> propose(Plan plan) = 0;
 
-  /// Called, on shard 0, after every commit with the new state, before the proposer goes on and
-  /// before the next proposal is decided; it must not propose.
-  void on_change(std::function<io::Task<void>(CatalogPtr)> observer) {
-    observer_ = std::move(observer);
-  }
-
- private:
-  explicit MetadataLog(Options options) : options_(options) {}
-  [[nodiscard]] io::Task<Result<void>> rewrite_if_large();
-
-  Options options_;
-  std::unique_ptr<journal::Journal> journal_;
-  CatalogPtr catalog_;
-  std::function<io::Task<void>(CatalogPtr)> observer_;
-  io::Turn turn_;
+  /// Called, on shard 0, after changes with the new state, one call at a time, and before the
+  /// proposer goes on; it must not propose.
+  virtual void on_change(std::function<io::Task<void>(CatalogPtr)> observer) = 0;
 };
 
 }  // namespace pyralog::cluster

@@ -98,7 +98,7 @@ io::Task<Result<void>> MultiRaft::peek(io::Disk& disk, Options options, GroupId 
   for (const raft::Entry& entry : stored.raft.entries) {
     if (entry.index > stored.raft.hard.commit) break;
     if (entry.kind == raft::EntryKind::kNormal && !entry.data.empty()) {
-      machine.apply(entry.index, entry.data);
+      PYRALOG_CO_TRY(machine.apply(entry.index, entry.data));
     }
   }
   co_return Result<void>{};
@@ -257,7 +257,8 @@ void MultiRaft::take_ready(Group& from, Writer& frame) {
 void MultiRaft::apply(Group& to, std::vector<raft::Entry> committed) {
   for (const raft::Entry& entry : committed) {
     if (entry.kind == raft::EntryKind::kNormal && !entry.data.empty()) {
-      to.machine->apply(entry.index, entry.data);
+      const auto applied = to.machine->apply(entry.index, entry.data);
+      if (!applied) return die(applied.error());
     }
     const auto [first, last] = to.waiters.equal_range(entry.index);
     for (auto each = first; each != last; ++each) {
@@ -405,7 +406,7 @@ io::Task<void> MultiRaft::rewrite() {
 void MultiRaft::die(const Error& cause) {
   if (dead_) return;
   dead_ = cause;
-  observe::log_error("raft.journal_failed",
+  observe::log_error("raft.takes_no_part",
                      {{"file", journal_->path()}, {"reason", cause.message}});
   changed_.wake_all();
   wake();

@@ -97,7 +97,8 @@ class MultiRaft {
   /// True if this node leads the group and has applied everything that its log has: it may decide.
   [[nodiscard]] bool settled_leader(GroupId group) const;
   [[nodiscard]] const Stats& stats() const { return stats_; }
-  /// Why this node takes no part any more: its journal failed.
+  /// Why this node takes no part any more: its journal failed, or a machine does not understand what
+  /// the others have agreed on.
   [[nodiscard]] const std::optional<Error>& dead() const { return dead_; }
 
  private:

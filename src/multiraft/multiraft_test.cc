@@ -253,6 +253,21 @@ TEST(MultiRaftTest, messages_that_cannot_be_for_it_change_nothing) {
   EXPECT_EQ(machines.leader(kGroup), static_cast<int>(leads));
 }
 
+TEST(MultiRaftTest, a_member_that_does_not_understand_an_entry_stops_before_it) {
+  Machines machines(12, 3, 1);
+  ASSERT_FALSE(machines.propose(kGroup, "one"));
+  ASSERT_TRUE(machines.all_have(kGroup, 1));
+  EXPECT_TRUE(machines.propose(kGroup, "newer"));
+  machines.sim_.run_for(1s);
+  for (std::size_t n = 0; n < 3; ++n) {
+    EXPECT_EQ(machines.one(n).lists[kGroup].texts.size(), 1u);
+    if (!machines.one(n).raft->dead()) continue;  // it has not heard that it is agreed
+    const GroupStatus status = machines.one(n).raft->status(kGroup);
+    EXPECT_EQ(status.applied.value + 1, status.committed.value);
+  }
+  EXPECT_EQ(machines.leader(kGroup), -1);
+}
+
 TEST(MultiRaftTest, peek_shows_what_is_agreed_and_changes_nothing) {
   Machines machines(11, 1, 1);
   for (int i = 0; i < 5; ++i) ASSERT_FALSE(machines.propose(kGroup, text_of(i)));

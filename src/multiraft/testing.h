@@ -20,10 +20,12 @@ using namespace std::chrono_literals;
 /// A list of texts.
 class List final : public StateMachine {
  public:
-  void apply(raft::Index index, const SharedBytes& data) override {
+  Result<void> apply(raft::Index index, const SharedBytes& data) override {
+    if (as_text(data.view()) == "newer") return fail(Code::kUnsupported, "too new");
     EXPECT_GT(index, applied_);
     applied_ = index;
     texts.emplace_back(as_text(data.view()));
+    return {};
   }
   [[nodiscard]] Bytes snapshot() const override {
     Writer out;

@@ -26,8 +26,8 @@ class StateMachine {
  public:
   virtual ~StateMachine() = default;
   /// An entry that is committed; must come to the same on all members. Not for a leader's empty
-  /// ones.
-  virtual void apply(raft::Index index, const SharedBytes& data) = 0;
+  /// ones. An error: this member cannot understand it, and takes no part any more.
+  [[nodiscard]] virtual Result<void> apply(raft::Index index, const SharedBytes& data) = 0;
   /// The whole state, as of the last entry applied.
   [[nodiscard]] virtual Bytes snapshot() const = 0;
   /// Becomes what another member's `snapshot` was. An error: the content is not one.

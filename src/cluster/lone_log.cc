@@ -1,8 +1,9 @@
-#include "cluster/metadata_log.h"
+#include "cluster/lone_log.h"
 
 #include <algorithm>
 
 #include "base/plant.h"
+#include "cluster/entries.h"
 
 namespace pyralog::cluster {
 
@@ -16,14 +17,6 @@ constexpr const char* kFile = "/metadata.log";
 Bytes framed(std::uint8_t kind, ByteView body) {
   Writer out;
   out.le(kind).raw(body);
-  return out.take();
-}
-
-// One frame for a whole proposal: a crash or a full disk leaves all of its entries or none.
-Bytes framed(const std::vector<catalog::Entry>& entries) {
-  Writer out;
-  out.le(kEntriesFrame);
-  for (const auto& entry : entries) out.sized(catalog::encode_entry(entry));
   return out.take();
 }
 
@@ -46,22 +39,17 @@ Result<void> replay(catalog::Catalog& state, ByteView frame) {
                 "metadata log: frames of kind " + std::to_string(frame[0]) +
                     " are newer than this pyralog; start the version that wrote them");
   }
-  Reader in(body);
-  while (in.left() > 0) {
-    const ByteView bytes = in.sized();
-    if (!in.ok()) return fail(Code::kCorrupt, "metadata log: an entry is cut short");
-    PYRALOG_ASSIGN(const catalog::Entry entry, catalog::decode_entry(bytes));
-    PYRALOG_TRY(state.apply(entry, state.position() + 1));
-  }
+  PYRALOG_ASSIGN(const auto entries, decode_entries(body));
+  PYRALOG_ASSIGN(state, with(state, entries));
   return {};
 }
 
 }  // namespace
 
-io::Task<Result<std::unique_ptr<MetadataLog>>> MetadataLog::open(io::Disk& disk,
+io::Task<Result<std::unique_ptr<LoneLog>>> LoneLog::open(io::Disk& disk,
                                                                  std::string data_dir,
                                                                  Options options) {
-  std::unique_ptr<MetadataLog> self(new MetadataLog(options));
+  std::unique_ptr<LoneLog> self(new LoneLog(options));
   catalog::Catalog state;
   PYRALOG_CO_ASSIGN(
       self->journal_,
@@ -72,7 +60,7 @@ io::Task<Result<std::unique_ptr<MetadataLog>>> MetadataLog::open(io::Disk& disk,
   co_return self;
 }
 
-io::Task<Result<CatalogPtr>> MetadataLog::peek(io::Disk& disk, std::string data_dir) {
+io::Task<Result<CatalogPtr>> LoneLog::peek(io::Disk& disk, std::string data_dir) {
   catalog::Catalog state;
   PYRALOG_CO_TRY(co_await journal::Journal::peek(
       disk, data_dir + kFile, journal_options(),
@@ -80,22 +68,23 @@ io::Task<Result<CatalogPtr>> MetadataLog::peek(io::Disk& disk, std::string data_
   co_return std::make_shared<const catalog::Catalog>(std::move(state));
 }
 
-io::Task<Result<CatalogPtr>> MetadataLog::propose(Plan plan) {
+io::Task<Result<CatalogPtr>> LoneLog::propose(Plan plan) {
   const auto guard = co_await turn_.lock();
   PYRALOG_CO_ASSIGN(const std::vector<catalog::Entry> entries, plan(*catalog_));
   if (entries.empty()) co_return catalog_;
-  auto next = std::make_shared<catalog::Catalog>(*catalog_);
-  for (const auto& entry : entries) PYRALOG_CO_TRY(next->apply(entry, next->position() + 1));
-  PYRALOG_CO_ASSIGN(const journal::Position end, journal_->append(framed(entries)));
+  PYRALOG_CO_ASSIGN(catalog::Catalog next, with(*catalog_, entries));
+  // One frame for a whole proposal: a crash or a full disk leaves all of its entries or none.
+  PYRALOG_CO_ASSIGN(const journal::Position end,
+                    journal_->append(framed(kEntriesFrame, encode_entries(entries))));
   if (!PYRALOG_PLANT("cluster.ack_before_sync")) PYRALOG_CO_TRY(co_await journal_->commit(end));
-  catalog_ = std::move(next);
+  catalog_ = std::make_shared<const catalog::Catalog>(std::move(next));
   const CatalogPtr committed = catalog_;
   if (observer_) co_await observer_(committed);
   PYRALOG_CO_TRY(co_await rewrite_if_large());
   co_return committed;
 }
 
-io::Task<Result<void>> MetadataLog::rewrite_if_large() {
+io::Task<Result<void>> LoneLog::rewrite_if_large() {
   if (journal_->size_bytes() < options_.rewrite_bytes) co_return Result<void>{};
   const CatalogPtr state = catalog_;
   auto rewritten = co_await journal_->rewrite([state] {

@@ -1,5 +1,5 @@
 // What the metadata log promises: seen means durable, all of a proposal or nothing of it.
-#include "cluster/metadata_log.h"
+#include "cluster/lone_log.h"
 
 #include "cluster/testing.h"
 
@@ -11,9 +11,9 @@ using io::sim::DiskFault;
 using io::sim::DiskOp;
 using testing::ClusterTest;
 
-class MetadataLogTest : public ClusterTest {
+class LoneLogTest : public ClusterTest {
  protected:
-  explicit MetadataLogTest(std::uint64_t seed = 1) : ClusterTest(seed) {}
+  explicit LoneLogTest(std::uint64_t seed = 1) : ClusterTest(seed) {}
   /// Opens once more and says which topics there are.
   std::vector<std::string> topics() {
     std::vector<std::string> names;
@@ -25,7 +25,7 @@ class MetadataLogTest : public ClusterTest {
   }
 };
 
-TEST_F(MetadataLogTest, what_was_committed_survives_power_loss) {
+TEST_F(LoneLogTest, what_was_committed_survives_power_loss) {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     io::sim::Simulator sim(seed);
     io::sim::Node& machine = sim.add_node();
@@ -51,7 +51,7 @@ TEST_F(MetadataLogTest, what_was_committed_survives_power_loss) {
   }
 }
 
-TEST_F(MetadataLogTest, nobody_sees_what_is_not_durable) {
+TEST_F(LoneLogTest, nobody_sees_what_is_not_durable) {
   EXPECT_EQ(life([this](Cluster& cluster) -> io::Task<void> {
     disk().options().slow = 1;
     disk().options().slow_by = 1s;
@@ -70,7 +70,7 @@ TEST_F(MetadataLogTest, nobody_sees_what_is_not_durable) {
   }), "");
 }
 
-TEST_F(MetadataLogTest, a_refused_proposal_leaves_nothing) {
+TEST_F(LoneLogTest, a_refused_proposal_leaves_nothing) {
   EXPECT_EQ(life([this](Cluster& cluster) -> io::Task<void> {
     EXPECT_TRUE(co_await create(cluster, "a"));
     const CatalogPtr before = cluster.catalog();
@@ -89,7 +89,7 @@ TEST_F(MetadataLogTest, a_refused_proposal_leaves_nothing) {
   EXPECT_EQ(topics(), std::vector<std::string>{"a"});
 }
 
-TEST_F(MetadataLogTest, observers_hear_before_the_proposer_and_in_order) {
+TEST_F(LoneLogTest, observers_hear_before_the_proposer_and_in_order) {
   EXPECT_EQ(life([](Cluster& cluster) -> io::Task<void> {
     std::vector<std::uint64_t> heard;
     cluster.metadata().on_change([&](CatalogPtr state) -> io::Task<void> {
@@ -112,7 +112,7 @@ TEST_F(MetadataLogTest, observers_hear_before_the_proposer_and_in_order) {
   }), "");
 }
 
-TEST_F(MetadataLogTest, a_full_disk_takes_all_of_a_proposal_or_nothing) {
+TEST_F(LoneLogTest, a_full_disk_takes_all_of_a_proposal_or_nothing) {
   // The n-th write to the log fails for want of space, then there is space again.
   for (int full = 1; full <= 4; ++full) {
     SCOPED_TRACE(full);
@@ -132,7 +132,7 @@ TEST_F(MetadataLogTest, a_full_disk_takes_all_of_a_proposal_or_nothing) {
   EXPECT_EQ(topics(), (std::vector<std::string>{"t1", "t2", "t3", "t4"}));
 }
 
-TEST_F(MetadataLogTest, after_a_failed_sync_nothing_is_proposed_until_a_restart) {
+TEST_F(LoneLogTest, after_a_failed_sync_nothing_is_proposed_until_a_restart) {
   EXPECT_EQ(life([this](Cluster& cluster) -> io::Task<void> {
     EXPECT_TRUE(co_await create(cluster, "before"));
     disk().set_hook([](DiskOp op, const std::string& path) {
@@ -152,7 +152,7 @@ TEST_F(MetadataLogTest, after_a_failed_sync_nothing_is_proposed_until_a_restart)
   }), "");
 }
 
-TEST_F(MetadataLogTest, a_long_log_becomes_a_snapshot_and_loses_nothing) {
+TEST_F(LoneLogTest, a_long_log_becomes_a_snapshot_and_loses_nothing) {
   options_.metadata.rewrite_bytes = 4096;
   std::vector<std::string> names;
   std::uint64_t position = 0;
@@ -177,7 +177,7 @@ TEST_F(MetadataLogTest, a_long_log_becomes_a_snapshot_and_loses_nothing) {
   EXPECT_EQ(topics(), names);
 }
 
-TEST_F(MetadataLogTest, a_frame_of_a_later_version_is_refused_by_name) {
+TEST_F(LoneLogTest, a_frame_of_a_later_version_is_refused_by_name) {
   EXPECT_EQ(life(), "");
   EXPECT_TRUE(node().run([]() -> io::Task<bool> {
     journal::Options options;
@@ -193,7 +193,7 @@ TEST_F(MetadataLogTest, a_frame_of_a_later_version_is_refused_by_name) {
 }
 
 // Each life creates topics one after the other and finds those that were acknowledged before.
-TEST_F(MetadataLogTest, recovers_from_a_crash_at_every_disk_call) {
+TEST_F(LoneLogTest, recovers_from_a_crash_at_every_disk_call) {
   std::uint64_t crashes = 0;
   for (std::uint64_t at = 1; crashes + 1 == at; ++at) {
     SCOPED_TRACE(at);

@@ -1,0 +1,48 @@
+#include "cluster/catalog_machine.h"
+
+#include "cluster/entries.h"
+#include "observe/log.h"
+
+namespace pyralog::cluster {
+
+CatalogMachine::CatalogMachine() : catalog_(std::make_shared<const catalog::Catalog>()) {}
+
+Result<void> CatalogMachine::apply(raft::Index index, const SharedBytes& data) {
+  PYRALOG_ASSIGN(const auto entries, decode_entries(data.view()));
+  auto next = with(*catalog_, entries);
+  if (!next) {
+    observe::log_warn("cluster.entry_refused",
+                      {{"index", index.value}, {"reason", next.error().message}});
+    refused_.push_back({index, std::move(next.error())});
+    if (refused_.size() > kRemembered) refused_.pop_front();
+    return {};
+  }
+  catalog_ = std::make_shared<const catalog::Catalog>(std::move(*next));
+  if (changed_) changed_();
+  return {};
+}
+
+Bytes CatalogMachine::snapshot() const {
+  return catalog_->encode_snapshot();
+}
+
+Result<void> CatalogMachine::restore(ByteView content) {
+  PYRALOG_ASSIGN(catalog::Catalog state, catalog::Catalog::decode_snapshot(content));
+  catalog_ = std::make_shared<const catalog::Catalog>(std::move(state));
+  if (changed_) changed_();
+  return {};
+}
+
+Result<void> CatalogMachine::check(ByteView content) const {
+  PYRALOG_TRY(catalog::Catalog::decode_snapshot(content));
+  return {};
+}
+
+std::optional<Error> CatalogMachine::refusal(raft::Index index) const {
+  for (const Refusal& each : refused_) {
+    if (each.index == index) return each.why;
+  }
+  return std::nullopt;
+}
+
+}  // namespace pyralog::cluster

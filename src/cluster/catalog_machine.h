@@ -1,0 +1,41 @@
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <optional>
+
+#include "cluster/metadata_log.h"
+#include "multiraft/types.h"
+
+namespace pyralog::cluster {
+
+/// The catalogue as what the Global Raft agrees on. Lives on the shard of the MultiRaft.
+class CatalogMachine final : public multiraft::StateMachine {
+ public:
+  CatalogMachine();
+
+  /// A proposal's entries, all or none; what the catalogue refuses changes nothing, on all nodes.
+  /// An error: this build is too old for what the others have agreed on.
+  [[nodiscard]] Result<void> apply(raft::Index index, const SharedBytes& data) override;
+  [[nodiscard]] Bytes snapshot() const override;
+  [[nodiscard]] Result<void> restore(ByteView content) override;
+  [[nodiscard]] Result<void> check(ByteView content) const override;
+
+  [[nodiscard]] const CatalogPtr& catalog() const { return catalog_; }
+  /// Why what stands at `index` was refused, as far as is remembered; nullopt = it was not.
+  [[nodiscard]] std::optional<Error> refusal(raft::Index index) const;
+  /// Called after every change.
+  void on_change(std::function<void()> call) { changed_ = std::move(call); }
+
+ private:
+  struct Refusal {
+    raft::Index index;
+    Error why;
+  };
+  static constexpr std::size_t kRemembered = 64;
+  CatalogPtr catalog_;
+  std::deque<Refusal> refused_;  ///< the newest
+  std::function<void()> changed_;
+};
+
+}  // namespace pyralog::cluster

@@ -1,0 +1,30 @@
+#include "cluster/entries.h"
+
+namespace pyralog::cluster {
+
+Bytes encode_entries(const std::vector<catalog::Entry>& entries) {
+  Writer out;
+  for (const auto& entry : entries) out.sized(catalog::encode_entry(entry));
+  return out.take();
+}
+
+Result<std::vector<catalog::Entry>> decode_entries(ByteView bytes) {
+  std::vector<catalog::Entry> entries;
+  Reader in(bytes);
+  while (in.left() > 0) {
+    const ByteView one = in.sized();
+    if (!in.ok()) return fail(Code::kCorrupt, "metadata log: an entry is cut short");
+    PYRALOG_ASSIGN(catalog::Entry entry, catalog::decode_entry(one));
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
+Result<catalog::Catalog> with(const catalog::Catalog& state,
+                              const std::vector<catalog::Entry>& entries) {
+  catalog::Catalog next = state;
+  for (const auto& entry : entries) PYRALOG_TRY(next.apply(entry, next.position() + 1));
+  return next;
+}
+
+}  // namespace pyralog::cluster
