@@ -46,6 +46,7 @@ libdeflate-dev|gzip record batches
 zlib1g-dev|gzip in bounded steps
 libisal-dev|CRC-32C
 libxxhash-dev|hashes
+libssl-dev|proofs and codes of messages between nodes
 "
 TEST_PACKAGES="
 libgtest-dev|unit tests

@@ -7,9 +7,21 @@ CPP = {"bool": "bool", "int8": "std::int8_t", "int16": "std::int16_t", "int32": 
        "records": "Records"}
 CALL = {"bool": "boolean", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
         "uuid": "uuid"}
-NOTE = "// Generated from src/wire/kafka/schema by src/wire/kafka/gen; do not edit.\n"
-OPEN = "namespace pyralog::wire::kafka {\n"
-CLOSE = "\n}  // namespace pyralog::wire::kafka\n"
+
+
+class Target:
+    """What a family of messages is generated for: its room, and what it calls its numbers."""
+
+    def __init__(self, room="wire/kafka", numbers="ApiKey"):
+        self.room, self.numbers = room, numbers
+        self.stem = "api_key" if numbers == "ApiKey" else numbers.lower()
+        self.entry = "Api" if numbers == "ApiKey" else numbers
+        self.about = ("Kafka's number of each API that has a codec here." if numbers == "ApiKey" else
+                      "The number of each message, or of a request and its reply.")
+        self.note = f"// Generated from src/{room}/schema by src/wire/kafka/gen; do not edit.\n"
+        self.space = "pyralog::" + room.replace("/", "::")
+        self.open = f"namespace {self.space} {{\n"
+        self.close = f"\n}}  // namespace {self.space}\n"
 
 
 def cpp_type(field):
@@ -60,7 +72,14 @@ def structure(message, struct, indent):
     return lines
 
 
-def declare(message):
+def number_name(message):
+    """What the number of a message is called: a request and its response share theirs."""
+    if message.kind == "message":
+        return message.name
+    return message.name.removesuffix("Request").removesuffix("Response")
+
+
+def declare(target, message):
     lines = [f"/// {message.about}" if message.about else f"/// {message.name}.",
              f"struct {message.name} {{"]
     for inner in message.struct.inner():
@@ -68,9 +87,10 @@ def declare(message):
     lines += structure(message, message.struct, 2)
     flexible = message.flexible.lo
     if message.key is not None:
-        key = message.name.removesuffix("Request").removesuffix("Response")
-        lines.append(f"\n  static constexpr ApiKey kApiKey = ApiKey::k{key};")
-        lines.append(f"  static constexpr bool kIsRequest = {str(message.kind == 'request').lower()};")
+        key = number_name(message)
+        numbers = target.numbers
+        lines.append(f"\n  static constexpr {numbers} k{numbers} = {numbers}::k{key};")
+        lines.append(f"  static constexpr bool kIsRequest = {str(message.kind != 'response').lower()};")
     lines += [f"  static constexpr std::int16_t kMinVersion = {message.versions.lo};",
               f"  static constexpr std::int16_t kMaxVersion = {message.versions.hi};",
               f"  static constexpr MessageInfo kInfo{{\"{message.name}\", kMinVersion, kMaxVersion, "
@@ -81,11 +101,12 @@ def declare(message):
     return "\n".join(lines)
 
 
-def header(messages):
-    return "".join([NOTE, "#pragma once\n\n#include <cstdint>\n#include <optional>\n",
-                    "#include <string>\n#include <vector>\n\n#include \"wire/kafka/codec.h\"\n",
-                    "#include \"wire/kafka/gen/api_key.h\"\n\n", OPEN, "\n",
-                    "\n".join(declare(m) for m in messages), CLOSE])
+def header(target, messages):
+    return "".join([target.note, "#pragma once\n\n#include <cstdint>\n#include <optional>\n",
+                    "#include <string>\n#include <vector>\n\n",
+                    f"#include \"{target.room}/codec.h\"\n",
+                    f"#include \"{target.room}/gen/{target.stem}.h\"\n\n", target.open, "\n",
+                    "\n".join(declare(target, m) for m in messages), target.close])
 
 
 # --- encoding
@@ -144,8 +165,9 @@ def qualified(message, struct):
 
 
 def encoder(message, struct):
+    unused = "" if struct.fields else "[[maybe_unused]] "
     lines = [f"[[maybe_unused]] void put(Encoder& e, [[maybe_unused]] int v, "
-             f"const {qualified(message, struct)}& m) {{"]
+             f"{unused}const {qualified(message, struct)}& m) {{"]
     for field in struct.fields:
         if field.tag is None:
             body = put_field(message, field, f"m.{field.name}")
@@ -216,8 +238,9 @@ def get_field(message, field, path):
 
 
 def decoder(message, struct, prefix):
+    unused = "" if struct.fields else "[[maybe_unused]] "
     lines = [f"[[maybe_unused]] void get(Decoder& d, [[maybe_unused]] int v, "
-             f"{qualified(message, struct)}& m) {{"]
+             f"{unused}{qualified(message, struct)}& m) {{"]
     for field in struct.fields:
         if field.tag is None:
             body = get_field(message, field, f'"{prefix}{field.name}"')
@@ -267,26 +290,28 @@ Result<{name}> {name}::decode(Decoder& d, std::int16_t version) {{
     return "\n".join(parts)
 
 
-def source(stem, messages):
-    return "".join([NOTE, f'#include "wire/kafka/gen/{stem}.h"\n\n#include <utility>\n\n', OPEN,
-                    "\n", "\n".join(define(m) for m in messages), CLOSE])
+def source(target, stem, messages):
+    return "".join([target.note, f'#include "{target.room}/gen/{stem}.h"\n\n#include <utility>\n\n',
+                    target.open, "\n", "\n".join(define(m) for m in messages), target.close])
 
 
-# --- the table of APIs
+# --- the table of numbers
 
 
-def api_key(messages):
-    apis = sorted((m for m in messages if m.kind == "request"), key=lambda m: m.key)
-    names = [m.name.removesuffix("Request") for m in apis]
-    lines = [NOTE, "#pragma once\n\n#include <array>\n#include <cstdint>\n\n", OPEN,
-             "\n/// Kafka's number of each API that has a codec here.\n",
-             "enum class ApiKey : std::int16_t {\n"]
-    lines += [f"  k{name} = {m.key},\n" for name, m in zip(names, apis)]
-    lines += ["};\n\n/// One API: the versions that its codec knows.\nstruct ApiInfo {\n",
-              "  ApiKey key;\n  const char* name;\n  std::int16_t min_version;\n",
+def number_table(target, messages):
+    numbered = sorted((m for m in messages if m.key is not None and m.kind != "response"),
+                      key=lambda m: m.key)
+    names = [number_name(m) for m in numbered]
+    enum, entry = target.numbers, target.entry
+    lines = [target.note, "#pragma once\n\n#include <array>\n#include <cstdint>\n\n", target.open,
+             f"\n/// {target.about}\n", f"enum class {enum} : std::int16_t {{\n"]
+    lines += [f"  k{name} = {m.key},\n" for name, m in zip(names, numbered)]
+    lines += [f"}};\n\n/// One {'API' if entry == 'Api' else entry.lower()}: "
+              f"the versions that its codec knows.\nstruct {entry}Info {{\n",
+              f"  {enum} key;\n  const char* name;\n  std::int16_t min_version;\n",
               "  std::int16_t max_version;\n  std::int16_t flexible_from;  ///< INT16_MAX = never\n",
               "};\n\n/// By ascending key.\n",
-              f"inline constexpr std::array<ApiInfo, {len(apis)}> kApis{{{{\n"]
-    lines += [f'    {{ApiKey::k{name}, "{name}", {m.versions.lo}, {m.versions.hi}, '
-              f"{m.flexible.lo}}},\n" for name, m in zip(names, apis)]
-    return "".join([*lines, "}};\n", CLOSE])
+              f"inline constexpr std::array<{entry}Info, {len(numbered)}> k{entry}s{{{{\n"]
+    lines += [f'    {{{enum}::k{name}, "{name}", {m.versions.lo}, {m.versions.hi}, '
+              f"{m.flexible.lo}}},\n" for name, m in zip(names, numbered)]
+    return "".join([*lines, "}};\n", target.close])

@@ -1,6 +1,6 @@
 """Writes what tests need: random messages, a list of all of them, and their field tables."""
 
-from emit_cpp import CLOSE, NOTE, OPEN, CALL, condition, guarded, qualified
+from emit_cpp import CALL, condition, guarded, qualified
 
 RANDOM = {"bool": "r.boolean()", "int8": "r.integer<std::int8_t>()",
           "int16": "r.integer<std::int16_t>()", "int32": "r.integer<std::int32_t>()",
@@ -40,10 +40,10 @@ def filler(message, struct):
     return "\n".join([*lines, "}\n"])
 
 
-def testing_source(stems, messages):
-    lines = [NOTE, '#include "wire/kafka/testing.h"\n\n']
-    lines += [f'#include "wire/kafka/gen/{stem}.h"\n' for stem in sorted(stems)]
-    lines += ["\n", OPEN.replace("kafka {", "kafka::testing {"), "namespace {\n\n"]
+def testing_source(target, stems, messages):
+    lines = [target.note, f'#include "{target.room}/testing.h"\n\n']
+    lines += [f'#include "{target.room}/gen/{stem}.h"\n' for stem in sorted(stems)]
+    lines += ["\n", f"namespace {target.space}::testing {{\n", "namespace {\n\n"]
     for message in messages:
         for struct in [*message.struct.inner(), message.struct]:
             lines.append(filler(message, struct) + "\n")
@@ -56,10 +56,11 @@ def testing_source(stems, messages):
               "  static constexpr AnyMessage kAll[] = {\n"]
     for m in messages:
         key = "-1" if m.key is None else str(m.key)
-        lines.append(f"      {{{m.name}::kInfo, {key}, {str(m.kind == 'request').lower()}, "
+        is_request = str(m.key is not None and m.kind != "response").lower()
+        lines.append(f"      {{{m.name}::kInfo, {key}, {is_request}, "
                      f"&make<{m.name}>, &again<{m.name}>}},\n")
     return "".join([*lines, "  };\n  return kAll;\n}\n",
-                    CLOSE.replace("wire::kafka", "wire::kafka::testing")])
+                    f"\n}}  // namespace {target.space}::testing\n"])
 
 
 def type_text(field, version, flexible, message):

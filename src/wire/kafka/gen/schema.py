@@ -1,7 +1,8 @@
 """Reads the schema tables (schema/README in the room's README.md) into Message objects.
 
 A file holds one API (`api KEY NAME VERSIONS flexible RANGE`, then `request` and `response`) or any
-number of bare messages (`message NAME VERSIONS flexible RANGE`). Below come fields, one a line:
+number of messages: `message NAME VERSIONS flexible RANGE`, or with a number of its own
+`kind KEY NAME VERSIONS flexible RANGE`, which may be empty. Below come fields, one a line:
 
     name  type  [versions]  [null=versions]  [=default]  [tag=N]  [plain]   # remark
 
@@ -133,7 +134,8 @@ class Message:
         if len(set(names)) != len(names):
             raise SchemaError(f"{self.name}: two structures have one name")
         for struct in structs:
-            if not struct.fields:
+            if not struct.fields and (struct is not self.struct or self.kind != "message" or
+                                      self.key is None):
                 raise SchemaError(f"{self.name}: {struct.name} has no fields")
             for field in struct.tagged():
                 if field.base == "records":
@@ -168,14 +170,15 @@ def parse(path):
             continue
         words = line.split()
         try:
-            if words[0] in ("api", "message"):
+            if not line.startswith(" ") and words[0] in ("api", "kind", "message"):
                 if words[-2] != "flexible":
                     raise SchemaError("expected: … VERSIONS flexible RANGE")
                 versions, flexible = parse_range(words[-3]), parse_range(words[-1])
                 if words[0] == "api":
                     api = (int(words[1]), words[2], versions, flexible)
                     continue
-                messages.append(Message(words[1], versions, flexible, about=" ".join(about)))
+                key = int(words[1]) if words[0] == "kind" else None
+                messages.append(Message(words[-4], versions, flexible, key, about=" ".join(about)))
                 stack = [messages[-1].struct]
             elif line in ("request", "response"):
                 key, name, versions, flexible = api
