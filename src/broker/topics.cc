@@ -85,7 +85,7 @@ io::Task<CreateOutcome> Broker::create_topic(catalog::CreateTopic request, bool 
       made.partitions = static_cast<std::int32_t>(planned->partitions.size());
       made.replication_factor = static_cast<std::int16_t>(planned->partitions.front().size());
       if (validate_only) return std::vector<catalog::Entry>{};
-      return cluster_->with_first_epochs(*planned);
+      return cluster::Cluster::with_first_epochs(*planned, state);
     }, validate_only);
   }
   if (refused.error != KafkaError::kNone) outcome = std::move(refused);
@@ -209,7 +209,7 @@ io::Task<AdminOutcome> Broker::create_partitions(catalog::CreatePartitions reque
       return std::vector<catalog::Entry>{};
     }
     if (validate_only) return std::vector<catalog::Entry>{};
-    return cluster_->with_first_epochs(*planned);
+    return cluster::Cluster::with_first_epochs(*planned, state);
   }, validate_only);
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/plant.h"
+#include "cluster/entries.h"
 
 namespace pyralog::cluster {
 
@@ -16,8 +17,8 @@ Uuid random_uuid(io::Rng& rng) {
   return id;
 }
 
-// What may lie in a directory that is still free to become a node's: what a first start that was cut
-// short leaves, and what file systems put there themselves.
+// What may lie in a directory that is still free to become a node's: what a first start that was
+// cut short leaves, and what file systems put there themselves.
 bool is_harmless(const io::DirEntry& entry) {
   return entry.name == "lock" || entry.name == "lost+found" || entry.name.ends_with(".tmp");
 }
@@ -25,8 +26,8 @@ bool is_harmless(const io::DirEntry& entry) {
 }  // namespace
 
 namespace {
-/// A first start that was killed may have made the directory, or one above it, without making its name
-/// durable: a power loss would take it away with everything that was written since.
+/// A first start that was killed may have made the directory, or one above it, without making its
+/// name durable: a power loss would take it away with everything that was written since.
 io::Task<Result<void>> sync_names(io::Disk& disk, std::string dir) {
   bool nearest = true;
   while (true) {
@@ -66,7 +67,7 @@ io::Task<void> Cluster::make_room(io::Disk& disk, const std::string& dir) {
 }
 
 Result<void> Cluster::check_cookie(const std::string& data_dir) const {
-  const catalog::Catalog& state = *metadata_->catalog();
+  const catalog::Catalog& state = *catalog();
   const std::string path = cookie_path(data_dir);
   if (state.position() == 0) {
     if (cookie_.boot_counter == 0) return {};  // the first start did not get further
@@ -74,8 +75,9 @@ Result<void> Cluster::check_cookie(const std::string& data_dir) const {
                                     " counts earlier starts; restore the whole directory");
   }
   if (state.cluster() != cookie_.cluster) {
-    return fail(Code::kFenced, path + ": names another cluster than metadata.log beside it; these "
-                                      "files do not belong together");
+    return fail(Code::kFenced, path +
+                                   ": names another cluster than metadata.log beside it; these "
+                                   "files do not belong together");
   }
   const catalog::Node* node = state.node(cookie_.node);
   if (node == nullptr) return {};
@@ -93,6 +95,15 @@ Result<void> Cluster::check_cookie(const std::string& data_dir) const {
   return {};
 }
 
+namespace {
+io::Task<bool> has_file(io::Disk& disk, std::string path) {
+  const auto entries = co_await disk.list(io::parent_dir(path));
+  if (!entries) co_return false;
+  co_return std::ranges::any_of(
+      *entries, [&](const io::DirEntry& each) { return path.ends_with("/" + each.name); });
+}
+}  // namespace
+
 io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
                                                const Options& options) {
   const std::string& dir = options.data_dir;
@@ -106,21 +117,48 @@ io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
                                         " but no cookie; choose an empty directory, or put the "
                                         "cookie back");
     }
-    if (!PYRALOG_PLANT("cluster.unsynced_directory")) PYRALOG_CO_TRY(co_await sync_names(disk, dir));
-    cookie_ = Cookie{random_uuid(rng), options.node, random_uuid(rng), 0, disk.boot_id()};
+    if (!PYRALOG_PLANT("cluster.unsynced_directory"))
+      PYRALOG_CO_TRY(co_await sync_names(disk, dir));
+    // A cluster's name is agreed on by its nodes.
+    const Uuid cluster = options.join.members.empty() ? random_uuid(rng) : Uuid{};
+    cookie_ = Cookie{cluster, options.node, random_uuid(rng), 0, disk.boot_id()};
     PYRALOG_CO_TRY(co_await write_cookie(disk, dir, cookie_));
   } else {
     cookie_ = std::move(*found);
     if (cookie_.node != options.node) {
-      co_return fail(Code::kInvalidArgument,
-                     "data directory " + dir + ": belongs to node " +
-                         std::to_string(cookie_.node.value) + ", not " +
-                         std::to_string(options.node.value) + "; correct node.id");
+      co_return fail(Code::kInvalidArgument, "data directory " + dir + ": belongs to node " +
+                                                 std::to_string(cookie_.node.value) + ", not " +
+                                                 std::to_string(options.node.value) +
+                                                 "; correct node.id");
     }
   }
-  PYRALOG_CO_ASSIGN(metadata_, co_await LoneLog::open(disk, dir, options.metadata));
-  PYRALOG_CO_TRY(check_cookie(dir));
-  co_return Result<void>{};
+  const bool joins = !forming && co_await has_file(disk, dir + "/raft.log");
+  if (joins || (forming && !options.join.members.empty()))
+    co_return co_await join(disk, rng, options);
+  if (!options.join.members.empty() && cookie_.boot_counter > 0) {
+    co_return fail(Code::kInvalidArgument,
+                   "data directory " + dir +
+                       ": is a lone node's; `pyralog cluster add` makes a cluster of it, "
+                       "--cluster does not");
+  }
+  // A start as a part of a cluster that ended before it had begun is as good as none.
+  if (!options.join.members.empty()) co_return co_await join(disk, rng, options);
+  PYRALOG_CO_ASSIGN(lone_, co_await LoneLog::open(disk, dir, options.metadata));
+  co_return check_cookie(dir);
+}
+
+io::Task<Result<void>> Cluster::join(io::Disk& disk, io::Rng& rng, const Options& options) {
+  const auto give_up = options.give_up ? options.give_up : [] { return false; };
+  PYRALOG_CO_ASSIGN(joined_, co_await Joined::open(disk, options.data_dir, cookie_, options.join));
+  PYRALOG_CO_ASSIGN(
+      const Uuid cluster,
+      co_await joined_->named(random_uuid(rng), io::Shard::current().wall(), give_up));
+  if (cookie_.cluster.is_nil()) {
+    cookie_.cluster = cluster;
+    PYRALOG_CO_TRY(co_await write_cookie(disk, options.data_dir, cookie_));
+  }
+  co_await joined_->set_cluster(cluster);
+  co_return check_cookie(options.data_dir);
 }
 
 io::Task<Result<std::unique_ptr<Cluster>>> Cluster::open(io::Disk& disk, io::Rng& rng,
@@ -130,33 +168,65 @@ io::Task<Result<std::unique_ptr<Cluster>>> Cluster::open(io::Disk& disk, io::Rng
   self->data_dir_ = options.data_dir;
   PYRALOG_CO_TRY(co_await self->take_directory(disk, options.data_dir));
   co_await self->make_room(disk, options.data_dir);
-  PYRALOG_CO_TRY(co_await self->form_or_rejoin(disk, rng, options));
-  Cookie& cookie = self->cookie_;
+  auto opened = co_await self->form_or_rejoin(disk, rng, options);
+  if (opened) opened = co_await self->register_start(options);
+  if (!opened) {
+    co_await self->stop();
+    co_return fail(std::move(opened.error()));
+  }
+  co_return self;
+}
+
+io::Task<Result<void>> Cluster::register_start(const Options& options) {
   const WallMs now = io::Shard::current().wall();
-  if (self->catalog()->position() == 0) {
-    PYRALOG_CO_TRY(co_await self->metadata_->propose([&](const catalog::Catalog&) {
+  if (catalog()->position() == 0) {
+    PYRALOG_CO_TRY(co_await metadata().propose([&](const catalog::Catalog&) {
       catalog::ClusterCreated created;
-      created.cluster = cookie.cluster;
+      created.cluster = cookie_.cluster;
       created.created = now;
       return Result<std::vector<catalog::Entry>>({created});
     }));
   }
   // The counter goes up on disk before it goes into the log: a cookie may run ahead of what was
   // registered, never behind.
-  self->new_os_boot_ = cookie.boot_counter > 0 && cookie.os_boot_id != disk.boot_id();
-  ++cookie.boot_counter;
-  if (PYRALOG_PLANT("cluster.early_boot_id")) cookie.os_boot_id = disk.boot_id();
-  PYRALOG_CO_TRY(co_await write_cookie(disk, options.data_dir, cookie));
-  PYRALOG_CO_TRY(co_await self->metadata_->propose([&](const catalog::Catalog&) {
-    catalog::NodeRegistered node;
-    node.node = cookie.node;
-    node.incarnation = cookie.incarnation;
-    node.boot_counter = cookie.boot_counter;
-    node.host = options.host;
-    node.port = options.port;
-    return Result<std::vector<catalog::Entry>>({node});
-  }));
-  co_return self;
+  new_os_boot_ = cookie_.boot_counter > 0 && cookie_.os_boot_id != disk_->boot_id();
+  ++cookie_.boot_counter;
+  if (PYRALOG_PLANT("cluster.early_boot_id")) cookie_.os_boot_id = disk_->boot_id();
+  PYRALOG_CO_TRY(co_await write_cookie(*disk_, options.data_dir, cookie_));
+  const MetadataLog::Plan plan =
+      [&](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
+    // An earlier try may have come to stand though nobody could say so.
+    const catalog::Node* known = state.node(cookie_.node);
+    std::vector<catalog::Entry> entries;
+    if (known == nullptr || known->incarnation != cookie_.incarnation ||
+        known->boot_counter != cookie_.boot_counter || joined_ == nullptr) {
+      catalog::NodeRegistered node;
+      node.node = cookie_.node;
+      node.incarnation = cookie_.incarnation;
+      node.boot_counter = cookie_.boot_counter;
+      node.host = options.host;
+      node.port = options.port;
+      node.rack = options.rack;
+      entries.emplace_back(std::move(node));
+    }
+    if (joined_ != nullptr) {
+      const io::Address& peer = joined_->advertised();
+      entries.emplace_back(catalog::PeerRegistered{cookie_.node, cookie_.incarnation, peer.host,
+                                                   peer.port, catalog::kFeatureLevel});
+    }
+    return entries;
+  };
+  if (joined_ == nullptr) {
+    PYRALOG_CO_TRY(co_await lone_->propose(plan));
+  } else {
+    PYRALOG_CO_TRY(
+        co_await joined_->insist(plan, options.give_up ? options.give_up : [] { return false; }));
+  }
+  co_return Result<void>{};
+}
+
+io::Task<void> Cluster::stop() {
+  if (joined_ != nullptr) co_await joined_->stop();
 }
 
 io::Task<Result<void>> Cluster::losses_recorded() {
@@ -165,11 +235,9 @@ io::Task<Result<void>> Cluster::losses_recorded() {
   co_return co_await write_cookie(*disk_, data_dir_, cookie_);
 }
 
-catalog::EpochActivation Cluster::first_epoch(const TopicId& topic, std::int32_t index,
-                                              std::size_t replicas) const {
+catalog::EpochActivation Cluster::own_epoch(const PartitionId& id, std::size_t replicas) const {
   catalog::EpochActivation a;
-  a.partition = {topic, PartitionIndex(index)};
-  a.epoch = Epoch(1);
+  a.partition = id;
   a.leader = cookie_.node;
   a.replicas = {{cookie_.node, cookie_.incarnation}};
   a.write_quorum = catalog::write_quorum(replicas, 1);
@@ -189,26 +257,50 @@ void append_activations(std::vector<catalog::Entry>& entries,
 }
 }  // namespace
 
-std::vector<catalog::Entry> Cluster::with_first_epochs(const catalog::TopicCreated& created) const {
-  std::vector<catalog::Entry> entries{created};
+namespace {
+// The first epoch of a partition that has just been made: its preferred replica leads.
+Result<catalog::EpochActivation> first_epoch(const catalog::Catalog& state, const PartitionId& id,
+                                             const std::vector<NodeId>& nodes) {
+  catalog::EpochActivation a;
+  a.partition = id;
+  a.epoch = Epoch(1);
+  a.leader = nodes.front();
+  for (const NodeId each : nodes) {
+    const catalog::Node* node = state.node(each);
+    if (node == nullptr)
+      return fail(Code::kNotFound, "node " + std::to_string(each.value) + ": is not registered");
+    a.replicas.push_back({each, node->incarnation});
+  }
+  a.write_quorum =
+      catalog::write_quorum(nodes.size(), state.topic(id.topic)->config.min_insync_replicas);
+  return a;
+}
+
+Result<std::vector<catalog::Entry>> with_epochs(const catalog::Entry& made, const TopicId& topic,
+                                                std::int32_t first,
+                                                const std::vector<std::vector<NodeId>>& partitions,
+                                                const catalog::Catalog& before) {
+  std::vector<catalog::Entry> entries{made};
+  PYRALOG_ASSIGN(const catalog::Catalog state, with(before, entries));
   std::vector<catalog::EpochActivation> activations;
-  for (std::size_t i = 0; i < created.partitions.size(); ++i) {
-    activations.push_back(
-        first_epoch(created.id, static_cast<std::int32_t>(i), created.partitions[i].size()));
+  for (std::size_t i = 0; i < partitions.size(); ++i) {
+    const PartitionId id{topic, PartitionIndex(first + static_cast<std::int32_t>(i))};
+    PYRALOG_ASSIGN(auto activation, first_epoch(state, id, partitions[i]));
+    activations.push_back(std::move(activation));
   }
   append_activations(entries, std::move(activations));
   return entries;
 }
+}  // namespace
 
-std::vector<catalog::Entry> Cluster::with_first_epochs(const catalog::PartitionsAdded& added) const {
-  std::vector<catalog::Entry> entries{added};
-  std::vector<catalog::EpochActivation> activations;
-  for (std::size_t i = 0; i < added.partitions.size(); ++i) {
-    activations.push_back(first_epoch(added.id, added.first.value + static_cast<std::int32_t>(i),
-                                      added.partitions[i].size()));
-  }
-  append_activations(entries, std::move(activations));
-  return entries;
+Result<std::vector<catalog::Entry>> Cluster::with_first_epochs(const catalog::TopicCreated& created,
+                                                               const catalog::Catalog& state) {
+  return with_epochs(created, created.id, 0, created.partitions, state);
+}
+
+Result<std::vector<catalog::Entry>> Cluster::with_first_epochs(
+    const catalog::PartitionsAdded& added, const catalog::Catalog& state) {
+  return with_epochs(added, added.id, added.first.value, added.partitions, state);
 }
 
 namespace {
@@ -226,7 +318,7 @@ std::optional<catalog::LostRange> lost_range(const LedPartition& led, Offset kno
 }  // namespace
 
 io::Task<Result<CatalogPtr>> Cluster::activate(std::vector<LedPartition> partitions, WallMs now) {
-  co_return co_await metadata_->propose(
+  co_return co_await metadata().propose(
       [this, now, led = std::move(partitions)](
           const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
         std::vector<catalog::Entry> entries;
@@ -234,8 +326,7 @@ io::Task<Result<CatalogPtr>> Cluster::activate(std::vector<LedPartition> partiti
         for (const LedPartition& each : led) {
           const catalog::Partition* partition = state.partition(each.id);
           if (partition == nullptr) continue;  // deleted meanwhile
-          catalog::EpochActivation a =
-              first_epoch(each.id.topic, each.id.partition.value, partition->replicas.size());
+          catalog::EpochActivation a = own_epoch(each.id, partition->replicas.size());
           const std::uint32_t before =
               std::max(partition->highest_proposed.value,
                        partition->current ? partition->current->epoch.value : 0u);
@@ -259,7 +350,7 @@ io::Task<Result<CatalogPtr>> Cluster::activate(std::vector<LedPartition> partiti
 
 io::Task<Result<std::int64_t>> Cluster::reserve_producer_ids(std::int32_t count) {
   std::int64_t start = 0;
-  PYRALOG_CO_TRY(co_await metadata_->propose(
+  PYRALOG_CO_TRY(co_await metadata().propose(
       [&](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
         start = state.next_producer_id();
         return std::vector<catalog::Entry>{catalog::ProducerIdBlock{start, count, cookie_.node}};

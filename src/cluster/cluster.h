@@ -1,12 +1,15 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
 #include "cluster/cookie.h"
+#include "cluster/joined.h"
 #include "cluster/lone_log.h"
 #include "cluster/metadata_log.h"
 #include "cluster/reserve.h"
@@ -19,13 +22,14 @@ namespace pyralog::cluster {
 /// A partition that this node is about to lead, as its log was recovered.
 struct LedPartition {
   PartitionId id;
-  Offset end;        ///< where the new epoch begins
+  Offset end;  ///< where the new epoch begins
   Offset log_start;
-  std::string lost_reason;  ///< not empty: records may be missing; recorded
+  std::string lost_reason;                         ///< not empty: records may be missing; recorded
   std::optional<Offset> lost_from = std::nullopt;  ///< from here to `end` and on; none = `end`
 };
 
-/// A lone node's membership: its data directory, its identity and its metadata log. Lives on shard 0.
+/// A node's membership, alone or in a cluster: its data directory, its identity and its metadata
+/// log. Lives on shard 0.
 class Cluster {
  public:
   struct Options {
@@ -33,20 +37,34 @@ class Cluster {
     NodeId node{1};
     std::string host = "127.0.0.1";  ///< what clients are told
     std::int32_t port = 9092;
+    std::string rack;
     LoneLog::Options metadata;
+    JoinOptions join;
+    std::function<bool()>
+        give_up;  ///< a start that waits for others ends once it says so; may be empty
   };
 
   /// Takes the directory: its lock (kAlreadyExists names the directory if another process has it),
   /// its cookie and its metadata log; then counts this start and registers the node. An empty
-  /// directory becomes a new cluster. On a disk that is all but full the reserve goes first, so
-  /// that a start can be counted. Refuses, touching nothing, a directory whose cookie is missing,
-  /// unknown or older than what was registered, and a newer format.
-  [[nodiscard]] static io::Task<Result<std::unique_ptr<Cluster>>> open(io::Disk& disk,
-                                                                       io::Rng& rng,
+  /// directory becomes a new cluster, or, with `join.members`, a part of one: then it waits until a
+  /// majority agrees that this node has started. What a directory is, it stays. On a disk that is
+  /// all but full the reserve goes first, so that a start can be counted. Refuses, touching
+  /// nothing, a directory whose cookie is missing, unknown or older than what was registered, and a
+  /// newer format.
+  [[nodiscard]] static io::Task<Result<std::unique_ptr<Cluster>>> open(io::Disk& disk, io::Rng& rng,
                                                                        Options options);
 
-  [[nodiscard]] const CatalogPtr& catalog() const { return metadata_->catalog(); }
-  [[nodiscard]] MetadataLog& metadata() { return *metadata_; }
+  [[nodiscard]] const CatalogPtr& catalog() const { return metadata().catalog(); }
+  [[nodiscard]] MetadataLog& metadata() {
+    return joined_ ? static_cast<MetadataLog&>(joined_->log()) : *lone_;
+  }
+  [[nodiscard]] const MetadataLog& metadata() const {
+    return joined_ ? static_cast<const MetadataLog&>(std::as_const(*joined_).log()) : *lone_;
+  }
+  /// Null if the node is alone.
+  [[nodiscard]] Joined* joined() { return joined_.get(); }
+  /// Leaves the others; what is durable stays. A lone node has nothing to leave.
+  [[nodiscard]] io::Task<void> stop();
   [[nodiscard]] Reserve& reserve() { return *reserve_; }
   [[nodiscard]] const Cookie& cookie() const { return cookie_; }
   [[nodiscard]] NodeId node() const { return cookie_.node; }
@@ -57,27 +75,30 @@ class Cluster {
   /// recorded: a start that is cut short before must find it again.
   [[nodiscard]] io::Task<Result<void>> losses_recorded();
 
-  /// Activates the next epoch of each partition, led by this node. One entry, or a few for very many.
+  /// Activates the next epoch of each partition, led by this node. One entry, or a few for very
+  /// many.
   [[nodiscard]] io::Task<Result<CatalogPtr>> activate(std::vector<LedPartition> partitions,
                                                       WallMs now);
 
   /// `created` together with the first epoch of each of its partitions.
-  [[nodiscard]] std::vector<catalog::Entry> with_first_epochs(
-      const catalog::TopicCreated& created) const;
-  [[nodiscard]] std::vector<catalog::Entry> with_first_epochs(
-      const catalog::PartitionsAdded& added) const;
+  [[nodiscard]] static Result<std::vector<catalog::Entry>> with_first_epochs(
+      const catalog::TopicCreated& created, const catalog::Catalog& state);
+  [[nodiscard]] static Result<std::vector<catalog::Entry>> with_first_epochs(
+      const catalog::PartitionsAdded& added, const catalog::Catalog& state);
 
   /// `count` producer ids that nobody else gets; the first is returned.
   [[nodiscard]] io::Task<Result<std::int64_t>> reserve_producer_ids(std::int32_t count);
 
  private:
-  [[nodiscard]] catalog::EpochActivation first_epoch(const TopicId& topic, std::int32_t index,
-                                                     std::size_t replicas) const;
+  [[nodiscard]] catalog::EpochActivation own_epoch(const PartitionId& id,
+                                                   std::size_t replicas) const;
   [[nodiscard]] io::Task<Result<void>> take_directory(io::Disk& disk, const std::string& dir);
   [[nodiscard]] io::Task<void> make_room(io::Disk& disk, const std::string& dir);
   [[nodiscard]] io::Task<Result<void>> form_or_rejoin(io::Disk& disk, io::Rng& rng,
                                                       const Options& options);
   [[nodiscard]] Result<void> check_cookie(const std::string& data_dir) const;
+  [[nodiscard]] io::Task<Result<void>> join(io::Disk& disk, io::Rng& rng, const Options& options);
+  [[nodiscard]] io::Task<Result<void>> register_start(const Options& options);
 
   io::Disk* disk_ = nullptr;
   std::string data_dir_;
@@ -85,7 +106,8 @@ class Cluster {
   std::optional<Reserve> reserve_;
   Cookie cookie_;
   bool new_os_boot_ = false;
-  std::unique_ptr<MetadataLog> metadata_;
+  std::unique_ptr<LoneLog> lone_;   ///< either this
+  std::unique_ptr<Joined> joined_;  ///< or that
 };
 
 }  // namespace pyralog::cluster

@@ -54,6 +54,7 @@ class ClusterTest : public ::testing::Test {
   }
   Bytes bytes_of(const std::string& path) { return disk().peek(path).value(); }
 
+ public:
   static catalog::TopicCreated topic(const std::string& name, std::size_t partitions = 1) {
     catalog::TopicCreated made;
     const std::size_t h = std::hash<std::string>{}(name);
@@ -65,12 +66,13 @@ class ClusterTest : public ::testing::Test {
     made.partitions.assign(partitions, {NodeId(1)});
     return made;
   }
+ protected:
   static io::Task<Result<CatalogPtr>> create(Cluster& cluster, std::string name,
                                              std::size_t partitions = 1) {
     co_return co_await cluster.metadata().propose(
         [&](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
           if (state.topic(name) != nullptr) return fail(Code::kAlreadyExists, name);
-          return cluster.with_first_epochs(topic(name, partitions));
+          return Cluster::with_first_epochs(topic(name, partitions), state);
         });
   }
 

@@ -93,6 +93,7 @@ class MultiRaft {
   [[nodiscard]] io::Task<bool> wait_applied(GroupId group, raft::Index index, Instant deadline);
   [[nodiscard]] Result<void> transfer(GroupId group, NodeId to);
 
+  [[nodiscard]] NodeId self() const { return options_.self; }
   [[nodiscard]] GroupStatus status(GroupId group) const;
   /// True if this node leads the group and has applied everything that its log has: it may decide.
   [[nodiscard]] bool settled_leader(GroupId group) const;

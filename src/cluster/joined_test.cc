@@ -1,0 +1,270 @@
+// Nodes that form a cluster: who may take part, and what their starts wait for.
+#include "cluster/joined.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "cluster/cluster.h"
+#include "cluster/testing.h"
+#include "io/sim/sim_net.h"
+#include "io/sim/simulator.h"
+
+namespace pyralog::cluster {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+
+/// Machines whose nodes are parts of one cluster, as their command lines say.
+class JoinedTest : public ::testing::Test {
+ protected:
+  explicit JoinedTest(std::uint64_t seed = 1) : sim_(seed) {
+    for (std::int32_t i = 1; i <= 4; ++i) {
+      sim_.add_node({.name = "n" + std::to_string(i), .shards = 2});
+      nodes_.push_back(std::make_unique<One>());
+      if (i <= 3) members_.push_back({NodeId(i), address(i)});
+    }
+  }
+
+  struct One {
+    Cluster* cluster = nullptr;
+    std::string refused;
+    bool give_up = false;
+    std::vector<std::string> topics;  ///< as its observer has seen them last
+  };
+  static io::Address address(std::int32_t i) { return {"n" + std::to_string(i), 9093}; }
+
+  One& at(std::int32_t i) { return *nodes_[static_cast<std::size_t>(i - 1)]; }
+  io::sim::Node& machine(std::int32_t i) { return sim_.node(static_cast<std::size_t>(i - 1)); }
+
+  Cluster::Options options(std::int32_t i) {
+    Cluster::Options out;
+    out.data_dir = "/data";
+    out.node = NodeId(i);
+    out.host = "n" + std::to_string(i);
+    out.join.members = members_;
+    out.join.secret = Bytes(32, 7);
+    out.join.secret_name = "the secret";
+    out.join.shards = machine(i).shards();
+    out.give_up = [this, i] { return at(i).give_up; };
+    return out;
+  }
+
+  /// Starts a node; it lives until its machine goes down.
+  void start(std::int32_t i, Cluster::Options options) {
+    One& one = at(i);
+    one.refused.clear();
+    machine(i).spawn([&one, options]() -> io::Task<void> {
+      io::Shard& shard = io::Shard::current();
+      auto opened = co_await Cluster::open(shard.disk(), shard.rng(), options);
+      if (!opened) {
+        one.refused = opened.error().message;
+        co_return;
+      }
+      const auto owned = std::move(*opened);
+      const std::unique_ptr<One, void (*)(One*)> known(&one,
+                                                       [](One* gone) { gone->cluster = nullptr; });
+      one.cluster = owned.get();
+      owned->metadata().on_change([&one](CatalogPtr state) -> io::Task<void> {
+        one.topics.clear();
+        for (const auto& topic : state->topics()) one.topics.push_back(topic->name);
+        co_return;
+      });
+      io::WaitList forever;
+      co_await forever.wait(Instant::never());
+    });
+  }
+  void start(std::int32_t i) { start(i, options(i)); }
+  void stop(std::int32_t i, bool power = false) {
+    power ? machine(i).lose_power() : machine(i).kill();
+    machine(i).restart();
+  }
+  bool up(std::initializer_list<std::int32_t> nodes, Duration limit = 20s) {
+    return sim_.run_until(
+        [&] {
+          return std::ranges::all_of(nodes, [&](auto i) { return at(i).cluster != nullptr; });
+        },
+        limit);
+  }
+  bool refuses(std::int32_t i, Duration limit = 20s) {
+    return sim_.run_until([&] { return !at(i).refused.empty(); }, limit);
+  }
+  std::optional<Error> create(std::int32_t i, const std::string& name) {
+    const auto made = machine(i).try_run([this, i, name]() -> io::Task<Result<CatalogPtr>> {
+      co_return co_await at(i).cluster->metadata().propose(
+          [name](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
+            catalog::TopicCreated topic = testing::ClusterTest::topic(name, 2);
+            topic.partitions = {{NodeId(1), NodeId(2), NodeId(3)},
+                                {NodeId(2), NodeId(3), NodeId(1)}};
+            return Cluster::with_first_epochs(topic, state);
+          });
+    });
+    PYRALOG_ASSERT(made);
+    if (!*made) return made->error();
+    return std::nullopt;
+  }
+  bool see(std::initializer_list<std::int32_t> nodes, const std::string& topic) {
+    return sim_.run_until(
+        [&] {
+          return std::ranges::all_of(nodes, [&](auto i) {
+            return std::ranges::find(at(i).topics, topic) != at(i).topics.end();
+          });
+        },
+        20s);
+  }
+
+  std::vector<Member> members_;
+  std::vector<std::unique_ptr<One>> nodes_;
+  io::sim::Simulator sim_;
+};
+
+TEST_F(JoinedTest, three_nodes_become_one_cluster) {
+  for (std::int32_t i = 1; i <= 3; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3})) << at(1).refused << at(2).refused << at(3).refused;
+  const Uuid name = at(1).cluster->cookie().cluster;
+  EXPECT_FALSE(name.is_nil());
+  for (std::int32_t i = 1; i <= 3; ++i) {
+    EXPECT_EQ(at(i).cluster->cookie().cluster, name);
+    EXPECT_EQ(at(i).cluster->catalog()->node(NodeId(i))->boot_counter, 1u);
+    EXPECT_EQ(at(i).cluster->catalog()->node(NodeId(i))->peer_host, "n" + std::to_string(i));
+  }
+  ASSERT_FALSE(create(1, "a"));
+  ASSERT_FALSE(create(2, "b"));
+  ASSERT_FALSE(create(3, "c"));
+  ASSERT_TRUE(see({1, 2, 3}, "a") && see({1, 2, 3}, "b") && see({1, 2, 3}, "c"));
+  const auto topic = at(2).cluster->catalog()->topic("a");
+  EXPECT_EQ(topic->partitions[0]->current->leader, NodeId(1));
+  EXPECT_EQ(topic->partitions[1]->current->leader, NodeId(2));
+  EXPECT_EQ(topic->partitions[1]->current->replicas.size(), 3u);
+  EXPECT_EQ(topic->partitions[1]->current->write_quorum, 2);
+  EXPECT_EQ(topic->partitions[1]->current->replicas[0].incarnation,
+            at(2).cluster->cookie().incarnation);
+}
+
+TEST_F(JoinedTest, goes_on_without_one_and_takes_it_back) {
+  for (std::int32_t i = 1; i <= 3; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+  for (std::int32_t gone = 1; gone <= 3; ++gone) {
+    stop(gone, gone % 2 == 0);
+    const std::int32_t other = gone % 3 + 1;
+    auto said = create(other, "while-" + std::to_string(gone));
+    if (said) said = create(other, "again-" + std::to_string(gone));
+    ASSERT_FALSE(said) << said->message;
+    start(gone);
+    ASSERT_TRUE(up({gone})) << at(gone).refused;
+    EXPECT_EQ(*at(gone).cluster->catalog(), *at(other).cluster->catalog());
+  }
+}
+
+TEST_F(JoinedTest, a_whole_cluster_starts_again_and_one_alone_waits) {
+  for (std::int32_t i = 1; i <= 3; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+  ASSERT_FALSE(create(1, "kept"));
+  for (std::int32_t i = 1; i <= 3; ++i) machine(i).lose_power();
+  for (std::int32_t i = 1; i <= 3; ++i) machine(i).restart();
+  start(1);
+  EXPECT_FALSE(up({1}, 10s));
+  EXPECT_EQ(at(1).refused, "");
+  // Its addresses are known by now: the command line need not say them.
+  Cluster::Options bare = options(3);
+  bare.join.members.clear();
+  bare.join.listen = address(3);
+  start(3, bare);
+  ASSERT_TRUE(up({1, 3}));
+  EXPECT_NE(at(1).cluster->catalog()->topic("kept"), nullptr);
+  start(2);
+  ASSERT_TRUE(up({2}));
+}
+
+TEST_F(JoinedTest, a_start_that_waits_can_be_ended) {
+  start(1);
+  EXPECT_FALSE(up({1}, 3s));
+  at(1).give_up = true;
+  ASSERT_TRUE(refuses(1));
+  EXPECT_THAT(at(1).refused, HasSubstr("ended"));
+  // And is none: the directory takes part later as if it had never been.
+  at(1).give_up = false;
+  for (std::int32_t i = 1; i <= 3; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+}
+
+TEST_F(JoinedTest, a_wiped_disk_is_not_the_node_it_was) {
+  for (std::int32_t i = 1; i <= 3; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+  machine(3).kill();
+  machine(3).restart();
+  Cluster::Options wiped = options(3);
+  wiped.data_dir = "/other";
+  start(3, wiped);
+  sim_.run_for(5s);
+  EXPECT_EQ(at(3).cluster, nullptr);
+  EXPECT_FALSE(at(1).cluster->joined()->reaches(NodeId(3)));
+  ASSERT_FALSE(create(1, "without"));
+  // The right one is taken back.
+  stop(3);
+  start(3);
+  ASSERT_TRUE(up({3})) << at(3).refused;
+}
+
+TEST_F(JoinedTest, an_older_copy_of_a_directory_is_refused) {
+  for (std::int32_t i = 1; i <= 3; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+  const Bytes cookie = machine(2).disk().peek("/data/cookie").value();
+  for (int again = 0; again < 2; ++again) {
+    stop(2);
+    start(2);
+    ASSERT_TRUE(up({2}));
+  }
+  stop(2);
+  machine(2).run([&]() -> io::Task<void> {
+    EXPECT_TRUE(co_await io::replace_file(io::Shard::current().disk(), "/data/cookie", cookie));
+  });
+  start(2);
+  ASSERT_TRUE(refuses(2));
+  EXPECT_THAT(at(2).refused, HasSubstr("older"));
+}
+
+TEST_F(JoinedTest, a_node_with_another_secret_or_of_another_cluster_is_told_so) {
+  for (std::int32_t i = 1; i <= 2; ++i) start(i);
+  ASSERT_TRUE(up({1, 2}));
+  Cluster::Options stranger = options(3);
+  stranger.join.secret = Bytes(32, 9);
+  start(3, stranger);
+  sim_.run_for(3s);
+  EXPECT_EQ(at(3).cluster, nullptr);
+  EXPECT_THAT(at(1).cluster->joined()->missing(), HasSubstr("secret"));
+  stop(3);
+  start(3);
+  ASSERT_TRUE(up({3}));
+}
+
+TEST_F(JoinedTest, who_is_not_named_is_none_of_the_cluster) {
+  for (std::int32_t i = 1; i <= 3; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+  Cluster::Options fourth = options(4);
+  fourth.join.members.push_back({NodeId(4), address(4)});
+  start(4, fourth);
+  sim_.run_for(5s);
+  EXPECT_EQ(at(4).cluster, nullptr);
+  EXPECT_FALSE(at(1).cluster->joined()->reaches(NodeId(4)));
+}
+
+TEST_F(JoinedTest, what_a_directory_is_it_stays) {
+  Cluster::Options alone = options(1);
+  alone.join.members.clear();
+  start(1, alone);
+  ASSERT_TRUE(up({1}));
+  stop(1);
+  start(1);
+  ASSERT_TRUE(refuses(1));
+  EXPECT_THAT(at(1).refused, HasSubstr("cluster add"));
+  stop(1);
+  Cluster::Options unnamed = options(2);
+  unnamed.node = NodeId(9);
+  start(2, unnamed);
+  ASSERT_TRUE(refuses(2));
+  EXPECT_THAT(at(2).refused, HasSubstr("--cluster does not name node 9"));
+}
+
+}  // namespace
+}  // namespace pyralog::cluster
