@@ -44,12 +44,12 @@ Following::Following(Opened opened)
   // Records of an epoch are taken only where all before them are the leader's.
   promise_.joined = std::max(promise_.joined, log_.last());
   promise_.promised = std::max(promise_.promised, promise_.joined);
+  promise_.in_doubt = promise_.in_doubt || opened.in_doubt;
 }
 
 Following::Effects Following::start() {
   Effects out;
-  // Also what is unchanged: that a doubt is durable is not known otherwise.
-  if (promise_ != stored_ || promise_.in_doubt) store(out);
+  if (promise_ != stored_) store(out);
   return out;
 }
 
@@ -91,8 +91,8 @@ void Following::answer_seal(Effects& out) {
 }
 
 void Following::reply(AppendReply::Kind kind, Effects& out, EpochTail tail) {
-  out.reply =
-      AppendReply{kind, promise_.promised, self_, log_.end(), stable_, stored_.joined, tail};
+  out.reply = AppendReply{kind,       promise_.promised, self_,          log_.start(),
+                          log_.end(), stable_,           stored_.joined, tail};
   out.reply_to = leader_;
 }
 
@@ -161,6 +161,7 @@ void Following::cut(const Append& a, Cut cut, Effects& out) {
   cutting_ = cut;
   cutting_for_ = a.epoch;
   cutting_start_ = a.start;
+  cutting_unclean_ = a.unclean && !a.active;
   out.cut = cut;
 }
 
@@ -178,6 +179,7 @@ Following::Effects Following::cut_done() {
   if (cutting_for_ == promise_.promised) {
     agreed_ = cutting_for_;
     agreed_start_ = cutting_start_;
+    agreed_unclean_ = cutting_unclean_;
     settle(out);
     reply(AppendReply::Kind::kHeld, out);
   }
@@ -189,6 +191,7 @@ Following::Effects Following::cut_done() {
 void Following::agree(const Append& a, Effects& out) {
   agreed_ = a.epoch;
   agreed_start_ = a.start;
+  agreed_unclean_ = a.unclean && !a.active;
   take(a, out);
 }
 
@@ -201,8 +204,7 @@ void Following::take(const Append& a, Effects& out) {
     log_.append(a.runs, a.end);
     out.take = true;
   }
-  told_ = std::max(told_.value_or(Offset(0)), a.high_watermark);
-  high_watermark_ = std::max(high_watermark_, std::min(*told_, log_.end()));
+  if (a.active || !a.unclean) tell(a.high_watermark);
   const Offset trim = std::min(a.log_start, high_watermark_);
   if (trim > log_.start()) {
     log_.trim(trim);
@@ -217,10 +219,17 @@ void Following::take(const Append& a, Effects& out) {
 
 void Following::settle(Effects& out) {
   if (agreed_.value == 0 || agreed_ != promise_.promised || stable_ < agreed_start_) return;
-  const bool caught_up = promise_.in_doubt && told_ && stable_ >= *told_;
-  if (promise_.joined == agreed_ && !caught_up) return;
-  promise_.joined = agreed_;
-  if (caught_up) promise_.in_doubt = false;
+  Promise next = promise_;
+  next.joined = agreed_;
+  if (agreed_unclean_) {
+    // Unless that epoch becomes active, whoever recovers the one before must know that this log may
+    // have lost something to it.
+    next.in_doubt = true;
+  } else if (told_ && stable_ >= *told_) {
+    next.in_doubt = false;
+  }
+  if (next == promise_) return;
+  promise_ = next;
   store(out);
 }
 
@@ -229,8 +238,18 @@ void Following::led(Epoch epoch, Offset end) {
   log_.append(epoch, end);
 }
 
-void Following::committed(Offset high_watermark) {
-  high_watermark_ = std::max(high_watermark_, std::min(high_watermark, log_.end()));
+Following::Effects Following::committed(Offset high_watermark) {
+  Effects out;
+  if (agreed_.value == 0 || agreed_ != promise_.promised || cutting_) return out;
+  tell(high_watermark);
+  settle(out);
+  return out;
+}
+
+void Following::tell(Offset high_watermark) {
+  agreed_unclean_ = false;
+  told_ = std::max(told_.value_or(Offset(0)), high_watermark);
+  high_watermark_ = std::max(high_watermark_, std::min(*told_, log_.end()));
 }
 
 Result<void> Following::may_read(const ReadRange& range) const {

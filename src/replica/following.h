@@ -17,14 +17,16 @@ namespace pyralog::replica {
 /// durable is among the effects of that report, never before.
 class Following {
  public:
-  /// What is found on disk. `in_doubt` in the promise: also if this start found that records of
-  /// this log may have gone (the machine went down under a topic below fsync, the process under
-  /// `memory`).
+  /// What is found on disk.
   struct Opened {
     Life self;
     Promise promise;
     History log;
     Offset stable;  ///< ≤ log.end()
+    /// This start found that acknowledged records may have gone: the machine went down under a topic
+    /// below fsync, the process under `memory`. Whoever finds it says so at every start until a
+    /// promise that says it is stored.
+    bool in_doubt = false;
   };
 
   /// Makes the log end at `to`, durably. `restart`: all of it goes, and it begins anew at `to`.
@@ -55,8 +57,8 @@ class Following {
   [[nodiscard]] Effects append(const Append& append);
   /// Records that this node appended itself, leading `epoch`.
   void led(Epoch epoch, Offset end);
-  /// Records that the leader appended are committed up to here.
-  void committed(Offset high_watermark);
+  /// What this node, leading the active epoch, knows to be committed.
+  [[nodiscard]] Effects committed(Offset high_watermark);
   /// What a candidate may read: kFenced, kOutOfRange, kUnavailable while the log is being cut.
   [[nodiscard]] Result<void> may_read(const ReadRange& range) const;
 
@@ -84,6 +86,7 @@ class Following {
   void join(const Append& a, Effects& out);
   void take(const Append& a, Effects& out);
   void agree(const Append& a, Effects& out);
+  void tell(Offset high_watermark);
   void cut(const Append& a, Cut cut, Effects& out);
   void store(Effects& out);
   /// Notes what has become true: the epoch is joined, the doubt is over.
@@ -100,12 +103,14 @@ class Following {
   Offset high_watermark_;
   std::optional<Offset> told_;  ///< the leader's high watermark, since this log agrees with it
   Epoch agreed_;
-  Offset agreed_start_;  ///< of the epoch `agreed_`
+  Offset agreed_start_;         ///< of the epoch `agreed_`
+  bool agreed_unclean_ = false;  ///< and it may never become active: then nothing is known of it
   NodeId leader_;
   bool reply_due_ = false;  ///< an Append waits for the promise
   std::optional<Cut> cutting_;
   Epoch cutting_for_;
   Offset cutting_start_;
+  bool cutting_unclean_ = false;
   std::optional<Seal> seal_;
   std::optional<Error> broken_;
 };

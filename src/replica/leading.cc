@@ -127,7 +127,7 @@ void Leading::apart(Peer& peer, const AppendReply& reply, Instant now) {
   if (peer.known.contiguous)
     return;  // an old answer of this life: its log has become the same since
   const EpochTail mine = log_.end_of(reply.tail.epoch);
-  const Offset agreed = std::min(reply.tail.end, mine.end);
+  const Offset agreed = std::max(std::min(reply.tail.end, mine.end), reply.log_start);
   peer.next = std::clamp(agreed, log_.start(), log_.end());
   peer.quiet_until = now;
 }
@@ -207,7 +207,8 @@ std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
                  {},
                  high_watermark_,
                  log_.start(),
-                 term_.unclean};
+                 term_.unclean,
+                 active_};
   return out;
 }
 

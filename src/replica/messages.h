@@ -60,7 +60,8 @@ struct Append {
   std::vector<EpochStart> runs;  ///< the records' epochs, as History::runs gives them
   Offset high_watermark;
   Offset log_start;
-  bool unclean = false;  ///< the epoch began without some of what was committed
+  bool unclean = false;  ///< the epoch may begin without some of what was committed
+  bool active = false;   ///< the epoch is in the metadata log
 };
 
 struct AppendReply {
@@ -73,6 +74,7 @@ struct AppendReply {
   Kind kind = Kind::kHeld;
   Epoch epoch;  ///< of the Append; kFenced: what was promised
   Life from;
+  Offset log_start;  ///< what was below was committed
   Offset log_end;
   Offset stable_end;
   Epoch joined;    ///< durable

@@ -229,7 +229,8 @@ void Recovery::offer(Offset base, Offset end, std::vector<EpochStart> runs, Effe
                      std::move(runs),
                      Offset(0),
                      known_.start(),
-                     loss_.has_value()};
+                     loss_.has_value(),
+                     false};
 }
 
 Recovery::Effects Recovery::offered(const AppendReply& reply, Instant now) {

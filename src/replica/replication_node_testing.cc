@@ -61,10 +61,7 @@ void Simulation::take(Node& n, const Following::Effects& effects, const Records&
 
 void Simulation::apply(Node& n, const Following::Effects& effects, const Records& records) {
   take(n, effects, records);
-  if (effects.store) {
-    if (n.promise.in_doubt && !effects.store->in_doubt) ++seen_.doubts_over;
-    n.storing.push_back(*effects.store);
-  }
+  if (effects.store) n.storing.push_back(*effects.store);
   if (effects.cut) n.cutting = effects.cut;
   if (effects.trim) {
     const auto gone = effects.trim->value - n.first.value;
@@ -147,7 +144,7 @@ void Simulation::campaign(Node& n, bool faults) {
   if (n.proposed && now_ - n.proposed_at > 300) n.proposed.reset();
   if (n.recovery || n.proposed) return;
   const bool silent = !n.leading && now_ - n.heard > n.patience;
-  const bool restless = faults && chance(n.leading ? 0.0006 : 0.0003);
+  const bool restless = faults && chance(rivalry_);
   // What the leader sees: one of its replicas is on another disk now, or it is to have others.
   bool others = false;
   if (!faults && n.leading && chance(0.02)) {
@@ -256,7 +253,7 @@ void Simulation::lead(Node& n) {
   }
   n.heard = now_;
   feed(n, *n.leading);
-  n.following->committed(n.leading->high_watermark());
+  apply(n, n.following->committed(n.leading->high_watermark()), {});
   if (chance(0.002) && n.leading->high_watermark() > n.first) {
     ++seen_.trims;
     const auto gone = static_cast<std::int64_t>(

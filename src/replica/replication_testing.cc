@@ -28,6 +28,7 @@ Simulation::Simulation(std::uint64_t seed, Seen& seen) : random_(seed), seen_(se
   doubles_ = 0.1 * unit();
   slow_disk_ = chance(0.5) ? 0.03 + 0.2 * unit() : 0.5;
   trouble_ = chance(0.5) ? 0.001 : 0.006;
+  rivalry_ = chance(0.7) ? 0.0004 : 0.003;
   id_ = {TopicId{uuid(kTopic, 2)}, PartitionIndex(0)};
 
   catalog::Catalog first;
@@ -111,13 +112,10 @@ void Simulation::start(Node& n) {
   n.patience = static_cast<int>(150 + below(150));
   n.heard = now_;
   n.synced = n.end();  // what is found is synced before it is shown
-  Promise promise = n.promise;
-  if (!synced_topic_ && std::exchange(n.lost_something, false)) {
-    promise.in_doubt = true;
-    ++seen_.doubts;
-  }
+  const bool doubt = !synced_topic_ && n.lost_something;
+  if (doubt) ++seen_.doubts;
   n.following.emplace(
-      Following::Opened{{{n.id, n.incarnation}, n.boot}, promise, history(n), n.end()});
+      Following::Opened{{{n.id, n.incarnation}, n.boot}, n.promise, history(n), n.end(), doubt});
   apply(n, n.following->start(), {});
 }
 
@@ -126,7 +124,7 @@ void Simulation::crash(Node& n, bool power) {
   ++seen_.crashes;
   // Some of what was on its way to the disk may have got there, in order.
   std::size_t kept = n.storing.empty() ? 0 : below(n.storing.size() + 1);
-  for (std::size_t i = 0; i < kept; ++i) n.promise = n.storing[i];
+  for (std::size_t i = 0; i < kept; ++i) store(n, n.storing[i]);
   if (n.cutting && kept == n.storing.size() && chance(0.5)) {
     const Following::Cut cut = *n.cutting;
     if (cut.restart) {
@@ -190,7 +188,12 @@ void Simulation::make_trouble() {
   if (chance(trouble_ * 0.05)) {
     for (Node& n : nodes_) crash(n, true);
   }
-  if (chance(trouble_ * 0.1) && disks_made_ < 200) wipe(any());
+  if (chance(trouble_ * (unclean_ ? 0.4 : 0.1)) && disks_made_ < 200) wipe(any());
+  for (Node& n : nodes_) {
+    if (n.recovery && n.recovery->phase() == Recovery::Phase::kCommitting && chance(0.003)) {
+      crash(n, chance(0.5));
+    }
+  }
   if (chance(0.008)) cut_.insert({any().id, any().id});  // one way
   if (chance(0.01)) cut_.clear();
 }
@@ -221,15 +224,19 @@ void Simulation::deliver() {
   }
 }
 
+void Simulation::store(Node& n, const Promise& promise) {
+  const bool joins = promise.joined > n.promise.joined;
+  if (joins && n.incarnation.bytes[15] > nodes_.size()) ++seen_.wiped_caught_up;
+  if (promise.in_doubt) n.lost_something = false;
+  if (n.promise.in_doubt && !promise.in_doubt) ++seen_.doubts_over;
+  n.promise = promise;
+}
+
 void Simulation::disks(Node& n, bool faults) {
   const double pace = faults ? slow_disk_ : 0.5;
   if (!n.storing.empty() && chance(pace)) {
-    n.promise = n.storing.front();
+    store(n, n.storing.front());
     n.storing.pop_front();
-    if (n.promise.joined == n.following->promise().joined &&
-        n.incarnation.bytes[15] > nodes_.size()) {
-      ++seen_.wiped_caught_up;
-    }
     apply(n, n.following->stored(n.promise), {});
   }
   if (n.cutting && chance(pace)) {

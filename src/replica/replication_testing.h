@@ -134,6 +134,7 @@ class Simulation {
   void step(bool faults);
   void send(NodeId from, NodeId to, Body body);
   void deliver();
+  void store(Node& n, const Promise& promise);
   void disks(Node& n, bool faults);
   void propose(Node& n, catalog::Entry entry);
   void metadata();
@@ -168,6 +169,7 @@ class Simulation {
   double doubles_ = 0;
   double slow_disk_ = 0.3;
   double trouble_ = 0.004;
+  double rivalry_ = 0.0004;
   int now_ = 0;
   std::string failure_;
   std::vector<Node> nodes_;
