@@ -1,0 +1,262 @@
+#include "replica/leading.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/plant.h"
+#include "replica/quorum.h"
+
+namespace pyralog::replica {
+namespace {
+
+template <typename T>
+bool has(const std::vector<T>& list, const T& what) {
+  return std::ranges::find(list, what) != list.end();
+}
+
+}  // namespace
+
+Leading::Leading(Term term, History log, Options options, Instant now)
+    : term_(std::move(term)), options_(options), log_(std::move(log)), begun_(now) {
+  PYRALOG_ASSERT(log_.end() == term_.start && log_.last() < term_.epoch);
+  PYRALOG_ASSERT(term_.write_quorum >= 1 && term_.write_quorum <= term_.replicas.size());
+  PYRALOG_ASSERT(has(term_.replicas, term_.self.disk));
+  for (const catalog::Replica& replica : term_.replicas) {
+    if (replica == term_.self.disk) continue;
+    Peer peer;
+    peer.known.disk = replica;
+    peer.next = log_.end();
+    peer.quiet_until = peer.caught_up = peer.then = now;
+    peers_.push_back(std::move(peer));
+  }
+}
+
+Leading::Peer* Leading::find(NodeId node) {
+  const auto at = std::ranges::find(peers_, node, [](const Peer& p) { return p.known.disk.node; });
+  return at == peers_.end() ? nullptr : &*at;
+}
+const Leading::Peer* Leading::find(NodeId node) const {
+  const auto at = std::ranges::find(peers_, node, [](const Peer& p) { return p.known.disk.node; });
+  return at == peers_.end() ? nullptr : &*at;
+}
+
+void Leading::activated(Instant now) {
+  if (active_) return;
+  active_ = true;
+  begun_ = now;
+  high_watermark_ = std::max(high_watermark_, term_.start);
+  advance();
+}
+
+void Leading::appended(Offset end, Instant now) {
+  PYRALOG_ASSERT(active_ && !fenced_);
+  for (Peer& peer : peers_) {
+    // Who had everything until now lags from now on.
+    if (peer.known.contiguous && peer.known.log_end == log_.end()) peer.caught_up = now;
+  }
+  log_.append(term_.epoch, end);
+}
+
+void Leading::stable(Offset end) {
+  PYRALOG_ASSERT(end <= log_.end());
+  stable_ = std::max(stable_, end);
+  advance();
+}
+
+void Leading::joined() {
+  joined_ = true;
+}
+
+void Leading::trimmed(Offset log_start) {
+  if (log_start > log_.start()) log_.trim(std::min(log_start, log_.end()));
+}
+
+void Leading::advance() {
+  if (!active_ || fenced_) return;
+  std::vector<Offset> ends{stable_};
+  for (const Peer& peer : peers_) {
+    ends.push_back(PYRALOG_PLANT("replica.count_log_ends") ? peer.known.log_end
+                                                           : peer.known.stable_end);
+  }
+  const Offset committed = committed_end(std::move(ends), term_.write_quorum);
+  high_watermark_ = std::max(high_watermark_, std::min(committed, log_.end()));
+}
+
+std::size_t Leading::holders() const {
+  const auto holds = [&](const Peer& peer) {
+    return peer.known.contiguous && peer.known.joined == term_.epoch &&
+           peer.known.stable_end >= term_.start;
+  };
+  const auto others = static_cast<std::size_t>(std::ranges::count_if(peers_, holds));
+  return others + (joined_ && stable_ >= term_.start ? 1 : 0);
+}
+
+void Leading::forget_flights(Peer& peer, Offset next) {
+  peer.flights.clear();
+  peer.flying = 0;
+  peer.next = next;
+}
+
+void Leading::received(const AppendReply& reply, Instant now) {
+  if (reply.kind == AppendReply::Kind::kFenced) {
+    if (reply.epoch > term_.epoch && (!fenced_ || *fenced_ < reply.epoch)) fenced_ = reply.epoch;
+    return;
+  }
+  Peer* peer = find(reply.from.disk.node);
+  // Another disk under the node's name is not this epoch's replica.
+  if (peer == nullptr || reply.epoch != term_.epoch || reply.from.disk != peer->known.disk) return;
+  if (reply.from.boot == 0 || reply.from.boot < peer->boot) return;
+  if (reply.from.boot > peer->boot) {
+    // Another life: what the last one had not made stable may be gone.
+    peer->boot = reply.from.boot;
+    peer->known.contiguous = false;
+    peer->known.log_end = peer->known.stable_end = Offset(0);
+    peer->known.joined = Epoch(0);
+    forget_flights(*peer, log_.end());
+  }
+  if (reply.kind == AppendReply::Kind::kApart) {
+    apart(*peer, reply, now);
+  } else {
+    held(*peer, reply, now);
+  }
+}
+
+void Leading::apart(Peer& peer, const AppendReply& reply, Instant now) {
+  peer.known.heard = now;
+  if (peer.known.contiguous)
+    return;  // an old answer of this life: its log has become the same since
+  const EpochTail mine = log_.end_of(reply.tail.epoch);
+  const Offset agreed = std::max(std::min(reply.tail.end, mine.end), reply.log_start);
+  peer.next = std::clamp(agreed, log_.start(), log_.end());
+  peer.quiet_until = now;
+}
+
+void Leading::held(Peer& peer, const AppendReply& reply, Instant now) {
+  if (reply.stable_end > reply.log_end || reply.log_end > log_.end()) return;  // it cannot be
+  Follower& known = peer.known;
+  known.heard = now;
+  if (!known.contiguous) forget_flights(peer, reply.log_end);
+  known.contiguous = true;
+  known.log_end = std::max(known.log_end, reply.log_end);
+  known.stable_end = std::max(known.stable_end, reply.stable_end);
+  known.joined = std::max(known.joined, reply.joined);
+  while (!peer.flights.empty() && peer.flights.front().end <= known.log_end) {
+    peer.flying -= peer.flights.front().bytes;
+    peer.flights.pop_front();
+  }
+  peer.next = std::max(peer.next, known.log_end);
+  // As Kafka does it: caught up at the answer before, if it has now what there was then.
+  if (known.log_end == log_.end()) {
+    peer.caught_up = now;
+  } else if (known.log_end >= peer.then_end) {
+    peer.caught_up = std::max(peer.caught_up, peer.then);
+  }
+  peer.then = now;
+  peer.then_end = log_.end();
+  if (reply.kind == AppendReply::Kind::kGap && reply.log_end == known.log_end) {
+    // All that followed the one that was lost is refused: once is enough.
+    if (peer.rewound_to != known.log_end || now >= peer.rewound_until) {
+      peer.rewound_to = known.log_end;
+      peer.rewound_until = now + options_.resend;
+      forget_flights(peer, known.log_end);
+    }
+  }
+  advance();
+}
+
+void Leading::link_up(NodeId node, Instant now) {
+  Peer* peer = find(node);
+  if (peer == nullptr) return;
+  peer->known.linked = true;
+  peer->quiet_until = now;
+}
+
+void Leading::link_down(NodeId node) {
+  Peer* peer = find(node);
+  if (peer == nullptr) return;
+  peer->known.linked = false;
+  if (peer->known.contiguous) forget_flights(*peer, peer->known.log_end);
+}
+
+std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
+  Peer* peer = find(node);
+  if (peer == nullptr || fenced_ || !peer->known.linked) return std::nullopt;
+  const bool contiguous = peer->known.contiguous;
+  if (contiguous && !peer->flights.empty() && peer->flights.front().at + options_.resend <= now) {
+    forget_flights(*peer, peer->known.log_end);
+  }
+  peer->next = std::clamp(peer->next, log_.start(), log_.end());
+  Sending out;
+  const std::uint64_t room = options_.window_bytes - std::min(options_.window_bytes, peer->flying);
+  if (contiguous && peer->next < log_.end() && room > 0 &&
+      peer->flights.size() < options_.window_requests) {
+    out.max_bytes = std::min<std::uint64_t>(room, options_.request_bytes);
+  } else {
+    const bool news =
+        contiguous && peer->flights.empty() && active_ && peer->told != high_watermark_;
+    if (!news && now < peer->quiet_until) return std::nullopt;
+  }
+  out.message = {term_.epoch,
+                 term_.start,
+                 term_.self.disk.node,
+                 peer->boot,
+                 log_.before(peer->next),
+                 peer->next,
+                 peer->next,
+                 {},
+                 high_watermark_,
+                 log_.start(),
+                 term_.unclean,
+                 active_};
+  return out;
+}
+
+void Leading::sent(NodeId node, const Append& message, std::uint64_t bytes, Instant now) {
+  Peer* peer = find(node);
+  if (peer == nullptr) return;
+  peer->told = message.high_watermark;
+  peer->quiet_until = now + (peer->known.contiguous ? options_.heartbeat : options_.resend);
+  // What came meanwhile may have moved it: then these records count for nothing.
+  if (message.end == message.base || !peer->known.contiguous || message.base != peer->next) return;
+  peer->flights.push_back({message.end, bytes, now});
+  peer->flying += bytes;
+  peer->next = message.end;
+}
+
+Instant Leading::wake_at(NodeId node) const {
+  const Peer* peer = find(node);
+  if (peer == nullptr || fenced_ || !peer->known.linked) return Instant::never();
+  if (peer->flights.empty()) return peer->quiet_until;
+  return std::min(peer->quiet_until, peer->flights.front().at + options_.resend);
+}
+
+bool Leading::may_accept(Instant now) const {
+  if (PYRALOG_PLANT("replica.accept_without_quorum")) return active_ && !fenced_;
+  if (!active_ || fenced_) return false;
+  const auto reached = std::ranges::count_if(peers_, [&](const Peer& peer) {
+    return peer.known.contiguous && peer.known.heard && *peer.known.heard + options_.lease > now;
+  });
+  return static_cast<std::size_t>(reached) + 1 >= term_.write_quorum;
+}
+
+std::vector<NodeId> Leading::in_sync(Instant now) const {
+  std::vector<NodeId> found{term_.self.disk.node};
+  for (const Peer& peer : peers_) {
+    const bool level = peer.known.contiguous && peer.known.log_end == log_.end();
+    const bool recent = peer.known.heard && *peer.known.heard + options_.lag_time_max >= now;
+    if (recent && (level || peer.caught_up + options_.lag_time_max >= now)) {
+      found.push_back(peer.known.disk.node);
+    }
+  }
+  std::ranges::sort(found);
+  return found;
+}
+
+std::vector<Leading::Follower> Leading::followers() const {
+  std::vector<Follower> all;
+  for (const Peer& peer : peers_) all.push_back(peer.known);
+  return all;
+}
+
+}  // namespace pyralog::replica

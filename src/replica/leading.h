@@ -1,0 +1,141 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "base/time.h"
+#include "catalog/entry.h"
+#include "model/fundamental.h"
+#include "replica/history.h"
+#include "replica/messages.h"
+
+namespace pyralog::replica {
+
+/// What the leader of one epoch knows, and its candidate once it holds everything below the start:
+/// what to send to whom, how far the replicas are, what is committed. Pure; lives on the
+/// partition's shard.
+///
+/// Records go out one message after the other, before the answers come; what is lost is sent again
+/// from what the follower says it has. Messages may come late, twice and out of order.
+class Leading {
+ public:
+  struct Options {
+    Duration lease = 1s;          ///< without W replicas heard of for so long nothing is accepted
+    Duration lag_time_max = 30s;  ///< replica.lag.time.max.ms
+    Duration heartbeat = 200ms;
+    Duration resend = 500ms;           ///< what is not answered by then is lost
+    std::size_t window_requests = 64;  ///< on their way to one follower
+    std::uint64_t window_bytes = 16u << 20;
+    std::uint32_t request_bytes = 1u << 20;
+  };
+  struct Term {
+    Epoch epoch;
+    Offset start;
+    std::vector<catalog::Replica> replicas;
+    std::uint16_t write_quorum = 1;
+    Life self;
+    bool unclean = false;
+  };
+  /// Who follows, as it is shown.
+  struct Follower {
+    catalog::Replica disk;
+    bool contiguous = false;  ///< its log is the leader's as far as it goes
+    bool linked = true;
+    Offset log_end;
+    Offset stable_end;
+    Epoch joined;
+    std::optional<Instant> heard;
+  };
+  /// One message, but for the records: at most `max_bytes` of those from `message.base` (0: none).
+  struct Sending {
+    Append message;
+    std::uint64_t max_bytes = 0;
+  };
+
+  /// `log`: this node's, which holds everything below `term.start` and nothing else. Not active
+  /// yet.
+  Leading(Term term, History log, Options options, Instant now);
+
+  /// The epoch is in the metadata log: high watermark := start, and records may come.
+  void activated(Instant now);
+  [[nodiscard]] bool active() const { return active_; }
+  /// Records of this epoch were appended up to `end`; only if `may_accept`.
+  void appended(Offset end, Instant now);
+  /// This node's log is stable below `end`: a position that was captured before its sync began.
+  void stable(Offset end);
+  /// This node has joined the epoch, durably.
+  void joined();
+  /// Records below went from this node's log; not above the high watermark.
+  void trimmed(Offset log_start);
+
+  void received(const AppendReply& reply, Instant now);
+  void link_up(NodeId node, Instant now);
+  void link_down(NodeId node);
+
+  /// What to send to `node` now, or nothing. `sent` must follow before the next call.
+  [[nodiscard]] std::optional<Sending> next(NodeId node, Instant now);
+  /// `message` went, with `end` and `runs` filled in (`History::runs` of `log()`), `bytes` of
+  /// records.
+  void sent(NodeId node, const Append& message, std::uint64_t bytes, Instant now);
+  /// `next` may have something by then even if nothing happens.
+  [[nodiscard]] Instant wake_at(NodeId node) const;
+
+  /// Everything below is held by W replicas. Never falls; 0 until active, then not below the start.
+  [[nodiscard]] Offset high_watermark() const { return high_watermark_; }
+  /// Those of the epoch's replicas that have joined it and hold everything below its start,
+  /// durably.
+  [[nodiscard]] std::size_t holders() const;
+  /// False: NOT_ENOUGH_REPLICAS, before the append.
+  [[nodiscard]] bool may_accept(Instant now) const;
+  /// A higher epoch was promised somewhere: stop, at once and for good.
+  [[nodiscard]] const std::optional<Epoch>& fenced() const { return fenced_; }
+  /// Who lags by no more than lag_time_max; for show.
+  [[nodiscard]] std::vector<NodeId> in_sync(Instant now) const;
+  [[nodiscard]] std::vector<Follower> followers() const;
+
+  [[nodiscard]] const Term& term() const { return term_; }
+  [[nodiscard]] const History& log() const { return log_; }
+
+ private:
+  struct Flight {
+    Offset end;
+    std::uint64_t bytes = 0;
+    Instant at;
+  };
+  struct Peer {
+    Follower known;
+    std::uint64_t boot = 0;  ///< 0: never heard
+    Offset next;             ///< to be sent, or to be asked about
+    std::deque<Flight> flights;
+    std::uint64_t flying = 0;    ///< bytes
+    std::optional<Offset> told;  ///< the high watermark that it was last sent
+    Instant quiet_until;         ///< for questions and heartbeats
+    Instant caught_up;
+    Offset then_end;  ///< the log's end at the answer before the last
+    Instant then;
+    Offset rewound_to{-1};
+    Instant rewound_until;
+  };
+
+  [[nodiscard]] Peer* find(NodeId node);
+  [[nodiscard]] const Peer* find(NodeId node) const;
+  void forget_flights(Peer& peer, Offset next);
+  void held(Peer& peer, const AppendReply& reply, Instant now);
+  void apart(Peer& peer, const AppendReply& reply, Instant now);
+  void advance();
+
+  Term term_;
+  Options options_;
+  History log_;
+  Offset stable_;
+  bool joined_ = false;
+  bool active_ = false;
+  Offset high_watermark_;
+  std::optional<Epoch> fenced_;
+  Instant begun_;
+  std::vector<Peer> peers_;
+};
+
+}  // namespace pyralog::replica
