@@ -1,0 +1,61 @@
+#pragma once
+
+#include <functional>
+#include <unordered_map>
+#include <vector>
+
+#include "io/shard.h"
+#include "peer/links.h"
+#include "peer/service.h"
+#include "replica/participant.h"
+
+namespace pyralog::replica {
+
+/// A shard's participants and the way between them and those of other nodes: what they say leaves by this
+/// shard's links, and what comes for one of them is brought to its shard. One for each shard.
+class PeerWire final : public Wire {
+ public:
+  struct Options {
+    Duration append_timeout = std::chrono::seconds(30);
+    Duration seal_timeout = std::chrono::seconds(5);
+    Duration read_timeout = std::chrono::seconds(30);
+  };
+  /// The shard, of the node's, on which a partition lives.
+  using ShardOf = std::function<unsigned(const PartitionId&)>;
+
+  PeerWire(io::Shards shards, ShardOf shard_of, peer::Links& links)
+      : PeerWire(std::move(shards), std::move(shard_of), links, Options()) {}
+  PeerWire(io::Shards shards, ShardOf shard_of, peer::Links& links, Options options);
+
+  /// Serves what comes to this shard's `service`; `all` has the wire of each shard.
+  void serve(peer::Service& service, std::vector<PeerWire*> all);
+  /// On its shard, like everything but what `serve` brings about.
+  void add(const PartitionId& id, Participant& participant) { here_[id] = &participant; }
+  void remove(const PartitionId& id) { here_.erase(id); }
+  /// Tells all of this shard.
+  void link_changed(NodeId node, bool up);
+
+  [[nodiscard]] io::Task<Result<std::optional<AppendReply>>> append(NodeId to, PartitionId id, Append message,
+                                                                    Records records) override;
+  void progress(NodeId to, PartitionId id, AppendReply reply) override;
+  [[nodiscard]] io::Task<Result<SealAnswer>> seal(NodeId to, PartitionId id, Seal seal) override;
+  [[nodiscard]] io::Task<Result<Range>> read(NodeId to, PartitionId id, ReadRange range) override;
+  [[nodiscard]] bool connected(NodeId node) const override;
+
+ private:
+  void take_append(peer::Request request);
+  void take_progress(const peer::Request& request);
+  void take_seal(peer::Request request);
+  void take_read(peer::Request request);
+  /// Runs `work` with the participant, or null, on its shard.
+  void at(const PartitionId& id, std::move_only_function<void(Participant*)> work);
+
+  io::Shards shards_;
+  ShardOf shard_of_;
+  peer::Links& links_;
+  Options options_;
+  std::vector<PeerWire*> all_;
+  std::unordered_map<PartitionId, Participant*> here_;
+};
+
+}  // namespace pyralog::replica
