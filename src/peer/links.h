@@ -44,8 +44,8 @@ class Links {
   struct Options {
     Local local;
     std::int32_t lane = 0;  ///< this shard's index
-    ChannelOptions channel;
-    LinkLimits limits;
+    ChannelOptions channel{};
+    LinkLimits limits{};
     io::BackoffOptions redial{.first = 50ms, .most = 1s};
     Duration connect_timeout = 1s;  ///< of connecting and of the handshake
   };

@@ -58,7 +58,7 @@ struct Request {
 class Service {
  public:
   struct Options {
-    ChannelOptions channel;
+    ChannelOptions channel{};
     /// Of one connection, not answered yet: beyond that nothing is read from it.
     std::size_t max_requests = 1024;
     std::size_t max_request_bytes = 32u << 20;
