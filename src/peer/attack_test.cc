@@ -1,4 +1,5 @@
-// Somebody in the network between two nodes who changes, repeats, drops or turns round what they send.
+// Somebody in the network between two nodes who changes, repeats, drops or turns round what they
+// send.
 #include <gtest/gtest.h>
 
 #include "base/crc32c.h"
@@ -33,7 +34,8 @@ class Between {
     listener_ = (co_await io::Shard::current().net().listen({"0.0.0.0", kPort})).value();
     while (true) {
       auto from = co_await listener_->accept();
-      auto to = co_await io::Shard::current().net().connect(target_, io::Shard::current().now() + 1s);
+      auto to =
+          co_await io::Shard::current().net().connect(target_, io::Shard::current().now() + 1s);
       if (!from || !to) continue;
       auto sides = std::make_shared<Sides>(std::move(*from), std::move(*to));
       tasks_.spawn(pump(sides, true));
@@ -84,7 +86,8 @@ class Between {
 };
 
 bool is_cast(const Bytes& frame) {
-  return load_be<std::uint16_t>(frame.data() + 4) == static_cast<std::uint16_t>(Kind::kRaftMessages);
+  return load_be<std::uint16_t>(frame.data() + 4) ==
+         static_cast<std::uint16_t>(Kind::kRaftMessages);
 }
 
 struct Attacked : Nodes {
@@ -111,7 +114,8 @@ TEST(PeerAttack, nobody_in_between_is_noticed_who_changes_nothing) {
 TEST(PeerAttack, a_flipped_bit_anywhere_in_a_frame_ends_the_connection_and_nothing_is_delivered) {
   const std::size_t bytes = kHeaderBytes + 5 + sizeof(Mac);
   for (std::size_t at = 4; at < bytes; ++at) {
-    if (at >= kHeaderBytes - 4 && at < kHeaderBytes) continue;  // the checksum, which is mended below
+    if (at >= kHeaderBytes - 4 && at < kHeaderBytes)
+      continue;  // the checksum, which is mended below
     Attacked nodes([at](bool to, Bytes frame) {
       if (is_cast(frame)) {
         frame[at] = static_cast<std::uint8_t>(frame[at] ^ 0x10U);
@@ -177,7 +181,8 @@ TEST(PeerAttack, a_frame_of_an_earlier_connection_means_nothing_in_the_next) {
 }
 
 TEST(PeerAttack, a_node_does_not_take_its_own_frames_for_its_peers) {
-  // All that the dialer sends comes back to it, so it would go on hearing beats of a peer that is gone.
+  // All that the dialer sends comes back to it, so it would go on hearing beats of a peer that is
+  // gone.
   Attacked nodes([](bool to, Bytes frame) {
     std::vector<Onward> onward;
     if (to) onward.push_back({false, std::move(frame)});

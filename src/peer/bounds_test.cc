@@ -16,15 +16,18 @@ struct Pair : Nodes {
   void ask_later(std::string text, Duration in) {
     a.node().spawn([this, text = std::move(text), in]() -> io::Task<void> {
       const std::string asked = text;
-      auto reply = co_await a.links().call(NodeId(2), packed(Kind::kSeal, asked), io::Shard::current().now() + in);
-      ended.push_back(asked.substr(0, 4) + (reply ? " yes" : std::string(" ") + name(reply.error().code)));
+      auto reply = co_await a.links().call(NodeId(2), packed(Kind::kSeal, asked),
+                                           io::Shard::current().now() + in);
+      ended.push_back(asked.substr(0, 4) +
+                      (reply ? " yes" : std::string(" ") + name(reply.error().code)));
     });
   }
   /// The other node answers only when it is told to.
   void hold_requests() {
     for (const Kind kind : {Kind::kSeal, Kind::kRaftMessages}) {
       b.service().on(kind, [this](Request request) {
-        came.emplace_back(as_text(request.body.view().first(std::min<std::size_t>(4, request.body.size()))));
+        came.emplace_back(
+            as_text(request.body.view().first(std::min<std::size_t>(4, request.body.size()))));
         held.push_back(std::move(request.respond));
       });
     }
@@ -46,7 +49,8 @@ TEST(PeerBounds, a_full_queue_of_casts_takes_no_more) {
   int taken = 0;
   int bytes_taken = 0;
   two.a.node().run([&]() -> io::Task<void> {
-    for (int i = 0; i < 20; ++i) taken += two.a.links().cast(NodeId(2), packed(Kind::kRaftMessages, "x")) ? 1 : 0;
+    for (int i = 0; i < 20; ++i)
+      taken += two.a.links().cast(NodeId(2), packed(Kind::kRaftMessages, "x")) ? 1 : 0;
     co_return;
   });
   EXPECT_EQ(taken, 8);
@@ -89,8 +93,8 @@ TEST(PeerBounds, calls_wait_for_room_first_come_first_served) {
   two.answer_first();
   two.answer_first();
   two.sim.run_for(100ms);
-  EXPECT_EQ(two.ended, (std::vector<std::string>{"late timed_out", "c1   yes", "c2   yes", "big  yes", "c4   yes",
-                                                 "c5   yes"}));
+  EXPECT_EQ(two.ended, (std::vector<std::string>{"late timed_out", "c1   yes", "c2   yes",
+                                                 "big  yes", "c4   yes", "c5   yes"}));
 }
 
 TEST(PeerBounds, a_slow_handler_stops_the_reading_and_loses_nothing) {

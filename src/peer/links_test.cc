@@ -27,7 +27,8 @@ TEST(PeerLinks, ask_and_are_answered) {
   EXPECT_EQ(peer->version, 1);
   ASSERT_EQ(two.a.changes.size(), 1U);
   EXPECT_TRUE(two.a.changes[0].up);
-  EXPECT_EQ(two.b.ask(1, "?").error().code, Code::kUnavailable) << "a connection carries one side's requests";
+  EXPECT_EQ(two.b.ask(1, "?").error().code, Code::kUnavailable)
+      << "a connection carries one side's requests";
   two.a.stop();
   two.b.stop();
   EXPECT_EQ(two.b.acceptor().connections(), 0U);
@@ -43,7 +44,8 @@ TEST(PeerLinks, casts_arrive_in_order_and_what_is_queued_in_one_turn_leaves_in_o
     co_return;
   });
   ASSERT_TRUE(two.until([&] { return two.b.casts.size() == 500; }));
-  for (int i = 0; i < 500; ++i) EXPECT_EQ(two.b.casts[static_cast<std::size_t>(i)], std::to_string(i));
+  for (int i = 0; i < 500; ++i)
+    EXPECT_EQ(two.b.casts[static_cast<std::size_t>(i)], std::to_string(i));
   EXPECT_EQ(two.a.links().channel_stats(NodeId(2)).writes, writes + 1);
   EXPECT_FALSE(two.a.cast(7, "nobody")) << "no such peer";
 }
@@ -61,8 +63,9 @@ TEST(PeerLinks, replies_may_come_late_and_out_of_order) {
   });
   for (int i = 0; i < 3; ++i) {
     two.a.node().spawn([&two, &answers, i]() -> io::Task<void> {
-      auto reply = co_await two.a.links().call(NodeId(2), packed(Kind::kSeal, std::string(1, char('a' + i))),
-                                               io::Shard::current().now() + 5s);
+      auto reply =
+          co_await two.a.links().call(NodeId(2), packed(Kind::kSeal, std::string(1, char('a' + i))),
+                                      io::Shard::current().now() + 5s);
       answers.push_back(char('a' + i) + std::string(as_text(reply.value().body.view())));
     });
   }
@@ -82,8 +85,9 @@ TEST(PeerLinks, errors_of_the_other_node_come_back_as_errors) {
     });
   };
   EXPECT_EQ(call(Kind::kSeal).error().code, Code::kFenced);
-  EXPECT_NE(call(Kind::kSeal).error().message.find("node 2 at 10.0.0.2:9093: epoch 3 has been promised"),
-            std::string::npos);
+  EXPECT_NE(
+      call(Kind::kSeal).error().message.find("node 2 at 10.0.0.2:9093: epoch 3 has been promised"),
+      std::string::npos);
   EXPECT_EQ(call(Kind::kReadRange).error().code, Code::kUnavailable) << "dropped";
   EXPECT_EQ(call(static_cast<Kind>(77)).error().code, Code::kUnsupported) << "of a newer node";
   EXPECT_TRUE(two.a.up(2));
@@ -99,7 +103,8 @@ TEST(PeerLinks, handlers_may_wait_and_are_joined) {
     ended = true;
   });
   two.a.node().spawn([&]() -> io::Task<void> {
-    auto late = co_await two.a.links().call(NodeId(2), packed(Kind::kSeal, "x"), io::Shard::current().now() + 1s);
+    auto late = co_await two.a.links().call(NodeId(2), packed(Kind::kSeal, "x"),
+                                            io::Shard::current().now() + 1s);
     EXPECT_EQ(late.error().code, Code::kTimedOut);
     EXPECT_NE(late.error().message.find("10.0.0.2:9093"), std::string::npos);
   });
@@ -116,7 +121,8 @@ TEST(PeerLinks, a_reply_after_the_deadline_is_nobodys) {
     request.respond.reply(packed(Kind::kSeal, "late"));
   });
   const auto late = two.a.node().run([&]() -> io::Task<Result<Reply>> {
-    return two.a.links().call(NodeId(2), packed(Kind::kSeal, "x"), io::Shard::current().now() + 100ms);
+    return two.a.links().call(NodeId(2), packed(Kind::kSeal, "x"),
+                              io::Shard::current().now() + 100ms);
   });
   EXPECT_EQ(late.error().code, Code::kTimedOut);
   two.sim.run_for(1s);
@@ -138,7 +144,8 @@ TEST(PeerLinks, a_connection_goes_to_the_shard_of_its_lane) {
     }
     const auto reply = two.a.node().run(
         [&]() -> io::Task<Result<Reply>> {
-          return two.a.links(lane).call(NodeId(2), packed(Kind::kSeal, "x"), io::Shard::current().now() + 5s);
+          return two.a.links(lane).call(NodeId(2), packed(Kind::kSeal, "x"),
+                                        io::Shard::current().now() + 5s);
         },
         lane);
     EXPECT_EQ(as_text(reply.value().body.view()), std::to_string(lane % 2));
@@ -191,7 +198,8 @@ TEST(PeerLinks, a_peer_without_power_is_noticed_though_it_says_nothing) {
     request.respond.reply(packed(Kind::kSeal, "x"));
   });
   two.a.node().spawn([&]() -> io::Task<void> {
-    answer = co_await two.a.links().call(NodeId(2), packed(Kind::kSeal, "x"), io::Shard::current().now() + 30s);
+    answer = co_await two.a.links().call(NodeId(2), packed(Kind::kSeal, "x"),
+                                         io::Shard::current().now() + 30s);
   });
   two.sim.run_for(100ms);
   two.b.node().lose_power();
@@ -209,7 +217,8 @@ TEST(PeerLinks, a_peer_that_restarts_is_found_again) {
     request.respond.refuse({});
   });
   two.a.node().spawn([&]() -> io::Task<void> {
-    answer = co_await two.a.links().call(NodeId(2), packed(Kind::kSeal, "x"), io::Shard::current().now() + 30s);
+    answer = co_await two.a.links().call(NodeId(2), packed(Kind::kSeal, "x"),
+                                         io::Shard::current().now() + 30s);
   });
   two.sim.run_for(100ms);
   two.b.node().kill();
@@ -233,7 +242,8 @@ TEST(PeerLinks, a_peer_that_restarts_is_found_again) {
 TEST(PeerLinks, who_is_left_out_or_has_moved_is_let_go) {
   Two two;
   Machine& c = two.add(3);
-  two.a.dial({{NodeId(2), two.address(1)}, {NodeId(3), two.address(2)}, {NodeId(1), two.address(0)}});
+  two.a.dial(
+      {{NodeId(2), two.address(1)}, {NodeId(3), two.address(2)}, {NodeId(1), two.address(0)}});
   ASSERT_TRUE(two.until([&] { return two.a.up(3); }));
   EXPECT_EQ(two.a.changes.size(), 2U) << "who stays keeps its connection, and nobody dials himself";
   two.a.dial({{NodeId(3), two.address(2)}});
@@ -243,9 +253,11 @@ TEST(PeerLinks, who_is_left_out_or_has_moved_is_let_go) {
   two.sim.run_for(1s);
   EXPECT_FALSE(two.a.up(3));
   EXPECT_EQ(c.acceptor().connections(), 0U);
-  EXPECT_NE(two.a.links().why_down(NodeId(3)).find("looks for node 3 where node 2 is"), std::string::npos)
+  EXPECT_NE(two.a.links().why_down(NodeId(3)).find("looks for node 3 where node 2 is"),
+            std::string::npos)
       << two.a.links().why_down(NodeId(3));
-  EXPECT_NE(two.b.acceptor().stats().last_refusal.find("looks for node 3 where node 2 is"), std::string::npos)
+  EXPECT_NE(two.b.acceptor().stats().last_refusal.find("looks for node 3 where node 2 is"),
+            std::string::npos)
       << two.b.acceptor().stats().last_refusal;
 }
 

@@ -54,10 +54,9 @@ class Machine {
   Machine(io::sim::Node& node, NodeSpec spec) : node_(node), spec_(std::move(spec)) {
     const auto incarnation =
         spec_.incarnation == 0 ? static_cast<std::uint8_t>(spec_.id) : spec_.incarnation;
-    const Local local{
-        {NodeId(spec_.id), uuid_of(incarnation), spec_.boot_counter, spec_.cluster},
-        spec_.abilities,
-        Secret::from(as_bytes(spec_.secret), "test").value()};
+    const Local local{{NodeId(spec_.id), uuid_of(incarnation), spec_.boot_counter, spec_.cluster},
+                      spec_.abilities,
+                      Secret::from(as_bytes(spec_.secret), "test").value()};
     spec_.service.channel = spec_.channel;
     std::vector<Service*> services;
     for (unsigned shard = 0; shard < spec_.shards; ++shard) {
@@ -75,15 +74,15 @@ class Machine {
       auto bound = co_await io::Shard::current().net().listen({"0.0.0.0", kPort});
       Acceptor::Options options{.local = local};
       options.max_half_open = spec_.max_half_open;
-      acceptor_ = std::make_unique<Acceptor>(std::move(bound.value()), node_.shards(), services, options);
+      acceptor_ =
+          std::make_unique<Acceptor>(std::move(bound.value()), node_.shards(), services, options);
       // What every test wants: the text that came comes back; casts are noted.
       for (const auto& each : services_) {
         each->on(Kind::kPropose, [](Request request) {
           request.respond.reply(testing::packed(Kind::kPropose, request.body));
         });
-        each->on(Kind::kRaftMessages, [this](Request request) {
-          casts.emplace_back(as_text(request.body.view()));
-        });
+        each->on(Kind::kRaftMessages,
+                 [this](Request request) { casts.emplace_back(as_text(request.body.view())); });
       }
     });
   }
@@ -110,10 +109,11 @@ class Machine {
   /// A call's reply as text, or the error.
   Result<std::string> ask(std::int32_t to, std::string_view text, Duration in = 5s,
                           WhenDown when_down = WhenDown::kFail) {
-    auto reply = node_.run([this, to, in, when_down, text = std::string(text)]() -> io::Task<Result<Reply>> {
-      return links().call(NodeId(to), testing::packed(Kind::kPropose, text), io::Shard::current().now() + in,
-                          when_down);
-    });
+    auto reply =
+        node_.run([this, to, in, when_down, text = std::string(text)]() -> io::Task<Result<Reply>> {
+          return links().call(NodeId(to), testing::packed(Kind::kPropose, text),
+                              io::Shard::current().now() + in, when_down);
+        });
     if (!reply) return fail(std::move(reply.error()));
     return std::string(as_text(reply->body.view()));
   }

@@ -24,7 +24,9 @@ std::pair<std::string, std::string> refused(const NodeSpec& first, const NodeSpe
   EXPECT_EQ(there.find("peer at 10.0.0.1:"), 0U) << there;
   return {here, there};
 }
-bool says(const std::string& text, const std::string& what) { return text.find(what) != std::string::npos; }
+bool says(const std::string& text, const std::string& what) {
+  return text.find(what) != std::string::npos;
+}
 
 TEST(PeerTrust, another_secret_is_refused_by_both_sides) {
   const auto [here, there] = refused({.id = 1}, {.id = 2, .secret = "another secret of 16"});
@@ -70,7 +72,8 @@ TEST(PeerTrust, no_common_version_or_level_is_refused_by_both_sides) {
 
 TEST(PeerTrust, the_greatest_common_version_and_level_are_taken) {
   Nodes nodes;
-  Machine& a = nodes.add({.id = 1, .abilities = {.greatest_version = 3, .least_level = 2, .feature_level = 7}});
+  Machine& a = nodes.add(
+      {.id = 1, .abilities = {.greatest_version = 3, .least_level = 2, .feature_level = 7}});
   nodes.add({.id = 2, .abilities = {.greatest_version = 2, .feature_level = 4}});
   nodes.connect(a, 1, 2);
   ASSERT_TRUE(nodes.until([&] { return a.up(2); }));
@@ -159,7 +162,8 @@ TEST(PeerTrust, strangers_that_say_nothing_keep_no_node_out) {
   std::vector<std::unique_ptr<io::Stream>> silent;
   stranger.run([&]() -> io::Task<void> {
     for (int i = 0; i < 50; ++i) {
-      auto stream = co_await io::Shard::current().net().connect(nodes.address(1), io::Shard::current().now() + 1s);
+      auto stream = co_await io::Shard::current().net().connect(nodes.address(1),
+                                                                io::Shard::current().now() + 1s);
       silent.push_back(std::move(stream.value()));
     }
   });
@@ -192,9 +196,11 @@ TEST(PeerTrust, what_is_no_peer_is_let_go_without_reading_much) {
   EXPECT_EQ(send(Bytes(http.begin(), http.end())), 0U) << "nothing is said to a stranger";
   EXPECT_TRUE(says(b.acceptor().stats().last_refusal, "is the other side a pyralog peer?"));
   // A handshake that promises a gigabyte.
-  const RawHeader huge = encode(Header{1u << 30, static_cast<std::uint16_t>(Kind::kHello), 0, 0, 0});
+  const RawHeader huge =
+      encode(Header{1u << 30, static_cast<std::uint16_t>(Kind::kHello), 0, 0, 0});
   EXPECT_EQ(send(Bytes(huge.begin(), huge.end())), 0U);
-  EXPECT_TRUE(says(b.acceptor().stats().last_refusal, "the limit is 2048")) << b.acceptor().stats().last_refusal;
+  EXPECT_TRUE(says(b.acceptor().stats().last_refusal, "the limit is 2048"))
+      << b.acceptor().stats().last_refusal;
   const RawHeader early = encode(Header{0, static_cast<std::uint16_t>(Kind::kAppend), 0, 0, 0});
   EXPECT_EQ(send(Bytes(early.begin(), early.end())), 0U);
   EXPECT_TRUE(says(b.acceptor().stats().last_refusal, "before the handshake is over"));
