@@ -142,6 +142,23 @@ TEST(PeerAttack, a_frame_that_comes_twice_ends_the_connection_and_is_delivered_o
   EXPECT_EQ(nodes.b.casts, (std::vector<std::string>{"once"}));
 }
 
+TEST(PeerAttack, a_connection_that_ends_in_mid_frame_delivers_nothing_of_it) {
+  Attacked* attacked = nullptr;
+  Attacked nodes([&](bool to, Bytes frame) {
+    if (is_cast(frame)) {
+      frame.resize(frame.size() - 1);
+      attacked->sim.schedule(1ms, [&] { attacked->sim.net().reset_all(attacked->b.node()); });
+    }
+    return std::vector<Onward>{{to, std::move(frame)}};
+  });
+  attacked = &nodes;
+  EXPECT_TRUE(nodes.a.cast(2, "half"));
+  EXPECT_TRUE(nodes.until([&] { return !nodes.a.up(2); }, 200ms));
+  nodes.sim.run_for(2s);
+  EXPECT_TRUE(nodes.b.casts.empty());
+  EXPECT_TRUE(nodes.a.up(2));
+}
+
 TEST(PeerAttack, a_frame_left_out_or_moved_ends_the_connection) {
   for (const bool move : {false, true}) {
     std::optional<Bytes> kept;

@@ -81,7 +81,7 @@ void Links::set_peers(std::map<NodeId, io::Address> peers) {
     gone.push_back(at->second);
     at = links_.erase(at);
   }
-  for (const auto& link : gone) end(*link);
+  for (const auto& link : gone) end(*link, "is no peer of this node any more");
   for (auto& [node, address] : peers) {
     if (node == options_.local.self.node || links_.contains(node)) continue;
     auto link = std::make_shared<Link>(node, std::move(address), options_.limits);
@@ -90,11 +90,11 @@ void Links::set_peers(std::map<NodeId, io::Address> peers) {
   }
 }
 
-void Links::end(Link& link) {
+void Links::end(Link& link, const char* why) {
   link.stopping = true;
   if (link.shaking != nullptr) link.shaking->close();
   if (link.channel != nullptr) {
-    link.channel->close({Code::kCancelled, link.name + ": is no peer of this node any more", 0});
+    link.channel->close({Code::kCancelled, link.name + ": " + why, 0});
   }
   link.stopped.wake_all();
   link.wake_all();
@@ -102,7 +102,7 @@ void Links::end(Link& link) {
 
 io::Task<void> Links::stop() {
   stopping_ = true;
-  for (auto& [node, link] : links_) end(*link);
+  for (auto& [node, link] : links_) end(*link, "this node is stopping");
   co_await tasks_.join();
   links_.clear();
 }

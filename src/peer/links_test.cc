@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "peer/testing.h"
+#include "wire/peer/gen/read_range.h"
 
 namespace pyralog::peer::testing {
 namespace {
@@ -92,6 +93,31 @@ TEST(PeerLinks, errors_of_the_other_node_come_back_as_errors) {
   EXPECT_EQ(call(static_cast<Kind>(77)).error().code, Code::kUnsupported) << "of a newer node";
   EXPECT_TRUE(two.a.up(2));
   EXPECT_EQ(two.b.service().stats().unknown, 1U);
+}
+
+TEST(PeerLinks, messages_travel_as_such_with_their_records) {
+  Two two;
+  two.b.service().on(Kind::kReadRange, [](Request request) {
+    const auto asked = read<wire::peer::ReadRangeRequest>(request);
+    if (!asked) return request.respond.refuse(asked.error());
+    wire::peer::ReadRangeResponse response;
+    response.log_end = asked->upto;
+    const SharedBytes records(Bytes(static_cast<std::size_t>(asked->max_bytes), 7));
+    response.records = wire::peer::Records::external(0, records.size());
+    answer(request, response, {records});
+  });
+  const auto reply =
+      two.a.node().run([&]() -> io::Task<Result<Answer<wire::peer::ReadRangeResponse>>> {
+        wire::peer::ReadRangeRequest request;
+        request.upto = 77;
+        request.max_bytes = 500'000;
+        return two.a.links().ask<wire::peer::ReadRangeResponse>(NodeId(2), request,
+                                                                io::Shard::current().now() + 5s);
+      });
+  ASSERT_TRUE(reply) << reply.error().message;
+  EXPECT_EQ(reply->message.log_end, 77);
+  EXPECT_EQ(reply->message.records.view.size(), 500'000U);
+  EXPECT_GE(reply->message.records.view.data(), reply->body.data()) << "a view";
 }
 
 TEST(PeerLinks, handlers_may_wait_and_are_joined) {

@@ -46,6 +46,7 @@ struct NodeSpec {
   LinkLimits limits{};
   Service::Options service{};
   std::size_t max_half_open = 64;
+  std::size_t max_per_lane = 4;
 };
 
 /// One node as it runs: made anew after a restart.
@@ -74,6 +75,7 @@ class Machine {
       auto bound = co_await io::Shard::current().net().listen({"0.0.0.0", kPort});
       Acceptor::Options options{.local = local};
       options.max_half_open = spec_.max_half_open;
+      options.max_per_lane = spec_.max_per_lane;
       acceptor_ =
           std::make_unique<Acceptor>(std::move(bound.value()), node_.shards(), services, options);
       // What every test wants: the text that came comes back; casts are noted.

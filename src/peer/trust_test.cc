@@ -154,6 +154,21 @@ TEST(PeerTrust, a_newer_connection_of_a_node_and_lane_takes_the_place_of_the_old
   EXPECT_LE(b.service().connections(), 1U) << "they take turns; never both";
 }
 
+TEST(PeerTrust, a_node_has_only_so_many_connections_of_a_lane_at_once) {
+  Nodes nodes;
+  Machine& a = nodes.add({.id = 1});
+  Machine& b = nodes.add({.id = 2, .max_per_lane = 1});
+  Machine& same = nodes.add({.id = 1, .incarnation = 1});
+  nodes.connect(a, 1, 2);
+  ASSERT_TRUE(nodes.until([&] { return a.up(2); }));
+  nodes.connect(same, 1, 2);
+  nodes.sim.run_for(3s);
+  EXPECT_TRUE(a.up(2));
+  EXPECT_EQ(same.links().stats().ups, 0U);
+  EXPECT_TRUE(says(same.links().why_down(NodeId(2)), "too many connections"));
+  EXPECT_EQ(b.acceptor().connections(), 1U);
+}
+
 TEST(PeerTrust, strangers_that_say_nothing_keep_no_node_out) {
   Nodes nodes;
   Machine& a = nodes.add({.id = 1});
