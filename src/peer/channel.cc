@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/plant.h"
+#include "peer/shake.h"
 #include "wire/peer/gen/handshake.h"
 
 namespace pyralog::peer {
@@ -63,7 +64,11 @@ Channel::Channel(std::unique_ptr<io::Stream> stream, const Key& send_key, const 
       receive_mac_(receive_key),
       name_(std::move(name)),
       options_(options),
-      reader_({options.max_body_bytes, options.read_block_bytes}) {}
+      reader_({options.max_body_bytes, options.read_block_bytes}) {
+  // One beat may be late and the next must still be in time.
+  PYRALOG_ASSERT(options_.max_body_bytes >= 4096);  // a Refusal fits
+  PYRALOG_ASSERT(options_.beat_every * 2 < options_.dead_after);
+}
 
 io::Task<Error> Channel::run(OnFrame on_frame) {
   const std::shared_ptr<Channel> self = shared_from_this();
@@ -139,7 +144,8 @@ io::Task<void> Channel::write_all() {
     auto written = co_await stream_->write_while_taken(next_batch(), options_.write_patience);
     leaving_.clear();
     if (!written) {
-      written.error().message = name_ + ": " + written.error().message;
+      written.error().message =
+          name_ + ": " + without(stream_->peer(), std::move(written.error().message));
       close(std::move(written.error()));
     }
   }
@@ -215,9 +221,10 @@ io::Task<void> Channel::read_all(OnFrame on_frame) {
     if (!got || *got == 0) {
       Error why =
           got ? Error{Code::kUnavailable, "closed the connection", 0} : std::move(got.error());
-      if (why.code == Code::kTimedOut)
+      if (why.code == Code::kTimedOut) {
         why.message = "nothing has come from it in time; is it cut off?";
-      why.message = name_ + ": " + why.message;
+      }
+      why.message = name_ + ": " + without(stream_->peer(), std::move(why.message));
       close(std::move(why));
       break;
     }

@@ -81,7 +81,7 @@ void Links::set_peers(std::map<NodeId, io::Address> peers) {
     gone.push_back(at->second);
     at = links_.erase(at);
   }
-  for (const auto& link : gone) end(*link);
+  for (const auto& link : gone) end(*link, "is no peer of this node any more");
   for (auto& [node, address] : peers) {
     if (node == options_.local.self.node || links_.contains(node)) continue;
     auto link = std::make_shared<Link>(node, std::move(address), options_.limits);
@@ -90,11 +90,11 @@ void Links::set_peers(std::map<NodeId, io::Address> peers) {
   }
 }
 
-void Links::end(Link& link) {
+void Links::end(Link& link, const char* why) {
   link.stopping = true;
   if (link.shaking != nullptr) link.shaking->close();
   if (link.channel != nullptr) {
-    link.channel->close({Code::kCancelled, link.name + ": is no peer of this node any more", 0});
+    link.channel->close({Code::kCancelled, link.name + ": " + why, 0});
   }
   link.stopped.wake_all();
   link.wake_all();
@@ -102,7 +102,7 @@ void Links::end(Link& link) {
 
 io::Task<void> Links::stop() {
   stopping_ = true;
-  for (auto& [node, link] : links_) end(*link);
+  for (auto& [node, link] : links_) end(*link, "this node is stopping");
   co_await tasks_.join();
   links_.clear();
 }
@@ -143,7 +143,10 @@ io::Task<Result<Links::Dialled>> Links::dial(std::shared_ptr<Link> link) {
   io::Shard& shard = io::Shard::current();
   const Instant deadline = shard.now() + options_.connect_timeout;
   auto stream = co_await shard.net().connect(link->address, deadline);
-  if (!stream) co_return fail(stream.error().code, link->name + ": " + stream.error().message);
+  if (!stream) {
+    co_return fail(stream.error().code,
+                   link->name + ": " + without(link->address, stream.error().message));
+  }
   if (link->stopping) co_return fail(Code::kCancelled, link->name + ": is no peer any more");
   link->shaking = stream->get();
   DialerHandshake handshake(options_.local, link->node, options_.lane,
@@ -172,6 +175,7 @@ io::Task<void> Links::live(std::shared_ptr<Link> link, Dialled dialled) {
   ++stats_.downs;
   link->channel.reset();
   for (auto& [correlation, pending] : std::exchange(link->pending, {})) {
+    if (PYRALOG_PLANT("peer.forget_calls_under_way")) break;
     pending->answer = fail(Code::kUnavailable, why.message + "; the request may have been done");
     pending->done.wake_all();
   }
@@ -214,7 +218,9 @@ io::Task<Result<void>> Links::admit(std::shared_ptr<Link> link, std::size_t byte
                link->why_down.empty() ? link->name + ": is not connected yet" : link->why_down);
       break;
     }
-    if (link->up() && link->waiting.front() == &ticket && link->calls.fits(bytes)) break;
+    const bool first =
+        link->waiting.front() == &ticket || PYRALOG_PLANT("peer.overtake_waiting_calls");
+    if (link->up() && first && link->calls.fits(bytes)) break;
     if (co_await ticket.go.wait(deadline)) continue;
     ++stats_.calls_timed_out;
     admitted = fail(Code::kTimedOut,
@@ -258,7 +264,9 @@ io::Task<Result<Reply>> Links::call(NodeId node, Packed message, Instant deadlin
     if (co_await pending.done.wait(deadline) || pending.answer) continue;
     ++stats_.calls_timed_out;
     link->pending.erase(correlation);
-    if (link->channel != nullptr) link->channel->unqueue(correlation);
+    if (link->channel != nullptr && !PYRALOG_PLANT("peer.send_what_timed_out")) {
+      link->channel->unqueue(correlation);
+    }
     co_return fail(Code::kTimedOut,
                    link->name + ": has not answered in time; the request may have been done");
   }
@@ -298,8 +306,7 @@ Result<void> Links::take(Link& link, Frame frame) {
 
 const Peer* Links::connected(NodeId node) const {
   const auto found = links_.find(node);
-  if (found == links_.end() || found->second->channel == nullptr) return nullptr;
-  return &found->second->peer;
+  return found == links_.end() || !found->second->up() ? nullptr : &found->second->peer;
 }
 
 std::string Links::why_down(NodeId node) const {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "io/net.h"
 #include "io/retry.h"
@@ -30,6 +31,13 @@ struct Reply {
   SharedBytes body;
 };
 
+/// A reply as a message. Records in it are views into `body`.
+template <typename Response>
+struct Answer {
+  Response message;
+  SharedBytes body;
+};
+
 /// What a call does while there is no connection.
 enum class WhenDown : std::uint8_t {
   kFail,  ///< kUnavailable at once
@@ -44,8 +52,8 @@ class Links {
   struct Options {
     Local local;
     std::int32_t lane = 0;  ///< this shard's index
-    ChannelOptions channel;
-    LinkLimits limits;
+    ChannelOptions channel{};
+    LinkLimits limits{};
     io::BackoffOptions redial{.first = 50ms, .most = 1s};
     Duration connect_timeout = 1s;  ///< of connecting and of the handshake
   };
@@ -85,6 +93,21 @@ class Links {
   [[nodiscard]] io::Task<Result<Reply>> call(NodeId node, Packed message, Instant deadline,
                                              WhenDown when_down = WhenDown::kFail);
 
+  /// A call with messages instead of bytes; records that are external(i) in `request` are
+  /// payloads[i]. kCorrupt if the reply is none.
+  template <typename Response, typename Request>
+  [[nodiscard]] io::Task<Result<Answer<Response>>> ask(NodeId node, Request request,
+                                                       Instant deadline,
+                                                       std::vector<SharedBytes> payloads = {},
+                                                       WhenDown when_down = WhenDown::kFail) {
+    static_assert(Request::kKind == Response::kKind);
+    PYRALOG_CO_ASSIGN(Packed packed, wire::peer::pack(request, std::move(payloads)));
+    PYRALOG_CO_ASSIGN(Reply reply, co_await call(node, std::move(packed), deadline, when_down));
+    PYRALOG_CO_ASSIGN(auto message,
+                      wire::peer::decode_message<Response>(reply.body.view(), reply.version));
+    co_return Answer<Response>{std::move(message), std::move(reply.body)};
+  }
+
   /// The node as it has proved itself; nullptr while there is no connection. Valid until the next
   /// wait.
   [[nodiscard]] const Peer* connected(NodeId node) const;
@@ -108,7 +131,7 @@ class Links {
   io::Task<Result<void>> admit(std::shared_ptr<Link> link, std::size_t bytes, Instant deadline,
                                WhenDown when_down);
   Result<void> take(Link& link, Frame frame);
-  void end(Link& link);
+  void end(Link& link, const char* why);
   void note_failure(Link& link, const Error& why);
 
   Options options_;

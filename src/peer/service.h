@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "io/net.h"
 #include "io/shard.h"
@@ -53,12 +54,25 @@ struct Request {
   Responder respond;
 };
 
+/// The request as a message. Records in it are views into its body.
+template <typename T>
+[[nodiscard]] Result<T> read(const Request& request) {
+  return wire::peer::decode_message<T>(request.body.view(), request.version);
+}
+/// Answers with a message, in the request's version, or with why it could not be written.
+template <typename T>
+void answer(Request& request, const T& message, std::vector<SharedBytes> payloads = {}) {
+  auto packed = wire::peer::pack(message, std::move(payloads), request.version);
+  if (!packed) return request.respond.refuse(packed.error());
+  request.respond.reply(std::move(*packed));
+}
+
 /// One shard's side of the connections that other nodes have made: calls the handlers. Requests of
 /// one connection reach them in the order in which they were sent; answers leave in any order.
 class Service {
  public:
   struct Options {
-    ChannelOptions channel;
+    ChannelOptions channel{};
     /// Of one connection, not answered yet: beyond that nothing is read from it.
     std::size_t max_requests = 1024;
     std::size_t max_request_bytes = 32u << 20;

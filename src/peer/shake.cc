@@ -85,17 +85,28 @@ Digest make_nonce(const Local& local, std::int32_t place, std::uint64_t count) {
   return local.secret.nonce(random, once.view());
 }
 
+std::string without(const io::Address& address, std::string text) {
+  const std::string begin = io::to_string(address) + ": ";
+  return text.starts_with(begin) ? text.substr(begin.size()) : text;
+}
+
 io::Task<Result<Agreed>> shake_as_dialer(io::Stream* stream, DialerHandshake handshake,
                                          std::string where, Instant deadline) {
   auto agreed = co_await dial(stream, std::move(handshake), deadline);
-  if (!agreed) agreed.error().message = where + ": " + agreed.error().message;
+  if (!agreed) {
+    agreed.error().message =
+        where + ": " + without(stream->peer(), std::move(agreed.error().message));
+  }
   co_return agreed;
 }
 
 io::Task<Result<Agreed>> shake_as_acceptor(io::Stream* stream, AcceptorHandshake handshake,
                                            std::string where, Admit admit, Instant deadline) {
   auto agreed = co_await accept(stream, std::move(handshake), std::move(admit), deadline);
-  if (!agreed) agreed.error().message = where + ": " + agreed.error().message;
+  if (!agreed) {
+    agreed.error().message =
+        where + ": " + without(stream->peer(), std::move(agreed.error().message));
+  }
   co_return agreed;
 }
 

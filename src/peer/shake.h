@@ -18,6 +18,8 @@ namespace pyralog::peer {
 [[nodiscard]] io::Task<Result<Agreed>> shake_as_dialer(io::Stream* stream,
                                                        DialerHandshake handshake, std::string where,
                                                        Instant deadline);
+/// `text` without the address that io's errors begin with, for errors that name it already.
+[[nodiscard]] std::string without(const io::Address& address, std::string text);
 /// `admit` decides on a peer that has proved itself.
 using Admit = std::move_only_function<Result<void>(const Peer&)>;
 [[nodiscard]] io::Task<Result<Agreed>> shake_as_acceptor(io::Stream* stream,
