@@ -101,7 +101,7 @@ TEST(PeerLinks, messages_travel_as_such_with_their_records) {
     const auto asked = read<wire::peer::ReadRangeRequest>(request);
     if (!asked) return request.respond.refuse(asked.error());
     wire::peer::ReadRangeResponse response;
-    response.log_end = asked->upto;
+    response.end = asked->to;
     const SharedBytes records(Bytes(static_cast<std::size_t>(asked->max_bytes), 7));
     response.records = wire::peer::Records::external(0, records.size());
     answer(request, response, {records});
@@ -109,13 +109,13 @@ TEST(PeerLinks, messages_travel_as_such_with_their_records) {
   const auto reply =
       two.a.node().run([&]() -> io::Task<Result<Answer<wire::peer::ReadRangeResponse>>> {
         wire::peer::ReadRangeRequest request;
-        request.upto = 77;
+        request.to = 77;
         request.max_bytes = 500'000;
         return two.a.links().ask<wire::peer::ReadRangeResponse>(NodeId(2), request,
                                                                 io::Shard::current().now() + 5s);
       });
   ASSERT_TRUE(reply) << reply.error().message;
-  EXPECT_EQ(reply->message.log_end, 77);
+  EXPECT_EQ(reply->message.end, 77);
   EXPECT_EQ(reply->message.records.view.size(), 500'000U);
   EXPECT_GE(reply->message.records.view.data(), reply->body.data()) << "a view";
 }

@@ -1,0 +1,192 @@
+// One partition's replicas over real logs and links, simulated machines and their faults.
+#include "replica/participant.h"
+
+#include "replica/participant_testing.h"
+
+namespace pyralog::replica {
+namespace {
+
+using testing::Replicas;
+using namespace std::chrono_literals;
+
+std::string value_of(int i) {
+  return "value " + std::to_string(i);
+}
+
+TEST(ParticipantTest, what_the_leader_takes_all_hold_and_a_quorum_commits) {
+  Replicas replicas(1);
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  for (int i = 0; i < 50; ++i) {
+    const auto at = replicas.append(0, value_of(i));
+    ASSERT_TRUE(at);
+    EXPECT_EQ(*at, Offset(i));
+  }
+  ASSERT_TRUE(replicas.committed(0, Offset(50)));
+  ASSERT_TRUE(replicas.all_have(Offset(50)));
+  EXPECT_EQ(replicas.bytes(1), replicas.bytes(0));
+  EXPECT_EQ(replicas.bytes(2), replicas.bytes(0));
+  EXPECT_EQ(replicas.values(2)[49], value_of(49));
+}
+
+TEST(ParticipantTest, with_one_of_three_gone_it_goes_on_and_with_two_it_refuses) {
+  Replicas replicas(2);
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  replicas.lose_power(2);
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(replicas.append(0, value_of(i)));
+  ASSERT_TRUE(replicas.committed(0, Offset(20)));
+  replicas.lose_power(1);
+  // It was accepted before anybody could know; it is not committed.
+  (void)replicas.append(0, "in doubt");
+  EXPECT_FALSE(replicas.committed(0, Offset(21), 3s));
+  EXPECT_FALSE(replicas.accepts(0));
+  replicas.restart(2);
+  ASSERT_TRUE(replicas.committed(0, Offset(20)));
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.accepts(0); }, 5s));
+  ASSERT_TRUE(replicas.append(0, "after"));
+  replicas.restart(1);
+  ASSERT_TRUE(replicas.well());
+  EXPECT_EQ(replicas.bytes(1), replicas.bytes(0));
+  EXPECT_EQ(replicas.bytes(2), replicas.bytes(0));
+  EXPECT_EQ(replicas.values(0).back(), "after");
+}
+
+TEST(ParticipantTest, a_new_leader_has_all_that_was_committed_and_the_old_one_loses_the_rest) {
+  Replicas replicas(3);
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(replicas.append(0, value_of(i)));
+  ASSERT_TRUE(replicas.all_have(Offset(10)));
+  replicas.cut(0);
+  for (int i = 0; i < 3; ++i) (void)replicas.append(0, "of nobody");
+  ASSERT_TRUE(replicas.take_over(1));
+  EXPECT_EQ(replicas.at(1)->epoch(), replicas.partition().current->epoch);
+  for (int i = 10; i < 20; ++i) ASSERT_TRUE(replicas.append(1, value_of(i)));
+  ASSERT_TRUE(replicas.committed(1, Offset(20)));
+  EXPECT_FALSE(replicas.accepts(0)) << "cut off, it must not take anything for long";
+  replicas.heal();
+  ASSERT_TRUE(replicas.well());
+  EXPECT_FALSE(replicas.at(0)->leads());
+  const auto values = replicas.values(0);
+  ASSERT_EQ(values.size(), 20u);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(values[static_cast<std::size_t>(i)], value_of(i));
+  EXPECT_EQ(replicas.bytes(0), replicas.bytes(1));
+  EXPECT_EQ(replicas.failed, 0u);
+}
+
+TEST(ParticipantTest, a_leader_that_comes_back_leads_only_in_another_epoch) {
+  Replicas replicas(4);
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(replicas.append(0, value_of(i)));
+  ASSERT_TRUE(replicas.committed(0, Offset(10)));
+  replicas.kill(0);
+  replicas.restart(0);
+  replicas.sim_.run_for(3s);
+  EXPECT_EQ(replicas.leader(), -1) << "the catalogue still names it, but this is another life";
+  ASSERT_TRUE(replicas.take_over(0));
+  EXPECT_EQ(replicas.at(0)->epoch(), Epoch(replicas.partition().highest_proposed));
+  ASSERT_TRUE(replicas.append(0, "more"));
+  ASSERT_TRUE(replicas.well());
+  EXPECT_EQ(replicas.values(2).size(), 11u);
+}
+
+TEST(ParticipantTest, who_was_away_is_fed_from_the_log_across_segments) {
+  Replicas replicas(5);
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  replicas.kill(2);
+  for (int i = 0; i < 300; ++i) ASSERT_TRUE(replicas.append(0, value_of(i)));
+  ASSERT_TRUE(replicas.committed(0, Offset(300)));
+  replicas.restart(2);
+  ASSERT_TRUE(replicas.well());
+  EXPECT_EQ(replicas.bytes(2), replicas.bytes(0));
+}
+
+/// What seeds of one kind have met.
+struct Met {
+  std::uint64_t acknowledged = 0;
+  std::uint64_t takeovers = 0;
+  std::uint64_t crashes = 0;
+  std::uint64_t cuts = 0;
+};
+
+void run_seed(std::uint64_t seed, Met& met) {
+  Replicas::Options options;
+  options.durability = seed % 3 == 0 ? Durability::kOs : Durability::kFsync;
+  Replicas replicas(seed, options);
+  const auto below = [&](std::uint64_t n) { return replicas.sim_.rng().below(n); };
+  std::map<std::int64_t, std::string> acknowledged;
+  std::map<std::int64_t, std::string> waiting;
+  std::optional<std::size_t> down;
+  Epoch epoch(0);
+  int number = 0;
+  // On a topic below fsync only the process ends, never the machine: that is another promise.
+  const bool power = options.durability == Durability::kFsync;
+  for (int step = 0; step < 150; ++step) {
+    const auto what = below(100);
+    if (what < 6 && !down) {
+      down = below(3);
+      power && below(2) == 0 ? replicas.lose_power(*down) : replicas.kill(*down);
+      ++met.crashes;
+    } else if (what < 14 && down) {
+      replicas.restart(*down);
+      down.reset();
+    } else if (what < 17) {
+      replicas.cut(below(3));
+      ++met.cuts;
+    } else if (what < 25) {
+      replicas.heal();
+    } else if (what < 32) {
+      replicas.campaign(below(3));
+    } else {
+      const int leads = replicas.leader();
+      if (leads >= 0) {
+        const auto i = static_cast<std::size_t>(leads);
+        if (replicas.at(i)->epoch() != epoch) {
+          epoch = replicas.at(i)->epoch();
+          waiting.clear();
+          ++met.takeovers;
+        }
+        const std::string value = std::to_string(seed) + "/" + std::to_string(number++);
+        const auto at = replicas.append(i, value);
+        if (at && replicas.at(i) != nullptr && replicas.at(i)->epoch() == epoch) waiting[at->value] = value;
+      }
+    }
+    replicas.sim_.run_for(std::chrono::milliseconds(1 + below(120)));
+    const int leads = replicas.leader();
+    if (leads < 0 || replicas.at(static_cast<std::size_t>(leads))->epoch() != epoch) continue;
+    const Offset committed = replicas.at(static_cast<std::size_t>(leads))->high_watermark();
+    for (auto each = waiting.begin(); each != waiting.end() && each->first < committed.value;) {
+      acknowledged.insert(*each);
+      each = waiting.erase(each);
+    }
+  }
+  replicas.heal();
+  if (down) replicas.restart(*down);
+  ASSERT_TRUE(replicas.take_over(below(3), 60s)) << "seed " << seed;
+  ASSERT_TRUE(replicas.sim_.run_until(
+      [&] { return replicas.leader() >= 0 && replicas.accepts(static_cast<std::size_t>(replicas.leader())); }, 20s))
+      << "seed " << seed;
+  ASSERT_TRUE(replicas.append(static_cast<std::size_t>(replicas.leader()), "last"))
+      << "seed " << seed << ": " << replicas.refused;
+  ASSERT_TRUE(replicas.well()) << "seed " << seed;
+  EXPECT_EQ(replicas.failed, 0u) << "seed " << seed;
+  const auto values = replicas.values(0);
+  for (const auto& [offset, value] : acknowledged) {
+    ASSERT_LT(static_cast<std::size_t>(offset), values.size()) << "seed " << seed << ": " << value << " is lost";
+    ASSERT_EQ(values[static_cast<std::size_t>(offset)], value) << "seed " << seed << " at " << offset;
+  }
+  EXPECT_EQ(replicas.bytes(1), replicas.bytes(0)) << "seed " << seed;
+  EXPECT_EQ(replicas.bytes(2), replicas.bytes(0)) << "seed " << seed;
+  met.acknowledged += acknowledged.size();
+}
+
+TEST(ParticipantTest, nothing_that_was_committed_is_lost_whatever_fails) {
+  Met met;
+  const std::uint64_t seeds = std::getenv("PYRALOG_SOAK") != nullptr ? 2'000 : 40;
+  for (std::uint64_t seed = 1; seed <= seeds && !::testing::Test::HasFailure(); ++seed) run_seed(seed, met);
+  EXPECT_GT(met.acknowledged, seeds * 10);
+  EXPECT_GT(met.takeovers, seeds);
+  EXPECT_GT(met.crashes, seeds);
+  EXPECT_GT(met.cuts, seeds / 2);
+}
+
+}  // namespace
+}  // namespace pyralog::replica
