@@ -22,7 +22,7 @@ namespace {
 /// One row of the table: | script | line, or first-last | rule | why |.
 struct Rule {
   std::size_t line = 0, last_line = 0;
-  std::string verb;               ///< whole, none, refused, replaced, left-out, stop, differs
+  std::string verb;               ///< whole, none, refused, stop, differs
   std::vector<std::string> what;  ///< of differs
   bool used = false;
 };
@@ -64,8 +64,7 @@ Result<Table> read_table(std::istream& in) {
         return fail(Code::kInvalidArgument, "the table has an unknown " + word);
       rule.what.push_back(word);
     }
-    static const std::set<std::string> kVerbs = {"whole",    "none", "refused", "replaced",
-                                                 "left-out", "stop", "differs"};
+    static const std::set<std::string> kVerbs = {"whole", "none", "refused", "stop", "differs"};
     if (!kVerbs.contains(rule.verb))
       return fail(Code::kInvalidArgument, "the table has an unknown rule " + rule.verb);
     table[cells[0]].push_back(std::move(rule));
@@ -128,7 +127,6 @@ class Replay {
   void run(const std::vector<Command>& commands) {
     for (const Command& command : commands) {
       if (!take_rules(command)) break;
-      if (left_out_) continue;
       ++commands_;
       take(command);
     }
@@ -150,7 +148,7 @@ class Replay {
 
   /// False where the rest is not replayed.
   bool take_rules(const Command& command) {
-    left_out_ = refused_ = replaced_ = false;
+    refused_ = false;
     differs_.clear();
     for (Rule& rule : rules_) {
       if (command.line < rule.line || command.line > rule.last_line) continue;
@@ -160,9 +158,7 @@ class Replay {
       }
       rule.used = true;
       if (rule.verb == "stop") return false;
-      left_out_ = left_out_ || rule.verb == "left-out";
       refused_ = refused_ || rule.verb == "refused";
-      replaced_ = replaced_ || rule.verb == "replaced";
     }
     return true;
   }
@@ -318,7 +314,7 @@ class Replay {
                   refuses ? "ours accepts it" : "ours refuses it: " + done.error().message);
     }
     // In place of a change that may not be theirs appends an empty entry.
-    if (replaced_ || (output.refused && command.name == "propose-conf-change"))
+    if (output.refused && command.name == "propose-conf-change")
       PYRALOG_TRY(raft.propose(SharedBytes()));
     return {};
   }
@@ -414,7 +410,7 @@ class Replay {
   std::string script_;
   std::vector<Rule>& rules_;
   std::map<std::string, Rule*> differs_;
-  bool left_out_ = false, refused_ = false, replaced_ = false;
+  bool refused_ = false;
   bool quiet_ = false;
   Group group_;
   ToldOfAll told_;
@@ -429,7 +425,7 @@ std::string extent(const std::vector<Rule>& rules) {
     });
   };
   if (any({"none"})) return "not applicable";
-  return any({"stop", "left-out", "refused", "replaced"}) ? "in part" : "whole";
+  return any({"stop", "refused"}) ? "in part" : "whole";
 }
 
 int run(const std::filesystem::path& folder, const std::string& table_file) {
