@@ -21,7 +21,7 @@ Raft::Raft(Options options, Stored stored)
   // It may have answered a heartbeat just before it ended, and its leader goes by that.
   if (options_.lease_ticks > 0 && hard_.term > Term(0) &&
       !PYRALOG_PLANT("raft.vote_at_the_start")) {
-    no_votes_before_ = options_.election_ticks;
+    promise();
   }
   PYRALOG_ASSERT(options_.lease_ticks == 0 || options_.check_quorum);
   durable_term_ = hard_.term;
@@ -120,6 +120,13 @@ void Raft::campaign() {
   if (role_ != Role::kLeader && may_campaign()) become_candidate(options_.pre_vote, false);
 }
 
+/// A leader that was heard of now may have a lease by it. The first tick from now on may come at
+/// once, and the lease is of whole ones.
+void Raft::promise() {
+  no_votes_before_ =
+      now_ + options_.election_ticks + (PYRALOG_PLANT("raft.promise_a_tick_less") ? 0 : 1);
+}
+
 /// Whether a leader may have a lease by what this member has answered. Terms do not matter: that
 /// leader may not have heard of a newer one.
 bool Raft::promised() const {
@@ -206,7 +213,7 @@ void Raft::step(Message m) {
       elapsed_ = 0;
       leader_ = m.from;
       if (options_.lease_ticks > 0 && !PYRALOG_PLANT("raft.forget_the_lease")) {
-        no_votes_before_ = now_ + options_.election_ticks;
+        promise();
       }
       if (m.kind == MessageKind::kAppend) handle_append(m);
       if (m.kind == MessageKind::kHeartbeat) handle_heartbeat(m);

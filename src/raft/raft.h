@@ -25,9 +25,10 @@ struct Options {
   unsigned election_ticks = 10;
   unsigned heartbeat_ticks = 1;
   /// For how long after a heartbeat that a majority has answered the leader may answer reads by
-  /// itself; less than election_ticks by what clocks may differ. 0 = never.
+  /// itself; less than election_ticks by what clocks may differ: if the fastest member has n ticks
+  /// while the slowest has one, at most election_ticks / n. 0 = never.
   /// With a lease, check_quorum must be on, and ticks that were missed are made up for before it is
-  /// used.
+  /// used and before a message is taken: the promise that an answer gives must not end by old ones.
   unsigned lease_ticks = 0;
   std::size_t max_append_bytes = 1u
                                  << 20;  ///< of one message's entries; a single one may be larger
@@ -149,6 +150,7 @@ class Raft {
   void poll(NodeId from, bool granted);
   void handle_vote(const Message& m);
   void learn_commit(const Message& m);
+  void promise();
   [[nodiscard]] bool promised() const;
   void handle_vote_reply(const Message& m);
   [[nodiscard]] bool in_lease() const;

@@ -317,6 +317,24 @@ TEST_F(RaftTest, within_a_lease_nobody_votes_nor_after_a_start) {
   EXPECT_NE(at(3).role(), Role::kLeader);
 }
 
+TEST_F(RaftTest, a_promise_of_no_vote_lasts_for_whole_ticks) {
+  options_.lease_ticks = 8;
+  group(3);
+  elect(1);
+  tick();
+  cut_ = {1};
+  // Node 3 has heard of the leader just before a tick, so that ten of them are nine and a bit.
+  for (int i = 0; i < 10; ++i) at(3).tick();
+  for (int i = 0; i < 11; ++i) at(2).tick();
+  at(2).campaign();
+  settle();
+  EXPECT_NE(at(2).role(), Role::kLeader);
+  at(3).tick();
+  at(2).campaign();
+  settle();
+  EXPECT_EQ(at(2).role(), Role::kLeader);
+}
+
 TEST_F(RaftTest, a_leader_that_has_told_another_to_take_over_has_no_lease) {
   options_.lease_ticks = 8;
   group(3);
