@@ -18,6 +18,7 @@ Raft::Raft(Options options, Stored stored)
   PYRALOG_ASSERT(options_.id.value > 0 && options_.heartbeat_ticks > 0 &&
                  options_.election_ticks > options_.heartbeat_ticks &&
                  options_.lease_ticks < options_.election_ticks);
+  PYRALOG_ASSERT(options_.sending.messages > 0 && options_.sending.bytes > 0);
   // It may have answered a heartbeat just before it ended, and its leader goes by that.
   if (options_.lease_ticks > 0 && hard_.term > Term(0) &&
       !PYRALOG_PLANT("raft.vote_at_the_start")) {
@@ -276,6 +277,7 @@ void Raft::handle_append(Message& m) {
   if (m.index < log_.committed()) {
     reply.index = log_.committed();
   } else if (const auto end = log_.append_after(m.index, m.log_term, m.entries)) {
+    replaced_above(log_.handed_to_store());
     log_.commit(std::min(m.commit, *end));
     reply.index = *end;
   } else {
@@ -286,6 +288,17 @@ void Raft::handle_append(Message& m) {
   }
   reply.commit = std::min(durable_commit_, log_.committed());
   send(std::move(reply), !PYRALOG_PLANT("raft.acknowledge_before_sync"));
+}
+
+/// What an earlier Ready has stored above `kept` will be written over by a later one, and may be
+/// again by the same: only that one's end says that it is durable.
+void Raft::replaced_above(Index kept) {
+  if (PYRALOG_PLANT("raft.durable_by_an_older_write")) return;
+  for (Pending& each : pending_) {
+    if (each.last <= kept) continue;
+    each.last = kept;
+    each.last_term = log_.term_of(kept).value_or(Term(0));
+  }
 }
 
 void Raft::handle_heartbeat(const Message& m) {
@@ -315,6 +328,7 @@ void Raft::handle_snapshot(Message& m) {
     next_.committed.clear();
     config_ = m.snapshot->config;
     log_.restore(std::move(*m.snapshot));
+    replaced_above(Index(log_.snapshot().index.value - 1));
   }
   reply.index = log_.committed();
   send(std::move(reply), true);

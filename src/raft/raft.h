@@ -128,7 +128,7 @@ class Raft {
   /// What is to happen once a Ready is durable.
   struct Pending {
     std::uint64_t number;
-    Index last;  ///< of what was stored
+    Index last;  ///< of what was stored, and is not replaced by a later one
     Term last_term;
     Term term;
     Index commit;
@@ -160,6 +160,7 @@ class Raft {
 
   // Followers.
   void handle_append(Message& m);
+  void replaced_above(Index kept);
   void handle_heartbeat(const Message& m);
   void handle_snapshot(Message& m);
 

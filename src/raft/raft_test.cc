@@ -238,6 +238,32 @@ TEST_F(RaftTest, entries_of_an_older_term_are_not_committed_by_counting) {
   EXPECT_EQ(at(1).log().committed(), Index(3)) << "with an entry of the leader's own term";
 }
 
+TEST_F(RaftTest, an_entry_that_comes_back_is_durable_by_its_last_write) {
+  group(3);
+  Raft& it = at(2);
+  const auto append = [&](int from, std::uint64_t term, std::vector<std::uint64_t> terms) {
+    Message m;
+    m.kind = MessageKind::kAppend;
+    m.from = NodeId(from);
+    m.to = NodeId(2);
+    m.term = Term(term);
+    for (const std::uint64_t each : terms)
+      m.entries.push_back({Term(each), Index(m.entries.size() + 1), EntryKind::kNormal, {}});
+    it.step(std::move(m));
+    return it.ready().number;
+  };
+  // Node 1's first entry, node 3's in its place, and node 1's again, all before any is stored.
+  const std::uint64_t first = append(1, 1, {1});
+  const std::uint64_t second = append(3, 2, {2});
+  const std::uint64_t third = append(1, 3, {1});
+  it.persisted(first);
+  EXPECT_EQ(it.log().durable(), Index(0)) << "the second is still to be written over it";
+  it.persisted(second);
+  EXPECT_EQ(it.log().durable(), Index(0));
+  it.persisted(third);
+  EXPECT_EQ(it.log().durable(), Index(1));
+}
+
 TEST_F(RaftTest, proposals_under_way_are_bounded) {
   options_.max_uncommitted_bytes = 100;
   group(3);
