@@ -7,7 +7,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
-#include <numeric>
+#include <map>
 #include <set>
 #include <sstream>
 #include <string>
@@ -24,7 +24,7 @@ struct Rule {
   std::size_t line = 0, last_line = 0;
   std::string verb;               ///< whole, none, refused, stop, differs
   std::vector<std::string> what;  ///< of differs
-  bool used = false;
+  std::set<std::string> met;      ///< of `what`; the verb, for the other rules
 };
 using Table = std::map<std::string, std::vector<Rule>>;
 
@@ -131,9 +131,11 @@ class Replay {
       take(command);
     }
     for (const Rule& rule : rules_) {
-      if (!rule.used && rule.verb != "whole")
-        complain(rule.line,
-                 "the table says " + rule.verb + ", which has not been met; mend the table");
+      if (rule.verb == "whole") continue;
+      for (const auto& each : rule.verb == "differs" ? rule.what : std::vector{rule.verb}) {
+        if (!rule.met.contains(each))
+          complain(rule.line, "the table says " + each + ", which is not met; mend the table");
+      }
     }
   }
   [[nodiscard]] std::size_t commands() const { return commands_; }
@@ -156,7 +158,7 @@ class Replay {
         for (const auto& each : rule.what) differs_[each] = &rule;
         continue;
       }
-      rule.used = true;
+      rule.met.insert(rule.verb);
       if (rule.verb == "stop") return false;
       refused_ = refused_ || rule.verb == "refused";
     }
@@ -172,7 +174,7 @@ class Replay {
     auto known = differs_.find(what + "@" + std::to_string(member));
     if (known == differs_.end()) known = differs_.find(what);
     if (known != differs_.end()) {
-      known->second->used = true;
+      known->second->met.insert(known->first);
       return;
     }
     std::ostringstream text;

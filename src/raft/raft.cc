@@ -27,6 +27,10 @@ Raft::Raft(Options options, Stored stored)
   PYRALOG_ASSERT(options_.lease_ticks == 0 || options_.check_quorum);
   durable_term_ = hard_.term;
   durable_commit_ = hard_.commit;
+  // Its snapshot may be younger than its hard state.
+  if (!PYRALOG_PLANT("raft.forget_what_a_snapshot_says")) {
+    durable_commit_ = std::max(durable_commit_, log_.snapshot().index);
+  }
   reset(Role::kFollower, hard_.term);
 }
 
@@ -382,7 +386,7 @@ void Raft::persisted(std::uint64_t number) {
     pending_.pop_front();
     if (done.sync) {
       durable_term_ = done.term;
-      durable_commit_ = done.commit;
+      durable_commit_ = std::max(durable_commit_, done.commit);
     }
     log_.stored(done.last, done.last_term);
     if (done.vote_term != Term(0) && role_ == Role::kCandidate && done.vote_term == hard_.term) {
@@ -405,6 +409,11 @@ void Raft::applied(Index index) {
   }
   log_.applied(index);
   leave_joint_if_due();
+}
+
+void Raft::compact(SnapshotMark mark) {
+  durable_commit_ = std::max(durable_commit_, mark.index);
+  log_.compact(std::move(mark));
 }
 
 SnapshotMark Raft::mark() const {

@@ -114,7 +114,7 @@ class Raft {
   /// What a snapshot of the state machine that is taken now has.
   [[nodiscard]] SnapshotMark mark() const;
   /// A snapshot is durable: what it has is forgotten here.
-  void compact(SnapshotMark mark) { log_.compact(std::move(mark)); }
+  void compact(SnapshotMark mark);
 
   [[nodiscard]] NodeId id() const { return options_.id; }
   [[nodiscard]] Role role() const { return role_; }
@@ -179,6 +179,7 @@ class Raft {
   void refuse_reads();
   void leave_joint_if_due();
   void leave_if_known();
+  [[nodiscard]] Index last_change() const;
   void set_config(Config config);
 
   void send(Message m, bool after = false);

@@ -570,6 +570,54 @@ TEST_F(RaftTest, a_leader_that_inherits_its_leave_appends_nothing_more) {
   EXPECT_EQ(at(1).propose(text("more")).error().code, Code::kUnavailable);
 }
 
+TEST_F(RaftTest, a_leader_that_inherits_its_leave_goes_once_those_who_stay_know) {
+  options_.check_quorum = false;
+  options_.pre_vote = false;  // it hears of the commit by the vote that makes it the leader
+  group(3);
+  elect(2);
+  tick();
+  // Node 1 has an entry behind its leave, and does not hear that its leave is committed; the entry
+  // is not.
+  const Index leave(at(2).log().last().value + 1);
+  drop_ = [leave](Message& m) {
+    if (m.kind == MessageKind::kAppendReply) m.index = std::min(m.index, leave);
+    if (m.to.value == 1) m.commit = std::min(m.commit, Index(leave.value - 1));
+    return false;
+  };
+  ASSERT_TRUE(at(2).propose(ConfigChange{.steps = {{Kind::kRemove, NodeId(1)}}}));
+  ASSERT_TRUE(at(2).propose(text("X")));
+  settle();
+  ASSERT_EQ(at(3).log().committed(), leave);
+  ASSERT_EQ(at(1).log().last().value, leave.value + 1);
+  drop_ = [](const Message&) { return false; };
+  cut_ = {2};
+  elect(1);
+  cut_ = {};
+  tick(100);
+  EXPECT_NE(at(1).role(), Role::kLeader) << "that what follows is committed nobody has synced";
+  EXPECT_TRUE(at(2).role() == Role::kLeader || at(3).role() == Role::kLeader);
+}
+
+TEST_F(RaftTest, what_a_snapshot_has_is_known_to_be_committed_after_a_start) {
+  group(3);
+  elect(1);
+  Stored& disk = member(3).disk;
+  for (const char* each : {"A", "B"}) ASSERT_TRUE(at(1).propose(text(each)));
+  settle();
+  // Its snapshot is younger than its hard state.
+  disk.snapshot = at(3).mark();
+  disk.entries.clear();
+  disk.hard.commit = Index(1);
+  start(3);
+  Index told;
+  drop_ = [&told](const Message& m) {
+    if (m.from.value == 3) told = std::max(told, m.commit);
+    return false;
+  };
+  tick(2);
+  EXPECT_EQ(told, disk.snapshot.index);
+}
+
 TEST_F(RaftTest, votes_tell_what_is_committed) {
   group(4);
   elect(4);
