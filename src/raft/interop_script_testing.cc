@@ -99,7 +99,8 @@ class Reader {
   /// A message, delivered, dropped or sent, with the lines that belong to it.
   bool message(const std::string& text) {
     static const std::regex kMessage(
-        R"((dropped: )?(\d+|AppendThread|ApplyThread)->(\d+|AppendThread|ApplyThread) (Msg\w+)( Term:.*?)( Entries:\[(.*?\])?)?( Responses:\[)?)");
+        R"((dropped: )?(\d+|AppendThread|ApplyThread)->(\d+|AppendThread|ApplyThread) )"
+        R"((Msg\w+)( Term:.*?)( Entries:\[(.*?\])?)?( Responses:\[)?)");
     if (!matches(text, kMessage)) return false;
     const std::string from = found_[2], to = found_[3], kind = found_[4];
     std::string words = from + "->" + to + " " + kind + found_[5].str();
@@ -258,7 +259,8 @@ class Reader {
         "INFO entry at ",
         "ERROR ignoring MsgForgetLeader due to ReadOnlyLeaseBased"};
     static const std::regex kOfMember(
-        R"((INFO|WARN) \d+ (\[|is starting a new election at term|received |has received |no leader at |forgetting leader |sends MsgTimeoutNow |is unpromotable |stepped down ).*)");
+        R"((INFO|WARN) \d+ (\[|is starting a new election at term|received |has received |)"
+        R"(no leader at |forgetting leader |sends MsgTimeoutNow |is unpromotable |stepped down ).*)");
     if (text == "ok" || text == "no messages" || text == "raft: cannot step as peer not found")
       return true;
     for (const char* prefix : kPrefixes) {

@@ -491,8 +491,8 @@ class Cluster {
   double loss_ = 0;
   double doubles_ = 0;
   double cuts_end_ = 0.02;
-  double slow_disk_ =
-      0.5;  ///< chance in each step that something becomes durable; while all is well:
+  // The chances in each step that something becomes durable, under trouble and without.
+  double slow_disk_ = 0.5;
   double fast_disk_ = 0.5;
   int now_ = 0;
   bool failed_ = false;
