@@ -408,6 +408,7 @@ class Cluster {
   void check(Node& node) {
     const Raft& raft = *node.raft;
     greatest_committed_ = std::max(greatest_committed_, raft.log().committed().value);
+    check_durable(node);
     if (raft.role() != Role::kLeader) return;
     const auto [leader, fresh] = leaders_.try_emplace(raft.term().value, node.id);
     if (leader->second != node.id)
@@ -422,6 +423,16 @@ class Cluster {
         return;
       }
     }
+  }
+
+  /// What a member takes for durable is on its disk.
+  void check_durable(const Node& node) {
+    const EntryLog& log = node.raft->log();
+    if (log.durable() <= log.snapshot().index) return;
+    const std::uint64_t at = log.durable().value - node.disk.snapshot.index.value;
+    if (at > node.disk.entries.size() ||
+        (at > 0 && node.disk.entries[at - 1].term != log.term_of(log.durable())))
+      fail("entry " + std::to_string(log.durable().value) + " is taken for durable and is not");
   }
 
   void ask() {
