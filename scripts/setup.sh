@@ -100,6 +100,7 @@ wanted() {
   has_java_17 || echo "openjdk-17-jdk-headless|test clients in Java"
   command -v node >/dev/null 2>&1 || echo "nodejs|test clients in JavaScript"
   command -v npm >/dev/null 2>&1 || echo "npm|test clients in JavaScript"
+  command -v go >/dev/null 2>&1 || echo "golang-go|fetches the scripts that etcd's Raft publishes"
   [ "$LIST" = test ] && return 0
   printf '%s' "$BENCH_PACKAGES"
 }

@@ -112,7 +112,7 @@ std::vector<Entry> EntryLog::take_unstored() {
 }
 
 void EntryLog::stored(Index index, Term term) {
-  // The same index and term are the same entry, whoever wrote over it in between.
+  // The same index and term are the same entry.
   if (index > durable_ && matches(index, term)) durable_ = index;
 }
 

@@ -52,9 +52,11 @@ class EntryLog {
 
   /// What is to be stored and has not been handed out; then it has been.
   [[nodiscard]] std::vector<Entry> take_unstored();
+  /// What has been handed out to be stored, and has not been replaced since.
+  [[nodiscard]] Index handed_to_store() const { return stored_; }
   [[nodiscard]] bool has_unstored() const { return stored_ < last(); }
-  /// The entry at `index` of `term`, and all before it, are durable; nothing if it has been
-  /// replaced since.
+  /// The entry at `index` of `term`, and all before it, are durable, and no write under way
+  /// replaces them; nothing if it has been replaced since.
   void stored(Index index, Term term);
   /// What may be applied and has not been handed out.
   [[nodiscard]] std::vector<Entry> take_committed(std::size_t max_bytes);

@@ -18,14 +18,19 @@ Raft::Raft(Options options, Stored stored)
   PYRALOG_ASSERT(options_.id.value > 0 && options_.heartbeat_ticks > 0 &&
                  options_.election_ticks > options_.heartbeat_ticks &&
                  options_.lease_ticks < options_.election_ticks);
+  PYRALOG_ASSERT(options_.sending.messages > 0 && options_.sending.bytes > 0);
   // It may have answered a heartbeat just before it ended, and its leader goes by that.
   if (options_.lease_ticks > 0 && hard_.term > Term(0) &&
       !PYRALOG_PLANT("raft.vote_at_the_start")) {
-    no_votes_before_ = options_.election_ticks;
+    promise();
   }
   PYRALOG_ASSERT(options_.lease_ticks == 0 || options_.check_quorum);
   durable_term_ = hard_.term;
   durable_commit_ = hard_.commit;
+  // Its snapshot may be younger than its hard state.
+  if (!PYRALOG_PLANT("raft.forget_what_a_snapshot_says")) {
+    durable_commit_ = std::max(durable_commit_, log_.snapshot().index);
+  }
   reset(Role::kFollower, hard_.term);
 }
 
@@ -120,6 +125,13 @@ void Raft::campaign() {
   if (role_ != Role::kLeader && may_campaign()) become_candidate(options_.pre_vote, false);
 }
 
+/// A leader that was heard of now may have a lease by it. The first tick from now on may come at
+/// once, and the lease is of whole ones.
+void Raft::promise() {
+  no_votes_before_ =
+      now_ + options_.election_ticks + (PYRALOG_PLANT("raft.promise_a_tick_less") ? 0 : 1);
+}
+
 /// Whether a leader may have a lease by what this member has answered. Terms do not matter: that
 /// leader may not have heard of a newer one.
 bool Raft::promised() const {
@@ -206,7 +218,7 @@ void Raft::step(Message m) {
       elapsed_ = 0;
       leader_ = m.from;
       if (options_.lease_ticks > 0 && !PYRALOG_PLANT("raft.forget_the_lease")) {
-        no_votes_before_ = now_ + options_.election_ticks;
+        promise();
       }
       if (m.kind == MessageKind::kAppend) handle_append(m);
       if (m.kind == MessageKind::kHeartbeat) handle_heartbeat(m);
@@ -269,6 +281,7 @@ void Raft::handle_append(Message& m) {
   if (m.index < log_.committed()) {
     reply.index = log_.committed();
   } else if (const auto end = log_.append_after(m.index, m.log_term, m.entries)) {
+    replaced_above(log_.handed_to_store());
     log_.commit(std::min(m.commit, *end));
     reply.index = *end;
   } else {
@@ -279,6 +292,17 @@ void Raft::handle_append(Message& m) {
   }
   reply.commit = std::min(durable_commit_, log_.committed());
   send(std::move(reply), !PYRALOG_PLANT("raft.acknowledge_before_sync"));
+}
+
+/// What an earlier Ready has stored above `kept` will be written over by a later one, and may be
+/// again by the same: only that one's end says that it is durable.
+void Raft::replaced_above(Index kept) {
+  if (PYRALOG_PLANT("raft.durable_by_an_older_write")) return;
+  for (Pending& each : pending_) {
+    if (each.last <= kept) continue;
+    each.last = kept;
+    each.last_term = log_.term_of(kept).value_or(Term(0));
+  }
 }
 
 void Raft::handle_heartbeat(const Message& m) {
@@ -308,6 +332,7 @@ void Raft::handle_snapshot(Message& m) {
     next_.committed.clear();
     config_ = m.snapshot->config;
     log_.restore(std::move(*m.snapshot));
+    replaced_above(Index(log_.snapshot().index.value - 1));
   }
   reply.index = log_.committed();
   send(std::move(reply), true);
@@ -361,7 +386,7 @@ void Raft::persisted(std::uint64_t number) {
     pending_.pop_front();
     if (done.sync) {
       durable_term_ = done.term;
-      durable_commit_ = done.commit;
+      durable_commit_ = std::max(durable_commit_, done.commit);
     }
     log_.stored(done.last, done.last_term);
     if (done.vote_term != Term(0) && role_ == Role::kCandidate && done.vote_term == hard_.term) {
@@ -384,6 +409,11 @@ void Raft::applied(Index index) {
   }
   log_.applied(index);
   leave_joint_if_due();
+}
+
+void Raft::compact(SnapshotMark mark) {
+  durable_commit_ = std::max(durable_commit_, mark.index);
+  log_.compact(std::move(mark));
 }
 
 SnapshotMark Raft::mark() const {

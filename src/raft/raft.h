@@ -25,9 +25,10 @@ struct Options {
   unsigned election_ticks = 10;
   unsigned heartbeat_ticks = 1;
   /// For how long after a heartbeat that a majority has answered the leader may answer reads by
-  /// itself; less than election_ticks by what clocks may differ. 0 = never.
+  /// itself; less than election_ticks by what clocks may differ: if the fastest member has n ticks
+  /// while the slowest has one, at most election_ticks / n. 0 = never.
   /// With a lease, check_quorum must be on, and ticks that were missed are made up for before it is
-  /// used.
+  /// used and before a message is taken: the promise that an answer gives must not end by old ones.
   unsigned lease_ticks = 0;
   std::size_t max_append_bytes = 1u
                                  << 20;  ///< of one message's entries; a single one may be larger
@@ -113,7 +114,7 @@ class Raft {
   /// What a snapshot of the state machine that is taken now has.
   [[nodiscard]] SnapshotMark mark() const;
   /// A snapshot is durable: what it has is forgotten here.
-  void compact(SnapshotMark mark) { log_.compact(std::move(mark)); }
+  void compact(SnapshotMark mark);
 
   [[nodiscard]] NodeId id() const { return options_.id; }
   [[nodiscard]] Role role() const { return role_; }
@@ -129,7 +130,7 @@ class Raft {
   /// What is to happen once a Ready is durable.
   struct Pending {
     std::uint64_t number;
-    Index last;  ///< of what was stored
+    Index last;  ///< of what was stored, and is not replaced by a later one
     Term last_term;
     Term term;
     Index commit;
@@ -151,6 +152,7 @@ class Raft {
   void poll(NodeId from, bool granted);
   void handle_vote(const Message& m);
   void learn_commit(const Message& m);
+  void promise();
   [[nodiscard]] bool promised() const;
   void handle_vote_reply(const Message& m);
   [[nodiscard]] bool in_lease() const;
@@ -160,6 +162,7 @@ class Raft {
 
   // Followers.
   void handle_append(Message& m);
+  void replaced_above(Index kept);
   void handle_heartbeat(const Message& m);
   void handle_snapshot(Message& m);
 
@@ -178,6 +181,7 @@ class Raft {
   void refuse_reads();
   void leave_joint_if_due();
   void leave_if_known();
+  [[nodiscard]] Index last_change() const;
   void set_config(Config config);
 
   void send(Message m, bool after = false);

@@ -16,8 +16,9 @@ void Raft::become_leader() {
   for (const NodeId node : config_.all()) {
     if (node != options_.id) progress_.emplace(node, Progress(next, options_.sending));
   }
-  // What is not committed may hold a change.
-  config_index_ = log_.last();
+  // The last change there is may not be applied yet. Not what is behind it: those who stay need not
+  // ever tell that this is committed.
+  config_index_ = PYRALOG_PLANT("raft.wait_for_more_than_the_change") ? log_.last() : last_change();
   if (log_.last() > log_.committed()) {
     uncommitted_bytes_ = log_.bytes(Index(log_.committed().value + 1), log_.last());
   }
@@ -31,6 +32,14 @@ void Raft::become_leader() {
   }
   // Only by an entry of its own term does it learn what is committed (Raft's paper, §5.4.2).
   term_start_ = append(EntryKind::kNormal, {});
+}
+
+/// Of the entries that are here; 0 if none of them is a change of the group.
+Index Raft::last_change() const {
+  for (Index i = log_.last(); i >= log_.first(); i = Index(i.value - 1)) {
+    if (log_.at(i).kind == EntryKind::kConfig) return i;
+  }
+  return Index(0);
 }
 
 Result<void> Raft::may_propose(std::size_t bytes) const {
@@ -181,7 +190,9 @@ void Raft::send_heartbeats() {
     m.kind = MessageKind::kHeartbeat;
     m.to = node;
     // What it is known to have: of the rest it may have something else.
-    m.commit = std::min(progress.match(), log_.committed());
+    m.commit = PYRALOG_PLANT("raft.commit_what_may_differ")
+                   ? log_.committed()
+                   : std::min(progress.match(), log_.committed());
     m.round = round_;
     send(std::move(m));
   }

@@ -30,19 +30,24 @@ SharedBytes data_of(std::uint64_t value) {
 struct Seen {
   std::uint64_t elections = 0, commits = 0, crashes = 0, replaced = 0, snapshots = 0, changes = 0,
                 joint = 0, reads = 0, lease_reads = 0, transfers = 0, refused_reads = 0,
-                learners = 0;
+                learners = 0, isolated = 0;
 };
 
 class Cluster {
  public:
   Cluster(std::uint64_t seed, Seen& seen) : random_(seed), seen_(seen), seed_(seed) {
     lease_ = chance(0.5) ? 8U : 0U;
+    pre_vote_ = chance(0.8);
+    // With short steps much happens within a tick, which is when a lease ends.
+    ticks_a_step_ = chance(0.3) ? 0.05 : 0.2;
+    isolates_ = chance(0.5);
     for (std::int32_t i = 1; i <= 3; ++i) first_.voters.emplace_back(i);
     for (std::int32_t i = 1; i <= kNodes; ++i) {
       Node& node = nodes_[NodeId(i)];
       node.id = NodeId(i);
       node.disk.snapshot.config = first_;
-      node.pace = 0.93 + 0.14 * unit();
+      // As far apart as 8 ticks of the slowest take less than 10 of the fastest.
+      node.pace = 0.9 + (chance(0.5) ? 0.2 * unit() : 0.2 * static_cast<double>(below(2)));
       start(node);
     }
   }
@@ -63,6 +68,51 @@ class Cluster {
     for (int i = 0; i < 6'000 && !failed_ && !all_agree(before); ++i) step(false);
     if (!failed_ && !all_agree(before))
       fail("the group does not go on when all faults are over" + state());
+  }
+
+  /// Takes a leader's followers away in ways that would let another one commit within its lease.
+  void run_leases(int episodes) {
+    lease_ = 8;
+    pre_vote_ = chance(0.5);
+    // Much must fit between the end of a promise and that of a lease.
+    ticks_a_step_ = 0.03;
+    fast_disk_ = 0.9;
+    most_delay_ = 1;
+    for (auto& [id, node] : nodes_) {
+      node.pace = chance(0.5) ? 0.9 : 1.1;
+      start(node);
+    }
+    for (int i = 0; i < episodes && !failed_; ++i) {
+      cut_.clear();
+      go_on(35);
+      Node* leader = this->leader();
+      if (leader == nullptr) continue;
+      // One of two is kept from promising anything, the other lets the leader have its lease.
+      Node& free = nodes_.at(NodeId(static_cast<std::int32_t>(1 + leader->id.value % 3)));
+      Node& bound = nodes_.at(NodeId(6 - leader->id.value - free.id.value));
+      // Either of both may be the one that asks for votes: with entries that the other has not, or,
+      // where nothing but heartbeats is sent, with the same.
+      quiet_ = chance(0.5);
+      cut(leader->id, free.id);
+      go_on(13);
+      quiet_ = quiet_ || chance(0.7);
+      go_on_for(static_cast<int>(40 + below(40)));
+      if (chance(0.2) && leader->raft != nullptr && leader->raft->transfer_to(bound.id)) {
+        ++seen_.transfers;
+        go_on_for(static_cast<int>(1 + below(3)));
+      }
+      cut(leader->id, bound.id);
+      quiet_ = false;
+      if (chance(0.4)) {
+        crash(bound);
+        bound.down_for = static_cast<int>(1 + below(3));
+      }
+      for (int step = 0; step < 450 && !failed_; ++step) {
+        if (chance(0.05) && free.raft != nullptr) free.raft->campaign();
+        if (chance(0.08) && bound.raft != nullptr) bound.raft->campaign();
+        go_on_for(1);
+      }
+    }
   }
 
   [[nodiscard]] bool failed() const { return failed_; }
@@ -89,6 +139,25 @@ class Cluster {
     int due;
     Message message;
   };
+
+  void go_on_for(int steps) {
+    for (int i = 0; i < steps && !failed_; ++i) step(false);
+  }
+  void go_on(double ticks) { go_on_for(static_cast<int>(ticks / ticks_a_step_)); }
+  /// Nullptr if there is none, or several.
+  Node* leader() {
+    Node* found = nullptr;
+    for (auto& [id, node] : nodes_) {
+      if (node.raft == nullptr || node.raft->role() != Role::kLeader) continue;
+      if (found != nullptr) return nullptr;
+      found = &node;
+    }
+    return found;
+  }
+  void cut(NodeId one, NodeId other) {
+    cut_.insert({one, other});
+    cut_.insert({other, one});
+  }
 
   double unit() { return std::uniform_real_distribution<double>(0, 1)(random_); }
   bool chance(double p) { return unit() < p; }
@@ -132,6 +201,7 @@ class Cluster {
     options.id = node.id;
     options.seed = seed_;
     options.lease_ticks = lease_;
+    options.pre_vote = pre_vote_;
     options.max_append_bytes = 64;
     options.max_apply_bytes = 64;
     options.sending = {.messages = 4, .bytes = 256};
@@ -180,7 +250,7 @@ class Cluster {
         if (--node.down_for <= 0) start(node);
         continue;
       }
-      node.ticks += node.pace * 0.2;
+      node.ticks += node.pace * ticks_a_step_;
       while (node.ticks >= 1) {
         node.ticks -= 1;
         node.raft->tick();
@@ -189,16 +259,18 @@ class Cluster {
     deliver();
     for (auto& [id, node] : nodes_) {
       if (node.raft == nullptr) continue;
-      if (chance(faults ? slow_disk_ : 0.5)) persist(node, faults);
+      if (chance(faults ? slow_disk_ : fast_disk_)) persist(node, faults);
       drain(node);
       check(node);
     }
     ask();
+    read_by_lease();
   }
 
   void make_trouble() {
     if (chance(0.004)) crash(any());
     if (chance(0.01)) cut_.insert({any().id, any().id});  // one way
+    if (isolates_ && chance(0.002 + 0.02 * ticks_a_step_)) isolate();
     if (chance(cuts_end_)) cut_.clear();
     Node& node = any();
     if (node.raft == nullptr) return;
@@ -208,6 +280,21 @@ class Cluster {
     if (chance(0.02)) change(node);
     if (chance(0.02) && node.raft->log().applied() > node.raft->log().snapshot().index)
       compact(node);
+  }
+
+  /// Cuts off a node, a leader where there is one, from all others: what it sends, what it is sent,
+  /// or both.
+  void isolate() {
+    ++seen_.isolated;
+    Node* alone = &any();
+    for (auto& [id, node] : nodes_) {
+      if (node.raft != nullptr && node.raft->role() == Role::kLeader && chance(0.8)) alone = &node;
+    }
+    const std::uint64_t ways = below(3);
+    for (const auto& [id, node] : nodes_) {
+      if (ways != 0) cut_.insert({alone->id, id});
+      if (ways != 1) cut_.insert({id, alone->id});
+    }
   }
 
   void change(Node& node) {
@@ -247,7 +334,7 @@ class Cluster {
     }
     const int copies = chance(doubles_) ? 2 : 1;
     for (int i = 0; i < copies; ++i) {
-      const int delay = static_cast<int>(1 + below(chance(0.05) ? 120 : 6));
+      const int delay = static_cast<int>(1 + below(chance(0.05) ? 20 * most_delay_ : most_delay_));
       flying_.push_back({now_ + delay, message});
     }
   }
@@ -321,6 +408,7 @@ class Cluster {
   void check(Node& node) {
     const Raft& raft = *node.raft;
     greatest_committed_ = std::max(greatest_committed_, raft.log().committed().value);
+    check_durable(node);
     if (raft.role() != Role::kLeader) return;
     const auto [leader, fresh] = leaders_.try_emplace(raft.term().value, node.id);
     if (leader->second != node.id)
@@ -337,16 +425,32 @@ class Cluster {
     }
   }
 
+  /// What a member takes for durable is on its disk.
+  void check_durable(const Node& node) {
+    const EntryLog& log = node.raft->log();
+    if (log.durable() <= log.snapshot().index) return;
+    const std::uint64_t at = log.durable().value - node.disk.snapshot.index.value;
+    if (at > node.disk.entries.size() ||
+        (at > 0 && node.disk.entries[at - 1].term != log.term_of(log.durable())))
+      fail("entry " + std::to_string(log.durable().value) + " is taken for durable and is not");
+  }
+
   void ask() {
     Node& node = any();
-    if (node.raft == nullptr) return;
+    if (node.raft == nullptr || quiet_) return;
     if (chance(0.3)) (void)node.raft->propose(data_of(++proposed_));
     if (chance(0.1)) {
       const std::uint64_t context = ++contexts_;
       node.reads[context] = greatest_committed_;
       node.raft->read(context);
     }
-    if (const auto index = node.raft->lease()) {
+  }
+
+  /// By whoever has a lease: nobody may have committed more.
+  void read_by_lease() {
+    for (const auto& [id, each] : nodes_) {
+      const auto index = each.raft != nullptr ? each.raft->lease() : std::nullopt;
+      if (!index) continue;
       ++seen_.lease_reads;
       if (index->value < greatest_committed_) fail("a read by lease misses what was committed");
     }
@@ -385,6 +489,11 @@ class Cluster {
   Seen& seen_;
   std::uint64_t seed_;
   unsigned lease_ = 0;
+  bool pre_vote_ = true;
+  double ticks_a_step_ = 0.2;
+  bool isolates_ = false;
+  bool quiet_ = false;
+  std::uint64_t most_delay_ = 6;  ///< in steps, of most messages
   Config first_;
   std::map<NodeId, Node> nodes_;
   std::vector<Flying> flying_;
@@ -393,7 +502,9 @@ class Cluster {
   double loss_ = 0;
   double doubles_ = 0;
   double cuts_end_ = 0.02;
-  double slow_disk_ = 0.5;  ///< chance in each step that something becomes durable
+  // The chances in each step that something becomes durable, under trouble and without.
+  double slow_disk_ = 0.5;
+  double fast_disk_ = 0.5;
   int now_ = 0;
   bool failed_ = false;
   std::map<std::uint64_t, std::pair<std::uint64_t, SharedBytes>> applied_;
@@ -403,14 +514,18 @@ class Cluster {
   std::uint64_t contexts_ = 0;
 };
 
-TEST(RaftSim, keeps_its_promises_whatever_fails) {
-  std::uint64_t first = 1;
-  std::uint64_t last = std::getenv("PYRALOG_SOAK") != nullptr ? 10'000 : 300;
-  if (const char* seeds = std::getenv("PYRALOG_RAFT_SEEDS")) {
+/// The seeds to run: `count` from 1 on, more in a soak, or those of PYRALOG_RAFT_SEEDS=first..last.
+std::pair<std::uint64_t, std::uint64_t> seeds(std::uint64_t count, std::uint64_t soak) {
+  if (const char* given = std::getenv("PYRALOG_RAFT_SEEDS")) {
     char* rest = nullptr;
-    first = last = std::strtoull(seeds, &rest, 10);
-    if (*rest == '.') last = std::strtoull(rest + 2, nullptr, 10);
+    const std::uint64_t first = std::strtoull(given, &rest, 10);
+    return {first, *rest == '.' ? std::strtoull(rest + 2, nullptr, 10) : first};
   }
+  return {1, std::getenv("PYRALOG_SOAK") != nullptr ? soak : count};
+}
+
+TEST(RaftSim, keeps_its_promises_whatever_fails) {
+  const auto [first, last] = seeds(300, 10'000);
   Seen seen;
   for (std::uint64_t seed = first; seed <= last; ++seed) {
     Cluster cluster(seed, seen);
@@ -433,6 +548,25 @@ TEST(RaftSim, keeps_its_promises_whatever_fails) {
   EXPECT_GT(seen.lease_reads, 0U);
   EXPECT_GT(seen.refused_reads, 0U);
   EXPECT_GT(seen.transfers, 0U);
+  EXPECT_GT(seen.isolated, 0U);
+}
+
+TEST(RaftSim, a_read_by_lease_misses_nothing) {
+  const auto [first, last] = seeds(25, 1'000);
+  Seen seen;
+  for (std::uint64_t seed = first; seed <= last; ++seed) {
+    Cluster cluster(seed, seen);
+    cluster.run_leases(10);
+    if (cluster.failed()) return;
+  }
+  std::printf("soak: raft_leases count=%llu seeds=%llu..%llu\n",
+              static_cast<unsigned long long>(last - first + 1),
+              static_cast<unsigned long long>(first), static_cast<unsigned long long>(last));
+  if (last - first < 24) return;
+  EXPECT_GT(seen.lease_reads, 0U);
+  EXPECT_GT(seen.elections, last - first);
+  EXPECT_GT(seen.transfers, 0U);
+  EXPECT_GT(seen.crashes, 0U);
 }
 
 }  // namespace

@@ -238,6 +238,32 @@ TEST_F(RaftTest, entries_of_an_older_term_are_not_committed_by_counting) {
   EXPECT_EQ(at(1).log().committed(), Index(3)) << "with an entry of the leader's own term";
 }
 
+TEST_F(RaftTest, an_entry_that_comes_back_is_durable_by_its_last_write) {
+  group(3);
+  Raft& it = at(2);
+  const auto append = [&](int from, std::uint64_t term, std::vector<std::uint64_t> terms) {
+    Message m;
+    m.kind = MessageKind::kAppend;
+    m.from = NodeId(from);
+    m.to = NodeId(2);
+    m.term = Term(term);
+    for (const std::uint64_t each : terms)
+      m.entries.push_back({Term(each), Index(m.entries.size() + 1), EntryKind::kNormal, {}});
+    it.step(std::move(m));
+    return it.ready().number;
+  };
+  // Node 1's first entry, node 3's in its place, and node 1's again, all before any is stored.
+  const std::uint64_t first = append(1, 1, {1});
+  const std::uint64_t second = append(3, 2, {2});
+  const std::uint64_t third = append(1, 3, {1});
+  it.persisted(first);
+  EXPECT_EQ(it.log().durable(), Index(0)) << "the second is still to be written over it";
+  it.persisted(second);
+  EXPECT_EQ(it.log().durable(), Index(0));
+  it.persisted(third);
+  EXPECT_EQ(it.log().durable(), Index(1));
+}
+
 TEST_F(RaftTest, proposals_under_way_are_bounded) {
   options_.max_uncommitted_bytes = 100;
   group(3);
@@ -315,6 +341,24 @@ TEST_F(RaftTest, within_a_lease_nobody_votes_nor_after_a_start) {
   at(3).campaign();
   settle();
   EXPECT_NE(at(3).role(), Role::kLeader);
+}
+
+TEST_F(RaftTest, a_promise_of_no_vote_lasts_for_whole_ticks) {
+  options_.lease_ticks = 8;
+  group(3);
+  elect(1);
+  tick();
+  cut_ = {1};
+  // Node 3 has heard of the leader just before a tick, so that ten of them are nine and a bit.
+  for (int i = 0; i < 10; ++i) at(3).tick();
+  for (int i = 0; i < 11; ++i) at(2).tick();
+  at(2).campaign();
+  settle();
+  EXPECT_NE(at(2).role(), Role::kLeader);
+  at(3).tick();
+  at(2).campaign();
+  settle();
+  EXPECT_EQ(at(2).role(), Role::kLeader);
 }
 
 TEST_F(RaftTest, a_leader_that_has_told_another_to_take_over_has_no_lease) {
@@ -524,6 +568,54 @@ TEST_F(RaftTest, a_leader_that_inherits_its_leave_appends_nothing_more) {
   for (int i = 0; i < 60 && at(1).role() != Role::kLeader; ++i) tick();
   ASSERT_EQ(at(1).role(), Role::kLeader);
   EXPECT_EQ(at(1).propose(text("more")).error().code, Code::kUnavailable);
+}
+
+TEST_F(RaftTest, a_leader_that_inherits_its_leave_goes_once_those_who_stay_know) {
+  options_.check_quorum = false;
+  options_.pre_vote = false;  // it hears of the commit by the vote that makes it the leader
+  group(3);
+  elect(2);
+  tick();
+  // Node 1 has an entry behind its leave, and does not hear that its leave is committed; the entry
+  // is not.
+  const Index leave(at(2).log().last().value + 1);
+  drop_ = [leave](Message& m) {
+    if (m.kind == MessageKind::kAppendReply) m.index = std::min(m.index, leave);
+    if (m.to.value == 1) m.commit = std::min(m.commit, Index(leave.value - 1));
+    return false;
+  };
+  ASSERT_TRUE(at(2).propose(ConfigChange{.steps = {{Kind::kRemove, NodeId(1)}}}));
+  ASSERT_TRUE(at(2).propose(text("X")));
+  settle();
+  ASSERT_EQ(at(3).log().committed(), leave);
+  ASSERT_EQ(at(1).log().last().value, leave.value + 1);
+  drop_ = [](const Message&) { return false; };
+  cut_ = {2};
+  elect(1);
+  cut_ = {};
+  tick(100);
+  EXPECT_NE(at(1).role(), Role::kLeader) << "that what follows is committed nobody has synced";
+  EXPECT_TRUE(at(2).role() == Role::kLeader || at(3).role() == Role::kLeader);
+}
+
+TEST_F(RaftTest, what_a_snapshot_has_is_known_to_be_committed_after_a_start) {
+  group(3);
+  elect(1);
+  Stored& disk = member(3).disk;
+  for (const char* each : {"A", "B"}) ASSERT_TRUE(at(1).propose(text(each)));
+  settle();
+  // Its snapshot is younger than its hard state.
+  disk.snapshot = at(3).mark();
+  disk.entries.clear();
+  disk.hard.commit = Index(1);
+  start(3);
+  Index told;
+  drop_ = [&told](const Message& m) {
+    if (m.from.value == 3) told = std::max(told, m.commit);
+    return false;
+  };
+  tick(2);
+  EXPECT_EQ(told, disk.snapshot.index);
 }
 
 TEST_F(RaftTest, votes_tell_what_is_committed) {
