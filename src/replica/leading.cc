@@ -126,7 +126,8 @@ void Leading::apart(Peer& peer, const AppendReply& reply, Instant now) {
   peer.known.heard = now;
   if (peer.known.contiguous)
     return;  // an old answer of this life: its log has become the same since
-  const EpochTail mine = log_.end_of(reply.tail.epoch);
+  EpochTail mine = log_.end_of(reply.tail.epoch);
+  if (PYRALOG_PLANT("replica.cut_by_offset")) mine.end = log_.end();
   const Offset agreed = std::max(std::min(reply.tail.end, mine.end), reply.log_start);
   peer.next = std::clamp(agreed, log_.start(), log_.end());
   peer.quiet_until = now;
