@@ -30,6 +30,7 @@ Leading::Leading(Term term, History log, Options options, Instant now)
     peer.quiet_until = peer.caught_up = peer.then = now;
     peers_.push_back(std::move(peer));
   }
+  if (PYRALOG_PLANT("replica.serve_before_activation")) activated(now);
 }
 
 Leading::Peer* Leading::find(NodeId node) {

@@ -127,6 +127,8 @@ Recovery::Effects Recovery::answered(const SealAnswer& answer, Instant now) {
     return out;
   }
   if (phase_ != Phase::kSealing || answer.epoch != plan_.epoch) return out;
+  // Nobody can have joined what has not begun.
+  if (answer.last_epoch >= plan_.epoch || answer.log.last() >= plan_.epoch) return out;
   const auto [at, fresh] = answers_.try_emplace(answer.from.disk.node, answer);
   if (!fresh && at->second.from.boot <= answer.from.boot) at->second = answer;
   decide(now, out);
