@@ -102,7 +102,7 @@ void Following::apart(Effects& out) {
 
 Following::Effects Following::append(const Append& a) {
   Effects out;
-  if (broken_ || !well_formed(a)) return out;
+  if (broken_ || (!well_formed(a) && !PYRALOG_PLANT("replica.any_message"))) return out;
   if (a.epoch < promise_.promised && !PYRALOG_PLANT("replica.no_fence")) {
     reply(AppendReply::Kind::kFenced, out);
     out.reply_to = a.leader;
@@ -115,7 +115,7 @@ Following::Effects Following::append(const Append& a) {
     return out;
   }
   if (cutting_) return out;  // its end is answered
-  if (a.to_boot != self_.boot) {
+  if (a.to_boot != self_.boot && !PYRALOG_PLANT("replica.hear_for_earlier_life")) {
     // Meant for an earlier life, or for none: it may ask to cut what this one has acknowledged.
     apart(out);
     return out;
@@ -149,7 +149,7 @@ void Following::join(const Append& a, Effects& out) {
 
 void Following::cut(const Append& a, Cut cut, Effects& out) {
   // It was committed, so every later leader has it: one that has not must not lead.
-  if (high_watermark_ > cut.to && !a.unclean) {
+  if (high_watermark_ > cut.to && !a.unclean && !PYRALOG_PLANT("replica.cut_committed")) {
     broken_ = Error{Code::kFenced, "epoch " + std::to_string(a.epoch.value) + " of node " +
                                        std::to_string(a.leader.value) + " begins without records " +
                                        std::to_string(cut.to.value) + " to " +
@@ -224,7 +224,7 @@ void Following::settle(Effects& out) {
   if (agreed_unclean_) {
     // Unless that epoch becomes active, whoever recovers the one before must know that this log may
     // have lost something to it.
-    next.in_doubt = true;
+    if (!PYRALOG_PLANT("replica.no_doubt_of_failed_recovery")) next.in_doubt = true;
   } else if (told_ && stable_ >= *told_) {
     next.in_doubt = false;
   }
@@ -254,7 +254,7 @@ void Following::tell(Offset high_watermark) {
 
 Result<void> Following::may_read(const ReadRange& range) const {
   if (broken_) return fail(*broken_);
-  if (range.epoch != promise_.promised) {
+  if (range.epoch != promise_.promised && !PYRALOG_PLANT("replica.read_by_anybody")) {
     return fail(Code::kFenced, "read for epoch " + std::to_string(range.epoch.value) +
                                    ": this replica has promised " +
                                    std::to_string(promise_.promised.value) + "; seal it first");

@@ -108,7 +108,9 @@ void Leading::received(const AppendReply& reply, Instant now) {
   // Another disk under the node's name is not this epoch's replica.
   if (peer == nullptr || reply.epoch != term_.epoch || reply.from.disk != peer->known.disk) return;
   if (reply.from.boot == 0 || reply.from.boot < peer->boot) return;
-  if (reply.from.boot > peer->boot) {
+  if (reply.from.boot > peer->boot && PYRALOG_PLANT("replica.trust_earlier_life")) {
+    peer->boot = reply.from.boot;
+  } else if (reply.from.boot > peer->boot) {
     // Another life: what the last one had not made stable may be gone.
     peer->boot = reply.from.boot;
     peer->known.contiguous = false;
@@ -192,7 +194,7 @@ std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
   Sending out;
   const std::uint64_t room = options_.window_bytes - std::min(options_.window_bytes, peer->flying);
   if (contiguous && peer->next < log_.end() && room > 0 &&
-      peer->flights.size() < options_.window_requests) {
+      (peer->flights.size() < options_.window_requests || PYRALOG_PLANT("replica.no_window"))) {
     out.max_bytes = std::min<std::uint64_t>(room, options_.request_bytes);
   } else {
     const bool news =
