@@ -23,7 +23,7 @@ Following::Opened opened(History log, Promise promise) {
   return {{{NodeId(2), disk}, kBoot}, promise, std::move(log), end, false};
 }
 /// A replica with records 0 to 10 of epoch 3, which it has joined.
-Following replica(Promise promise = {Epoch(3), Epoch(3), false}) {
+Following replica(Promise promise = {Epoch(3), Epoch(3), Epoch(0), false}) {
   return Following(opened(log(0, 10, {run(3, 0)}), promise));
 }
 Append message(std::uint32_t epoch, std::int64_t start, std::uint32_t previous, std::int64_t base) {
@@ -132,7 +132,7 @@ TEST(Following, appends_at_its_own_end_only_and_says_where_that_is) {
 
 TEST(Following, cuts_where_the_epochs_part_before_it_takes_anything) {
   // The leader: epoch 2 to 5, then 4. Here: epoch 2 to 5, then 3 to 10.
-  Following f(opened(log(0, 10, {run(2, 0), run(3, 5)}), {Epoch(5), Epoch(3), false}));
+  Following f(opened(log(0, 10, {run(2, 0), run(3, 5)}), {Epoch(5), Epoch(3), Epoch(0), false}));
   auto out = f.append(message(5, 8, 4, 8));
   ASSERT_TRUE(out.reply);
   EXPECT_EQ(out.reply->kind, Kind::kApart) << "what it has at 8 is of another epoch";
@@ -165,7 +165,7 @@ TEST(Following, once_it_agrees_nothing_old_cuts_it) {
   (void)f.append(records(4, 10, 3, 10, 15));
   EXPECT_FALSE(f.append(message(4, 10, 3, 10)).cut) << "the question came a second time";
   // After a start the same question must not cut what the life before has acknowledged.
-  Following::Opened again = opened(f.log(), {Epoch(4), Epoch(4), false});
+  Following::Opened again = opened(f.log(), {Epoch(4), Epoch(4), Epoch(0), false});
   again.self.boot = kBoot + 1;
   Following next(again);
   auto out = next.append(message(4, 10, 3, 10));
@@ -188,14 +188,23 @@ TEST(Following, never_cuts_what_it_knows_to_be_committed) {
   ASSERT_TRUE(f.broken());
   EXPECT_EQ(f.broken()->code, Code::kFenced);
   EXPECT_FALSE(f.seal({Epoch(9), NodeId(3)}).sealed);
+  // Epoch 5, which this replica has not heard of, began uncleanly.
   Append unclean = message(6, 11, 4, 11);
-  unclean.unclean = true;
+  unclean.lossy = Epoch(5);
   Following other = replica();
   agree(other, 4, 10);
   (void)other.append(told);
   out = other.append(unclean);
   (void)other.stored(*out.store);
   EXPECT_TRUE(other.append(unclean).cut) << "that it may be lost was decided";
+}
+
+TEST(Following, a_leader_whose_log_changes_under_it_is_not_followed) {
+  Following f = replica();
+  agree(f, 4, 10);
+  EXPECT_FALSE(f.append(records(4, 10, 2, 10, 12)).take);
+  ASSERT_TRUE(f.broken());
+  EXPECT_EQ(f.broken()->code, Code::kCorrupt);
 }
 
 TEST(Following, begins_anew_where_the_leaders_log_begins) {
@@ -223,7 +232,7 @@ TEST(Following, records_go_where_they_went_at_the_leader) {
 }
 
 TEST(Following, a_doubt_is_over_when_it_has_all_that_is_committed_again) {
-  Following::Opened found = opened(log(0, 10, {run(3, 0)}), {Epoch(3), Epoch(3), false});
+  Following::Opened found = opened(log(0, 10, {run(3, 0)}), {Epoch(3), Epoch(3), Epoch(0), false});
   found.in_doubt = true;
   Following f(found);
   auto out = f.start();
@@ -248,7 +257,7 @@ TEST(Following, an_unclean_recovery_that_fails_leaves_a_doubt) {
   Following f = replica();
   Append push = message(5, 8, 3, 8);
   push.active = false;
-  push.unclean = true;
+  push.lossy = Epoch(5);
   auto out = f.append(push);
   (void)f.stored(*out.store);
   ASSERT_TRUE(f.append(push).cut);
@@ -258,7 +267,7 @@ TEST(Following, an_unclean_recovery_that_fails_leaves_a_doubt) {
   EXPECT_TRUE(out.store->in_doubt) << "it lacks what it acknowledged in epoch 3, which may go on";
   (void)f.stored(*out.store);
   Append active = message(5, 8, 3, 8);
-  active.unclean = true;
+  active.lossy = Epoch(5);
   active.high_watermark = Offset(8);
   out = f.append(active);
   ASSERT_TRUE(out.store);
@@ -301,6 +310,9 @@ TEST(Following, a_message_that_makes_no_sense_has_no_effect) {
   EXPECT_TRUE(ignored(a));
   a = message(4, 10, 5, 10);
   EXPECT_TRUE(ignored(a));
+  a = message(2147483648u, 10, 3, 10);
+  EXPECT_TRUE(ignored(a)) << "nobody could ever lead again";
+  EXPECT_FALSE(f.seal({Epoch(2147483648u), NodeId(3)}).store);
   a = message(0, 10, 0, 10);
   EXPECT_TRUE(ignored(a));
   a = message(4, 10, 3, 10);

@@ -40,7 +40,7 @@ replica::Append append(Reader& in) {
   a.high_watermark = Offset(number(in));
   a.log_start = Offset(number(in));
   const auto flags = in.le<std::uint8_t>();
-  a.unclean = (flags & 1) != 0;
+  if ((flags & 1) != 0) a.lossy = epoch(in);
   a.active = (flags & 2) != 0;
   return a;
 }
@@ -58,7 +58,7 @@ void follow(Reader& in) {
       case 0: {
         const replica::Append a = append(in);
         out = f.append(a);
-        lossy = a.unclean;
+        lossy = a.lossy.value != 0;
         if (out.take) PYRALOG_ASSERT(a.epoch == f.promise().promised && a.end == f.log().end());
         break;
       }

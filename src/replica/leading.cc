@@ -142,6 +142,7 @@ void Leading::held(Peer& peer, const AppendReply& reply, Instant now) {
   known.heard = now;
   if (!known.contiguous) forget_flights(peer, reply.log_end);
   known.contiguous = true;
+  peer.stalled = false;
   known.log_end = std::max(known.log_end, reply.log_end);
   known.stable_end = std::max(known.stable_end, reply.stable_end);
   known.joined = std::max(known.joined, reply.joined);
@@ -189,12 +190,14 @@ std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
   const bool contiguous = peer->known.contiguous;
   if (contiguous && !peer->flights.empty() && peer->flights.front().at + options_.resend <= now) {
     forget_flights(*peer, peer->known.log_end);
+    peer->stalled = true;
   }
   peer->next = std::clamp(peer->next, log_.start(), log_.end());
   Sending out;
   const std::uint64_t room = options_.window_bytes - std::min(options_.window_bytes, peer->flying);
+  const std::size_t requests = peer->stalled ? 1 : options_.window_requests;
   if (contiguous && peer->next < log_.end() && room > 0 &&
-      (peer->flights.size() < options_.window_requests || PYRALOG_PLANT("replica.no_window"))) {
+      (peer->flights.size() < requests || PYRALOG_PLANT("replica.no_window"))) {
     out.max_bytes = std::min<std::uint64_t>(room, options_.request_bytes);
   } else {
     const bool news =
@@ -211,7 +214,7 @@ std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
                  {},
                  high_watermark_,
                  log_.start(),
-                 term_.unclean,
+                 term_.lossy,
                  active_};
   return out;
 }

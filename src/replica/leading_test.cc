@@ -18,7 +18,7 @@ Instant at(std::int64_t ms) {
 }
 /// The leader of epoch 4, which begins at 10, on node 1 of 1, 2, 3.
 Leading leader(std::uint16_t w = 2) {
-  Leading::Term term{Epoch(4), Offset(10), {disk(1), disk(2), disk(3)}, w, {disk(1), 7}, false};
+  Leading::Term term{Epoch(4), Offset(10), {disk(1), disk(2), disk(3)}, w, {disk(1), 7}, {}};
   History log =
       History::make(Offset(0), Offset(10), {{Epoch(2), Offset(0)}, {Epoch(3), Offset(6)}}).value();
   return Leading(std::move(term), std::move(log), {}, at(0));
@@ -197,6 +197,19 @@ TEST(Leading, what_was_lost_is_sent_again_once) {
   const auto next = l.next(NodeId(2), at(3));
   EXPECT_TRUE(!next || next->max_bytes == 0) << "each message behind the lost one is refused";
   EXPECT_EQ(send(l, 2, 10, at(1'000)).base, Offset(11)) << "the answer may have been lost";
+}
+
+TEST(Leading, one_message_at_a_time_goes_to_who_does_not_answer) {
+  Leading l = active();
+  l.appended(Offset(1000), at(1));
+  for (int i = 0; i < 64; ++i) (void)send(l, 2, 1, at(1));
+  EXPECT_FALSE(l.next(NodeId(2), at(2)));
+  EXPECT_EQ(send(l, 2, 1, at(600)).base, Offset(10));
+  const auto second = l.next(NodeId(2), at(601));
+  EXPECT_TRUE(!second || second->max_bytes == 0);
+  l.received(held(2, 11, 11), at(602));
+  EXPECT_EQ(send(l, 2, 1, at(602)).base, Offset(11));
+  EXPECT_EQ(send(l, 2, 1, at(602)).base, Offset(12));
 }
 
 TEST(Leading, a_link_that_comes_back_goes_on_where_the_follower_was) {

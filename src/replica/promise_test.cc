@@ -9,7 +9,7 @@ PromiseFrame frame() {
   PromiseFrame made;
   made.partition.topic.uuid.bytes[3] = 9;
   made.partition.partition = PartitionIndex(4);
-  made.promise = {Epoch(7), Epoch(5), true};
+  made.promise = {Epoch(7), Epoch(5), Epoch(3), true};
   return made;
 }
 

@@ -46,7 +46,8 @@ Recovery recovery(std::uint16_t w = 2, bool unclean = false) {
   return Recovery(plan(unclean), partition(w), {}, at(0));
 }
 SealAnswer answer(std::int32_t node, std::uint32_t last_epoch, History history) {
-  return {Epoch(6), Epoch(6), {disk(node), 5}, Epoch(last_epoch), std::move(history), {}, false};
+  return {Epoch(6), Epoch(6), {disk(node), 5}, Epoch(last_epoch), std::move(history), {},
+          {},       false};
 }
 /// What a log of epoch 4 up to `end` looks like.
 History whole(std::int64_t end) {
@@ -262,7 +263,7 @@ TEST(Recovery, an_unclean_one_waits_a_while_and_says_what_may_be_lost) {
   EXPECT_FALSE(r.tick(at(4'999)).offer);
   const auto out = r.tick(at(5'000));
   ASSERT_TRUE(out.offer);
-  EXPECT_TRUE(out.offer->unclean);
+  EXPECT_EQ(out.offer->lossy, Epoch(6));
   EXPECT_EQ(r.start(), Offset(9));
   ASSERT_TRUE(r.loss());
   EXPECT_EQ(r.loss()->from, Offset(9));
