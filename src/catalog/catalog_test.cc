@@ -338,6 +338,23 @@ TEST(CatalogEpochs, only_the_highest_proposed_is_activated_and_only_by_its_candi
   EXPECT_EQ(c.partition(partition_id(1))->current->leader, NodeId(2));
 }
 
+TEST(CatalogEpochs, whoever_has_others_to_seal_proposes_first) {
+  Catalog c = cluster(2);
+  ASSERT_TRUE(apply(c, topic(1, "a", 1, {NodeId(1), NodeId(2)})));
+  EpochActivation both = activation(1, 1, 0);
+  both.replicas.push_back(activation(1, 1, 0, 2).replicas.front());
+  ASSERT_TRUE(apply(c, activated(both)));
+  both.epoch = Epoch(2);
+  EXPECT_EQ(code_of(apply(c, activated(both))), Code::kFenced);
+  ASSERT_TRUE(apply(c, EpochProposed{partition_id(1), Epoch(2), NodeId(1)}));
+  EXPECT_TRUE(apply(c, activated(both)));
+  ASSERT_TRUE(apply(c, EpochProposed{partition_id(1), Epoch(3), NodeId(1)}));
+  ASSERT_TRUE(apply(c, activated(activation(1, 3, 0))));
+  EXPECT_EQ(code_of(apply(c, activated(activation(1, 4, 0, 2)))), Code::kFenced)
+      << "node 1 may still acknowledge";
+  EXPECT_TRUE(apply(c, activated(activation(1, 4, 0)))) << "it has nobody to ask";
+}
+
 TEST(CatalogEpochs, forgets_epochs_without_records) {
   Catalog c = cluster();
   ASSERT_TRUE(apply(c, topic(1, "a")));

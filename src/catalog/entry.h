@@ -103,8 +103,8 @@ struct EpochProposed {
 
 /// Step 5: seals the epoch before at `start` and activates `epoch` there, in one. Refused if
 /// `epoch` is below the highest proposed, or is that and `leader` is not who proposed it. An epoch
-/// above the highest proposed is proposed by this very record (all that a partition with one
-/// replica needs).
+/// above the highest proposed is proposed by this very record: a partition's first one, or one of the
+/// only replica that the epoch before had.
 struct EpochActivation {
   PartitionId partition;
   Epoch epoch;

@@ -93,6 +93,13 @@ Result<void> check_succession(const Partition& before, const EpochActivation& a)
   }
   if (!before.current) return {};
   const EpochRecord& current = *before.current;
+  // Who has not proposed has sealed nothing: the others could still acknowledge what they are sent.
+  // A lone replica that goes on by itself has nobody to ask.
+  const bool alone = current.replicas.size() == 1 && current.replicas.front().node == a.leader;
+  if (a.epoch > before.highest_proposed && !alone && !PYRALOG_PLANT("catalog.unproposed_epoch")) {
+    return fail(Code::kFenced, what + ": was not proposed; propose it, then seal epoch " +
+                                   std::to_string(current.epoch.value));
+  }
   if (a.epoch <= current.epoch && !stale) {
     return fail(Code::kFenced, what + ": was activated already; propose the next one");
   }

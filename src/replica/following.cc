@@ -12,8 +12,9 @@ namespace {
 
 /// Whether a message makes sense by itself. It may come from anywhere.
 bool well_formed(const Append& a) {
-  if (a.epoch.value == 0 || a.start.value < 0 || a.log_start.value < 0 || a.base < a.log_start ||
-      a.end < a.base || a.high_watermark.value < 0 || a.previous > a.epoch) {
+  if (a.epoch.value == 0 || a.epoch.value > kMaxEpoch || a.lossy > a.epoch || a.start.value < 0 ||
+      a.log_start.value < 0 || a.base < a.log_start || a.end < a.base ||
+      a.high_watermark.value < 0 || a.previous > a.epoch) {
     return false;
   }
   if (a.base == a.end) return a.runs.empty();
@@ -68,9 +69,10 @@ void Following::raise(Epoch epoch, Effects& out) {
 
 Following::Effects Following::seal(const Seal& seal) {
   Effects out;
-  if (broken_ || seal.epoch.value == 0) return out;
+  if (broken_ || seal.epoch.value == 0 || seal.epoch.value > kMaxEpoch) return out;
   if (seal.epoch < promise_.promised) {
-    out.sealed = SealAnswer{seal.epoch, promise_.promised, self_, {}, {}, {}, promise_.in_doubt};
+    out.sealed =
+        SealAnswer{seal.epoch, promise_.promised, self_, {}, {}, {}, {}, promise_.in_doubt};
     out.sealed_to = seal.candidate;
     return out;
   }
@@ -84,8 +86,8 @@ Following::Effects Following::seal(const Seal& seal) {
 void Following::answer_seal(Effects& out) {
   if (!seal_ || broken_ || cutting_ || seal_->epoch != promise_.promised) return;
   if (stored_ != promise_ || stable_ < log_.end()) return;
-  out.sealed = SealAnswer{seal_->epoch,    promise_.promised, self_, promise_.joined, log_,
-                          high_watermark_, promise_.in_doubt};
+  out.sealed = SealAnswer{seal_->epoch, promise_.promised, self_,           promise_.joined,
+                          log_,         promise_.lossy,    high_watermark_, promise_.in_doubt};
   out.sealed_to = seal_->candidate;
   seal_.reset();
 }
@@ -102,7 +104,7 @@ void Following::apart(Effects& out) {
 
 Following::Effects Following::append(const Append& a) {
   Effects out;
-  if (broken_ || !well_formed(a)) return out;
+  if (broken_ || (!well_formed(a) && !PYRALOG_PLANT("replica.any_message"))) return out;
   if (a.epoch < promise_.promised && !PYRALOG_PLANT("replica.no_fence")) {
     reply(AppendReply::Kind::kFenced, out);
     out.reply_to = a.leader;
@@ -115,7 +117,7 @@ Following::Effects Following::append(const Append& a) {
     return out;
   }
   if (cutting_) return out;  // its end is answered
-  if (a.to_boot != self_.boot) {
+  if (a.to_boot != self_.boot && !PYRALOG_PLANT("replica.hear_for_earlier_life")) {
     // Meant for an earlier life, or for none: it may ask to cut what this one has acknowledged.
     apart(out);
     return out;
@@ -149,7 +151,7 @@ void Following::join(const Append& a, Effects& out) {
 
 void Following::cut(const Append& a, Cut cut, Effects& out) {
   // It was committed, so every later leader has it: one that has not must not lead.
-  if (high_watermark_ > cut.to && !a.unclean) {
+  if (high_watermark_ > cut.to && a.lossy <= told_in_ && !PYRALOG_PLANT("replica.cut_committed")) {
     broken_ = Error{Code::kFenced, "epoch " + std::to_string(a.epoch.value) + " of node " +
                                        std::to_string(a.leader.value) + " begins without records " +
                                        std::to_string(cut.to.value) + " to " +
@@ -161,7 +163,8 @@ void Following::cut(const Append& a, Cut cut, Effects& out) {
   cutting_ = cut;
   cutting_for_ = a.epoch;
   cutting_start_ = a.start;
-  cutting_unclean_ = a.unclean && !a.active;
+  cutting_lossy_ = a.lossy;
+  cutting_unclean_ = a.may_come_to_nothing();
   out.cut = cut;
 }
 
@@ -179,6 +182,7 @@ Following::Effects Following::cut_done() {
   if (cutting_for_ == promise_.promised) {
     agreed_ = cutting_for_;
     agreed_start_ = cutting_start_;
+    agreed_lossy_ = cutting_lossy_;
     agreed_unclean_ = cutting_unclean_;
     settle(out);
     reply(AppendReply::Kind::kHeld, out);
@@ -191,20 +195,27 @@ Following::Effects Following::cut_done() {
 void Following::agree(const Append& a, Effects& out) {
   agreed_ = a.epoch;
   agreed_start_ = a.start;
-  agreed_unclean_ = a.unclean && !a.active;
+  agreed_lossy_ = a.lossy;
+  agreed_unclean_ = a.may_come_to_nothing();
   take(a, out);
 }
 
 void Following::take(const Append& a, Effects& out) {
   const bool behind_start = a.previous.value == 0 && a.base == a.log_start && a.base > log_.end();
   if (behind_start) return cut(a, {a.base, true}, out);
-  const bool here =
-      a.base == log_.end() && (a.previous == log_.last() || a.previous.value == 0 || log_.empty());
-  if (here && a.end > a.base && log_.follows(a.runs, a.end)) {
+  if (a.base == log_.end() && a.previous.value != 0 && !log_.empty() && a.previous != log_.last()) {
+    broken_ = Error{Code::kCorrupt, "epoch " + std::to_string(a.epoch.value) + " of node " +
+                                        std::to_string(a.leader.value) + ": the records below " +
+                                        std::to_string(a.base.value) +
+                                        " were the same and no longer are; compare the replicas' "
+                                        "logs before this one is opened again"};
+    return;
+  }
+  if (a.base == log_.end() && a.end > a.base && log_.follows(a.runs, a.end)) {
     log_.append(a.runs, a.end);
     out.take = true;
   }
-  if (a.active || !a.unclean) tell(a.high_watermark);
+  if (!a.may_come_to_nothing()) tell(a.high_watermark);
   const Offset trim = std::min(a.log_start, high_watermark_);
   if (trim > log_.start()) {
     log_.trim(trim);
@@ -221,10 +232,11 @@ void Following::settle(Effects& out) {
   if (agreed_.value == 0 || agreed_ != promise_.promised || stable_ < agreed_start_) return;
   Promise next = promise_;
   next.joined = agreed_;
+  next.lossy = agreed_lossy_;
   if (agreed_unclean_) {
     // Unless that epoch becomes active, whoever recovers the one before must know that this log may
     // have lost something to it.
-    next.in_doubt = true;
+    if (!PYRALOG_PLANT("replica.no_doubt_of_failed_recovery")) next.in_doubt = true;
   } else if (told_ && stable_ >= *told_) {
     next.in_doubt = false;
   }
@@ -248,13 +260,14 @@ Following::Effects Following::committed(Offset high_watermark) {
 
 void Following::tell(Offset high_watermark) {
   agreed_unclean_ = false;
+  told_in_ = agreed_;
   told_ = std::max(told_.value_or(Offset(0)), high_watermark);
   high_watermark_ = std::max(high_watermark_, std::min(*told_, log_.end()));
 }
 
 Result<void> Following::may_read(const ReadRange& range) const {
   if (broken_) return fail(*broken_);
-  if (range.epoch != promise_.promised) {
+  if (range.epoch != promise_.promised && !PYRALOG_PLANT("replica.read_by_anybody")) {
     return fail(Code::kFenced, "read for epoch " + std::to_string(range.epoch.value) +
                                    ": this replica has promised " +
                                    std::to_string(promise_.promised.value) + "; seal it first");

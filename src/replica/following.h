@@ -23,9 +23,9 @@ class Following {
     Promise promise;
     History log;
     Offset stable;  ///< ≤ log.end()
-    /// This start found that acknowledged records may have gone: the machine went down under a topic
-    /// below fsync, the process under `memory`. Whoever finds it says so at every start until a
-    /// promise that says it is stored.
+    /// This start found that acknowledged records may have gone: the machine went down under a
+    /// topic below fsync, the process under `memory`. Whoever finds it says so at every start until
+    /// a promise that says it is stored.
     bool in_doubt = false;
   };
 
@@ -77,8 +77,8 @@ class Following {
   [[nodiscard]] Offset high_watermark() const { return high_watermark_; }
   /// The epoch with whose leader this log agrees, since this start; 0 = none.
   [[nodiscard]] Epoch agreed() const { return agreed_; }
-  /// Set if a leader asked to cut what was committed: the replica takes part in nothing until it is
-  /// opened anew.
+  /// Set if a leader asked to cut what was committed, or its log has changed under it: the replica
+  /// takes part in nothing until it is opened anew.
   [[nodiscard]] const std::optional<Error>& broken() const { return broken_; }
 
  private:
@@ -101,15 +101,18 @@ class Following {
   History log_;
   Offset stable_;
   Offset high_watermark_;
+  Epoch told_in_;               ///< the epoch whose leader told the high watermark
   std::optional<Offset> told_;  ///< the leader's high watermark, since this log agrees with it
   Epoch agreed_;
-  Offset agreed_start_;         ///< of the epoch `agreed_`
+  Offset agreed_start_;  ///< of the epoch `agreed_`
+  Epoch agreed_lossy_;
   bool agreed_unclean_ = false;  ///< and it may never become active: then nothing is known of it
   NodeId leader_;
   bool reply_due_ = false;  ///< an Append waits for the promise
   std::optional<Cut> cutting_;
   Epoch cutting_for_;
   Offset cutting_start_;
+  Epoch cutting_lossy_;
   bool cutting_unclean_ = false;
   std::optional<Seal> seal_;
   std::optional<Error> broken_;

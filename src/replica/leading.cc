@@ -30,6 +30,7 @@ Leading::Leading(Term term, History log, Options options, Instant now)
     peer.quiet_until = peer.caught_up = peer.then = now;
     peers_.push_back(std::move(peer));
   }
+  if (PYRALOG_PLANT("replica.serve_before_activation")) activated(now);
 }
 
 Leading::Peer* Leading::find(NodeId node) {
@@ -107,7 +108,9 @@ void Leading::received(const AppendReply& reply, Instant now) {
   // Another disk under the node's name is not this epoch's replica.
   if (peer == nullptr || reply.epoch != term_.epoch || reply.from.disk != peer->known.disk) return;
   if (reply.from.boot == 0 || reply.from.boot < peer->boot) return;
-  if (reply.from.boot > peer->boot) {
+  if (reply.from.boot > peer->boot && PYRALOG_PLANT("replica.trust_earlier_life")) {
+    peer->boot = reply.from.boot;
+  } else if (reply.from.boot > peer->boot) {
     // Another life: what the last one had not made stable may be gone.
     peer->boot = reply.from.boot;
     peer->known.contiguous = false;
@@ -126,7 +129,8 @@ void Leading::apart(Peer& peer, const AppendReply& reply, Instant now) {
   peer.known.heard = now;
   if (peer.known.contiguous)
     return;  // an old answer of this life: its log has become the same since
-  const EpochTail mine = log_.end_of(reply.tail.epoch);
+  EpochTail mine = log_.end_of(reply.tail.epoch);
+  if (PYRALOG_PLANT("replica.cut_by_offset")) mine.end = log_.end();
   const Offset agreed = std::max(std::min(reply.tail.end, mine.end), reply.log_start);
   peer.next = std::clamp(agreed, log_.start(), log_.end());
   peer.quiet_until = now;
@@ -138,6 +142,7 @@ void Leading::held(Peer& peer, const AppendReply& reply, Instant now) {
   known.heard = now;
   if (!known.contiguous) forget_flights(peer, reply.log_end);
   known.contiguous = true;
+  peer.stalled = false;
   known.log_end = std::max(known.log_end, reply.log_end);
   known.stable_end = std::max(known.stable_end, reply.stable_end);
   known.joined = std::max(known.joined, reply.joined);
@@ -185,12 +190,14 @@ std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
   const bool contiguous = peer->known.contiguous;
   if (contiguous && !peer->flights.empty() && peer->flights.front().at + options_.resend <= now) {
     forget_flights(*peer, peer->known.log_end);
+    peer->stalled = true;
   }
   peer->next = std::clamp(peer->next, log_.start(), log_.end());
   Sending out;
   const std::uint64_t room = options_.window_bytes - std::min(options_.window_bytes, peer->flying);
+  const std::size_t requests = peer->stalled ? 1 : options_.window_requests;
   if (contiguous && peer->next < log_.end() && room > 0 &&
-      peer->flights.size() < options_.window_requests) {
+      (peer->flights.size() < requests || PYRALOG_PLANT("replica.no_window"))) {
     out.max_bytes = std::min<std::uint64_t>(room, options_.request_bytes);
   } else {
     const bool news =
@@ -207,7 +214,7 @@ std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
                  {},
                  high_watermark_,
                  log_.start(),
-                 term_.unclean,
+                 term_.lossy,
                  active_};
   return out;
 }

@@ -36,7 +36,7 @@ class Leading {
     std::vector<catalog::Replica> replicas;
     std::uint16_t write_quorum = 1;
     Life self;
-    bool unclean = false;
+    Epoch lossy;  ///< as in Append
   };
   /// Who follows, as it is shown.
   struct Follower {
@@ -115,6 +115,7 @@ class Leading {
     Instant caught_up;
     Offset then_end;  ///< the log's end at the answer before the last
     Instant then;
+    bool stalled = false;  ///< something was not answered in time: one message until something is
     Offset rewound_to{-1};
     Instant rewound_until;
   };

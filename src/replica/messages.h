@@ -10,6 +10,9 @@
 
 namespace pyralog::replica {
 
+/// Kafka's leader epochs are i32; a greater one is none.
+inline constexpr std::uint32_t kMaxEpoch = 2147483647;
+
 /// One life of a process on one disk. `boot` grows with every start, so that nobody takes a word
 /// to, or from, an earlier life for a new one.
 struct Life {
@@ -24,6 +27,8 @@ struct Promise {
   /// The newest epoch at whose start this log was the same as its leader's, all of it stable. That
   /// a log has records of an epoch says less: it may have taken a few and lack what came before.
   Epoch joined;
+  /// The newest epoch, up to `joined`, that began without some of what was committed; 0: none.
+  Epoch lossy;
   bool in_doubt =
       false;  ///< acknowledged records may have gone with the machine; counts in no seal
   friend bool operator==(const Promise&, const Promise&) = default;
@@ -42,6 +47,7 @@ struct SealAnswer {
   Life from;
   Epoch last_epoch;  ///< Promise::joined, or the last record's if that is newer
   History log;
+  Epoch lossy;            ///< Promise::lossy
   Offset high_watermark;  ///< that it knows of; 0 after a start
   bool in_doubt = false;
 };
@@ -60,8 +66,11 @@ struct Append {
   std::vector<EpochStart> runs;  ///< the records' epochs, as History::runs gives them
   Offset high_watermark;
   Offset log_start;
-  bool unclean = false;  ///< the epoch may begin without some of what was committed
-  bool active = false;   ///< the epoch is in the metadata log
+  /// The newest epoch up to this one that began without some of what was committed; 0: none. What
+  /// was known to be committed before it may be cut.
+  Epoch lossy;
+  bool active = false;  ///< the epoch is in the metadata log
+  [[nodiscard]] bool may_come_to_nothing() const { return lossy == epoch && !active; }
 };
 
 struct AppendReply {

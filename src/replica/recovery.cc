@@ -127,6 +127,9 @@ Recovery::Effects Recovery::answered(const SealAnswer& answer, Instant now) {
     return out;
   }
   if (phase_ != Phase::kSealing || answer.epoch != plan_.epoch) return out;
+  // Nobody can have joined what has not begun.
+  const Epoch newest = std::max({answer.last_epoch, answer.lossy, answer.log.last()});
+  if (newest >= plan_.epoch) return out;
   const auto [at, fresh] = answers_.try_emplace(answer.from.disk.node, answer);
   if (!fresh && at->second.from.boot <= answer.from.boot) at->second = answer;
   decide(now, out);
@@ -206,6 +209,7 @@ void Recovery::decide(Instant now, Effects& out) {
 
 void Recovery::begin_copy(const SealAnswer& source, Instant now, Effects& out) {
   phase_ = Phase::kCopying;
+  lossy_ = loss_ ? plan_.epoch : source.lossy;
   source_ = source.from.disk.node;
   reads_left_ = options_.reads;
   again_ = now + options_.read_resend;
@@ -219,18 +223,10 @@ void Recovery::begin_copy(const SealAnswer& source, Instant now, Effects& out) {
 }
 
 void Recovery::offer(Offset base, Offset end, std::vector<EpochStart> runs, Effects& out) {
-  out.offer = Append{plan_.epoch,
-                     *start_,
-                     plan_.self.disk.node,
-                     plan_.self.boot,
-                     known_.before(base),
-                     base,
-                     end,
-                     std::move(runs),
-                     Offset(0),
-                     known_.start(),
-                     loss_.has_value(),
-                     false};
+  out.offer =
+      Append{plan_.epoch, *start_, plan_.self.disk.node, plan_.self.boot, known_.before(base),
+             base,        end,     std::move(runs),      Offset(0),       known_.start(),
+             lossy_,      false};
 }
 
 Recovery::Effects Recovery::offered(const AppendReply& reply, Instant now) {
@@ -261,7 +257,7 @@ Recovery::Effects Recovery::offered(const AppendReply& reply, Instant now) {
 }
 
 void Recovery::read(Instant now, Effects& out) {
-  if (reads_left_ == 0) {
+  if (reads_left_ == 0 && !PYRALOG_PLANT("replica.read_for_ever")) {
     return abort("node " + std::to_string(source_.value) + " no longer gives its records");
   }
   --reads_left_;
@@ -295,9 +291,9 @@ void Recovery::begin_holding(Instant now, Effects& out) {
   History log = known_;
   const Offset own_start = std::min(answers_.at(plan_.self.disk.node).log.start(), log.end());
   if (own_start > log.start()) log.trim(own_start);
-  leading_.emplace(Leading::Term{plan_.epoch, *start_, plan_.replicas, plan_.write_quorum,
-                                 plan_.self, loss_.has_value()},
-                   std::move(log), options_.leading, now);
+  leading_.emplace(
+      Leading::Term{plan_.epoch, *start_, plan_.replicas, plan_.write_quorum, plan_.self, lossy_},
+      std::move(log), options_.leading, now);
   leading_->stable(own_->stable_end);
   if (own_->joined == plan_.epoch) leading_->joined();
   see_holders(now, out);

@@ -126,6 +126,7 @@ class Recovery {
   std::map<NodeId, SealAnswer> answers_;
   std::optional<Offset> start_;  ///< L
   std::optional<Loss> loss_;
+  Epoch lossy_;
   NodeId source_;
   History known_;  ///< the log of e′'s start: the source's, up to L
   Offset held_;    ///< this node has it up to here

@@ -183,6 +183,21 @@ void Simulation::wipe(Node& n) {
   catalogs_.push_back(std::move(next));
 }
 
+/// It forgets what it is about to promise, and for a while sees nobody but who leads.
+void Simulation::crash_with_leader(Node& n) {
+  crash(n, false);
+  n.down_for = 1;
+  const auto& current = partition(catalogs_.size() - 1).current;
+  if (!current) return;
+  for (const Node& other : nodes_) {
+    if (other.id == n.id || other.id == current->leader) continue;
+    for (const NodeId one : {n.id, current->leader}) {
+      cut_.insert({one, other.id});
+      cut_.insert({other.id, one});
+    }
+  }
+}
+
 void Simulation::make_trouble() {
   if (chance(trouble_)) crash(any(), chance(0.5));
   if (chance(trouble_ * 0.05)) {
@@ -190,9 +205,9 @@ void Simulation::make_trouble() {
   }
   if (chance(trouble_ * (unclean_ ? 0.4 : 0.1)) && disks_made_ < 200) wipe(any());
   for (Node& n : nodes_) {
-    if (n.recovery && n.recovery->phase() == Recovery::Phase::kCommitting && chance(0.003)) {
-      crash(n, chance(0.5));
-    }
+    const bool committing = n.recovery && n.recovery->phase() == Recovery::Phase::kCommitting;
+    if (chance(committing ? 0.003 : n.storing.empty() ? 0.0 : trouble_)) crash(n, chance(0.5));
+    if (!n.storing.empty() && chance(trouble_)) crash_with_leader(n);
   }
   if (chance(0.008)) cut_.insert({any().id, any().id});  // one way
   if (chance(0.01)) cut_.clear();

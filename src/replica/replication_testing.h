@@ -130,6 +130,7 @@ class Simulation {
   void wipe(Node& n);
   [[nodiscard]] bool may_wipe(const Node& n) const;
   [[nodiscard]] History history(const Node& n) const;
+  void crash_with_leader(Node& n);
   void make_trouble();
   void step(bool faults);
   void send(NodeId from, NodeId to, Body body);
