@@ -100,8 +100,9 @@ io::Task<Error> Service::serve(std::unique_ptr<io::Stream> stream, Agreed agreed
 
 Result<void> Service::take(Open& open, Frame frame) {
   const Header& header = frame.header;
-  if (header.flags != 0)
+  if (header.flags != 0) {
     return fail(Code::kCorrupt, "a reply on a connection that carries only requests");
+  }
   const auto handler = handlers_.find(header.kind);
   auto hold = open.credits.take(frame.body.size() + kOverhead);
   const bool is_cast = header.correlation == 0;
