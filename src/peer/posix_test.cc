@@ -116,8 +116,8 @@ TEST_F(RealPeers, talk_over_sockets_on_every_lane) {
 }
 
 TEST_F(RealPeers, many_calls_at_once_and_long_appends_are_all_answered) {
-  constexpr int kSmall = 20'000;
-  constexpr int kLong = 200;
+  constexpr int kSmall = 5'000;
+  constexpr int kLong = 100;
   const auto rates = client_.run([this]() -> io::Task<std::pair<double, double>> {
     Links* const links = links_[0].get();
     const auto burst = [links](int count, std::size_t bytes) -> io::Task<double> {
