@@ -14,6 +14,13 @@ namespace {
 
 constexpr std::size_t kMostAtOnce = 1u << 30;  // lengths are int there
 
+/// What the machine's configuration of OpenSSL says must not decide what nodes can say to each
+/// other, and its file is not read on a shard.
+void init_library() {
+  static const int begun = ::OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
+  PYRALOG_ASSERT(begun == 1);
+}
+
 Key key_of(const Digest& extracted, std::string_view info) {
   const Bytes bytes = hkdf_expand(extracted, info, sizeof(Key));
   Key key;
@@ -24,6 +31,7 @@ Key key_of(const Digest& extracted, std::string_view info) {
 }  // namespace
 
 Digest sha256(std::initializer_list<ByteView> parts) {
+  init_library();
   Bytes all;
   for (const ByteView part : parts) all.insert(all.end(), part.begin(), part.end());
   Digest digest;
@@ -32,6 +40,7 @@ Digest sha256(std::initializer_list<ByteView> parts) {
 }
 
 Digest hmac_sha256(ByteView key, std::initializer_list<ByteView> parts) {
+  init_library();
   Bytes all;
   for (const ByteView part : parts) all.insert(all.end(), part.begin(), part.end());
   static constexpr std::uint8_t kNothing = 0;
@@ -41,6 +50,7 @@ Digest hmac_sha256(ByteView key, std::initializer_list<ByteView> parts) {
   PYRALOG_ASSERT(::HMAC(::EVP_sha256(), from, static_cast<int>(key.size()), all.data(), all.size(),
                         digest.data(), &size) != nullptr);
   PYRALOG_ASSERT(size == digest.size());
+  ::OPENSSL_cleanse(all.data(), all.size());  // it may be the secret itself
   return digest;
 }
 
@@ -72,7 +82,9 @@ void Gmac::Free::operator()(evp_cipher_ctx_st* context) const {
   ::EVP_CIPHER_CTX_free(context);
 }
 
-Gmac::Gmac(const Key& key) : context_(::EVP_CIPHER_CTX_new()) {
+Gmac::Gmac(const Key& key) {
+  init_library();
+  context_.reset(::EVP_CIPHER_CTX_new());
   PYRALOG_ASSERT(context_ != nullptr);
   PYRALOG_ASSERT(
       ::EVP_EncryptInit_ex(context_.get(), ::EVP_aes_256_gcm(), nullptr, key.data(), nullptr) == 1);

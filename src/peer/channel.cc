@@ -65,8 +65,8 @@ Channel::Channel(std::unique_ptr<io::Stream> stream, const Key& send_key, const 
       name_(std::move(name)),
       options_(options),
       reader_({options.max_body_bytes, options.read_block_bytes}) {
-  // One beat may be late and the next must still be in time.
   PYRALOG_ASSERT(options_.max_body_bytes >= 4096);  // a Refusal fits
+  // One beat may be late and the next must still be in time.
   PYRALOG_ASSERT(options_.beat_every * 2 < options_.dead_after);
 }
 

@@ -11,7 +11,7 @@ namespace pyralog::peer::testing {
 namespace {
 
 std::uint64_t seeds() {
-  return std::getenv("PYRALOG_SOAK") != nullptr ? 400 : 12;
+  return std::getenv("PYRALOG_SOAK") != nullptr ? 400 : 8;
 }
 
 struct Tally {
@@ -40,7 +40,7 @@ struct Three : Nodes {
   explicit Three(std::uint64_t seed) : Nodes(seed) {
     for (std::int32_t id = 1; id <= 3; ++id) {
       NodeSpec spec{.id = id};
-      spec.service.max_requests = 8;
+      spec.service.max_requests = 2;
       spec.limits.max_calls = 16;
       add(spec);
     }
@@ -63,6 +63,7 @@ struct Three : Nodes {
       io::Shard& shard = io::Shard::current();
       if (shard.rng().below(3) != 0)
         co_await io::sleep_for(Duration(shard.rng().below(50'000'000)));
+      if (shard.rng().below(30) == 0) co_await io::sleep_for(2s);
       if (shard.rng().below(20) == 0) co_return;
       request.respond.reply(packed(Kind::kSeal, request.body));
     });
@@ -121,7 +122,11 @@ struct Three : Nodes {
         sim.net().options().reset = random.below(2) == 0 ? 0.01 : 0;
         break;
       case 5:
-        one.kill();
+        if (random.below(2) == 0) {
+          one.kill();
+        } else {
+          one.lose_power();
+        }
         sim.run_for(Duration(random.below(1'000'000'000)));
         restart(one.index());
         begin(one.index());
@@ -140,6 +145,7 @@ struct Three : Nodes {
 
 TEST(PeerChaos, answers_are_right_casts_keep_their_order_and_all_is_well_in_the_end) {
   Tally all;
+  std::map<std::string, std::uint64_t> happened;
   const std::uint64_t count = seeds();
   for (std::uint64_t seed = 1; seed <= count; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
@@ -157,18 +163,30 @@ TEST(PeerChaos, answers_are_right_casts_keep_their_order_and_all_is_well_in_the_
       EXPECT_EQ(machine.service().connections(), 2U);
     }
     three.over = true;
-    three.sim.run_for(3s);
+    three.sim.run_for(5s);
     for (auto& machine : three.machines) machine->stop();
     all.answered += three.tally.answered;
     all.failed += three.tally.failed;
     all.cast += three.tally.cast;
     all.arrived += three.tally.arrived;
+    for (const char* fault : {"net.reset", "net.stalled", "net.backpressure", "net.slowed"}) {
+      happened[fault] += three.sim.stats()[fault];
+    }
+    happened["restart"] += three.old.size();
+    for (auto& machine : three.old) three.machines.push_back(std::move(machine));
+    for (const auto& machine : three.machines) {
+      happened["replaced"] += machine->acceptor().stats().replaced;
+      happened["paused"] += machine->service().stats().paused;
+      happened["late reply"] += machine->links().stats().late_replies;
+      happened["timed out"] += machine->links().stats().calls_timed_out;
+    }
     if (HasFailure()) break;
   }
   EXPECT_GT(all.answered, 100 * count);
   EXPECT_GT(all.failed, count);
   EXPECT_GT(all.arrived, 100 * count);
   EXPECT_LE(all.arrived, all.cast);
+  for (const auto& [what, times] : happened) EXPECT_GT(times, 0U) << what << " was never tried";
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ MutableBytes FrameReader::buffer() {
   if (header_alone_) return MutableBytes(raw_).subspan(raw_filled_);
   const std::size_t need = header_ ? body_and_mac() : kHeaderBytes;
   if (begin_ == end_ && block_ != nullptr && capacity_ == options_.block_bytes &&
-      block_.use_count() == 1) {
+      (block_.use_count() == 1 || PYRALOG_PLANT("peer.reuse_block_in_use"))) {
     // Nobody else has a part of it any more, and what they read is over.
     std::atomic_thread_fence(std::memory_order_acquire);
     begin_ = end_ = 0;

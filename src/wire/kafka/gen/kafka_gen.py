@@ -2,7 +2,8 @@
 
 Writes OUT/STEM.h and .cc for each schema, OUT/api_key.h, and for tests OUT/testing.cc and
 OUT/fields.txt. For another room than wire/kafka, whose codec.h names the encoder and decoder, the
-enumeration of the messages' numbers is called NAME and stands in OUT/name.h. A file whose text is the same is left alone, so that nothing is rebuilt for it.
+enumeration of the messages' numbers is called NAME and stands in OUT/name.h. A file whose text is
+the same is left alone, so that nothing is rebuilt for it.
 """
 
 import argparse
