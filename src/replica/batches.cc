@@ -37,7 +37,8 @@ Result<Batches> parse_batches(ByteView bytes) {
     }
     const Epoch epoch(static_cast<std::uint32_t>(header.leader_epoch));
     if (out.runs.empty() || out.runs.back().epoch != epoch) {
-      if (!out.runs.empty() && epoch < out.runs.back().epoch) return corrupt(header, "its epoch goes back");
+      if (!out.runs.empty() && epoch < out.runs.back().epoch)
+        return corrupt(header, "its epoch goes back");
       out.runs.push_back({epoch, base});
     }
     out.end = Offset(header.next_offset());

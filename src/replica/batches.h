@@ -8,7 +8,8 @@
 
 namespace pyralog::replica {
 
-/// Whole record batches, back to back, as another replica has sent them; views into its bytes. Pure.
+/// Whole record batches, back to back, as another replica has sent them; views into its bytes.
+/// Pure.
 struct Batches {
   std::vector<ByteView> views;
   std::vector<BatchHeader> headers;

@@ -46,7 +46,11 @@ std::uint64_t size_of(const Wire::Records& records) {
 
 Participant::Participant(Wire& wire, Host& host, PartitionId id, Following::Opened opened,
                          Options options)
-    : wire_(wire), host_(host), id_(id), options_(std::move(options)), following_(std::move(opened)) {}
+    : wire_(wire),
+      host_(host),
+      id_(id),
+      options_(std::move(options)),
+      following_(std::move(opened)) {}
 
 void Participant::start() {
   apply(following_.start(), nullptr);
@@ -86,13 +90,14 @@ void Participant::take(Append message, SharedBytes records, Answer answer) {
   Inbound in{std::move(message), {}, std::move(records), std::move(answer)};
   if (!in.records.empty()) {
     auto batches = parse_batches(in.records.view());
-    const bool as_said = batches && batches->base == in.message.base && batches->end == in.message.end &&
-                         batches->runs == in.message.runs;
+    const bool as_said = batches && batches->base == in.message.base &&
+                         batches->end == in.message.end && batches->runs == in.message.runs;
     if (!as_said) {
-      observe::log_warn("replica.bad_records",
-                        {{"partition", options_.name},
-                         {"leader", in.message.leader.value},
-                         {"reason", batches ? "they are not what their message says" : batches.error().message}});
+      observe::log_warn(
+          "replica.bad_records",
+          {{"partition", options_.name},
+           {"leader", in.message.leader.value},
+           {"reason", batches ? "they are not what their message says" : batches.error().message}});
       return in.answer(std::nullopt);
     }
     in.batches = std::move(*batches);
@@ -169,7 +174,8 @@ void Participant::take(const AppendReply& progress) {
 
 void Participant::take(const Seal& seal, SealedAnswer answer) {
   if (failed_) return answer(fail(*failed_));
-  if (stopping_) return answer(fail(Code::kUnavailable, "partition " + options_.name + ": is being closed"));
+  if (stopping_)
+    return answer(fail(Code::kUnavailable, "partition " + options_.name + ": is being closed"));
   // Who asks again does not wait for the first answer any more.
   std::erase_if(seals_, [&](auto& each) {
     if (each.first.candidate != seal.candidate) return false;
@@ -200,7 +206,8 @@ io::Task<Result<Wire::Range>> Participant::range_of(ReadRange range) {
   PYRALOG_CO_ASSIGN(log::ReadResult read, co_await host_.log().read(range.from, limits));
   PYRALOG_CO_ASSIGN(const Wire::Records records, co_await loaded(std::move(read.pieces)));
   // It may have been cut meanwhile.
-  if (cuts != cuts_ || stopping_ || failed_) co_return fail(Code::kUnavailable, "the log is another by now");
+  if (cuts != cuts_ || stopping_ || failed_)
+    co_return fail(Code::kUnavailable, "the log is another by now");
   PYRALOG_CO_TRY(following_.may_read(range));
   Writer all;
   for (const SharedBytes& each : records) all.raw(each.view());
@@ -208,7 +215,8 @@ io::Task<Result<Wire::Range>> Participant::range_of(ReadRange range) {
   PYRALOG_CO_ASSIGN(Batches batches, parse_batches(bytes.view()));
   if (batches.views.empty()) co_return Wire::Range{range.from, {}, {}};
   if (batches.base != range.from) {
-    co_return fail(Code::kOutOfRange, "offset " + std::to_string(range.from.value) + " is within a batch here");
+    co_return fail(Code::kOutOfRange,
+                   "offset " + std::to_string(range.from.value) + " is within a batch here");
   }
   co_return Wire::Range{batches.end, std::move(batches.runs), std::move(bytes)};
 }
@@ -232,10 +240,12 @@ void Participant::catalog(const catalog::Partition& partition, bool fresh) {
   if (recovery_) apply(recovery_->catalog(partition, now));
   const auto& current = partition.current;
   if (leading_ && current && current->epoch > leading_->term().epoch) stop_leading();
-  const bool ours = current && current->leader == following_.self().disk.node && current->start == Offset(0);
+  const bool ours =
+      current && current->leader == following_.self().disk.node && current->start == Offset(0);
   if (fresh && ours && !leading_ && !recovery_ && following_.log().end() == Offset(0) &&
       following_.promise().promised <= current->epoch) {
-    Leading::Term term{current->epoch, Offset(0), current->replicas, current->write_quorum, following_.self()};
+    Leading::Term term{current->epoch,        Offset(0),         current->replicas,
+                       current->write_quorum, following_.self(), Epoch(0)};
     leading_.emplace(std::move(term), following_.log(), options_.leading, now);
     leading_->activated(now);
     own_offer_ = Append{};
@@ -276,7 +286,8 @@ io::Task<void> Participant::recover(std::uint64_t generation) {
     if (recovering_ != generation || !recovery_) break;
     const Recovery::Phase phase = recovery_->phase();
     if (phase == Recovery::Phase::kAborted) {
-      observe::log_info("replica.recovery_ended", {{"partition", options_.name}, {"reason", recovery_->why()}});
+      observe::log_info("replica.recovery_ended",
+                        {{"partition", options_.name}, {"reason", recovery_->why()}});
       recovery_.reset();
       break;
     }
@@ -336,7 +347,8 @@ void Participant::apply(Following::Effects effects, const Batches* batches) {
 
 void Participant::answer_self(const AppendReply& reply) {
   if (recovery_) apply(recovery_->offered(reply, io::Shard::current().now()));
-  if (!leading_ || reply.epoch != leading_->term().epoch || reply.from != leading_->term().self) return;
+  if (!leading_ || reply.epoch != leading_->term().epoch || reply.from != leading_->term().self)
+    return;
   if (reply.kind == AppendReply::Kind::kHeld) {
     leading_->stable(std::min(reply.stable_end, leading_->log().end()));
     if (reply.joined == reply.epoch) {
@@ -400,7 +412,8 @@ void Participant::settle() {
     told_leads_ = leading_->term().epoch;
     host_.leads(*told_leads_);
   }
-  const Offset known = leading_ && leads() ? leading_->high_watermark() : following_.high_watermark();
+  const Offset known =
+      leading_ && leads() ? leading_->high_watermark() : following_.high_watermark();
   if (known > high_watermark_) {
     high_watermark_ = known;
     drop_recent();
@@ -533,7 +546,8 @@ void Participant::begin_feeding(Leading& leading) {
   }
 }
 
-std::optional<Wire::Records> Participant::recent(Offset from, std::uint64_t max_bytes, Offset& end) const {
+std::optional<Wire::Records> Participant::recent(Offset from, std::uint64_t max_bytes,
+                                                 Offset& end) const {
   const auto first = std::ranges::lower_bound(recent_, from, {}, &Recent::base);
   if (first == recent_.end() || first->base != from) return std::nullopt;
   Wire::Records out;
@@ -583,7 +597,8 @@ io::Task<void> Participant::feed(NodeId node, std::uint64_t generation) {
         auto read = co_await host_.log().read(message.base, limits);
         if (!current()) break;
         if (!read) {
-          observe::log_warn("replica.cannot_send", {{"partition", options_.name}, {"reason", read.error().message}});
+          observe::log_warn("replica.cannot_send",
+                            {{"partition", options_.name}, {"reason", read.error().message}});
           co_await io::sleep_for(options_.leading.resend);
           continue;
         }
@@ -621,7 +636,8 @@ io::Task<void> Participant::send(NodeId node, Append message, Wire::Records reco
 
 io::Task<void> Participant::ask_seal(NodeId node, Seal seal) {
   auto answer = co_await wire_.seal(node, id_, seal);
-  if (!answer || !recovery_ || recovery_->plan().epoch != seal.epoch || stopping_ || failed_) co_return;
+  if (!answer || !recovery_ || recovery_->plan().epoch != seal.epoch || stopping_ || failed_)
+    co_return;
   apply(recovery_->answered(*answer, io::Shard::current().now()));
   settle();
 }
@@ -651,11 +667,13 @@ io::Task<void> Participant::read_range(NodeId from, ReadRange range) {
 
 io::Task<void> Participant::activate(catalog::EpochActivation activation) {
   const Epoch epoch = activation.epoch;
-  auto done = co_await host_.activate(std::move(activation), recovery_ ? recovery_->loss() : std::nullopt);
+  auto done =
+      co_await host_.activate(std::move(activation), recovery_ ? recovery_->loss() : std::nullopt);
   activating_ = false;
   if (!recovery_ || recovery_->plan().epoch != epoch || stopping_ || failed_) co_return;
   if (!done && done.error().code != Code::kUnavailable && done.error().code != Code::kTimedOut) {
-    observe::log_info("replica.activation_refused", {{"partition", options_.name}, {"reason", done.error().message}});
+    observe::log_info("replica.activation_refused",
+                      {{"partition", options_.name}, {"reason", done.error().message}});
     recovery_.reset();
     ++recovering_;
     ++feeding_;

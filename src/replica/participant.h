@@ -30,17 +30,19 @@ class Wire {
     SharedBytes records;
   };
   /// nullopt: the answer comes later, as progress.
-  [[nodiscard]] virtual io::Task<Result<std::optional<AppendReply>>> append(NodeId to, PartitionId id,
+  [[nodiscard]] virtual io::Task<Result<std::optional<AppendReply>>> append(NodeId to,
+                                                                            PartitionId id,
                                                                             Append message,
                                                                             Records records) = 0;
   virtual void progress(NodeId to, PartitionId id, AppendReply reply) = 0;
   [[nodiscard]] virtual io::Task<Result<SealAnswer>> seal(NodeId to, PartitionId id, Seal seal) = 0;
-  [[nodiscard]] virtual io::Task<Result<Range>> read(NodeId to, PartitionId id, ReadRange range) = 0;
+  [[nodiscard]] virtual io::Task<Result<Range>> read(NodeId to, PartitionId id,
+                                                     ReadRange range) = 0;
   [[nodiscard]] virtual bool connected(NodeId node) const = 0;
 };
 
-/// One partition's part in its replica set: carries out what Following, Leading and Recovery decide, on
-/// the log, the promise and the wire. Lives on the partition's shard.
+/// One partition's part in its replica set: carries out what Following, Leading and Recovery
+/// decide, on the log, the promise and the wire. Lives on the partition's shard.
 class Participant {
  public:
   /// What it needs of the partition around it; outlives it.
@@ -52,8 +54,8 @@ class Participant {
     [[nodiscard]] virtual io::Task<Result<Offset>> sync() = 0;
     /// A batch of another replica has been appended.
     virtual void taken(const BatchHeader& header) = 0;
-    /// Makes the log end at `to`, or, with `restart`, be empty and begin there; durably, and whatever is
-    /// derived from the log with it.
+    /// Makes the log end at `to`, or, with `restart`, be empty and begin there; durably, and
+    /// whatever is derived from the log with it.
     [[nodiscard]] virtual io::Task<Result<void>> cut(Offset to, bool restart) = 0;
     [[nodiscard]] virtual io::Task<Result<void>> store(Promise promise) = 0;
     /// Records below `log_start` may go; in the background.
@@ -63,8 +65,8 @@ class Participant {
     /// From now on this node leads in `epoch`, or not any more.
     virtual void leads(Epoch epoch) = 0;
     virtual void follows() = 0;
-    /// Asks the metadata log; returns once its newest state was given to `catalog`. kFenced and other
-    /// refusals; kUnavailable and kTimedOut: it is asked again.
+    /// Asks the metadata log; returns once its newest state was given to `catalog`. kFenced and
+    /// other refusals; kUnavailable and kTimedOut: it is asked again.
     [[nodiscard]] virtual io::Task<Result<void>> activate(catalog::EpochActivation activation,
                                                           std::optional<Recovery::Loss> loss) = 0;
     /// It takes part in nothing any more, until it is opened anew.
@@ -98,8 +100,8 @@ class Participant {
   void link_changed(NodeId node, bool up);
 
   // What the catalogue says.
-  /// The partition as it is now. `ours`: its current epoch is one that this process may lead without
-  /// more ado, for it was made since it started and holds no record.
+  /// The partition as it is now. `ours`: its current epoch is one that this process may lead
+  /// without more ado, for it was made since it started and holds no record.
   void catalog(const catalog::Partition& partition, bool fresh);
   /// This node's proposal of `epoch` is committed: it becomes the candidate.
   void campaign(Epoch epoch, const catalog::Partition& partition,
@@ -147,7 +149,8 @@ class Participant {
   void break_down(Error why);
   void flush_replies();
   [[nodiscard]] Leading* feeding();
-  [[nodiscard]] std::optional<Wire::Records> recent(Offset from, std::uint64_t max_bytes, Offset& end) const;
+  [[nodiscard]] std::optional<Wire::Records> recent(Offset from, std::uint64_t max_bytes,
+                                                    Offset& end) const;
   void drop_recent();
 
   io::Task<void> drain();
@@ -180,7 +183,8 @@ class Participant {
   bool draining_ = false;
   Answer answer_;  ///< of the Append that is being given
   NodeId answer_to_;
-  std::vector<std::pair<NodeId, AppendReply>> replies_;  ///< the newest to each, until the input is settled
+  std::vector<std::pair<NodeId, AppendReply>>
+      replies_;  ///< the newest to each, until the input is settled
   std::vector<std::pair<Seal, SealedAnswer>> seals_;
   std::deque<Promise> storing_;
   bool storing_now_ = false;
@@ -191,7 +195,7 @@ class Participant {
   io::Turn log_turn_;  ///< of cuts and of what makes room in the log
   std::deque<Recent> recent_;
   std::size_t recent_bytes_ = 0;
-  std::uint64_t feeding_ = 0;    ///< of the feeders that run
+  std::uint64_t feeding_ = 0;  ///< of the feeders that run
   std::uint64_t recovering_ = 0;
   bool activating_ = false;
   bool settling_ = false;

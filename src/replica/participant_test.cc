@@ -15,7 +15,8 @@ std::string value_of(int i) {
 
 TEST(ParticipantTest, what_the_leader_takes_all_hold_and_a_quorum_commits) {
   Replicas replicas(1);
-  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  ASSERT_TRUE(
+      replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
   for (int i = 0; i < 50; ++i) {
     const auto at = replicas.append(0, value_of(i));
     ASSERT_TRUE(at);
@@ -30,7 +31,8 @@ TEST(ParticipantTest, what_the_leader_takes_all_hold_and_a_quorum_commits) {
 
 TEST(ParticipantTest, with_one_of_three_gone_it_goes_on_and_with_two_it_refuses) {
   Replicas replicas(2);
-  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  ASSERT_TRUE(
+      replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
   replicas.lose_power(2);
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(replicas.append(0, value_of(i)));
   ASSERT_TRUE(replicas.committed(0, Offset(20)));
@@ -52,7 +54,8 @@ TEST(ParticipantTest, with_one_of_three_gone_it_goes_on_and_with_two_it_refuses)
 
 TEST(ParticipantTest, a_new_leader_has_all_that_was_committed_and_the_old_one_loses_the_rest) {
   Replicas replicas(3);
-  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  ASSERT_TRUE(
+      replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
   for (int i = 0; i < 10; ++i) ASSERT_TRUE(replicas.append(0, value_of(i)));
   ASSERT_TRUE(replicas.all_have(Offset(10)));
   replicas.cut(0);
@@ -74,7 +77,8 @@ TEST(ParticipantTest, a_new_leader_has_all_that_was_committed_and_the_old_one_lo
 
 TEST(ParticipantTest, a_leader_that_comes_back_leads_only_in_another_epoch) {
   Replicas replicas(4);
-  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  ASSERT_TRUE(
+      replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
   for (int i = 0; i < 10; ++i) ASSERT_TRUE(replicas.append(0, value_of(i)));
   ASSERT_TRUE(replicas.committed(0, Offset(10)));
   replicas.kill(0);
@@ -90,7 +94,8 @@ TEST(ParticipantTest, a_leader_that_comes_back_leads_only_in_another_epoch) {
 
 TEST(ParticipantTest, who_was_away_is_fed_from_the_log_across_segments) {
   Replicas replicas(5);
-  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  ASSERT_TRUE(
+      replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
   replicas.kill(2);
   for (int i = 0; i < 300; ++i) ASSERT_TRUE(replicas.append(0, value_of(i)));
   ASSERT_TRUE(replicas.committed(0, Offset(300)));
@@ -123,7 +128,7 @@ void run_seed(std::uint64_t seed, Met& met) {
     const auto what = below(100);
     if (what < 6 && !down) {
       down = below(3);
-      power && below(2) == 0 ? replicas.lose_power(*down) : replicas.kill(*down);
+      power&& below(2) == 0 ? replicas.lose_power(*down) : replicas.kill(*down);
       ++met.crashes;
     } else if (what < 14 && down) {
       replicas.restart(*down);
@@ -146,7 +151,8 @@ void run_seed(std::uint64_t seed, Met& met) {
         }
         const std::string value = std::to_string(seed) + "/" + std::to_string(number++);
         const auto at = replicas.append(i, value);
-        if (at && replicas.at(i) != nullptr && replicas.at(i)->epoch() == epoch) waiting[at->value] = value;
+        if (at && replicas.at(i) != nullptr && replicas.at(i)->epoch() == epoch)
+          waiting[at->value] = value;
       }
     }
     replicas.sim_.run_for(std::chrono::milliseconds(1 + below(120)));
@@ -162,7 +168,11 @@ void run_seed(std::uint64_t seed, Met& met) {
   if (down) replicas.restart(*down);
   ASSERT_TRUE(replicas.take_over(below(3), 60s)) << "seed " << seed;
   ASSERT_TRUE(replicas.sim_.run_until(
-      [&] { return replicas.leader() >= 0 && replicas.accepts(static_cast<std::size_t>(replicas.leader())); }, 20s))
+      [&] {
+        return replicas.leader() >= 0 &&
+               replicas.accepts(static_cast<std::size_t>(replicas.leader()));
+      },
+      20s))
       << "seed " << seed;
   ASSERT_TRUE(replicas.append(static_cast<std::size_t>(replicas.leader()), "last"))
       << "seed " << seed << ": " << replicas.refused;
@@ -170,8 +180,10 @@ void run_seed(std::uint64_t seed, Met& met) {
   EXPECT_EQ(replicas.failed, 0u) << "seed " << seed;
   const auto values = replicas.values(0);
   for (const auto& [offset, value] : acknowledged) {
-    ASSERT_LT(static_cast<std::size_t>(offset), values.size()) << "seed " << seed << ": " << value << " is lost";
-    ASSERT_EQ(values[static_cast<std::size_t>(offset)], value) << "seed " << seed << " at " << offset;
+    ASSERT_LT(static_cast<std::size_t>(offset), values.size())
+        << "seed " << seed << ": " << value << " is lost";
+    ASSERT_EQ(values[static_cast<std::size_t>(offset)], value)
+        << "seed " << seed << " at " << offset;
   }
   EXPECT_EQ(replicas.bytes(1), replicas.bytes(0)) << "seed " << seed;
   EXPECT_EQ(replicas.bytes(2), replicas.bytes(0)) << "seed " << seed;
@@ -181,7 +193,8 @@ void run_seed(std::uint64_t seed, Met& met) {
 TEST(ParticipantTest, nothing_that_was_committed_is_lost_whatever_fails) {
   Met met;
   const std::uint64_t seeds = std::getenv("PYRALOG_SOAK") != nullptr ? 2'000 : 40;
-  for (std::uint64_t seed = 1; seed <= seeds && !::testing::Test::HasFailure(); ++seed) run_seed(seed, met);
+  for (std::uint64_t seed = 1; seed <= seeds && !::testing::Test::HasFailure(); ++seed)
+    run_seed(seed, met);
   EXPECT_GT(met.acknowledged, seeds * 10);
   EXPECT_GT(met.takeovers, seeds);
   EXPECT_GT(met.crashes, seeds);

@@ -32,7 +32,9 @@ struct Replicas::One final : Participant::Host {
     PYRALOG_CO_ASSIGN(open, co_await logs->open_log(all.id_, config(), to));
     co_return Result<void>{};
   }
-  io::Task<Result<void>> store(Promise promise) override { return promises->store(all.id_, promise); }
+  io::Task<Result<void>> store(Promise promise) override {
+    return promises->store(all.id_, promise);
+  }
   void trim(Offset) override {}
   void committed(Offset end) override {
     EXPECT_GE(end, high_watermark);
@@ -40,7 +42,8 @@ struct Replicas::One final : Participant::Host {
   }
   void leads(Epoch epoch) override { led.push_back(epoch); }
   void follows() override {}
-  io::Task<Result<void>> activate(catalog::EpochActivation activation, std::optional<Recovery::Loss>) override {
+  io::Task<Result<void>> activate(catalog::EpochActivation activation,
+                                  std::optional<Recovery::Loss>) override {
     co_await io::sleep_for(std::chrono::microseconds(200 + io::Shard::current().rng().below(3000)));
     Result<void> done;
     const auto fate = io::Shard::current().rng().below(20);
@@ -135,8 +138,8 @@ io::Task<void> Replicas::live(std::size_t i) {
   const NodeId self(static_cast<std::int32_t>(i) + 1);
   const bool first_start = boots_[i] == 1;
   PYRALOG_ASSERT(co_await disk.make_dirs("/data"));
-  const peer::Local local{{self, uuid_of(static_cast<std::uint8_t>(i + 1)), static_cast<std::int64_t>(boots_[i]),
-                           uuid_of(9)},
+  const peer::Local local{{self, uuid_of(static_cast<std::uint8_t>(i + 1)),
+                           static_cast<std::int64_t>(boots_[i]), uuid_of(9)},
                           {},
                           peer::Secret::from(as_bytes("a secret of all nodes"), "test").value()};
   auto bound = co_await shard.net().listen({"0.0.0.0", 9093});
@@ -148,7 +151,8 @@ io::Task<void> Replicas::live(std::size_t i) {
   auto evidence = co_await log::Evidence::load(disk, "/data", log::EvidenceAccess::kMend, {});
   auto logs = co_await log::ShardLogs::open(disk, log_options, *evidence);
   PYRALOG_ASSERT(logs);
-  auto promises = co_await Promises::open(disk, "/data", {.owner = uuid_of(static_cast<std::uint8_t>(i + 1))});
+  auto promises =
+      co_await Promises::open(disk, "/data", {.owner = uuid_of(static_cast<std::uint8_t>(i + 1))});
   PYRALOG_ASSERT(promises);
   auto open = co_await (*logs)->open_log(id_, one.config());
   PYRALOG_ASSERT(open);
@@ -161,7 +165,8 @@ io::Task<void> Replicas::live(std::size_t i) {
   Following::Opened opened;
   opened.self = {{self, uuid_of(static_cast<std::uint8_t>(i + 1))}, boots_[i]};
   opened.promise = (*promises)->of(id_);
-  opened.log = History::make(one.open->start_offset(), one.open->end_offset(), one.open->epochs()).value();
+  opened.log =
+      History::make(one.open->start_offset(), one.open->end_offset(), one.open->epochs()).value();
   opened.stable = one.open->end_offset();
   Participant::Options options;
   options.name = "t-0 on " + name_of(i);
@@ -170,7 +175,8 @@ io::Task<void> Replicas::live(std::size_t i) {
   options.recovery.leading = options.leading;
   Participant participant(wire, one, id_, opened, options);
   wire.add(id_, participant);
-  links.on_change([&wire](NodeId node, bool up, const std::string&) { wire.link_changed(node, up); });
+  links.on_change(
+      [&wire](NodeId node, bool up, const std::string&) { wire.link_changed(node, up); });
   std::map<NodeId, io::Address> peers;
   for (std::size_t k = 0; k < options_.nodes; ++k) {
     if (k != i) peers[NodeId(static_cast<std::int32_t>(k) + 1)] = {name_of(k), 9093};
@@ -214,7 +220,8 @@ int Replicas::leader() {
   int found = -1;
   for (std::size_t i = 0; i < options_.nodes; ++i) {
     if (at(i) == nullptr || !at(i)->leads()) continue;
-    if (found < 0 || at(i)->epoch() > at(static_cast<std::size_t>(found))->epoch()) found = static_cast<int>(i);
+    if (found < 0 || at(i)->epoch() > at(static_cast<std::size_t>(found))->epoch())
+      found = static_cast<int>(i);
   }
   return found;
 }
@@ -238,7 +245,9 @@ bool Replicas::take_over(std::size_t i, Duration limit) {
     sim_.run_until([&] { return at(i) != nullptr; }, 1s);
     campaign(i);
     const Epoch wanted = partition().highest_proposed;
-    const auto leads = [&] { return at(i) != nullptr && at(i)->leads() && at(i)->epoch() >= wanted; };
+    const auto leads = [&] {
+      return at(i) != nullptr && at(i)->leads() && at(i)->epoch() >= wanted;
+    };
     if (sim_.run_until(leads, 2s) && leader() == static_cast<int>(i)) return true;
   }
   return false;
@@ -268,7 +277,8 @@ std::optional<Offset> Replicas::append(std::size_t i, const std::string& value) 
     const Offset base = one.open->end_offset();
     assign_offset_and_epoch(*bytes, base, one.participant->epoch());
     const ByteView view = *bytes;
-    const auto appended = one.open->append(std::span<const ByteView>(&view, 1), io::Shard::current().wall());
+    const auto appended =
+        one.open->append(std::span<const ByteView>(&view, 1), io::Shard::current().wall());
     if (!appended) {
       refused = appended.error().message;
       co_return false;
@@ -281,7 +291,8 @@ std::optional<Offset> Replicas::append(std::size_t i, const std::string& value) 
 }
 
 bool Replicas::committed(std::size_t i, Offset end, Duration limit) {
-  return sim_.run_until([&] { return at(i) != nullptr && at(i)->high_watermark() >= end; }, limit) &&
+  return sim_.run_until([&] { return at(i) != nullptr && at(i)->high_watermark() >= end; },
+                        limit) &&
          at(i) != nullptr && at(i)->high_watermark() >= end;
 }
 
@@ -344,7 +355,9 @@ bool Replicas::well(Duration limit) {
         if (leads < 0) return false;
         const Offset end = at(static_cast<std::size_t>(leads))->following().log().end();
         for (std::size_t i = 0; i < options_.nodes; ++i) {
-          if (at(i) == nullptr || at(i)->high_watermark() != end || at(i)->following().log().end() != end) return false;
+          if (at(i) == nullptr || at(i)->high_watermark() != end ||
+              at(i)->following().log().end() != end)
+            return false;
         }
         return true;
       },

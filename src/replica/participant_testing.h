@@ -1,6 +1,6 @@
 #pragma once
-// Replicas of one partition on simulated machines: real logs, promises, links and their protocol; the
-// catalogue is one object that all hear of late. For the tests of this room.
+// Replicas of one partition on simulated machines: real logs, promises, links and their protocol;
+// the catalogue is one object that all hear of late. For the tests of this room.
 
 #include <gtest/gtest.h>
 

@@ -53,7 +53,8 @@ void write(T& out, const AppendReply& reply) {
 }
 template <typename T>
 std::optional<AppendReply> read_reply(const T& in, NodeId from) {
-  if (in.kind < 0 || in.kind > static_cast<std::int8_t>(AppendReply::Kind::kFenced)) return std::nullopt;
+  if (in.kind < 0 || in.kind > static_cast<std::int8_t>(AppendReply::Kind::kFenced))
+    return std::nullopt;
   if (NodeId(in.node) != from) return std::nullopt;  // nobody speaks for others
   AppendReply out;
   out.kind = static_cast<AppendReply::Kind>(in.kind);
@@ -106,14 +107,18 @@ Error unknown(const PartitionId& id) {
 }  // namespace
 
 PeerWire::PeerWire(io::Shards shards, ShardOf shard_of, peer::Links& links, Options options)
-    : shards_(std::move(shards)), shard_of_(std::move(shard_of)), links_(links), options_(options) {}
+    : shards_(std::move(shards)),
+      shard_of_(std::move(shard_of)),
+      links_(links),
+      options_(options) {}
 
 void PeerWire::serve(peer::Service& service, std::vector<PeerWire*> all) {
   all_ = std::move(all);
   service.on(wp::Kind::kAppend, [this](peer::Request request) { take_append(std::move(request)); });
   service.on(wp::Kind::kAppendProgress, [this](peer::Request request) { take_progress(request); });
   service.on(wp::Kind::kSeal, [this](peer::Request request) { take_seal(std::move(request)); });
-  service.on(wp::Kind::kReadRange, [this](peer::Request request) { take_read(std::move(request)); });
+  service.on(wp::Kind::kReadRange,
+             [this](peer::Request request) { take_read(std::move(request)); });
 }
 
 void PeerWire::link_changed(NodeId node, bool up) {
@@ -132,8 +137,8 @@ void PeerWire::at(const PartitionId& id, std::move_only_function<void(Participan
   });
 }
 
-io::Task<Result<std::optional<AppendReply>>> PeerWire::append(NodeId to, PartitionId id, Append message,
-                                                              Records records) {
+io::Task<Result<std::optional<AppendReply>>> PeerWire::append(NodeId to, PartitionId id,
+                                                              Append message, Records records) {
   wp::AppendRequest request;
   name(request, id);
   request.epoch = number(message.epoch);
@@ -146,7 +151,7 @@ io::Task<Result<std::optional<AppendReply>>> PeerWire::append(NodeId to, Partiti
   request.runs = encoded<wp::AppendRequest::Run>(message.runs);
   request.high_watermark = message.high_watermark.value;
   request.log_start = message.log_start.value;
-  request.unclean = message.unclean;
+  request.lossy = number(message.lossy);
   request.active = message.active;
   // One payload: what is in several pieces goes as it is.
   std::size_t bytes = 0;
@@ -179,7 +184,8 @@ void PeerWire::take_append(peer::Request incoming) {
   auto read = wp::decode_message<wp::AppendRequest>(request->body.view(), request->version);
   if (!read) return request->respond.refuse(read.error());
   if (NodeId(read->leader) != request->from) {
-    return request->respond.refuse({Code::kInvalidArgument, "an Append that is not its leader's", 0});
+    return request->respond.refuse(
+        {Code::kInvalidArgument, "an Append that is not its leader's", 0});
   }
   Append message;
   message.epoch = epoch_of(read->epoch);
@@ -192,7 +198,7 @@ void PeerWire::take_append(peer::Request incoming) {
   message.runs = decoded(read->runs);
   message.high_watermark = Offset(read->high_watermark);
   message.log_start = Offset(read->log_start);
-  message.unclean = read->unclean;
+  message.lossy = epoch_of(read->lossy);
   message.active = read->active;
   SharedBytes records;
   if (!read->records.view.empty()) {
@@ -240,15 +246,17 @@ io::Task<Result<SealAnswer>> PeerWire::seal(NodeId to, PartitionId id, Seal seal
   PYRALOG_CO_ASSIGN(const auto reply,
                     co_await links_.call(to, std::move(packed),
                                          io::Shard::current().now() + options_.seal_timeout));
-  PYRALOG_CO_ASSIGN(const auto read, wp::decode_message<wp::SealResponse>(reply.body.view(), reply.version));
+  PYRALOG_CO_ASSIGN(const auto read,
+                    wp::decode_message<wp::SealResponse>(reply.body.view(), reply.version));
   if (NodeId(read.node) != to) co_return fail(Code::kCorrupt, "a seal's answer of another node");
   SealAnswer out;
   out.epoch = epoch_of(read.epoch);
   out.promised = epoch_of(read.promised);
   out.from = {{to, read.incarnation}, static_cast<std::uint64_t>(read.boot)};
   out.last_epoch = epoch_of(read.last_epoch);
-  PYRALOG_CO_ASSIGN(out.log,
-                    History::make(Offset(read.log_start), Offset(read.log_end), decoded(read.epochs)));
+  PYRALOG_CO_ASSIGN(
+      out.log, History::make(Offset(read.log_start), Offset(read.log_end), decoded(read.epochs)));
+  out.lossy = epoch_of(read.lossy);
   out.high_watermark = Offset(read.high_watermark);
   out.in_doubt = read.in_doubt;
   co_return out;
@@ -260,7 +268,8 @@ void PeerWire::take_seal(peer::Request incoming) {
   const auto read = wp::decode_message<wp::SealRequest>(request->body.view(), request->version);
   if (!read) return request->respond.refuse(read.error());
   if (NodeId(read->candidate) != request->from) {
-    return request->respond.refuse({Code::kInvalidArgument, "a Seal that is not its candidate's", 0});
+    return request->respond.refuse(
+        {Code::kInvalidArgument, "a Seal that is not its candidate's", 0});
   }
   const PartitionId id = partition_of(*read);
   const Seal seal{epoch_of(read->epoch), request->from};
@@ -278,6 +287,7 @@ void PeerWire::take_seal(peer::Request incoming) {
       response.log_start = sealed->log.start().value;
       response.log_end = sealed->log.end().value;
       response.epochs = encoded<wp::SealResponse::EpochStart>(sealed->log.epochs());
+      response.lossy = number(sealed->lossy);
       response.high_watermark = sealed->high_watermark.value;
       response.in_doubt = sealed->in_doubt;
       answer(request, home, std::move(response));
@@ -310,7 +320,8 @@ io::Task<Result<Wire::Range>> PeerWire::read(NodeId to, PartitionId id, ReadRang
 void PeerWire::take_read(peer::Request incoming) {
   io::Shard& home = io::Shard::current();
   const auto request = std::make_shared<peer::Request>(std::move(incoming));
-  const auto read = wp::decode_message<wp::ReadRangeRequest>(request->body.view(), request->version);
+  const auto read =
+      wp::decode_message<wp::ReadRangeRequest>(request->body.view(), request->version);
   if (!read) return request->respond.refuse(read.error());
   const PartitionId id = partition_of(*read);
   ReadRange range{epoch_of(read->epoch), Offset(read->from), Offset(read->to), 0};

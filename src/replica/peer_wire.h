@@ -11,8 +11,9 @@
 
 namespace pyralog::replica {
 
-/// A shard's participants and the way between them and those of other nodes: what they say leaves by this
-/// shard's links, and what comes for one of them is brought to its shard. One for each shard.
+/// A shard's participants and the way between them and those of other nodes: what they say leaves
+/// by this shard's links, and what comes for one of them is brought to its shard. One for each
+/// shard.
 class PeerWire final : public Wire {
  public:
   struct Options {
@@ -35,7 +36,8 @@ class PeerWire final : public Wire {
   /// Tells all of this shard.
   void link_changed(NodeId node, bool up);
 
-  [[nodiscard]] io::Task<Result<std::optional<AppendReply>>> append(NodeId to, PartitionId id, Append message,
+  [[nodiscard]] io::Task<Result<std::optional<AppendReply>>> append(NodeId to, PartitionId id,
+                                                                    Append message,
                                                                     Records records) override;
   void progress(NodeId to, PartitionId id, AppendReply reply) override;
   [[nodiscard]] io::Task<Result<SealAnswer>> seal(NodeId to, PartitionId id, Seal seal) override;

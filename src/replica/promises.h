@@ -13,23 +13,24 @@
 
 namespace pyralog::replica {
 
-/// What the replicas of a node have promised, durably: a journal `<data>/promises.log`. Lives on the shard
-/// that opened it.
+/// What the replicas of a node have promised, durably: a journal `<data>/promises.log`. Lives on
+/// the shard that opened it.
 class Promises {
  public:
   struct Options {
     Uuid owner;  ///< the disk's incarnation: another's promises are none
     std::uint64_t rewrite_bytes = 4u << 20;  ///< a longer journal is replaced by what stands
   };
-  [[nodiscard]] static io::Task<Result<std::unique_ptr<Promises>>> open(io::Disk& disk, std::string data_dir,
+  [[nodiscard]] static io::Task<Result<std::unique_ptr<Promises>>> open(io::Disk& disk,
+                                                                        std::string data_dir,
                                                                         Options options);
   /// Nothing promised yet: all zero.
   [[nodiscard]] Promise of(const PartitionId& id) const;
-  /// Durable when it returns; those of one turn of the loop share a sync. After an error of the device
-  /// every call fails until a restart.
+  /// Durable when it returns; those of one turn of the loop share a sync. After an error of the
+  /// device every call fails until a restart.
   [[nodiscard]] io::Task<Result<void>> store(PartitionId id, Promise promise);
-  /// The partition is gone for good.
-  [[nodiscard]] Result<void> forget(const PartitionId& id);
+  /// The partition is gone for good; the file forgets it when it is rewritten.
+  void forget(const PartitionId& id) { all_.erase(id); }
   /// Waits for a rewrite that is under way; no call may follow.
   [[nodiscard]] io::Task<void> stop() { return tasks_.join(); }
   [[nodiscard]] std::size_t size() const { return all_.size(); }
