@@ -189,6 +189,9 @@ void Simulation::crash_with_leader(Node& n) {
   n.down_for = 1;
   const auto& current = partition(catalogs_.size() - 1).current;
   if (!current) return;
+  std::erase_if(flying_, [&](const Message& each) {
+    return each.to == current->leader && each.from != n.id && each.from != each.to;
+  });
   for (const Node& other : nodes_) {
     if (other.id == n.id || other.id == current->leader) continue;
     for (const NodeId one : {n.id, current->leader}) {
@@ -207,7 +210,7 @@ void Simulation::make_trouble() {
   for (Node& n : nodes_) {
     const bool committing = n.recovery && n.recovery->phase() == Recovery::Phase::kCommitting;
     if (chance(committing ? 0.003 : n.storing.empty() ? 0.0 : trouble_)) crash(n, chance(0.5));
-    if (!n.storing.empty() && chance(trouble_)) crash_with_leader(n);
+    if (!n.storing.empty() && chance(0.01)) crash_with_leader(n);
   }
   if (chance(0.008)) cut_.insert({any().id, any().id});  // one way
   if (chance(0.01)) cut_.clear();
