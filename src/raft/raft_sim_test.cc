@@ -398,7 +398,10 @@ class Cluster {
     if (entry.index.value != node.applied + 1) return fail("an entry is applied out of turn");
     node.applied = entry.index.value;
     const auto [at, fresh] = applied_.try_emplace(entry.index.value, entry.term.value, entry.data);
-    if (fresh) ++seen_.commits;
+    if (fresh) {
+      ++seen_.commits;
+      committed_by_[entry.index.value] = node.raft->term().value;
+    }
     if (at->second.first != entry.term.value || at->second.second.size() != entry.data.size() ||
         !std::ranges::equal(at->second.second.view(), entry.data.view())) {
       fail("two nodes have applied different entries at " + std::to_string(entry.index.value));
@@ -418,6 +421,8 @@ class Cluster {
     for (const auto& [index, entry] : applied_) {
       const auto term = raft.log().term_of(Index(index));
       if (index <= raft.log().snapshot().index.value) continue;
+      // Votes may come so late that a leader of a later term has committed it.
+      if (committed_by_.at(index) >= raft.term().value) continue;
       if (!term || term->value != entry.first) {
         fail("a new leader lacks entry " + std::to_string(index) + ", which was applied");
         return;
@@ -508,6 +513,7 @@ class Cluster {
   int now_ = 0;
   bool failed_ = false;
   std::map<std::uint64_t, std::pair<std::uint64_t, SharedBytes>> applied_;
+  std::map<std::uint64_t, std::uint64_t> committed_by_;  ///< index → in this term at the latest
   std::map<std::uint64_t, NodeId> leaders_;
   std::uint64_t greatest_committed_ = 0;
   std::uint64_t proposed_ = 0;
