@@ -171,7 +171,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   keeps_time_ = true;
   states_[0]->background.spawn(keep_time(*states_[0]));  // a start waits for no more of the disk
   states_[0]->background.spawn(space_loop(*states_[0]));
-  cluster.metadata().on_change(
+  co_await cluster.metadata().on_change(
       [this](CatalogPtr changed) { return distribute(std::move(changed)); });
   // What comes back has a new epoch, and every shard is to hear of that.
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
@@ -311,7 +311,7 @@ io::Task<void> Broker::drain() {
 io::Task<Result<void>> Broker::stop() {
   if (!started_) co_return Result<void>{};
   started_ = false;
-  if (cluster_ != nullptr) cluster_->metadata().on_change(nullptr);
+  if (cluster_ != nullptr) co_await cluster_->metadata().on_change(nullptr);
   std::vector<Result<void>> closed(shards_.size());
   const Groups everybody(shards_.size(), {0});
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {

@@ -95,15 +95,6 @@ Result<void> Cluster::check_cookie(const std::string& data_dir) const {
   return {};
 }
 
-namespace {
-io::Task<bool> has_file(io::Disk& disk, std::string path) {
-  const auto entries = co_await disk.list(io::parent_dir(path));
-  if (!entries) co_return false;
-  co_return std::ranges::any_of(
-      *entries, [&](const io::DirEntry& each) { return path.ends_with("/" + each.name); });
-}
-}  // namespace
-
 io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
                                                const Options& options) {
   const std::string& dir = options.data_dir;
@@ -132,17 +123,33 @@ io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
                                                  "; correct node.id");
     }
   }
-  const bool joins = !forming && co_await has_file(disk, dir + "/raft.log");
-  if (joins || (forming && !options.join.members.empty()))
-    co_return co_await join(disk, rng, options);
-  if (!options.join.members.empty() && cookie_.boot_counter > 0) {
+  PYRALOG_CO_ASSIGN(const bool has_raft, co_await disk.exists(dir + "/raft.log"));
+  PYRALOG_CO_ASSIGN(const bool has_lone, co_await disk.exists(dir + "/metadata.log"));
+  const bool named = !options.join.members.empty();
+  if (has_raft && has_lone) {
+    co_return fail(Code::kFenced, "data directory " + dir +
+                                      ": has metadata.log, a lone node's, beside raft.log, a "
+                                      "cluster's; these files do not belong together");
+  }
+  if (has_lone && named) {
     co_return fail(Code::kInvalidArgument,
                    "data directory " + dir +
                        ": is a lone node's; `pyralog cluster add` makes a cluster of it, "
                        "--cluster does not");
   }
-  // A start as a part of a cluster that ended before it had begun is as good as none.
-  if (!options.join.members.empty()) co_return co_await join(disk, rng, options);
+  if (has_raft && !named && cookie_.cluster.is_nil()) {
+    co_return fail(Code::kInvalidArgument,
+                   "data directory " + dir +
+                       ": was to become a part of a cluster that has not formed yet; say "
+                       "--cluster as at its first start, or choose an empty directory");
+  }
+  if (!forming && cookie_.boot_counter == 0 && !has_raft && !has_lone &&
+      cookie_.cluster.is_nil() != named) {
+    // A first start of the other kind ended before it had begun anything.
+    cookie_.cluster = named ? Uuid{} : random_uuid(rng);
+    PYRALOG_CO_TRY(co_await write_cookie(disk, dir, cookie_));
+  }
+  if (has_raft || named) co_return co_await join(disk, rng, options);
   PYRALOG_CO_ASSIGN(lone_, co_await LoneLog::open(disk, dir, options.metadata));
   co_return check_cookie(dir);
 }
@@ -193,35 +200,39 @@ io::Task<Result<void>> Cluster::register_start(const Options& options) {
   ++cookie_.boot_counter;
   if (PYRALOG_PLANT("cluster.early_boot_id")) cookie_.os_boot_id = disk_->boot_id();
   PYRALOG_CO_TRY(co_await write_cookie(*disk_, options.data_dir, cookie_));
-  const MetadataLog::Plan plan =
-      [&](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
-    // An earlier try may have come to stand though nobody could say so.
-    const catalog::Node* known = state.node(cookie_.node);
-    std::vector<catalog::Entry> entries;
-    if (known == nullptr || known->incarnation != cookie_.incarnation ||
-        known->boot_counter != cookie_.boot_counter || joined_ == nullptr) {
-      catalog::NodeRegistered node;
-      node.node = cookie_.node;
-      node.incarnation = cookie_.incarnation;
-      node.boot_counter = cookie_.boot_counter;
-      node.host = options.host;
-      node.port = options.port;
-      node.rack = options.rack;
-      entries.emplace_back(std::move(node));
-    }
-    if (joined_ != nullptr) {
-      const io::Address& peer = joined_->advertised();
-      entries.emplace_back(catalog::PeerRegistered{cookie_.node, cookie_.incarnation, peer.host,
-                                                   peer.port, catalog::kFeatureLevel});
-    }
-    return entries;
+  const auto registration = [&] {
+    catalog::NodeRegistered node;
+    node.node = cookie_.node;
+    node.incarnation = cookie_.incarnation;
+    node.boot_counter = cookie_.boot_counter;
+    node.host = options.host;
+    node.port = options.port;
+    node.rack = options.rack;
+    return node;
   };
   if (joined_ == nullptr) {
-    PYRALOG_CO_TRY(co_await lone_->propose(plan));
-  } else {
-    PYRALOG_CO_TRY(
-        co_await joined_->insist(plan, options.give_up ? options.give_up : [] { return false; }));
+    PYRALOG_CO_TRY(co_await lone_->propose([&](const catalog::Catalog&) {
+      return Result<std::vector<catalog::Entry>>({registration()});
+    }));
+    co_return Result<void>{};
   }
+  const auto plan = [&](bool may_stand,
+                        const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
+    std::vector<catalog::Entry> entries;
+    // Only after a try whose end nobody could tell may it be ours that stands: else it is a twin's,
+    // of a copied directory, and the catalogue refuses this one.
+    const catalog::Node* known = state.node(cookie_.node);
+    const bool stands = may_stand && known != nullptr &&
+                        known->incarnation == cookie_.incarnation &&
+                        known->boot_counter == cookie_.boot_counter;
+    if (!stands) entries.emplace_back(registration());
+    const io::Address& peer = joined_->advertised();
+    entries.emplace_back(catalog::PeerRegistered{cookie_.node, cookie_.incarnation, peer.host,
+                                                 peer.port, catalog::kFeatureLevel});
+    return entries;
+  };
+  PYRALOG_CO_TRY(
+      co_await joined_->insist(plan, options.give_up ? options.give_up : [] { return false; }));
   co_return Result<void>{};
 }
 

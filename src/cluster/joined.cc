@@ -14,9 +14,32 @@ namespace {
 namespace wp = wire::peer;
 
 constexpr Duration kLook = std::chrono::milliseconds(20);
+constexpr Duration kInsistSlice = std::chrono::seconds(1);  // between looks whether to give up
+constexpr Duration kTryOther = std::chrono::seconds(2);  // an address, where two are said of a node
 
 std::string name_of(NodeId node) {
   return "node " + std::to_string(node.value);
+}
+
+/// What a command line may not say of a cluster.
+Result<void> check_members(const std::vector<Member>& members) {
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    if (members[i].node.value < 1)
+      return fail(Code::kInvalidArgument, "--cluster: node ids begin at 1");
+    for (std::size_t k = 0; k < i; ++k) {
+      if (members[k].node == members[i].node) {
+        return fail(Code::kInvalidArgument,
+                    "--cluster names " + name_of(members[i].node) + " twice; name each once");
+      }
+      if (members[k].peer == members[i].peer) {
+        return fail(Code::kInvalidArgument,
+                    "--cluster says that " + name_of(members[k].node) + " and " +
+                        name_of(members[i].node) + " both listen at " +
+                        io::to_string(members[i].peer) + "; each has an address of its own");
+      }
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -30,6 +53,7 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
                                                        const Cookie& cookie, JoinOptions options) {
   std::unique_ptr<Joined> self(new Joined(cookie.node, cookie.incarnation, std::move(options)));
   JoinOptions& set = self->options_;
+  PYRALOG_CO_TRY(check_members(set.members));
   const auto own = std::ranges::find(set.members, cookie.node, &Member::node);
   if (!set.listen && own != set.members.end()) set.listen = own->peer;
   if (!set.listen) {
@@ -63,23 +87,48 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
     co_return fail(std::move(opened.error()));
   }
   self->raft_ = std::move(*opened);
+  if (auto same = self->check_first_voters(cookie); !same) {
+    co_await self->peers_->stop();
+    co_return fail(std::move(same.error()));
+  }
   Joined* const me = self.get();
+  RaftLog::Options log;
+  log.group = kGlobalGroup;
+  log.anybody = [me] { return me->anybody(); };
   self->log_ = std::make_unique<RaftLog>(
       *self->raft_, self->machine_,
       [me](NodeId leader, std::uint64_t expected, Bytes entries, Instant deadline) {
         return me->forward(leader, expected, std::move(entries), deadline);
       },
-      RaftLog::Options{.group = kGlobalGroup});
+      std::move(log));
   self->transport_->serve(self->peers_->service(0), *self->raft_);
   self->peers_->service(0).on_task(wp::Kind::kPropose, [me](peer::Request request) {
     return me->take_proposal(std::move(request));
   });
-  self->peers_->set_admit([me](const peer::Peer& peer) { return me->admit(peer); });
+  const auto admit = [me](const peer::Peer& peer) { return me->admit(peer); };
+  self->peers_->set_admit(admit);
+  self->peers_->links(0).set_admit(admit);
   self->log_->start();
   self->raft_->start(*self->transport_);
   self->peers_->start();
   self->tasks_.spawn(self->follow_addresses());
   co_return self;
+}
+
+Result<void> Joined::check_first_voters(const Cookie& cookie) const {
+  // Once the cluster has formed its own log says who takes part, and the command line nothing.
+  if (!cookie.cluster.is_nil() || options_.members.empty()) return {};
+  std::vector<NodeId> named;
+  for (const Member& each : options_.members) named.push_back(each.node);
+  std::ranges::sort(named);
+  const auto first = raft_->status(kGlobalGroup).config.voters;
+  if (named == first) return {};
+  std::string then;
+  for (const NodeId each : first) then += (then.empty() ? "" : ", ") + std::to_string(each.value);
+  return fail(Code::kInvalidArgument,
+              "--cluster names other nodes than at this directory's first start (" + then +
+                  "); give that list, or, if the cluster never formed, start all of its nodes on "
+                  "empty directories");
 }
 
 Result<void> Joined::admit(const peer::Peer& peer) const {
@@ -113,17 +162,30 @@ std::map<NodeId, io::Address> Joined::addresses() const {
   std::map<NodeId, io::Address> out;
   for (const Member& each : options_.members) out[each.node] = each.peer;
   for (const auto& [id, node] : machine_.catalog()->nodes()) {
-    if (!node.peer_host.empty())
-      out[id] = {node.peer_host, static_cast<std::uint16_t>(node.peer_port)};
+    if (node.peer_host.empty()) continue;
+    const io::Address registered{node.peer_host, static_cast<std::uint16_t>(node.peer_port)};
+    const auto said = out.find(id);
+    // Either may be out of date: the command line, or, where a node has moved and cannot say so
+    // yet, this.
+    const bool other = said != out.end() && said->second != registered && try_said_.contains(id);
+    if (!other) out[id] = registered;
   }
   out.erase(self_);
   return out;
 }
 
 io::Task<void> Joined::follow_addresses() {
+  Instant look = io::Shard::current().now() + kTryOther;
   while (!stopping_) {
     co_await peers_->set_peers(addresses());
-    co_await log_->wait_change(io::Shard::current().now() + std::chrono::seconds(1));
+    co_await log_->wait_change(
+        std::min(look, io::Shard::current().now() + std::chrono::seconds(1)));
+    if (io::Shard::current().now() < look) continue;
+    look = io::Shard::current().now() + kTryOther;
+    for (const Member& each : options_.members) {
+      if (each.node == self_ || reaches(each.node)) continue;
+      if (!try_said_.erase(each.node)) try_said_.insert(each.node);
+    }
   }
 }
 
@@ -184,15 +246,18 @@ io::Task<void> Joined::set_cluster(Uuid cluster) {
   co_await peers_->set_cluster(cluster);
 }
 
-io::Task<Result<CatalogPtr>> Joined::insist(MetadataLog::Plan plan, std::function<bool()> give_up) {
+io::Task<Result<CatalogPtr>> Joined::insist(InsistentPlan plan, std::function<bool()> give_up) {
+  bool may_stand = false;
   while (true) {
-    auto done = co_await log_->propose(plan);
+    PYRALOG_CO_ASSIGN(auto entries, plan(may_stand, *log_->catalog()));
+    auto done = co_await log_->propose_as_is(std::move(entries), kInsistSlice);
     if (done) co_return done;
     const Code code = done.error().code;
     if (code != Code::kUnavailable && code != Code::kTimedOut) co_return done;
     if (raft_->dead()) co_return done;
     if (give_up())
       co_return fail(Code::kCancelled, "the start was ended while it waited for the cluster");
+    may_stand = may_stand || code == Code::kTimedOut;
     tell_waiting("the cluster's agreement");
     co_await io::sleep_for(kLook);
   }
@@ -202,6 +267,9 @@ io::Task<Result<Forwarded>> Joined::forward(NodeId leader, std::uint64_t expecte
                                             Instant deadline) {
   wp::ProposeRequest request;
   request.expected = static_cast<std::int64_t>(expected);
+  const auto left =
+      std::chrono::duration_cast<std::chrono::milliseconds>(deadline - io::Shard::current().now());
+  request.timeout_ms = static_cast<std::int32_t>(std::clamp<std::int64_t>(left.count(), 1, 60'000));
   const bool asks = entries.empty();
   request.entries = std::move(entries);
   PYRALOG_CO_ASSIGN(auto packed, wp::pack(request));
@@ -209,19 +277,19 @@ io::Task<Result<Forwarded>> Joined::forward(NodeId leader, std::uint64_t expecte
     co_return fail(Code::kUnavailable, name_of(leader) + " leads and cannot be reached");
   }
   auto reply = co_await peers_->links(0).call(leader, std::move(packed), deadline);
-  if (!reply) {
-    // A question has done nothing, whatever became of it.
-    if (asks) co_return fail(std::move(reply.error()));
+  auto answer = reply ? wp::decode_message<wp::ProposeResponse>(reply->body.view(), reply->version)
+                      : fail(std::move(reply.error()));
+  if (!answer || answer->fate < 0 ||
+      answer->fate > static_cast<std::int8_t>(Forwarded::Fate::kUnknown)) {
+    // A question has done nothing, whatever became of it; entries may come to stand.
+    if (asks) co_return fail(Code::kUnavailable, "no answer");
     co_return Forwarded{};
   }
-  PYRALOG_CO_ASSIGN(auto answer,
-                    wp::decode_message<wp::ProposeResponse>(reply->body.view(), reply->version));
-  if (answer.fate < 0 || answer.fate > static_cast<std::int8_t>(Forwarded::Fate::kUnknown))
-    co_return Forwarded{};
   Forwarded told;
-  told.fate = static_cast<Forwarded::Fate>(answer.fate);
-  told.position = static_cast<std::uint64_t>(answer.position);
-  if (answer.code != 0) told.why = {wp::code_of(answer.code), std::move(answer.message), 0};
+  told.fate = static_cast<Forwarded::Fate>(answer->fate);
+  told.position = static_cast<std::uint64_t>(answer->position);
+  told.leader = NodeId(answer->leader);
+  if (answer->code != 0) told.why = {wp::code_of(answer->code), std::move(answer->message), 0};
   co_return told;
 }
 
@@ -232,17 +300,30 @@ io::Task<void> Joined::take_proposal(peer::Request request) {
     co_return;
   }
   request.body = {};
-  const Instant deadline = io::Shard::current().now() + std::chrono::seconds(10);
-  const Forwarded told = co_await log_->take(static_cast<std::uint64_t>(read->expected),
-                                             std::move(read->entries), deadline);
+  const auto patience = std::chrono::milliseconds(std::clamp(read->timeout_ms, 1, 60'000));
+  const Forwarded told =
+      co_await log_->take(static_cast<std::uint64_t>(read->expected), std::move(read->entries),
+                          io::Shard::current().now() + patience);
   wp::ProposeResponse answer;
   answer.fate = static_cast<std::int8_t>(told.fate);
+  answer.leader = told.leader.value;
   answer.position = static_cast<std::int64_t>(told.position);
   if (told.fate == Forwarded::Fate::kRefused || told.fate == Forwarded::Fate::kUnknown) {
     answer.code = wp::code_number(told.why.code);
     answer.message = told.why.message;
   }
   if (auto packed = wp::pack(answer)) request.respond.reply(std::move(*packed));
+}
+
+NodeId Joined::anybody() {
+  const std::map<NodeId, io::Address> all = addresses();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    auto next = all.upper_bound(asked_last_);
+    if (next == all.end()) next = all.begin();
+    asked_last_ = next->first;
+    if (reaches(asked_last_)) return asked_last_;
+  }
+  return raft::kNobody;
 }
 
 io::Task<void> Joined::stop() {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -58,8 +59,13 @@ class Joined {
                                              std::function<bool()> give_up);
   /// What the connections say from now on.
   [[nodiscard]] io::Task<void> set_cluster(Uuid cluster);
-  /// Tries until `entries` stand or are refused. kCancelled as above.
-  [[nodiscard]] io::Task<Result<CatalogPtr>> insist(MetadataLog::Plan plan,
+  /// As MetadataLog::Plan; `may_stand`: a try before has ended so that what it proposed may have
+  /// come to stand.
+  using InsistentPlan =
+      std::function<Result<std::vector<catalog::Entry>>(bool may_stand, const catalog::Catalog&)>;
+  /// Tries until the entries, which are right or wrong in every state, stand or are refused.
+  /// kCancelled as above.
+  [[nodiscard]] io::Task<Result<CatalogPtr>> insist(InsistentPlan plan,
                                                     std::function<bool()> give_up);
 
   [[nodiscard]] RaftLog& log() { return *log_; }
@@ -78,6 +84,10 @@ class Joined {
  private:
   Joined(NodeId self, Uuid incarnation, JoinOptions options);
   [[nodiscard]] Result<void> admit(const peer::Peer& peer) const;
+  /// Of a cluster that has not formed yet: whether the command line says what it said first.
+  [[nodiscard]] Result<void> check_first_voters(const Cookie& cookie) const;
+  /// Somebody who is connected, another one each time.
+  [[nodiscard]] NodeId anybody();
   [[nodiscard]] io::Task<Result<Forwarded>> forward(NodeId leader, std::uint64_t expected,
                                                     Bytes entries, Instant deadline);
   io::Task<void> take_proposal(peer::Request request);
@@ -94,6 +104,8 @@ class Joined {
   CatalogMachine machine_;
   std::unique_ptr<multiraft::MultiRaft> raft_;
   std::unique_ptr<RaftLog> log_;
+  std::set<NodeId> try_said_;  ///< nodes that are looked for where the command line says
+  NodeId asked_last_ = raft::kNobody;
   Instant told_{};
   bool stopping_ = false;
   io::TaskGroup tasks_;

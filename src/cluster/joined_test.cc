@@ -65,7 +65,7 @@ class JoinedTest : public ::testing::Test {
       const std::unique_ptr<One, void (*)(One*)> known(&one,
                                                        [](One* gone) { gone->cluster = nullptr; });
       one.cluster = owned.get();
-      owned->metadata().on_change([&one](CatalogPtr state) -> io::Task<void> {
+      co_await owned->metadata().on_change([&one](CatalogPtr state) -> io::Task<void> {
         one.topics.clear();
         for (const auto& topic : state->topics()) one.topics.push_back(topic->name);
         co_return;
@@ -247,6 +247,92 @@ TEST_F(JoinedTest, who_is_not_named_is_none_of_the_cluster) {
   sim_.run_for(5s);
   EXPECT_EQ(at(4).cluster, nullptr);
   EXPECT_FALSE(at(1).cluster->joined()->reaches(NodeId(4)));
+}
+
+TEST_F(JoinedTest, nodes_that_have_moved_are_found_again) {
+  for (std::int32_t i = 1; i <= 3; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+  ASSERT_FALSE(create(1, "kept"));
+  // One listens elsewhere now: only it knows that.
+  stop(3);
+  Cluster::Options moved = options(3);
+  moved.join.members[2].peer.port = 9193;
+  start(3, moved);
+  ASSERT_TRUE(up({3})) << at(3).refused;
+  EXPECT_EQ(at(3).cluster->catalog()->node(NodeId(3))->peer_port, 9193);
+  // All do, and the new command lines say so.
+  for (std::int32_t i = 1; i <= 3; ++i) stop(i);
+  for (Member& each : members_) each.peer.port = 9293;
+  for (std::int32_t i = 1; i <= 3; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3})) << at(1).refused << at(2).refused << at(3).refused;
+  EXPECT_NE(at(2).cluster->catalog()->topic("kept"), nullptr);
+}
+
+TEST_F(JoinedTest, a_command_line_that_cannot_be_is_refused) {
+  Cluster::Options twice = options(1);
+  twice.join.members.push_back({NodeId(1), {"n9", 9093}});
+  start(1, twice);
+  ASSERT_TRUE(refuses(1));
+  EXPECT_THAT(at(1).refused, HasSubstr("twice"));
+  Cluster::Options same = options(2);
+  same.join.members[0].peer = same.join.members[1].peer;
+  start(2, same);
+  ASSERT_TRUE(refuses(2));
+  EXPECT_THAT(at(2).refused, HasSubstr("both listen at n2:9093"));
+  Cluster::Options weak = options(3);
+  weak.join.secret = Bytes(3, 1);
+  start(3, weak);
+  ASSERT_TRUE(refuses(3));
+  EXPECT_THAT(at(3).refused, HasSubstr("secret"));
+}
+
+TEST_F(JoinedTest, another_list_than_at_the_first_start_is_not_ignored) {
+  Cluster::Options first = options(1);
+  first.join.members[2].node = NodeId(33);
+  start(1, first);
+  EXPECT_FALSE(up({1}, 1s));
+  stop(1);
+  start(1);
+  ASSERT_TRUE(refuses(1));
+  EXPECT_THAT(at(1).refused,
+              HasSubstr("other nodes than at this directory's first start (1, 2, 33)"));
+}
+
+TEST_F(JoinedTest, a_first_start_that_was_cut_short_may_go_on_as_the_other_kind) {
+  // Alone at first, for no longer than its cookie took.
+  Cluster::Options alone = options(1);
+  alone.join.members.clear();
+  machine(1).disk().set_hook([](io::sim::DiskOp op, const std::string& path) {
+    return op == io::sim::DiskOp::kOpen && path.find("metadata.log") != std::string::npos
+               ? io::sim::DiskFault::kKill
+               : io::sim::DiskFault::kNone;
+  });
+  start(1, alone);
+  sim_.run_for(1s);
+  machine(1).disk().set_hook(nullptr);
+  machine(1).restart();
+  for (std::int32_t i = 1; i <= 3; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3})) << at(1).refused;
+  EXPECT_EQ(at(1).cluster->cookie().cluster, at(2).cluster->cookie().cluster);
+}
+
+TEST_F(JoinedTest, a_copied_directory_does_not_start_beside_its_twin) {
+  for (std::int32_t i = 1; i <= 3; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+  const auto counter = at(2).cluster->cookie().boot_counter;
+  const Bytes cookie = machine(2).disk().peek("/data/cookie").value();
+  stop(2);
+  start(2);
+  ASSERT_TRUE(up({2}));
+  EXPECT_EQ(at(2).cluster->cookie().boot_counter, counter + 1);
+  // The copy has the counter from before, and counts to the same.
+  stop(2);
+  machine(2).run([&]() -> io::Task<void> {
+    EXPECT_TRUE(co_await io::replace_file(io::Shard::current().disk(), "/data/cookie", cookie));
+  });
+  start(2);
+  ASSERT_TRUE(refuses(2));
+  EXPECT_THAT(at(2).refused, HasSubstr("older"));
 }
 
 TEST_F(JoinedTest, what_a_directory_is_it_stays) {

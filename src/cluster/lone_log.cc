@@ -46,26 +46,29 @@ Result<void> replay(catalog::Catalog& state, ByteView frame) {
 
 }  // namespace
 
-io::Task<Result<std::unique_ptr<LoneLog>>> LoneLog::open(io::Disk& disk,
-                                                                 std::string data_dir,
-                                                                 Options options) {
+io::Task<Result<std::unique_ptr<LoneLog>>> LoneLog::open(io::Disk& disk, std::string data_dir,
+                                                         Options options) {
   std::unique_ptr<LoneLog> self(new LoneLog(options));
   catalog::Catalog state;
-  PYRALOG_CO_ASSIGN(
-      self->journal_,
-      co_await journal::Journal::open(
-          disk, data_dir + kFile, journal_options(),
-          [&](ByteView frame) { return replay(state, frame); }));
+  PYRALOG_CO_ASSIGN(self->journal_, co_await journal::Journal::open(
+                                        disk, data_dir + kFile, journal_options(),
+                                        [&](ByteView frame) { return replay(state, frame); }));
   self->catalog_ = std::make_shared<const catalog::Catalog>(std::move(state));
   co_return self;
 }
 
 io::Task<Result<CatalogPtr>> LoneLog::peek(io::Disk& disk, std::string data_dir) {
   catalog::Catalog state;
-  PYRALOG_CO_TRY(co_await journal::Journal::peek(
-      disk, data_dir + kFile, journal_options(),
-      [&](ByteView frame) { return replay(state, frame); }));
+  PYRALOG_CO_TRY(
+      co_await journal::Journal::peek(disk, data_dir + kFile, journal_options(),
+                                      [&](ByteView frame) { return replay(state, frame); }));
   co_return std::make_shared<const catalog::Catalog>(std::move(state));
+}
+
+io::Task<void> LoneLog::on_change(Observer observer) {
+  observer_ = std::move(observer);
+  // It is called within a proposal's turn.
+  const auto guard = co_await turn_.lock();
 }
 
 io::Task<Result<CatalogPtr>> LoneLog::propose(Plan plan) {
@@ -79,7 +82,7 @@ io::Task<Result<CatalogPtr>> LoneLog::propose(Plan plan) {
   if (!PYRALOG_PLANT("cluster.ack_before_sync")) PYRALOG_CO_TRY(co_await journal_->commit(end));
   catalog_ = std::make_shared<const catalog::Catalog>(std::move(next));
   const CatalogPtr committed = catalog_;
-  if (observer_) co_await observer_(committed);
+  if (const Observer observer = observer_) co_await observer(committed);
   PYRALOG_CO_TRY(co_await rewrite_if_large());
   co_return committed;
 }
@@ -87,9 +90,8 @@ io::Task<Result<CatalogPtr>> LoneLog::propose(Plan plan) {
 io::Task<Result<void>> LoneLog::rewrite_if_large() {
   if (journal_->size_bytes() < options_.rewrite_bytes) co_return Result<void>{};
   const CatalogPtr state = catalog_;
-  auto rewritten = co_await journal_->rewrite([state] {
-    return std::vector<Bytes>{framed(kSnapshotFrame, state->encode_snapshot())};
-  });
+  auto rewritten = co_await journal_->rewrite(
+      [state] { return std::vector<Bytes>{framed(kSnapshotFrame, state->encode_snapshot())}; });
   // The entry itself is durable; a failed rewrite leaves the longer journal, unless it is dead.
   if (!rewritten && journal_->dead()) co_return fail(std::move(rewritten.error()));
   // A state that is itself large is not rewritten at every entry, nor is a failure tried at each.

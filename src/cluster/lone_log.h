@@ -29,9 +29,7 @@ class LoneLog final : public MetadataLog {
 
   [[nodiscard]] const CatalogPtr& catalog() const override { return catalog_; }
   [[nodiscard]] io::Task<Result<CatalogPtr>> propose(Plan plan) override;
-  void on_change(std::function<io::Task<void>(CatalogPtr)> observer) override {
-    observer_ = std::move(observer);
-  }
+  [[nodiscard]] io::Task<void> on_change(Observer observer) override;
 
  private:
   explicit LoneLog(Options options) : options_(options) {}
@@ -40,7 +38,7 @@ class LoneLog final : public MetadataLog {
   Options options_;
   std::unique_ptr<journal::Journal> journal_;
   CatalogPtr catalog_;
-  std::function<io::Task<void>(CatalogPtr)> observer_;
+  Observer observer_;
   io::Turn turn_;
 };
 

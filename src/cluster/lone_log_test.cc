@@ -92,7 +92,7 @@ TEST_F(LoneLogTest, a_refused_proposal_leaves_nothing) {
 TEST_F(LoneLogTest, observers_hear_before_the_proposer_and_in_order) {
   EXPECT_EQ(life([](Cluster& cluster) -> io::Task<void> {
     std::vector<std::uint64_t> heard;
-    cluster.metadata().on_change([&](CatalogPtr state) -> io::Task<void> {
+    co_await cluster.metadata().on_change([&](CatalogPtr state) -> io::Task<void> {
       co_await io::sleep_for(10ms);
       heard.push_back(state->position());
     });
@@ -108,7 +108,7 @@ TEST_F(LoneLogTest, observers_hear_before_the_proposer_and_in_order) {
     co_await group.join();
     EXPECT_EQ(heard.size(), 5u);
     EXPECT_TRUE(std::ranges::is_sorted(heard));
-    cluster.metadata().on_change(nullptr);
+    co_await cluster.metadata().on_change(nullptr);
   }), "");
 }
 

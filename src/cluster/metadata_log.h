@@ -31,8 +31,10 @@ class MetadataLog {
   [[nodiscard]] virtual io::Task<Result<CatalogPtr>> propose(Plan plan) = 0;
 
   /// Called, on shard 0, after changes with the new state, one call at a time, and before the
-  /// proposer goes on; it must not propose.
-  virtual void on_change(std::function<io::Task<void>(CatalogPtr)> observer) = 0;
+  /// proposer goes on; it must not propose. When `on_change` returns no call of the one before is
+  /// under way.
+  using Observer = std::function<io::Task<void>(CatalogPtr)>;
+  [[nodiscard]] virtual io::Task<void> on_change(Observer observer) = 0;
 };
 
 }  // namespace pyralog::cluster

@@ -52,6 +52,11 @@ io::Task<Result<std::unique_ptr<MultiRaft>>> MultiRaft::open(io::Disk& disk, Opt
   Bytes first;
   for (const GroupSpec& spec : groups) {
     if (found.contains(spec.id)) continue;
+    if (spec.initial.voters.empty()) {
+      co_return fail(Code::kInvalidArgument, "Raft journal " + self->options_.path + ": group " +
+                                                 std::to_string(spec.id.value) +
+                                                 " is new here, and nobody has said who takes part in it");
+    }
     // Who takes part is stored before anything is said: later the journal alone decides.
     StoredGroup fresh;
     fresh.raft.snapshot.config = spec.initial;
@@ -437,7 +442,7 @@ io::Task<Result<raft::Index>> MultiRaft::wait_fate(GroupId id, raft::Index index
   }
   if (dead_) co_return fail(Code::kIo, name + ": " + dead_->message);
   if (stopping_)
-    co_return fail(Code::kUnavailable,
+    co_return fail(Code::kTimedOut,
                    name + ": the node is stopping; it may be agreed all the same");
   co_return fail(Code::kTimedOut, name + ": no majority has agreed in time; it may still be");
 }

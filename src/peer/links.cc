@@ -157,6 +157,12 @@ io::Task<Result<Links::Dialled>> Links::dial(std::shared_ptr<Link> link) {
     (*stream)->close();
     co_return fail(std::move(agreed.error()));
   }
+  if (admit_ && !PYRALOG_PLANT("peer.take_any_acceptor")) {
+    if (auto admitted = admit_(agreed->peer); !admitted) {
+      (*stream)->close();
+      co_return fail(admitted.error().code, link->name + ": " + admitted.error().message);
+    }
+  }
   co_return Dialled{std::move(*stream), std::move(*agreed)};
 }
 
