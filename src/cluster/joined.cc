@@ -75,7 +75,10 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
     return me->take_proposal(std::move(request));
   });
   self->peers_->set_admit([me](const peer::Peer& peer) { return me->admit(peer); });
+  self->watch_ = std::make_unique<Watch>(identity, self->peers_->links(0), *self->log_, *self->raft_,
+                                         kGlobalGroup, set.watch);
   self->log_->start();
+  self->watch_->start();
   self->raft_->start(*self->transport_);
   self->peers_->start();
   self->tasks_.spawn(self->follow_addresses());
@@ -247,8 +250,10 @@ io::Task<void> Joined::take_proposal(peer::Request request) {
 
 io::Task<void> Joined::stop() {
   stopping_ = true;
+  watch_->end();
   co_await log_->stop();
   co_await raft_->stop();
+  co_await watch_->join();
   transport_->forget();
   co_await peers_->stop();
   co_await tasks_.join();

@@ -12,6 +12,7 @@
 #include "cluster/peers.h"
 #include "cluster/raft_log.h"
 #include "cluster/raft_transport.h"
+#include "cluster/watch.h"
 #include "io/disk.h"
 #include "multiraft/multiraft.h"
 
@@ -36,6 +37,7 @@ struct JoinOptions {
   io::Shards shards;
   peer::ChannelOptions channel{};
   multiraft::Options raft{};                      ///< path, owner and self are filled in
+  Watch::Options watch{};
   Duration tell_every = std::chrono::seconds(5);  ///< how often a start says what it waits for
 };
 
@@ -65,6 +67,7 @@ class Joined {
   [[nodiscard]] RaftLog& log() { return *log_; }
   [[nodiscard]] const RaftLog& log() const { return *log_; }
   [[nodiscard]] Peers& peers() { return *peers_; }
+  [[nodiscard]] Watch& watch() { return *watch_; }
   [[nodiscard]] multiraft::MultiRaft& raft() { return *raft_; }
   [[nodiscard]] const multiraft::MultiRaft& raft() const { return *raft_; }
   /// What other nodes are told of where this one listens.
@@ -94,6 +97,7 @@ class Joined {
   CatalogMachine machine_;
   std::unique_ptr<multiraft::MultiRaft> raft_;
   std::unique_ptr<RaftLog> log_;
+  std::unique_ptr<Watch> watch_;
   Instant told_{};
   bool stopping_ = false;
   io::TaskGroup tasks_;
