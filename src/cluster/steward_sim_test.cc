@@ -26,6 +26,9 @@ struct Met {
 class World {
  public:
   World(std::uint64_t seed, Met& met) : rng_(seed), met_(met) {
+    options_.max_proposals = static_cast<std::size_t>(2 + below(30));
+    options_.max_moves = 3;
+    stewards_.assign(2, Steward(options_));
     apply(catalog::ClusterCreated{.cluster = {{1}}, .created = WallMs{1}});
     count_ = 3 + below(4);
     for (std::int32_t i = 1; i <= count_; ++i) {
@@ -34,9 +37,6 @@ class World {
       nodes_[NodeId(i)] = {.up = true, .since = now_};
     }
     for (int i = 0; i < 4; ++i) make_topic();
-    options_.max_proposals = static_cast<std::size_t>(2 + below(30));
-    options_.max_moves = 3;
-    stewards_.assign(2, Steward(options_));
     observe();
   }
 
@@ -93,6 +93,8 @@ class World {
     return done.has_value();
   }
   void observe() {
+    if (state_.position() == observed_) return;
+    observed_ = state_.position();
     const auto state = std::make_shared<const catalog::Catalog>(state_);
     for (Steward& each : stewards_) each.observe(state, now_);
   }
@@ -301,6 +303,7 @@ class World {
   Met& met_;
   std::int32_t count_ = 0;
   catalog::Catalog state_;
+  std::uint64_t observed_ = 0;
   Instant now_{1'000'000'000'000};
   Liveness nodes_;
   std::map<NodeId, Process> processes_;
