@@ -95,7 +95,7 @@ void Steward::note_start(NodeId node, bool same_disk, const std::set<PartitionId
   if (led != leaders_.settled().end()) {
     for (const auto& [id, partition] : led->second) {
       // What has come with this very catalogue may be of the new start.
-      if (same_disk && fresh.contains(id)) continue;
+      if (same_disk ? fresh.contains(id) : holds(*partition, node)) continue;
       case_of(id, *partition->current).own_until = until;
     }
   }

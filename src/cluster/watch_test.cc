@@ -289,6 +289,40 @@ TEST_F(WatchTest, leads_away_from_who_is_draining_and_where_it_is_told) {
   EXPECT_TRUE(sim_.run_until([&] { return leader(b_, 0) == NodeId(boss_); }, 1s));
 }
 
+TEST_F(WatchTest, what_others_change_meanwhile_spoils_nothing) {
+  form();
+  const auto change = [&](catalog::Entry entry) {
+    machine(boss_).spawn([&, entry]() -> io::Task<void> {
+      EXPECT_TRUE(co_await at(boss_).cluster->metadata().propose(
+          [&entry](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
+            const auto* made = std::get_if<catalog::TopicCreated>(&entry);
+            if (made != nullptr) return Cluster::with_first_epochs(*made, state);
+            return std::vector<catalog::Entry>{entry};
+          }));
+    });
+  };
+  std::vector<TopicId> topics;
+  for (int i = 0; i < 100; ++i) {
+    catalog::TopicCreated topic = testing::ClusterTest::topic("gone-" + std::to_string(i), 1);
+    topic.partitions = {{NodeId(a_), NodeId(b_), NodeId(boss_)}};
+    topics.push_back(topic.id);
+    change(topic);
+  }
+  sim_.run_for(5s);
+  machine(a_).kill();
+  // While its partitions are taken over they disappear, one after the other.
+  sim_.run_for(200ms);
+  for (const TopicId& topic : topics) {
+    change(catalog::TopicDeleted{topic});
+    sim_.run_for(1ms);
+  }
+  sim_.run_for(3s);
+  EXPECT_EQ(leader(b_, 0), NodeId(b_));
+  EXPECT_EQ(at(b_).cluster->catalog()->topic_count(), 1u);
+  EXPECT_GT(watch(boss_).stats().left_out, 0u) << "nothing was tried";
+  EXPECT_EQ(watch(boss_).stats().failures, 0u);
+}
+
 TEST_F(WatchTest, ends_whatever_it_is_about) {
   form();
   machine(a_).kill();
