@@ -173,6 +173,37 @@ RC_GTEST_PROP(CatalogProperty, refusals_change_nothing_and_replay_gives_the_same
   RC_ASSERT(base.encode_snapshot() == live.encode_snapshot());
 }
 
+RC_GTEST_PROP(CatalogProperty, many_at_once_are_as_one_after_the_other, ()) {
+  Catalog base = cluster(3);
+  for (int i = pick(30); i > 0; --i) (void)base.apply(any_entry(), base.position() + 1);
+  for (std::uint8_t id = 0; id < 3; ++id) {
+    (void)base.apply(topic(id, "t" + std::to_string(id), 3), base.position() + 1);
+  }
+  std::vector<Entry> entries;
+  const int count = pick(12);
+  for (int i = 0; i < count; ++i) {
+    // Mostly proposals that are taken, some of a partition that had one just before.
+    if (pick(20) == 0) {
+      entries.push_back(any_entry());
+      continue;
+    }
+    const PartitionId id = partition_id(static_cast<std::uint8_t>(pick(3)), pick(3));
+    const int epoch = pick(15) == 0 ? pick(30) : 20 + i;
+    entries.push_back(
+        EpochProposed{id, Epoch(static_cast<std::uint32_t>(epoch)), NodeId(1 + pick(3))});
+  }
+  Catalog one_by_one = base;
+  bool taken = true;
+  for (const Entry& each : entries) {
+    taken = taken && one_by_one.apply(each, one_by_one.position() + 1).has_value();
+  }
+  Catalog at_once = base;
+  RC_ASSERT(at_once.apply_all(entries).has_value() == taken);
+  RC_ASSERT(at_once == (taken ? one_by_one : base));
+  RC_ASSERT(at_once.position() == (taken ? one_by_one : base).position());
+  RC_CLASSIFY(taken && entries.size() > 3, "taken");
+}
+
 RC_GTEST_PROP(CowMapProperty, behaves_as_a_sorted_map_and_copies_stay, ()) {
   CowMap<std::string, int> map;
   std::map<std::string, int> model;

@@ -45,7 +45,7 @@ void Catalog::put_partitions(const TopicId& topic_id, std::vector<Partition> par
   put(std::move(next));
 }
 
-Result<void> Catalog::take(const EpochProposed& e) {
+Result<void> Catalog::check(const EpochProposed& e) const {
   PYRALOG_ASSIGN(const Partition* before, existing(e.partition));
   if (!nodes_->contains(e.candidate)) {
     return fail(Code::kNotFound, label(e.partition) + ": candidate " +
@@ -58,12 +58,56 @@ Result<void> Catalog::take(const EpochProposed& e) {
                                    std::to_string(before->highest_proposed.value) +
                                    ", which was proposed; propose a higher one");
   }
-  Partition next = *before;
-  next.highest_proposed = e.epoch;
-  next.candidate = e.candidate;
-  std::vector<Partition> one;
-  one.push_back(std::move(next));
-  put_partitions(e.partition.topic, std::move(one));
+  return {};
+}
+
+Result<void> Catalog::take(const EpochProposed& e) {
+  return take_in_a_row({&e});
+}
+
+Result<void> Catalog::take_in_a_row(const std::vector<const EpochProposed*>& entries) {
+  // A topic is copied once, not once for each of its partitions.
+  std::map<TopicId, std::vector<Partition>> next;
+  std::set<PartitionId> changed;
+  const auto put_all = [&] {
+    for (auto& [topic, partitions] : next) put_partitions(topic, std::move(partitions));
+    next.clear();
+    changed.clear();
+  };
+  for (const EpochProposed* e : entries) {
+    // What was proposed of a partition decides on what may be proposed of it next.
+    if (!changed.insert(e->partition).second && !PYRALOG_PLANT("catalog.forget_in_a_row")) {
+      put_all();
+      changed.insert(e->partition);
+    }
+    PYRALOG_TRY(check(*e));
+    Partition partition = *this->partition(e->partition);
+    partition.highest_proposed = e->epoch;
+    partition.candidate = e->candidate;
+    next[e->partition.topic].push_back(std::move(partition));
+  }
+  put_all();
+  return {};
+}
+
+Result<void> Catalog::apply_all(const std::vector<Entry>& entries) {
+  Catalog next = *this;
+  for (auto at = entries.begin(); at != entries.end();) {
+    std::vector<const EpochProposed*> row;
+    auto end = at;
+    while (end != entries.end() && std::holds_alternative<EpochProposed>(*end)) {
+      row.push_back(&std::get<EpochProposed>(*end++));
+    }
+    // `apply` knows what may come first of all.
+    if (row.size() < 2 || next.cluster_.is_nil()) {
+      PYRALOG_TRY(next.apply(*at++, next.position_ + 1));
+      continue;
+    }
+    PYRALOG_TRY(next.take_in_a_row(row));
+    next.position_ += row.size();
+    at = end;
+  }
+  *this = std::move(next);
   return {};
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <set>
 
-#include "base/assert.h"
 #include "base/hash.h"
 #include "base/plant.h"
 
@@ -227,41 +226,6 @@ Planned<TopicSettingsChanged> settings_entry(const Topic& topic, const Settings&
 }
 
 }  // namespace
-
-std::vector<std::vector<NodeId>> place(const std::map<NodeId, Node>& nodes, std::size_t partitions,
-                                       std::size_t replicas, std::uint64_t first) {
-  PYRALOG_ASSERT(replicas > 0 && replicas <= nodes.size());
-  // Nodes in turns from the racks: neighbours on this ring are in different racks while racks last.
-  std::map<std::string, std::vector<NodeId>> racks;
-  for (const auto& [id, node] : nodes) racks[node.rack].push_back(id);
-  std::vector<NodeId> ring;
-  for (std::size_t turn = 0; ring.size() < nodes.size(); ++turn) {
-    for (const auto& [rack, members] : racks) {
-      if (turn < members.size()) ring.push_back(members[turn]);
-    }
-  }
-  const auto rack_of = [&](NodeId id) -> const std::string& { return nodes.at(id).rack; };
-  const std::size_t n = ring.size();
-  std::vector<std::vector<NodeId>> all(partitions);
-  for (std::size_t p = 0; p < partitions; ++p) {
-    const std::size_t leader = static_cast<std::size_t>(first % n) + p % n;
-    const std::size_t shift = p / n;  // followers begin one further each round
-    std::vector<NodeId>& chosen = all[p];
-    chosen.push_back(ring[leader % n]);
-    std::set<std::string> used{rack_of(chosen[0])};
-    // First a replica in every rack, then whoever is left.
-    for (const bool new_racks_only : {true, false}) {
-      for (std::size_t i = 0; i + 1 < n && chosen.size() < replicas; ++i) {
-        const NodeId next = ring[(leader + 1 + (i + shift) % (n - 1)) % n];
-        if (std::find(chosen.begin(), chosen.end(), next) != chosen.end()) continue;
-        if (new_racks_only && used.contains(rack_of(next))) continue;
-        used.insert(rack_of(next));
-        chosen.push_back(next);
-      }
-    }
-  }
-  return all;
-}
 
 Planned<TopicCreated> plan_create_topic(const CreateTopic& request, const Catalog& catalog,
                                         WallMs now, const Uuid& id, const PlanOptions& options) {

@@ -30,7 +30,7 @@ using ManualAssignment = std::map<std::int32_t, std::vector<NodeId>>;
 
 struct PlanOptions {
   std::int32_t default_partitions = 1;
-  std::int32_t max_partitions = 10'000;  ///< of one topic
+  std::int32_t max_partitions = 10'000;          ///< of one topic
   std::int64_t max_partitions_in_all = 100'000;  ///< of all topics; internal ones count and may
 };
 
@@ -77,9 +77,14 @@ struct AlterSetting {
 [[nodiscard]] Planned<ClusterSettingsChanged> plan_alter_cluster(
     const std::vector<AlterSetting>& ops, const Catalog& catalog);
 
-/// Spreads `partitions` × `replicas` over the nodes: leaders go round, followers start one further
-/// each round, and nodes are taken in turns from the racks, so replicas of a partition share a rack
-/// only if there are fewer racks than replicas. `replicas` ≤ nodes; `first` is where to begin.
+/// Spreads `partitions` × `replicas` over the nodes, the first of each the preferred leader.
+/// Leaders go round, so that no node leads two more than another. A partition's replicas are in as
+/// many racks as there are. With more than 2 × `replicas` nodes each node shares partitions with
+/// few others, at most 2 × (`replicas` − 1) as long as racks leave a choice, and with the same ones
+/// whatever `first` is: the fewer sets of disks there are, the less likely it is that those that
+/// die at once are one of them (Cidon et al., Copysets, USENIX ATC 2013). Who follows first changes
+/// from round to round, so the partitions of a node that is gone go to several. `replicas` ≤ nodes;
+/// `first` is where to begin.
 [[nodiscard]] std::vector<std::vector<NodeId>> place(const std::map<NodeId, Node>& nodes,
                                                      std::size_t partitions, std::size_t replicas,
                                                      std::uint64_t first);

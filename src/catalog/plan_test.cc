@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <set>
-
 #include "catalog/catalog_testing.h"
 
 namespace pyralog::catalog {
@@ -202,29 +200,6 @@ TEST(PlanAlterCluster, knows_the_brokers_names) {
   const auto topics = plan_alter_topic("t", {{"log.retention.ms", AlterOp::kSet, "5"}}, c);
   ASSERT_FALSE(topics);
   EXPECT_NE(topics.error().message.find("a topic's own is retention.ms"), std::string::npos);
-}
-
-TEST(Place, spreads_leaders_and_keeps_racks_apart) {
-  Catalog c;
-  ASSERT_TRUE(apply(c, ClusterCreated{uuid(1), 16, WallMs{1}}));
-  for (int n = 1; n <= 6; ++n) ASSERT_TRUE(apply(c, node(n, 1, n <= 3 ? "r1" : "r2")));
-  const auto all = place(c.nodes(), 12, 2, 7);
-  std::map<NodeId, int> leads;
-  std::map<NodeId, int> holds;
-  for (const auto& replicas : all) {
-    ASSERT_EQ(replicas.size(), 2u);
-    EXPECT_NE(c.node(replicas[0])->rack, c.node(replicas[1])->rack);
-    ++leads[replicas[0]];
-    for (const NodeId n : replicas) ++holds[n];
-  }
-  for (int n = 1; n <= 6; ++n) {
-    EXPECT_EQ(leads[NodeId(n)], 2);
-    EXPECT_GE(holds[NodeId(n)], 3);
-    EXPECT_LE(holds[NodeId(n)], 5);
-  }
-  for (const auto& replicas : place(c.nodes(), 5, 6, 0)) {
-    EXPECT_EQ(std::set<NodeId>(replicas.begin(), replicas.end()).size(), 6u);
-  }
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ Result<std::vector<catalog::Entry>> decode_entries(ByteView bytes) {
 Result<catalog::Catalog> with(const catalog::Catalog& state,
                               const std::vector<catalog::Entry>& entries) {
   catalog::Catalog next = state;
-  for (const auto& entry : entries) PYRALOG_TRY(next.apply(entry, next.position() + 1));
+  PYRALOG_TRY(next.apply_all(entries));
   return next;
 }
 

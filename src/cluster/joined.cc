@@ -108,7 +108,10 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
   const auto admit = [me](const peer::Peer& peer) { return me->admit(peer); };
   self->peers_->set_admit(admit);
   self->peers_->links(0).set_admit(admit);
+  self->watch_ = std::make_unique<Watch>(identity, self->peers_->links(0), *self->log_, *self->raft_,
+                                         kGlobalGroup, set.watch);
   self->log_->start();
+  self->watch_->start();
   self->raft_->start(*self->transport_);
   self->peers_->start();
   self->tasks_.spawn(self->follow_addresses());
@@ -328,8 +331,10 @@ NodeId Joined::anybody() {
 
 io::Task<void> Joined::stop() {
   stopping_ = true;
+  watch_->end();
   co_await log_->stop();
   co_await raft_->stop();
+  co_await watch_->join();
   transport_->forget();
   co_await peers_->stop();
   co_await tasks_.join();

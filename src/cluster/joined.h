@@ -13,6 +13,7 @@
 #include "cluster/peers.h"
 #include "cluster/raft_log.h"
 #include "cluster/raft_transport.h"
+#include "cluster/watch.h"
 #include "io/disk.h"
 #include "multiraft/multiraft.h"
 
@@ -37,6 +38,7 @@ struct JoinOptions {
   io::Shards shards;
   peer::ChannelOptions channel{};
   multiraft::Options raft{};                      ///< path, owner and self are filled in
+  Watch::Options watch{};
   Duration tell_every = std::chrono::seconds(5);  ///< how often a start says what it waits for
 };
 
@@ -71,6 +73,7 @@ class Joined {
   [[nodiscard]] RaftLog& log() { return *log_; }
   [[nodiscard]] const RaftLog& log() const { return *log_; }
   [[nodiscard]] Peers& peers() { return *peers_; }
+  [[nodiscard]] Watch& watch() { return *watch_; }
   [[nodiscard]] multiraft::MultiRaft& raft() { return *raft_; }
   [[nodiscard]] const multiraft::MultiRaft& raft() const { return *raft_; }
   /// What other nodes are told of where this one listens.
@@ -106,6 +109,7 @@ class Joined {
   std::unique_ptr<RaftLog> log_;
   std::set<NodeId> try_said_;  ///< nodes that are looked for where the command line says
   NodeId asked_last_ = raft::kNobody;
+  std::unique_ptr<Watch> watch_;
   Instant told_{};
   bool stopping_ = false;
   io::TaskGroup tasks_;

@@ -152,7 +152,8 @@ TEST_F(JoinedTest, goes_on_without_one_and_takes_it_back) {
     ASSERT_FALSE(said) << said->message;
     start(gone);
     ASSERT_TRUE(up({gone})) << at(gone).refused;
-    EXPECT_EQ(*at(gone).cluster->catalog(), *at(other).cluster->catalog());
+    EXPECT_TRUE(sim_.run_until(
+        [&] { return *at(gone).cluster->catalog() == *at(other).cluster->catalog(); }, 5s));
   }
 }
 
