@@ -4,6 +4,7 @@
 #include <isa-l.h>
 #include <linux/version.h>
 #include <lz4.h>
+#include <openssl/opensslv.h>
 #include <snappy-stubs-public.h>
 #include <toml++/impl/version.h>
 #include <xxhash.h>
@@ -80,6 +81,12 @@ std::vector<Licence> licences() {
        "MIT",
        "https://github.com/nlohmann/json",
        {}},
+      {"openssl",
+       "OpenSSL",
+       dotted(OPENSSL_VERSION_MAJOR, OPENSSL_VERSION_MINOR, OPENSSL_VERSION_PATCH),
+       "Apache-2.0",
+       "https://www.openssl.org",
+       {"libcrypto"}},
       {"snappy",
        "Snappy",
        dotted(SNAPPY_MAJOR, SNAPPY_MINOR, SNAPPY_PATCHLEVEL),

@@ -35,6 +35,24 @@ TEST(PeerLinks, ask_and_are_answered) {
   EXPECT_EQ(two.b.acceptor().connections(), 0U);
 }
 
+TEST(PeerLinks, whoever_answers_is_looked_at_as_well) {
+  Nodes nodes;
+  Machine& a = nodes.add({.id = 1});
+  nodes.add({.id = 2});
+  bool admitted = false;
+  a.links().set_admit([&](const Peer& peer) -> Result<void> {
+    EXPECT_EQ(peer.identity.node, NodeId(2));
+    if (admitted) return {};
+    return fail(Code::kFenced, "node 2: its data directory is not the one registered");
+  });
+  nodes.connect(a, 1, 2);
+  ASSERT_TRUE(nodes.until([&] { return a.links().stats().failed_dials >= 2; }));
+  EXPECT_FALSE(a.up(2));
+  EXPECT_NE(a.links().why_down(NodeId(2)).find("not the one registered"), std::string::npos);
+  admitted = true;
+  EXPECT_TRUE(nodes.until([&] { return a.up(2); }));
+}
+
 TEST(PeerLinks, casts_arrive_in_order_and_what_is_queued_in_one_turn_leaves_in_one_write) {
   Two two;
   const auto writes = two.a.links().channel_stats(NodeId(2)).writes;
