@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <map>
 #include <memory>
@@ -52,8 +53,9 @@ class Steward {
 
   /// Takeovers that are due: of each partition whose leader is down, or has started again and not
   /// come back to it, or whose candidate is down or does not come to lead. To another replica of
-  /// the newest epoch that is up, in the order of preference, the draining ones only if there are
-  /// no others. Nothing is returned again unless it fails, nor before `failed` or its patience.
+  /// the newest epoch that is up, in the order of preference, those that have not failed yet
+  /// first, and draining ones only if there are no others. What was returned comes again only after
+  /// `failed` or its patience.
   [[nodiscard]] Proposals step(const Liveness& nodes, Instant now);
   /// When `step` has something to do though nothing changes; as of its last call.
   [[nodiscard]] Instant again() const { return again_; }

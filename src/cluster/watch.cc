@@ -149,9 +149,11 @@ io::Task<Result<void>> Watch::propose(Steward::Proposals proposals) {
   }
   stats_.proposed += *taken;
   stats_.left_out += all->size() - *taken;
-  observe::log_info("cluster.leaders_proposed", {{"partitions", *taken},
-                                                 {"first", to_string(first.partition)},
-                                                 {"its_candidate", first.candidate.value}});
+  if (*taken > 0) {
+    observe::log_info("cluster.leaders_proposed", {{"partitions", *taken},
+                                                   {"first", to_string(first.partition)},
+                                                   {"its_candidate", first.candidate.value}});
+  }
   co_return Result<void>{};
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 
-#include <functional>
+#include <cstdint>
 #include <optional>
+#include <set>
 
 #include "cluster/raft_log.h"
 #include "cluster/steward.h"

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "cluster/cluster.h"
 #include "cluster/testing.h"
 #include "io/sim/sim_net.h"
@@ -55,6 +57,7 @@ class WatchTest : public ::testing::Test {
       const std::unique_ptr<One, void (*)(One*)> known(&one,
                                                        [](One* gone) { gone->cluster = nullptr; });
       one.cluster = owned.get();
+      if (leads) (void)co_await come_back(*owned);
       while (true) {
         co_await io::sleep_for(10ms);
         if (leads) (void)co_await activate(*owned);
@@ -84,6 +87,24 @@ class WatchTest : public ::testing::Test {
     };
     const auto wanted = plan(*cluster.catalog());
     if (!wanted || wanted->empty()) co_return Result<void>{};
+    PYRALOG_CO_TRY(co_await cluster.metadata().propose(plan));
+    co_return Result<void>{};
+  }
+
+  /// What a node that has started does about the partitions that it has led.
+  static io::Task<Result<void>> come_back(Cluster& cluster) {
+    const NodeId self = cluster.node();
+    const auto plan = [self](const catalog::Catalog& state) {
+      std::vector<catalog::Entry> entries;
+      for (const auto& topic : state.topics()) {
+        for (const auto& p : topic->partitions) {
+          if (p->current->leader != self || p->highest_proposed > p->current->epoch) continue;
+          entries.emplace_back(catalog::EpochProposed{
+              {topic->id, p->index}, Epoch(p->highest_proposed.value + 1), self});
+        }
+      }
+      return Result<std::vector<catalog::Entry>>(std::move(entries));
+    };
     PYRALOG_CO_TRY(co_await cluster.metadata().propose(plan));
     co_return Result<void>{};
   }
@@ -219,7 +240,7 @@ TEST_F(WatchTest, a_node_whose_process_is_another_by_now_is_not_mistaken_for_a_l
   // So fast that it is hardly missed; and it does not come back to lead by itself.
   machine(a_).kill();
   machine(a_).restart();
-  start(a_);
+  start(a_, false);
   ASSERT_TRUE(up({a_}));
   sim_.run_for(1s);
   const bool missed = partition(b_, 0).highest_proposed > Epoch(1);
@@ -334,6 +355,54 @@ TEST_F(WatchTest, ends_whatever_it_is_about) {
       [&]() -> io::Task<void> { co_await at(boss_).cluster->stop(); }, 0, 30s);
   EXPECT_TRUE(ended);
 }
+
+class WatchFaultsTest : public WatchTest, public ::testing::WithParamInterface<std::uint64_t> {
+ protected:
+  WatchFaultsTest() : WatchTest(GetParam()) {}
+};
+
+TEST_P(WatchFaultsTest, once_all_is_well_everything_is_led_and_stays_so) {
+  form();
+  io::Rng& rng = sim_.rng();
+  for (int fault = 0; fault < 12; ++fault) {
+    const auto node = static_cast<std::int32_t>(1 + rng.below(3));
+    switch (rng.below(4)) {
+      case 0:
+      case 1:
+        rng.below(2) == 0 ? machine(node).kill() : machine(node).lose_power();
+        sim_.run_for(50ms * rng.below(60));
+        machine(node).restart();
+        start(node);
+        break;
+      case 2:
+        sim_.net().isolate(machine(node));
+        sim_.run_for(50ms * rng.below(60));
+        sim_.net().heal_all();
+        break;
+      default:
+        sim_.net().reset_all(machine(node));
+    }
+    sim_.run_for(50ms * rng.below(60));
+  }
+  ASSERT_TRUE(up({1, 2, 3}, 60s)) << at(1).refused << at(2).refused << at(3).refused;
+  sim_.run_for(10s);
+  ASSERT_NE(boss(), 0);
+  std::vector<Epoch> epochs;
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(partition(1, i).highest_proposed, partition(1, i).current->epoch) << i;
+    epochs.push_back(partition(1, i).current->epoch);
+  }
+  for (std::int32_t i = 1; i <= 3; ++i) {
+    EXPECT_TRUE(watch(boss()).liveness().at(NodeId(i)).up) << i;
+  }
+  sim_.run_for(1min);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(partition(1, i).highest_proposed, epochs[i]) << i;
+}
+std::uint64_t end_of_seeds() {
+  return std::getenv("PYRALOG_SOAK") != nullptr ? 501 : 21;
+}
+INSTANTIATE_TEST_SUITE_P(Seeds, WatchFaultsTest,
+                         ::testing::Range<std::uint64_t>(1, end_of_seeds()));
 
 }  // namespace
 }  // namespace pyralog::cluster
