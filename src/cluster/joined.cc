@@ -254,6 +254,11 @@ io::Task<Result<CatalogPtr>> Joined::insist(InsistentPlan plan, std::function<bo
   while (true) {
     PYRALOG_CO_ASSIGN(auto entries, plan(may_stand, *log_->catalog()));
     auto done = co_await log_->propose_as_is(std::move(entries), kInsistSlice);
+    if (!done && may_stand && done.error().code == Code::kFenced) {
+      // What stands may be ours; only the newest state tells.
+      done = co_await log_->propose_within(
+          [&plan](const catalog::Catalog& state) { return plan(true, state); }, kInsistSlice);
+    }
     if (done) co_return done;
     const Code code = done.error().code;
     if (code != Code::kUnavailable && code != Code::kTimedOut) co_return done;

@@ -149,6 +149,7 @@ class World {
     a.leader = leader;
     for (const NodeId each : p.replicas)
       a.replicas.push_back({each, state_.node(each)->incarnation});
+    if (p.current && !own) ASSERT_TRUE(apply(catalog::EpochProposed{id, a.epoch, leader}));
     ASSERT_TRUE(apply(catalog::EpochsActivated{{a}}));
     boots_[id] = processes_[leader].boot;
     last_.erase(id);

@@ -82,6 +82,7 @@ class StewardTest : public ::testing::Test {
     a.leader = leader;
     for (const NodeId each : p.replicas)
       a.replicas.push_back({each, state_.node(each)->incarnation});
+    if (p.current && !own) apply(catalog::EpochProposed{id, a.epoch, leader});
     apply(catalog::EpochsActivated{{a}});
   }
   Steward::Proposals step() {

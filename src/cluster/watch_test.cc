@@ -330,6 +330,11 @@ TEST_F(WatchTest, what_others_change_meanwhile_spoils_nothing) {
     change(topic);
   }
   sim_.run_for(5s);
+  // What is proposed waits for its turn.
+  for (std::int32_t i = 1; i <= 3; ++i) {
+    machine(i).disk().options().slow = 1;
+    machine(i).disk().options().slow_by = 20ms;
+  }
   machine(a_).kill();
   // While its partitions are taken over they disappear, one after the other.
   sim_.run_for(200ms);
