@@ -16,6 +16,8 @@ Result<History> History::make(Offset start, Offset end, std::vector<EpochStart> 
                                     std::to_string(end.value) + "; ask its owner again");
   };
   if (start.value < 0 || end < start) return wrong();
+  // Of a log whose records are all gone it may be known which epoch comes next; it holds none.
+  if (start == end) epochs.clear();
   for (std::size_t i = 0; i < epochs.size(); ++i) {
     if (epochs[i].epoch.value == 0 || epochs[i].start.value < 0 || epochs[i].start >= end) {
       return wrong();

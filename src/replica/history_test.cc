@@ -111,5 +111,12 @@ TEST(History, two_logs_agree_as_far_as_their_records_do) {
   }
 }
 
+TEST(HistoryTest, of_a_log_whose_records_are_all_gone_is_empty_whatever_comes_next) {
+  const auto made = History::make(Offset(100), Offset(100), {{Epoch(3), Offset(100)}});
+  ASSERT_TRUE(made) << made.error().message;
+  EXPECT_TRUE(made->empty());
+  EXPECT_EQ(made->end(), Offset(100));
+}
+
 }  // namespace
 }  // namespace pyralog::replica

@@ -184,11 +184,16 @@ void Leading::link_down(NodeId node) {
   if (peer->known.contiguous) forget_flights(*peer, peer->known.log_end);
 }
 
+void Leading::lost(NodeId node) {
+  Peer* peer = find(node);
+  if (peer != nullptr && peer->known.contiguous) forget_flights(*peer, peer->known.log_end);
+}
+
 std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
   Peer* peer = find(node);
   if (peer == nullptr || fenced_ || !peer->known.linked) return std::nullopt;
   const bool contiguous = peer->known.contiguous;
-  if (contiguous && !peer->flights.empty() && peer->flights.front().at + options_.resend <= now) {
+  if (contiguous && !peer->flights.empty() && peer->flights.front().at + options_.lost_after <= now) {
     forget_flights(*peer, peer->known.log_end);
     peer->stalled = true;
   }
@@ -235,7 +240,7 @@ Instant Leading::wake_at(NodeId node) const {
   const Peer* peer = find(node);
   if (peer == nullptr || fenced_ || !peer->known.linked) return Instant::never();
   if (peer->flights.empty()) return peer->quiet_until;
-  return std::min(peer->quiet_until, peer->flights.front().at + options_.resend);
+  return std::min(peer->quiet_until, peer->flights.front().at + options_.lost_after);
 }
 
 bool Leading::may_accept(Instant now) const {

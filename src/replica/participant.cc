@@ -86,7 +86,7 @@ void Participant::break_down(Error why) {
 // ---- What others say ----
 
 void Participant::take(Append message, SharedBytes records, Answer answer) {
-  if (failed_ || stopping_) return answer(std::nullopt);
+  if (failed_ || stopping_ || !may_speak(message.leader, message.epoch)) return answer(std::nullopt);
   Inbound in{std::move(message), {}, std::move(records), std::move(answer)};
   if (!in.records.empty()) {
     auto batches = parse_batches(in.records.view());
@@ -107,7 +107,7 @@ void Participant::take(Append message, SharedBytes records, Answer answer) {
   // While the log is being cut nothing is taken, and so needs no room.
   const bool ready = inbox_.empty() && !draining_ &&
                      (in.records.empty() || cutting_ ||
-                      host_.log().ready(in.records.size(), io::Shard::current().wall()));
+                      host_.log()->ready(in.records.size(), io::Shard::current().wall()));
   if (ready) return give(std::move(in));
   inbox_.push_back(std::move(in));
   if (draining_) return;
@@ -116,11 +116,11 @@ void Participant::take(Append message, SharedBytes records, Answer answer) {
 }
 
 io::Task<Result<void>> Participant::make_room(std::size_t bytes) {
-  while (!cutting_ && !host_.log().ready(bytes, io::Shard::current().wall())) {
+  while (!cutting_ && !host_.log()->ready(bytes, io::Shard::current().wall())) {
     const auto guard = co_await log_turn_.lock();
     if (stopping_ || failed_) co_return fail(Code::kUnavailable, "it is being closed");
     if (cutting_) break;
-    PYRALOG_CO_TRY(co_await host_.log().prepare(bytes, io::Shard::current().wall()));
+    PYRALOG_CO_TRY(co_await host_.log()->prepare(bytes, io::Shard::current().wall()));
   }
   co_return Result<void>{};
 }
@@ -131,6 +131,12 @@ io::Task<void> Participant::drain() {
     if (bytes > 0) {
       auto room = co_await make_room(bytes);
       if (stopping_ || failed_ || inbox_.empty()) break;
+      if (!room && room.error().code == Code::kExhausted) {
+        // Nothing was taken yet: it is as if it had not come, and comes again.
+        inbox_.front().answer(std::nullopt);
+        inbox_.pop_front();
+        continue;
+      }
       if (!room) {
         break_down(std::move(room.error()));
         break;
@@ -152,6 +158,24 @@ void Participant::give(Inbound in) {
   settle();
   // What is answered later goes by itself.
   if (answer_) std::exchange(answer_, Answer())(std::nullopt);
+}
+
+bool Participant::may_speak(NodeId node, Epoch epoch) const {
+  if (PYRALOG_PLANT("replica.take_any_leader")) return true;
+  if (epoch > known_.highest) return false;
+  if (epoch == known_.highest) return node == known_.candidate;
+  // What is older is fenced, or is what is led now.
+  return epoch != known_.current || node == known_.leader;
+}
+
+void Participant::end_old_seals() {
+  const Epoch promised = following_.promise().promised;
+  std::erase_if(seals_, [&](auto& each) {
+    if (each.first.epoch >= promised) return false;
+    each.second(fail(Code::kFenced, "partition " + options_.name + ": epoch " +
+                                        std::to_string(promised.value) + " has been promised since"));
+    return true;
+  });
 }
 
 void Participant::flush_replies() {
@@ -182,6 +206,12 @@ void Participant::take(const Seal& seal, SealedAnswer answer) {
     each.second(fail(Code::kUnavailable, "asked again"));
     return true;
   });
+  if (seal.epoch.value == 0 || !may_speak(seal.candidate, seal.epoch)) {
+    return answer(fail(Code::kUnavailable, "partition " + options_.name + ": epoch " +
+                                               std::to_string(seal.epoch.value) + " of node " +
+                                               std::to_string(seal.candidate.value) +
+                                               " has not been heard of here; ask again"));
+  }
   seals_.emplace_back(seal, std::move(answer));
   apply(following_.seal(seal), nullptr);
   settle();
@@ -193,17 +223,20 @@ void Participant::take(ReadRange range, RangeAnswer answer) {
 }
 
 io::Task<void> Participant::give_range(ReadRange range, RangeAnswer answer) {
+  const auto guard = co_await read_turn_.lock();
   answer(co_await range_of(range));
 }
 
 io::Task<Result<Wire::Range>> Participant::range_of(ReadRange range) {
   if (failed_) co_return fail(*failed_);
+  if (stopping_) co_return fail(Code::kUnavailable, "it is being closed");
   PYRALOG_CO_TRY(following_.may_read(range));
   log::ReadLimits limits;
   limits.max_bytes = std::min<std::uint64_t>(range.max_bytes, 4u << 20);
   limits.upto = range.to;
   const std::uint64_t cuts = cuts_;
-  PYRALOG_CO_ASSIGN(log::ReadResult read, co_await host_.log().read(range.from, limits));
+  const std::shared_ptr<log::PartitionLog> log = host_.log();
+  PYRALOG_CO_ASSIGN(log::ReadResult read, co_await log->read(range.from, limits));
   PYRALOG_CO_ASSIGN(const Wire::Records records, co_await loaded(std::move(read.pieces)));
   // It may have been cut meanwhile.
   if (cuts != cuts_ || stopping_ || failed_)
@@ -221,10 +254,10 @@ io::Task<Result<Wire::Range>> Participant::range_of(ReadRange range) {
   co_return Wire::Range{batches.end, std::move(batches.runs), std::move(bytes)};
 }
 
-void Participant::link_changed(NodeId node, bool up) {
+void Participant::link_changed(NodeId node) {
   Leading* to = feeding();
   if (to == nullptr || failed_) return;
-  if (up) {
+  if (wire_.connected(node)) {
     to->link_up(node, io::Shard::current().now());
   } else {
     to->link_down(node);
@@ -237,12 +270,18 @@ void Participant::link_changed(NodeId node, bool up) {
 void Participant::catalog(const catalog::Partition& partition, bool fresh) {
   if (failed_ || stopping_) return;
   const Instant now = io::Shard::current().now();
-  if (recovery_) apply(recovery_->catalog(partition, now));
   const auto& current = partition.current;
+  known_.highest = partition.highest_proposed;
+  known_.candidate = partition.candidate;
+  known_.current = current ? current->epoch : Epoch(0);
+  known_.leader = current ? current->leader : NodeId(0);
+  if (recovery_) apply(recovery_->catalog(partition, now));
   if (leading_ && current && current->epoch > leading_->term().epoch) stop_leading();
   const bool ours =
       current && current->leader == following_.self().disk.node && current->start == Offset(0);
-  if (fresh && ours && !leading_ && !recovery_ && following_.log().end() == Offset(0) &&
+  const bool on_this_disk =
+      ours && std::ranges::find(current->replicas, following_.self().disk) != current->replicas.end();
+  if (fresh && on_this_disk && !leading_ && !recovery_ && following_.log().end() == Offset(0) &&
       following_.promise().promised <= current->epoch) {
     Leading::Term term{current->epoch,        Offset(0),         current->replicas,
                        current->write_quorum, following_.self(), Epoch(0)};
@@ -263,8 +302,10 @@ void Participant::campaign(Epoch epoch, const catalog::Partition& partition,
                            std::vector<catalog::Replica> replicas, std::uint16_t write_quorum,
                            bool unclean) {
   if (failed_ || stopping_) return;
-  if (recovery_ && recovery_->plan().epoch >= epoch) return;
-  if (leading_ && leading_->term().epoch < epoch) stop_leading();
+  // Never twice: what an earlier try has brought about counts for that try.
+  if (epoch <= campaigned_ || (leading_ && epoch <= leading_->term().epoch)) return;
+  campaigned_ = epoch;
+  if (leading_) stop_leading();
   Recovery::Plan plan;
   plan.partition = id_;
   plan.epoch = epoch;
@@ -304,7 +345,7 @@ io::Task<void> Participant::recover(std::uint64_t generation) {
 void Participant::apply(Following::Effects effects, const Batches* batches) {
   if (effects.take) {
     PYRALOG_ASSERT(batches != nullptr && !batches->views.empty());
-    const auto appended = host_.log().append(batches->views, io::Shard::current().wall());
+    const auto appended = host_.log()->append(batches->views, io::Shard::current().wall());
     if (!appended) return break_down(appended.error());
     for (const BatchHeader& header : batches->headers) host_.taken(header);
   }
@@ -342,7 +383,9 @@ void Participant::apply(Following::Effects effects, const Batches* batches) {
     }
   }
   if (following_.broken()) return break_down(*following_.broken());
-  if (effects.sync || following_.stable_end() < following_.log().end()) make_stable();
+  end_old_seals();
+  // While the log is being cut there is nothing to sync: what stays is asked for when that is done.
+  if (!cutting_ && (effects.sync || following_.stable_end() < following_.log().end())) make_stable();
 }
 
 void Participant::answer_self(const AppendReply& reply) {
@@ -365,8 +408,8 @@ void Participant::apply(Recovery::Effects effects, const Batches* batches) {
   if (!recovery_) return;
   const NodeId self = following_.self().disk.node;
   const Epoch epoch = recovery_->plan().epoch;
-  if (effects.commit && !activating_) {
-    activating_ = true;
+  if (effects.commit && activating_ != epoch) {
+    activating_ = epoch;
     tasks_.spawn(activate(std::move(*effects.commit)));
   }
   if (effects.read) tasks_.spawn(read_range(effects.read_from, *effects.read));
@@ -408,16 +451,18 @@ void Participant::settle() {
   settling_ = false;
   flush_replies();
   if (failed_) return;
+  const Offset known =
+      leading_ && leads() ? leading_->high_watermark() : following_.high_watermark();
+  // What is being cut is known to Following until that is done.
+  if (known > high_watermark_ && !cutting_) {
+    high_watermark_ = known;
+    host_.committed(known);
+  }
+  if (!recent_.empty()) drop_recent();
+  // After what is committed: who serves from now on serves that.
   if (leads() && told_leads_ != leading_->term().epoch) {
     told_leads_ = leading_->term().epoch;
     host_.leads(*told_leads_);
-  }
-  const Offset known =
-      leading_ && leads() ? leading_->high_watermark() : following_.high_watermark();
-  if (known > high_watermark_) {
-    high_watermark_ = known;
-    drop_recent();
-    host_.committed(known);
   }
   wake_feeders_.wake_all();
   if (recovery_) wake_recovery_.wake_all();
@@ -442,14 +487,14 @@ void Participant::stop_leading() {
   if (std::exchange(told_leads_, std::nullopt)) host_.follows();
 }
 
-void Participant::appended(SharedBytes batch, Offset base, Offset end) {
+void Participant::appended(SharedBytes batch, std::size_t pinned, Offset base, Offset end) {
   PYRALOG_ASSERT(leads());
   following_.led(leading_->term().epoch, end);
   leading_->appended(end, io::Shard::current().now());
-  recent_bytes_ += batch.size();
-  recent_.push_back({base, end, std::move(batch)});
+  recent_bytes_ += pinned;
+  recent_.push_back({base, end, std::move(batch), pinned});
   while (recent_bytes_ > options_.recent_bytes && recent_.size() > 1) {
-    recent_bytes_ -= recent_.front().bytes.size();
+    recent_bytes_ -= recent_.front().pinned;
     recent_.pop_front();
   }
   make_stable();
@@ -458,7 +503,7 @@ void Participant::appended(SharedBytes batch, Offset base, Offset end) {
 
 void Participant::trimmed(Offset log_start) {
   following_.trimmed(log_start);
-  if (leading_) leading_->trimmed(log_start);
+  if (Leading* to = feeding()) to->trimmed(log_start);
 }
 
 void Participant::make_stable() {
@@ -481,11 +526,13 @@ io::Task<void> Participant::sync_all() {
     const std::uint64_t cuts = cuts_;
     auto synced = co_await host_.sync();
     if (failed_ || stopping_) break;
+    // A cut came in between: neither what it says nor what became of it is of this log.
+    if (cuts != cuts_ || cutting_) continue;
     if (!synced) {
       break_down(std::move(synced.error()));
       break;
     }
-    if (cuts == cuts_) {
+    {
       apply(following_.stable(std::min(*synced, following_.log().end())), nullptr);
       settle();
     }
@@ -514,6 +561,7 @@ io::Task<void> Participant::cut(Following::Cut cut) {
   const auto guard = co_await log_turn_.lock();
   if (failed_ || stopping_) co_return;
   ++cuts_;  // a sync that is under way says nothing of what comes after
+  if (cut.to < high_watermark_ && !PYRALOG_PLANT("replica.keep_watermark_above_cut")) high_watermark_ = cut.to;
   auto done = co_await host_.cut(cut.to, cut.restart);
   if (failed_ || stopping_) co_return;
   if (!done) {
@@ -568,7 +616,7 @@ void Participant::drop_recent() {
     if (each.contiguous && each.linked) all = std::min(all, each.log_end);
   }
   while (!recent_.empty() && recent_.front().end <= all) {
-    recent_bytes_ -= recent_.front().bytes.size();
+    recent_bytes_ -= recent_.front().pinned;
     recent_.pop_front();
   }
 }
@@ -594,7 +642,8 @@ io::Task<void> Participant::feed(NodeId node, std::uint64_t generation) {
         log::ReadLimits limits;
         limits.max_bytes = next->max_bytes;
         limits.upto = to->log().end();
-        auto read = co_await host_.log().read(message.base, limits);
+        const std::shared_ptr<log::PartitionLog> log = host_.log();
+        auto read = co_await log->read(message.base, limits);
         if (!current()) break;
         if (!read) {
           observe::log_warn("replica.cannot_send",
@@ -618,20 +667,24 @@ io::Task<void> Participant::feed(NodeId node, std::uint64_t generation) {
       message.runs = to->log().runs(message.base, message.end);
     }
     to->sent(node, message, size_of(records), io::Shard::current().now());
-    tasks_.spawn(send(node, std::move(message), std::move(records), generation));
+    tasks_.spawn(send(node, std::move(message), std::move(records)));
     if (records.empty()) co_await io::yield();
   }
 }
 
-io::Task<void> Participant::send(NodeId node, Append message, Wire::Records records,
-                                 std::uint64_t generation) {
+io::Task<void> Participant::send(NodeId node, Append message, Wire::Records records) {
+  const Epoch epoch = message.epoch;
   auto reply = co_await wire_.append(node, id_, std::move(message), std::move(records));
-  if (feeding_ != generation || stopping_ || failed_) co_return;
-  if (reply && *reply) {
-    take(**reply);
-  } else if (!reply && !wire_.connected(node)) {
-    link_changed(node, false);
+  if (stopping_ || failed_) co_return;
+  // An answer says itself of which epoch and life it is.
+  if (reply && *reply) co_return take(**reply);
+  Leading* to = feeding();
+  if (reply || to == nullptr || to->term().epoch != epoch) co_return;
+  if (reply.error().code == Code::kTooLarge) {
+    observe::log_error("replica.cannot_be_sent", {{"partition", options_.name}, {"reason", reply.error().message}});
   }
+  wire_.connected(node) ? to->lost(node) : to->link_down(node);
+  settle();
 }
 
 io::Task<void> Participant::ask_seal(NodeId node, Seal seal) {
@@ -654,6 +707,12 @@ io::Task<void> Participant::read_range(NodeId from, ReadRange range) {
   if (sound) {
     auto room = co_await make_room(given->records.size());
     if (!current()) co_return;
+    if (!room && room.error().code == Code::kExhausted) {
+      co_await io::sleep_for(options_.recovery.resend);
+      if (!current()) co_return;
+      apply(recovery_->read_failed(io::Shard::current().now()));
+      co_return settle();
+    }
     if (!room) co_return break_down(std::move(room.error()));
   }
   const Instant now = io::Shard::current().now();
@@ -669,7 +728,7 @@ io::Task<void> Participant::activate(catalog::EpochActivation activation) {
   const Epoch epoch = activation.epoch;
   auto done =
       co_await host_.activate(std::move(activation), recovery_ ? recovery_->loss() : std::nullopt);
-  activating_ = false;
+  if (activating_ == epoch) activating_ = Epoch(0);
   if (!recovery_ || recovery_->plan().epoch != epoch || stopping_ || failed_) co_return;
   if (!done && done.error().code != Code::kUnavailable && done.error().code != Code::kTimedOut) {
     observe::log_info("replica.activation_refused",

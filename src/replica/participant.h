@@ -49,7 +49,8 @@ class Participant {
   class Host {
    public:
     virtual ~Host() = default;
-    [[nodiscard]] virtual log::PartitionLog& log() = 0;
+    /// Another one after a cut that restarts it: who waits in it keeps it.
+    [[nodiscard]] virtual std::shared_ptr<log::PartitionLog> log() = 0;
     /// The offset below which the log is durable.
     [[nodiscard]] virtual io::Task<Result<Offset>> sync() = 0;
     /// A batch of another replica has been appended.
@@ -60,7 +61,8 @@ class Participant {
     [[nodiscard]] virtual io::Task<Result<void>> store(Promise promise) = 0;
     /// Records below `log_start` may go; in the background.
     virtual void trim(Offset log_start) = 0;
-    /// Everything below is committed; never falls while this process lives.
+    /// Everything below is committed; never falls but by a cut, which takes it down to where the log
+    /// ends then.
     virtual void committed(Offset high_watermark) = 0;
     /// From now on this node leads in `epoch`, or not any more.
     virtual void leads(Epoch epoch) = 0;
@@ -97,7 +99,8 @@ class Participant {
   void take(const AppendReply& progress);
   void take(const Seal& seal, SealedAnswer answer);
   void take(ReadRange range, RangeAnswer answer);
-  void link_changed(NodeId node, bool up);
+  /// The connection to it has come up or ended.
+  void link_changed(NodeId node);
 
   // What the catalogue says.
   /// The partition as it is now. `ours`: its current epoch is one that this process may lead
@@ -113,8 +116,9 @@ class Participant {
   [[nodiscard]] Epoch epoch() const { return leading_ ? leading_->term().epoch : Epoch(0); }
   /// False: fewer than W replicas have been heard of lately.
   [[nodiscard]] bool may_accept() const;
-  /// The host has appended a batch of this epoch at the log's end.
-  void appended(SharedBytes batch, Offset base, Offset end);
+  /// The host has appended a batch of this epoch at the log's end; `pinned`: bytes that stay in memory as
+  /// long as it is kept.
+  void appended(SharedBytes batch, std::size_t pinned, Offset base, Offset end);
   /// Records below went from the log.
   void trimmed(Offset log_start);
 
@@ -135,8 +139,12 @@ class Participant {
     Offset base;
     Offset end;
     SharedBytes bytes;
+    std::size_t pinned = 0;  ///< memory that it keeps
   };
   void give(Inbound in);
+  /// Whether the catalogue, as it is known here, lets `node` speak for `epoch`.
+  [[nodiscard]] bool may_speak(NodeId node, Epoch epoch) const;
+  void end_old_seals();
   void apply(Following::Effects effects, const Batches* batches);
   void apply(Recovery::Effects effects, const Batches* batches = nullptr);
   void answer_self(const AppendReply& reply);
@@ -161,7 +169,7 @@ class Participant {
   io::Task<void> cut(Following::Cut cut);
   io::Task<void> sync_all();
   io::Task<void> feed(NodeId node, std::uint64_t generation);
-  io::Task<void> send(NodeId node, Append message, Wire::Records records, std::uint64_t generation);
+  io::Task<void> send(NodeId node, Append message, Wire::Records records);
   io::Task<void> ask_seal(NodeId node, Seal seal);
   io::Task<void> read_range(NodeId from, ReadRange range);
   io::Task<void> activate(catalog::EpochActivation activation);
@@ -177,6 +185,14 @@ class Participant {
   std::optional<Append> own_offer_;  ///< of a first epoch, until the own log has joined it
   Offset high_watermark_{0};
   std::optional<Error> failed_;
+  /// What the catalogue says of who may ask for what.
+  struct Known {
+    Epoch highest;
+    NodeId candidate;
+    Epoch current;
+    NodeId leader;
+  } known_;
+  Epoch campaigned_;  ///< the newest epoch that this life has asked for
   bool stopping_ = false;
 
   std::deque<Inbound> inbox_;  ///< what waits for room in the log
@@ -192,12 +208,13 @@ class Participant {
   bool sync_wanted_ = false;
   std::uint64_t cuts_ = 0;
   bool cutting_ = false;
+  io::Turn read_turn_;  ///< one range at a time is in memory
   io::Turn log_turn_;  ///< of cuts and of what makes room in the log
   std::deque<Recent> recent_;
   std::size_t recent_bytes_ = 0;
   std::uint64_t feeding_ = 0;  ///< of the feeders that run
   std::uint64_t recovering_ = 0;
-  bool activating_ = false;
+  Epoch activating_;  ///< whose activation is on its way; 0 = none
   bool settling_ = false;
   std::optional<Epoch> told_leads_;
   io::WaitList wake_feeders_;

@@ -64,6 +64,7 @@ TEST(ParticipantTest, a_new_leader_has_all_that_was_committed_and_the_old_one_lo
   EXPECT_EQ(replicas.at(1)->epoch(), replicas.partition().current->epoch);
   for (int i = 10; i < 20; ++i) ASSERT_TRUE(replicas.append(1, value_of(i)));
   ASSERT_TRUE(replicas.committed(1, Offset(20)));
+  replicas.sim_.run_for(1s);
   EXPECT_FALSE(replicas.accepts(0)) << "cut off, it must not take anything for long";
   replicas.heal();
   ASSERT_TRUE(replicas.well());
@@ -102,6 +103,70 @@ TEST(ParticipantTest, who_was_away_is_fed_from_the_log_across_segments) {
   replicas.restart(2);
   ASSERT_TRUE(replicas.well());
   EXPECT_EQ(replicas.bytes(2), replicas.bytes(0));
+}
+
+TEST(ParticipantTest, a_first_epoch_whose_leader_never_ran_is_recovered) {
+  Replicas replicas(6);
+  replicas.kill(0);
+  ASSERT_TRUE(replicas.take_over(1)) << replicas.at(1)->recovery()->why();
+  EXPECT_EQ(replicas.partition().current->start, Offset(0));
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.accepts(1); }, 5s));
+  ASSERT_TRUE(replicas.append(1, "first"));
+  replicas.restart(0);
+  ASSERT_TRUE(replicas.well());
+  EXPECT_EQ(replicas.values(0), std::vector<std::string>{"first"});
+}
+
+TEST(ParticipantTest, what_an_unclean_epoch_has_lost_is_not_taken_for_committed_later) {
+  Replicas replicas(7);
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(replicas.append(0, value_of(i)));
+  ASSERT_TRUE(replicas.all_have(Offset(5)));
+  replicas.kill(2);
+  for (int i = 5; i < 10; ++i) ASSERT_TRUE(replicas.append(0, value_of(i)));
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.at(1)->high_watermark() == Offset(10); }, 5s));
+  // The only one that can be asked lacks the last five, and somebody wants to go on with that.
+  replicas.kill(0);
+  replicas.cut(1);
+  replicas.restart(2);
+  replicas.sim_.run_for(100ms);
+  replicas.campaign(2, true);
+  replicas.sim_.run_for(7s);
+  replicas.heal();
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 2; }, 10s));
+  EXPECT_EQ(replicas.partition().current->start, Offset(5));
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.at(1)->following().log().end() == Offset(5); }, 5s));
+  EXPECT_EQ(replicas.at(1)->high_watermark(), Offset(5));
+  // It leads next, and alone: nothing of what it takes then is committed.
+  ASSERT_TRUE(replicas.take_over(1));
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.accepts(1); }, 5s));
+  replicas.kill(2);
+  for (int i = 0; i < 3; ++i) (void)replicas.append(1, "of one only");
+  replicas.sim_.run_for(3s);
+  EXPECT_EQ(replicas.at(1)->following().log().end(), Offset(8));
+  EXPECT_EQ(replicas.at(1)->high_watermark(), Offset(5));
+}
+
+TEST(ParticipantTest, nobody_speaks_for_an_epoch_that_the_catalogue_has_not_given_to_it) {
+  Replicas replicas(8);
+  ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  std::optional<Code> told;
+  replicas.machine(1).run([&]() -> io::Task<void> {
+    replicas.at(1)->take(Seal{Epoch(2147483647), NodeId(3)}, [&](Result<SealAnswer> answer) {
+      if (!answer) told = answer.error().code;
+    });
+    Append stranger;
+    stranger.epoch = replicas.partition().current->epoch;
+    stranger.leader = NodeId(3);
+    stranger.to_boot = 1;
+    stranger.active = true;
+    replicas.at(1)->take(stranger, {}, [](std::optional<AppendReply> reply) { EXPECT_FALSE(reply); });
+    co_return;
+  });
+  EXPECT_EQ(told, Code::kUnavailable);
+  EXPECT_EQ(replicas.at(1)->following().promise().promised, Epoch(1));
+  ASSERT_TRUE(replicas.append(0, "goes on"));
+  ASSERT_TRUE(replicas.all_have(Offset(1)));
 }
 
 /// What seeds of one kind have met.

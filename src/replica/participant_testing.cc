@@ -23,10 +23,11 @@ std::string name_of(std::size_t i) {
 struct Replicas::One final : Participant::Host {
   explicit One(Replicas& replicas, std::size_t at) : all(replicas), index(at) {}
 
-  log::PartitionLog& log() override { return *open; }
+  std::shared_ptr<log::PartitionLog> log() override { return open; }
   io::Task<Result<Offset>> sync() override { return logs->sync(open); }
   void taken(const BatchHeader&) override {}
   io::Task<Result<void>> cut(Offset to, bool restart) override {
+    high_watermark = std::min(high_watermark, to);
     if (!restart) co_return co_await open->truncate_to(to);
     PYRALOG_CO_TRY(co_await logs->delete_log(all.id_));
     PYRALOG_CO_ASSIGN(open, co_await logs->open_log(all.id_, config(), to));
@@ -176,7 +177,7 @@ io::Task<void> Replicas::live(std::size_t i) {
   Participant participant(wire, one, id_, opened, options);
   wire.add(id_, participant);
   links.on_change(
-      [&wire](NodeId node, bool up, const std::string&) { wire.link_changed(node, up); });
+      [&wire](NodeId node, bool, const std::string&) { wire.link_changed(node); });
   std::map<NodeId, io::Address> peers;
   for (std::size_t k = 0; k < options_.nodes; ++k) {
     if (k != i) peers[NodeId(static_cast<std::int32_t>(k) + 1)] = {name_of(k), 9093};
@@ -284,7 +285,7 @@ std::optional<Offset> Replicas::append(std::size_t i, const std::string& value) 
       co_return false;
     }
     at_offset = base;
-    one.participant->appended(SharedBytes(bytes, view), base, appended->end);
+    one.participant->appended(SharedBytes(bytes, view), view.size(), base, appended->end);
     co_return true;
   });
   return done.value_or(false) ? at_offset : std::nullopt;

@@ -121,8 +121,8 @@ void PeerWire::serve(peer::Service& service, std::vector<PeerWire*> all) {
              [this](peer::Request request) { take_read(std::move(request)); });
 }
 
-void PeerWire::link_changed(NodeId node, bool up) {
-  for (auto& [id, participant] : here_) participant->link_changed(node, up);
+void PeerWire::link_changed(NodeId node) {
+  for (auto& [id, participant] : here_) participant->link_changed(node);
 }
 
 bool PeerWire::connected(NodeId node) const {

@@ -34,7 +34,7 @@ class PeerWire final : public Wire {
   void add(const PartitionId& id, Participant& participant) { here_[id] = &participant; }
   void remove(const PartitionId& id) { here_.erase(id); }
   /// Tells all of this shard.
-  void link_changed(NodeId node, bool up);
+  void link_changed(NodeId node);
 
   [[nodiscard]] io::Task<Result<std::optional<AppendReply>>> append(NodeId to, PartitionId id,
                                                                     Append message,

@@ -31,7 +31,7 @@ class Recovery {
     kAborted,     ///< another candidate came in between, or the catalogue refuses; see `why`
   };
   struct Options {
-    Duration resend = 200ms;
+    Duration resend = 100ms;
     Duration read_resend = 1s;
     int reads = 5;                   ///< without an answer, then another source is looked for
     Duration unclean_patience = 5s;  ///< an unclean recovery waits so long for whoever may answer

@@ -201,6 +201,7 @@ void Simulation::recover(Node& n, std::size_t view) {
   options.leading.lag_time_max = 200ms;
   options.leading.heartbeat = 15ms;
   options.leading.resend = 40ms;
+  options.leading.lost_after = 40ms;
   options.leading.window_requests = 4;
   options.leading.window_bytes = 24;
   options.leading.request_bytes = 8;
