@@ -70,9 +70,9 @@ class Machines {
   struct One final : Transport {
     One(Machines& machines, std::size_t at)
         : all(machines), index(at), id(static_cast<std::int32_t>(at) + 1) {}
-    void send(NodeId to, std::vector<GroupMessage> messages) override {
+    bool send(NodeId to, std::vector<GroupMessage> messages) override {
       ++frames;
-      all.carry(*this, to, [messages = std::move(messages), from = id](MultiRaft& raft) {
+      return all.carry(*this, to, [messages = std::move(messages), from = id](MultiRaft& raft) {
         raft.receive(from, messages);
       });
     }
