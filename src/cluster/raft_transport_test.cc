@@ -218,6 +218,7 @@ TEST(RaftTransportTest, a_stop_ends_what_waits_for_a_node_that_does_not_answer) 
     held.clear();
     co_return;
   });
+  two.sim.run_for(1s);  // what it has answered is gone, and the connection
 }
 
 TEST(CatalogMachine, becomes_what_it_has_checked_and_nothing_else) {

@@ -20,6 +20,8 @@ constexpr std::size_t kFrameBytes = 8u << 20;       // of many groups
 // that lies so far ahead was not come to by elections; behind it there would soon be no other.
 constexpr std::uint64_t kBound = 1ULL << 62;
 constexpr std::uint64_t kMaxTermsAhead = 1ULL << 32;
+constexpr std::size_t kMaxProposal = 8u << 20;
+constexpr std::size_t kMaxAppend = 1u << 20;
 constexpr int kRounds = 16;
 // Messages that wait for one frame to be durable. More come only while the disk is full, and the
 // oldest of them are old news.
@@ -66,7 +68,12 @@ bool from_leader(const raft::Message& m) {
 
 }  // namespace
 
-MultiRaft::MultiRaft(Options options) : options_(std::move(options)) {}
+MultiRaft::MultiRaft(Options options) : options_(std::move(options)) {
+  // Whatever is appended has to travel, as one message and with others, in a frame of 32 MiB;
+  // entries of one byte have about 15 more beside it.
+  PYRALOG_ASSERT(options_.max_proposal_bytes <= kMaxProposal &&
+                 options_.raft.max_append_bytes <= kMaxAppend);
+}
 MultiRaft::~MultiRaft() = default;
 
 io::Task<Result<std::unique_ptr<MultiRaft>>> MultiRaft::open(io::Disk& disk, Options options,

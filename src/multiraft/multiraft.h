@@ -23,10 +23,9 @@ struct Options {
   Uuid owner;        ///< whose it is: another node's is refused
   NodeId self = raft::kNobody;
   Duration tick = std::chrono::milliseconds(30);
-  raft::Options raft;                      ///< of every group; id and seed are filled in
-  std::uint64_t rewrite_bytes = 8u << 20;  ///< a longer journal is replaced by snapshots
-  /// With what a message has beside it, less than a frame between nodes may have.
-  std::size_t max_proposal_bytes = 8u << 20;
+  raft::Options raft;                         ///< of every group; id and seed are filled in
+  std::uint64_t rewrite_bytes = 8u << 20;     ///< a longer journal is replaced by snapshots
+  std::size_t max_proposal_bytes = 8u << 20;  ///< at most this, so that it fits between nodes
   /// While the disk is full: with more that waits for room no more entries are taken.
   std::size_t max_waiting_bytes = 16u << 20;
   /// Of each group, in memory behind a snapshot: who lags behind by less needs none.
