@@ -33,9 +33,9 @@ class RaftTransport final : public multiraft::Transport {
     std::size_t chunk_bytes = 512u << 10;
     std::size_t max_snapshot_bytes = 400u << 20;  ///< a larger one is refused before it is taken
     Duration chunk_timeout = std::chrono::seconds(5);
-    std::size_t max_arriving_bytes = 512u
-                                     << 20;  ///< of all snapshots on their way here, when whole
-    std::size_t max_arriving = 64;           ///< snapshots on their way here
+    /// Of all snapshots on their way here, when whole; and how many.
+    std::size_t max_arriving_bytes = 512u << 20;
+    std::size_t max_arriving = 64;
     Duration silence = std::chrono::seconds(30);  ///< after that, what has come of one is dropped
   };
   explicit RaftTransport(peer::Links& links) : RaftTransport(links, Options()) {}
@@ -62,7 +62,8 @@ class RaftTransport final : public multiraft::Transport {
 
  private:
   using Key = std::pair<NodeId, multiraft::GroupId>;
-  /// A snapshot on its way here; one for each sender and group, the newest.
+  /// A snapshot on its way here; one for each sender and group, the newest. Its whole size counts
+  /// from the first piece on.
   struct Arriving {
     std::int64_t from_term = 0;
     std::int64_t index = 0;

@@ -101,7 +101,7 @@ io::Task<Result<std::unique_ptr<MultiRaft>>> MultiRaft::open(io::Disk& disk, Opt
       co_return fail(Code::kCorrupt, "Raft journal " + self->options_.path + ": group " +
                                          std::to_string(spec.id.value) +
                                          " lacks entries that it says are agreed; restore the "
-                                         "file, or give this node an empty directory");
+                                         "file from a copy");
     }
     Group& group = self->groups_[spec.id];
     group.id = spec.id;
