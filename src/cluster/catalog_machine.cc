@@ -27,14 +27,19 @@ Bytes CatalogMachine::snapshot() const {
 }
 
 Result<void> CatalogMachine::restore(ByteView content) {
-  PYRALOG_ASSIGN(catalog::Catalog state, catalog::Catalog::decode_snapshot(content));
-  catalog_ = std::make_shared<const catalog::Catalog>(std::move(state));
+  const bool same = checked_ && checked_->first.data() == content.data() &&
+                    checked_->first.size() == content.size();
+  if (!same) PYRALOG_TRY(check(content));
+  catalog_ = std::move(checked_->second);
+  checked_.reset();
   if (changed_) changed_();
   return {};
 }
 
 Result<void> CatalogMachine::check(ByteView content) const {
-  PYRALOG_TRY(catalog::Catalog::decode_snapshot(content));
+  checked_.reset();
+  PYRALOG_ASSIGN(catalog::Catalog state, catalog::Catalog::decode_snapshot(content));
+  checked_.emplace(content, std::make_shared<const catalog::Catalog>(std::move(state)));
   return {};
 }
 

@@ -3,6 +3,7 @@
 #include <deque>
 #include <functional>
 #include <optional>
+#include <utility>
 
 #include "cluster/metadata_log.h"
 #include "multiraft/types.h"
@@ -34,6 +35,8 @@ class CatalogMachine final : public multiraft::StateMachine {
   };
   static constexpr std::size_t kRemembered = 64;
   CatalogPtr catalog_;
+  /// What `check` has decoded, and of which bytes: a large catalogue is not decoded twice.
+  mutable std::optional<std::pair<ByteView, CatalogPtr>> checked_;
   std::deque<Refusal> refused_;  ///< the newest
   std::function<void()> changed_;
 };

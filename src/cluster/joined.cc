@@ -342,6 +342,7 @@ io::Task<void> Joined::stop() {
   co_await watch_->join();
   transport_->forget();
   co_await peers_->stop();
+  co_await transport_->join();
   co_await tasks_.join();
 }
 

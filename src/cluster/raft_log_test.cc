@@ -30,10 +30,11 @@ class RaftLogTest : public ::testing::Test {
 
   struct One final : multiraft::Transport {
     One(RaftLogTest& test, NodeId node) : all(test), id(node) {}
-    void send(NodeId to, std::vector<multiraft::GroupMessage> messages) override {
+    bool send(NodeId to, std::vector<multiraft::GroupMessage> messages) override {
       all.carry(id, to, [messages = std::move(messages), from = id](One& there) {
         there.raft->receive(from, messages);
       });
+      return true;
     }
     io::Task<Result<void>> send_snapshot(multiraft::GroupMessage message,
                                          SharedBytes content) override {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/plant.h"
 #include "observe/log.h"
-#include "wire/peer/gen/raft_snapshot.h"
 
 namespace pyralog::cluster {
 
@@ -14,7 +14,6 @@ namespace wp = wire::peer;
 
 // What leaves as one frame; a single message may be larger.
 constexpr std::size_t kFrameBytes = 4u << 20;
-constexpr std::size_t kMaxArriving = 16;
 
 std::uint64_t natural(std::int64_t value) {
   return static_cast<std::uint64_t>(value);
@@ -112,7 +111,8 @@ void RaftTransport::serve(peer::Service& service, multiraft::MultiRaft& raft) {
              [this](peer::Request request) { take_chunk(std::move(request)); });
 }
 
-void RaftTransport::send(NodeId to, std::vector<multiraft::GroupMessage> messages) {
+bool RaftTransport::send(NodeId to, std::vector<multiraft::GroupMessage> messages) {
+  bool taken = true;
   for (std::size_t from = 0; from < messages.size();) {
     std::vector<multiraft::GroupMessage> part;
     std::size_t bytes = 0;
@@ -122,12 +122,14 @@ void RaftTransport::send(NodeId to, std::vector<multiraft::GroupMessage> message
     }
     auto packed = wp::pack(encode_messages(part));
     // What does not leave is as good as lost on its way: the groups say it again.
-    if (packed) (void)links_.cast(to, std::move(*packed));
+    taken = packed && links_.cast(to, std::move(*packed)) && taken;
   }
+  return taken;
 }
 
 void RaftTransport::take_messages(const peer::Request& request) {
   if (raft_ == nullptr) return;
+  drop_silent();
   auto read = wp::decode_message<wp::RaftMessages>(request.body.view(), request.version);
   auto messages = read ? decode_messages(*read) : fail(read.error());
   if (!messages) {
@@ -136,6 +138,32 @@ void RaftTransport::take_messages(const peer::Request& request) {
     return;
   }
   raft_->receive(request.from, std::move(*messages));
+}
+
+void RaftTransport::stop() {
+  stopping_ = true;
+  for (Asked* each : asked_) each->done.wake_all();
+}
+
+io::Task<void> RaftTransport::ask(std::shared_ptr<Asked> asked, NodeId to, wp::Packed packed) {
+  asked->reply = co_await links_.call(to, std::move(packed),
+                                      io::Shard::current().now() + options_.chunk_timeout);
+  asked->done.wake_all();
+}
+
+/// The reply, or kCancelled at once when it is stopped: the links then end the question.
+io::Task<Result<peer::Reply>> RaftTransport::answer_of(NodeId to, wp::Packed packed) {
+  const auto asked = std::make_shared<Asked>();
+  if (!stopping_ || PYRALOG_PLANT("cluster.send_on_when_stopped")) {
+    tasks_.spawn(ask(asked, to, std::move(packed)));
+  }
+  asked_.insert(asked.get());
+  while (!asked->reply && (!stopping_ || PYRALOG_PLANT("cluster.send_on_when_stopped"))) {
+    co_await asked->done.wait(Instant::never());
+  }
+  asked_.erase(asked.get());
+  if (!asked->reply) co_return fail(Code::kCancelled, "this node is stopping");
+  co_return std::move(*asked->reply);
 }
 
 io::Task<Result<void>> RaftTransport::send_snapshot(multiraft::GroupMessage message,
@@ -155,9 +183,7 @@ io::Task<Result<void>> RaftTransport::send_snapshot(multiraft::GroupMessage mess
     chunk.at = static_cast<std::int64_t>(at);
     chunk.chunk = wp::Records::external(0, count);
     PYRALOG_CO_ASSIGN(auto packed, wp::pack(chunk, {piece}));
-    PYRALOG_CO_ASSIGN(const auto reply,
-                      co_await links_.call(m.to, std::move(packed),
-                                           io::Shard::current().now() + options_.chunk_timeout));
+    PYRALOG_CO_ASSIGN(const auto reply, co_await answer_of(m.to, std::move(packed)));
     PYRALOG_CO_ASSIGN(const auto answer, wp::decode_message<wp::RaftSnapshotResponse>(
                                              reply.body.view(), reply.version));
     at += count;
@@ -171,54 +197,96 @@ io::Task<Result<void>> RaftTransport::send_snapshot(multiraft::GroupMessage mess
 }
 
 void RaftTransport::take_chunk(peer::Request request) {
-  const auto answer = [&](std::optional<Code> code, std::int64_t taken) {
-    const std::int16_t number = code ? wp::code_number(*code) : std::int16_t{0};
-    auto packed = wp::pack(wp::RaftSnapshotResponse{number, taken});
-    if (packed) request.respond.reply(std::move(*packed));
-  };
-  if (raft_ == nullptr) return answer(Code::kUnavailable, 0);
   auto read = wp::decode_message<wp::RaftSnapshotRequest>(request.body.view(), request.version);
   if (!read) return request.respond.refuse(read.error());
-  const ByteView chunk = read->chunk.view;
+  const Result<std::int64_t> taken = took(request.from, *read);
+  auto packed = wp::pack(wp::RaftSnapshotResponse{
+      taken ? std::int16_t{0} : wp::code_number(taken.error().code), taken.value_or(0)});
+  if (packed) request.respond.reply(std::move(*packed));
+}
+
+/// How much of the snapshot is here now. Together with its last piece it is installed: what that
+/// says is the answer.
+Result<std::int64_t> RaftTransport::took(NodeId from, const wp::RaftSnapshotRequest& chunk) {
+  if (raft_ == nullptr) return fail(Code::kUnavailable, "the node is stopping");
+  drop_silent();
   const auto most = static_cast<std::int64_t>(options_.max_snapshot_bytes);
-  const auto length = static_cast<std::int64_t>(chunk.size());
-  if (read->group < 0 || read->index < 1 || read->total < 0 || read->total > most || read->at < 0 ||
-      length > read->total || read->at > read->total - length) {
-    return answer(Code::kInvalidArgument, 0);
+  const auto length = static_cast<std::int64_t>(chunk.chunk.view.size());
+  if (chunk.group < 0 || chunk.index < 1 || chunk.from_term < 1 || chunk.total < 0 ||
+      chunk.total > most || chunk.at < 0 || length > chunk.total ||
+      chunk.at > chunk.total - length || (length == 0 && chunk.total > 0)) {
+    return fail(Code::kInvalidArgument, "a piece of a snapshot that cannot be");
   }
-  const multiraft::GroupId group(static_cast<std::uint16_t>(read->group));
-  const auto key = std::pair(request.from, group);
-  if (read->at == 0) {
-    // What is new replaces what the same node had begun; who breaks off leaves no more than this.
-    if (arriving_.size() >= kMaxArriving && !arriving_.contains(key))
-      arriving_.erase(arriving_.begin());
-    arriving_[key] = Arriving{read->from_term, read->index, read->term, read->total, {}};
-  }
+  const Key key(from, multiraft::GroupId(static_cast<std::uint16_t>(chunk.group)));
+  if (chunk.at == 0) PYRALOG_TRY(begin(key, chunk));
   const auto found = arriving_.find(key);
-  if (found == arriving_.end()) return answer(Code::kCancelled, 0);
+  if (found == arriving_.end()) return fail(Code::kCancelled, "no such snapshot has been begun");
   Arriving& arriving = found->second;
-  const bool same = arriving.from_term == read->from_term && arriving.index == read->index &&
-                    arriving.term == read->term && arriving.total == read->total;
-  if (!same || read->at != static_cast<std::int64_t>(arriving.bytes.size())) {
-    return answer(Code::kCancelled, static_cast<std::int64_t>(arriving.bytes.size()));
+  const bool same = arriving.from_term == chunk.from_term && arriving.index == chunk.index &&
+                    arriving.term == chunk.term && arriving.total == chunk.total;
+  if (!same || chunk.at != static_cast<std::int64_t>(arriving.bytes.size())) {
+    return fail(Code::kCancelled, "not the next piece of the snapshot that has been begun");
   }
-  arriving.bytes.insert(arriving.bytes.end(), chunk.begin(), chunk.end());
+  arriving.last = io::Shard::current().now();
+  const ByteView bytes = chunk.chunk.view;
+  arriving.bytes.insert(arriving.bytes.end(), bytes.begin(), bytes.end());
   const auto taken = static_cast<std::int64_t>(arriving.bytes.size());
-  if (taken == arriving.total) {
-    auto config = raft::decode_config(read->config);
-    Bytes content = std::move(arriving.bytes);
-    arriving_.erase(found);
-    if (!config) return answer(Code::kInvalidArgument, 0);
-    raft::Message m;
-    m.kind = raft::MessageKind::kSnapshot;
-    m.from = request.from;
-    m.to = raft_->self();
-    m.term = raft::Term(natural(read->from_term));
-    m.snapshot = raft::SnapshotMark{raft::Index(natural(read->index)),
-                                    raft::Term(natural(read->term)), std::move(*config)};
-    raft_->install(request.from, {group, std::move(m)}, SharedBytes(std::move(content)));
+  if (taken == arriving.total) PYRALOG_TRY(install(key, chunk));
+  return taken;
+}
+
+/// Room for a snapshot that begins. What is on its way is not sacrificed to a newcomer: two would
+/// take each other's place for ever.
+Result<void> RaftTransport::begin(const Key& key, const wp::RaftSnapshotRequest& chunk) {
+  if (!raft_->has(key.second)) {
+    return fail(Code::kNotFound, "group " + std::to_string(key.second.value) + " is not known");
   }
-  answer(std::nullopt, taken);
+  if (natural(chunk.from_term) < raft_->status(key.second).term.value) {
+    return fail(Code::kFenced, "a newer leader is known");
+  }
+  // What is new replaces what the same node had begun.
+  if (const auto old = arriving_.find(key); old != arriving_.end()) drop(old);
+  const auto total = static_cast<std::size_t>(chunk.total);
+  const bool fits = arriving_.size() < options_.max_arriving &&
+                    total <= options_.max_arriving_bytes - arriving_bytes_;
+  if (!fits && !PYRALOG_PLANT("cluster.any_number_of_snapshots")) {
+    return fail(Code::kExhausted, "too many snapshots are on their way here; try again later");
+  }
+  Arriving made{chunk.from_term, chunk.index, chunk.term,
+                chunk.total,     {},          io::Shard::current().now()};
+  made.bytes.reserve(total);
+  arriving_.emplace(key, std::move(made));
+  arriving_bytes_ += total;
+  return {};
+}
+
+Result<void> RaftTransport::install(const Key& key, const wp::RaftSnapshotRequest& chunk) {
+  const auto found = arriving_.find(key);
+  Bytes content = std::move(found->second.bytes);
+  drop(found);
+  raft::Message m;
+  m.kind = raft::MessageKind::kSnapshot;
+  m.from = key.first;
+  m.to = raft_->self();
+  m.term = raft::Term(natural(chunk.from_term));
+  PYRALOG_ASSIGN(raft::Config config, raft::decode_config(chunk.config));
+  m.snapshot = raft::SnapshotMark{raft::Index(natural(chunk.index)),
+                                  raft::Term(natural(chunk.term)), std::move(config)};
+  return raft_->install(key.first, {key.second, std::move(m)}, SharedBytes(std::move(content)));
+}
+
+std::map<RaftTransport::Key, RaftTransport::Arriving>::iterator RaftTransport::drop(
+    std::map<Key, Arriving>::iterator which) {
+  arriving_bytes_ -= static_cast<std::size_t>(which->second.total);
+  return arriving_.erase(which);
+}
+
+void RaftTransport::drop_silent() {
+  if (PYRALOG_PLANT("cluster.keep_silent_snapshots")) return;
+  const Instant now = io::Shard::current().now();
+  for (auto each = arriving_.begin(); each != arriving_.end();) {
+    each = now - each->second.last > options_.silence ? drop(each) : std::next(each);
+  }
 }
 
 }  // namespace pyralog::cluster

@@ -224,7 +224,7 @@ io::Task<Result<void>> Journal::commit(Position position) {
   co_return Result<void>{};
 }
 
-io::Task<Result<void>> Journal::rewrite(std::function<std::vector<Bytes>()> snapshot) {
+io::Task<Result<void>> Journal::rewrite(Snapshot snapshot) {
   if (dead_) co_return fail(*dead_);
   if (rewriting_) {
     co_return fail(Code::kUnavailable, fmt::format("journal {} is being rewritten already", path_));
@@ -235,7 +235,13 @@ io::Task<Result<void>> Journal::rewrite(std::function<std::vector<Bytes>()> snap
     rewriting_ = false;
     co_return fail(dead_ ? *dead_ : std::move(out.error()));
   }
-  for (const Bytes& payload : snapshot()) {
+  const std::optional<std::vector<Bytes>> frames = snapshot();
+  if (!frames) {
+    rewriting_ = false;
+    co_return fail(Code::kCancelled,
+                   fmt::format("journal {}: the rewrite was given up by who asked for it", path_));
+  }
+  for (const Bytes& payload : *frames) {
     if (payload.size() > options_.max_frame_bytes) {
       rewriting_ = false;
       co_return fail(Code::kTooLarge,

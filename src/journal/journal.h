@@ -65,7 +65,9 @@ class Journal {
   /// Replaces all frames by those that `snapshot` returns: a new file, synced, renamed over the old
   /// one; a crash leaves either. `snapshot` is called once, on this shard, at the instant from which
   /// later appends go to both files. One rewrite at a time; a second one is refused (kUnavailable).
-  [[nodiscard]] io::Task<Result<void>> rewrite(std::function<std::vector<Bytes>()> snapshot);
+  /// Without a snapshot it is given up (kCancelled), and the journal stays as it is.
+  using Snapshot = std::function<std::optional<std::vector<Bytes>>()>;
+  [[nodiscard]] io::Task<Result<void>> rewrite(Snapshot snapshot);
 
   [[nodiscard]] Position end() const { return end_; }
   [[nodiscard]] Position durable() const { return durable_; }

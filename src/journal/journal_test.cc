@@ -110,6 +110,30 @@ TEST(Journal, many_callers_share_a_sync) {
   EXPECT_GE(syncs, 1);
 }
 
+TEST(Journal, stays_as_it_is_if_the_rewrite_is_given_up) {
+  Simulator sim(3);
+  Node& node = sim.add_node();
+  node.run([&]() -> io::Task<void> {
+    auto journal = (co_await open_at(nullptr)).value();
+    (void)journal->append(as_bytes(frame_text(0))).value();
+    const auto given_up = co_await journal->rewrite([] { return std::nullopt; });
+    EXPECT_FALSE(given_up);
+    if (!given_up) EXPECT_EQ(given_up.error().code, Code::kCancelled);
+    EXPECT_FALSE(journal->dead());
+    (void)journal->append(as_bytes(frame_text(1))).value();
+    (co_await journal->commit(journal->end())).value();
+  });
+  Frames frames;
+  node.run([&]() -> io::Task<void> {
+    auto journal = (co_await open_at(&frames)).value();
+    EXPECT_TRUE(co_await journal->rewrite([] {
+      const std::string text = frame_text(2);
+      return std::vector<Bytes>{Bytes(text.begin(), text.end())};
+    })) << "a later one is not in its way";
+  });
+  EXPECT_EQ(frames, (Frames{frame_text(0), frame_text(1)}));
+}
+
 TEST(Journal, counts_nothing_durable_that_was_appended_while_the_sync_ran) {
   Simulator sim(4);
   io::sim::NodeOptions slow = quiet();

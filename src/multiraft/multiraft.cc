@@ -16,7 +16,16 @@ namespace {
 constexpr std::uint32_t kJournalKind = 0x54464152;  // "RAFT"
 constexpr std::size_t kMaxFrameBytes = 512u << 20;  // a snapshot is one frame
 constexpr std::size_t kFrameBytes = 8u << 20;       // of many groups
+// Terms and indexes from outside: what is counted on from them never comes round to 0, and a term
+// that lies so far ahead was not come to by elections; behind it there would soon be no other.
+constexpr std::uint64_t kBound = 1ULL << 62;
+constexpr std::uint64_t kMaxTermsAhead = 1ULL << 32;
+constexpr std::size_t kMaxProposal = 8u << 20;
+constexpr std::size_t kMaxAppend = 1u << 20;
 constexpr int kRounds = 16;
+// Messages that wait for one frame to be durable. More come only while the disk is full, and the
+// oldest of them are old news.
+constexpr std::size_t kMaxAfter = 64;
 
 journal::Options journal_options(const Options& options) {
   journal::Options out;
@@ -30,16 +39,41 @@ journal::Options journal_options(const Options& options) {
 bool is_sound(const raft::Message& m, NodeId from, NodeId self) {
   if (m.from != from || m.to != self || m.snapshot) return false;
   if (m.kind == raft::MessageKind::kSnapshot) return false;
+  const std::uint64_t greatest =
+      std::max({m.term.value, m.log_term.value, m.index.value, m.commit.value, m.commit_term.value,
+                m.hint.value, m.round});
+  if (greatest >= kBound) return false;
+  // Only who has never heard of a leader has no term, and it says no.
+  if (m.term == raft::Term(0) && !m.reject) return false;
   for (std::size_t i = 0; i < m.entries.size(); ++i) {
-    if (m.entries[i].index.value != m.index.value + 1 + i) return false;
-    if (i > 0 && m.entries[i].term < m.entries[i - 1].term) return false;
+    const raft::Entry& entry = m.entries[i];
+    if (entry.index.value != m.index.value + 1 + i || entry.term > m.term) return false;
+    if (entry.term < (i > 0 ? m.entries[i - 1].term : m.log_term)) return false;
   }
   return true;
 }
 
+bool is_sound_snapshot(const raft::Message& m, NodeId from, NodeId self) {
+  if (m.from != from || m.to != self || m.kind != raft::MessageKind::kSnapshot) return false;
+  if (!m.snapshot || !m.entries.empty() || m.term.value >= kBound) return false;
+  const raft::SnapshotMark& mark = *m.snapshot;
+  return mark.index.value > 0 && mark.index.value < kBound && mark.term > raft::Term(0) &&
+         mark.term <= m.term && !mark.config.voters.empty();
+}
+
+bool from_leader(const raft::Message& m) {
+  return m.kind == raft::MessageKind::kAppend || m.kind == raft::MessageKind::kHeartbeat ||
+         m.kind == raft::MessageKind::kSnapshot;
+}
+
 }  // namespace
 
-MultiRaft::MultiRaft(Options options) : options_(std::move(options)) {}
+MultiRaft::MultiRaft(Options options) : options_(std::move(options)) {
+  // Whatever is appended has to travel, as one message and with others, in a frame of 32 MiB;
+  // entries of one byte have about 15 more beside it.
+  PYRALOG_ASSERT(options_.max_proposal_bytes <= kMaxProposal &&
+                 options_.raft.max_append_bytes <= kMaxAppend);
+}
 MultiRaft::~MultiRaft() = default;
 
 io::Task<Result<std::unique_ptr<MultiRaft>>> MultiRaft::open(io::Disk& disk, Options options,
@@ -67,7 +101,14 @@ io::Task<Result<std::unique_ptr<MultiRaft>>> MultiRaft::open(io::Disk& disk, Opt
   PYRALOG_CO_TRY(co_await self->journal_->commit(self->journal_->end()));
   for (const GroupSpec& spec : groups) {
     StoredGroup& stored = found.at(spec.id);
-    Group group;
+    const std::uint64_t last = stored.raft.snapshot.index.value + stored.raft.entries.size();
+    if (stored.raft.hard.commit.value > last) {
+      co_return fail(Code::kCorrupt, "Raft journal " + self->options_.path + ": group " +
+                                         std::to_string(spec.id.value) +
+                                         " lacks entries that it says are agreed; restore the "
+                                         "file from a copy");
+    }
+    Group& group = self->groups_[spec.id];
     group.id = spec.id;
     group.machine = spec.machine;
     if (stored.raft.snapshot.index.value > 0) {
@@ -77,7 +118,6 @@ io::Task<Result<std::unique_ptr<MultiRaft>>> MultiRaft::open(io::Disk& disk, Opt
     core.id = self->options_.self;
     core.seed = io::Shard::current().rng().next();
     group.raft = std::make_unique<raft::Raft>(core, std::move(stored.raft));
-    self->groups_.emplace(spec.id, std::move(group));
     found.erase(spec.id);
   }
   if (!found.empty()) {
@@ -129,11 +169,12 @@ void MultiRaft::start(Transport& transport) {
 
 io::Task<void> MultiRaft::stop() {
   stopping_ = true;
+  if (transport_ != nullptr) transport_->stop();
   wake();
-  changed_.wake_all();
+  halted_.wake_all();
   co_await tasks_.join();
-  while (!changed_.empty()) {
-    changed_.wake_all();
+  while (waiting_ > 0) {
+    wake_everybody();
     co_await io::yield();
   }
 }
@@ -141,6 +182,13 @@ io::Task<void> MultiRaft::stop() {
 void MultiRaft::wake() {
   woken_ = true;
   wake_.wake_all();
+}
+
+void MultiRaft::wake_everybody() {
+  for (auto& [id, each] : groups_) {
+    for (auto& [index, waiter] : each.waiters) waiter->done.wake_all();
+    for (auto& [context, read] : each.reads) read->done.wake_all();
+  }
 }
 
 io::Task<void> MultiRaft::run() {
@@ -158,7 +206,50 @@ void MultiRaft::tick_if_due(Instant now) {
   // A node that was held up has missed what others sent as well: one tick, however late, so that it
   // reads what has come before it thinks that nobody leads.
   next_tick_ = now + options_.tick;
-  for (auto& [id, each] : groups_) each.raft->tick();
+  for (auto& [id, each] : groups_) {
+    each.raft->tick();
+    if (no_space_ && !PYRALOG_PLANT("multiraft.lead_on_a_full_disk")) hand_over(each);
+  }
+}
+
+/// What is agreed cannot be stored here, and so not applied: another one is to lead. The others in
+/// turn, those first who have most, until one does.
+void MultiRaft::hand_over(Group& from) {
+  raft::Raft& raft = *from.raft;
+  if (raft.role() != raft::Role::kLeader || raft.transferee() != raft::kNobody) return;
+  NodeId next = raft::kNobody;
+  raft::Index most{};
+  for (const auto& [node, progress] : raft.progress()) {
+    if (!raft.config().is_voter(node) || from.offered.contains(node)) continue;
+    if (next != raft::kNobody && progress.match() <= most) continue;
+    next = node;
+    most = progress.match();
+  }
+  if (next == raft::kNobody) return from.offered.clear();
+  from.offered.insert(next);
+  (void)raft.transfer_to(next);
+}
+
+/// Whether the group is to be told of it.
+bool MultiRaft::takes(Group& into, const raft::Message& m) {
+  const raft::Raft& raft = *into.raft;
+  if (m.term.value > raft.term().value + kMaxTermsAhead && !PYRALOG_PLANT("multiraft.any_term")) {
+    return false;
+  }
+  const bool other = raft.leader() != raft::kNobody && raft.leader() != m.from;
+  if (from_leader(m) && other && m.term == raft.term()) {
+    if (std::exchange(into.two_leaders, m.term) != m.term) {
+      observe::log_error("raft.two_leaders", {{"group", into.id.value},
+                                              {"term", m.term.value},
+                                              {"known", raft.leader().value},
+                                              {"from", m.from.value}});
+    }
+    return false;
+  }
+  // What found no room is not to grow; the leader says it again.
+  if (!no_space_ || PYRALOG_PLANT("multiraft.wait_without_bound")) return true;
+  if (waiting_bytes_ >= 2 * options_.max_waiting_bytes) return false;
+  return m.entries.empty() || waiting_bytes_ < options_.max_waiting_bytes;
 }
 
 void MultiRaft::receive(NodeId from, std::vector<GroupMessage> messages) {
@@ -166,31 +257,42 @@ void MultiRaft::receive(NodeId from, std::vector<GroupMessage> messages) {
   for (GroupMessage& each : messages) {
     const auto found = groups_.find(each.group);
     if (found == groups_.end() || !is_sound(each.message, from, options_.self)) continue;
-    found->second.raft->step(std::move(each.message));
+    if (takes(found->second, each.message)) found->second.raft->step(std::move(each.message));
   }
   wake();
 }
 
-void MultiRaft::install(NodeId from, GroupMessage message, SharedBytes content) {
-  if (stopping_ || dead_) return;
+Result<void> MultiRaft::install(NodeId from, GroupMessage message, SharedBytes content) {
+  if (dead_) return fail(*dead_);
+  if (stopping_) return fail(Code::kUnavailable, "the node is stopping");
   raft::Message& m = message.message;
+  const std::string name = "snapshot of group " + std::to_string(message.group.value) +
+                           " from node " + std::to_string(from.value);
   const auto found = groups_.find(message.group);
-  if (found == groups_.end() || m.from != from || m.to != options_.self || !m.snapshot ||
-      m.kind != raft::MessageKind::kSnapshot) {
-    return;
+  if (found == groups_.end() || !is_sound_snapshot(m, from, options_.self)) {
+    return fail(Code::kInvalidArgument, name + ": it is none for this node");
   }
   Group& into = found->second;
-  if (const auto sound = into.machine->check(content.view()); !sound) {
-    observe::log_error(
-        "raft.bad_snapshot",
-        {{"group", message.group.value}, {"from", from.value}, {"reason", sound.error().message}});
-    return;
+  if (m.term < into.raft->term())
+    return fail(Code::kFenced, name + ": a newer leader is known here");
+  if (no_space_) return fail(Code::kExhausted, name + ": the disk is full here; free space");
+  if (!takes(into, m)) return fail(Code::kInvalidArgument, name + ": its sender does not lead");
+  if (into.raft->would_restore(*m.snapshot)) {
+    if (auto sound = into.machine->check(content.view()); !sound) {
+      observe::log_error("raft.bad_snapshot", {{"group", message.group.value},
+                                               {"from", from.value},
+                                               {"reason", sound.error().message}});
+      return fail(std::move(sound.error()));
+    }
   }
   turn();  // what came before is not mixed with it
+  if (dead_) return fail(*dead_);
   into.arrived = std::move(content);
   into.raft->step(std::move(m));
   turn();
   into.arrived.reset();
+  if (dead_) return fail(*dead_);
+  return {};
 }
 
 void MultiRaft::turn() {
@@ -201,6 +303,8 @@ void MultiRaft::turn() {
       while (each.raft->has_ready()) {
         any = true;
         take_ready(each, frame);
+        // What was taken and could not be applied, or stored, is not built upon.
+        if (dead_ && !PYRALOG_PLANT("multiraft.go_on_when_dead")) return;
         if (frame.size() >= kFrameBytes) end_frame(frame);
       }
       const bool leads = each.raft->role() == raft::Role::kLeader;
@@ -212,8 +316,8 @@ void MultiRaft::turn() {
     complete();
     if (!any) break;
   }
-  flush();
   if (dead_) return;
+  flush();
   if (std::ranges::any_of(groups_, [](const auto& each) { return each.second.raft->has_ready(); }))
     wake();
   const bool unsynced =
@@ -233,30 +337,47 @@ void MultiRaft::take_ready(Group& from, Writer& frame) {
   post(from, std::move(ready.messages));
   SharedBytes content;
   if (ready.snapshot) {
-    PYRALOG_ASSERT(from.arrived);
-    content = *std::exchange(from.arrived, std::nullopt);
-    const auto restored = from.machine->restore(content.view());
-    PYRALOG_ASSERT(restored);  // it was checked when it came
-    ++stats_.snapshots_taken;
-    for (auto& [index, waiter] : from.waiters) {
-      if (index <= ready.snapshot->index) waiter->fate = Waiter::Fate::kUnknown;
-    }
-    changed_.wake_all();
+    auto restored = restore(from, *ready.snapshot);
+    if (!restored) return die(restored.error());
+    content = std::move(*restored);
   }
-  Storing storing{&from, ready.number, std::move(ready.after), ready.sync, 0, std::nullopt};
   if (ready.must_store()) {
     write_record(frame, from.id, ready, content);
-    storing.frame = next_frame_;
+    storing_.push_back(
+        {&from, ready.number, std::move(ready.after), ready.sync, next_frame_, std::nullopt});
+    from.newest = &storing_.back();
+  } else if (from.newest == nullptr) {
+    post(from, std::move(ready.after));
+  } else {
+    auto& after = from.newest->after;
+    after.insert(after.end(), std::make_move_iterator(ready.after.begin()),
+                 std::make_move_iterator(ready.after.end()));
+    if (after.size() > kMaxAfter && !PYRALOG_PLANT("multiraft.answer_without_bound")) {
+      after.erase(after.begin(), after.end() - kMaxAfter);
+    }
   }
-  storing_.push_back(std::move(storing));
-  for (const raft::ReadReady& read : ready.reads) {
+  answer_reads(from, ready.reads);
+  if (!ready.committed.empty()) apply(from, std::move(ready.committed));
+}
+
+Result<SharedBytes> MultiRaft::restore(Group& into, const raft::SnapshotMark& mark) {
+  PYRALOG_ASSERT(into.arrived);
+  SharedBytes content = *std::exchange(into.arrived, std::nullopt);
+  PYRALOG_TRY(into.machine->restore(content.view()));
+  ++stats_.snapshots_taken;
+  settle(into, mark.index, std::nullopt);
+  return content;
+}
+
+void MultiRaft::answer_reads(Group& from, const std::vector<raft::ReadReady>& reads) {
+  for (const raft::ReadReady& read : reads) {
     const auto asked = from.reads.find(read.context);
     if (asked == from.reads.end()) continue;
-    asked->second =
-        read.index ? Read{Read::State::kAt, *read.index} : Read{Read::State::kRefused, {}};
-    changed_.wake_all();
+    asked->second->state = read.index ? Read::State::kAt : Read::State::kRefused;
+    asked->second->index = read.index.value_or(raft::Index(0));
+    asked->second->done.wake_all();
+    from.reads.erase(asked);
   }
-  if (!ready.committed.empty()) apply(from, std::move(ready.committed));
 }
 
 void MultiRaft::apply(Group& to, std::vector<raft::Entry> committed) {
@@ -265,49 +386,73 @@ void MultiRaft::apply(Group& to, std::vector<raft::Entry> committed) {
       const auto applied = to.machine->apply(entry.index, entry.data);
       if (!applied) return die(applied.error());
     }
-    const auto [first, last] = to.waiters.equal_range(entry.index);
-    for (auto each = first; each != last; ++each) {
-      each->second->fate =
-          each->second->term == entry.term ? Waiter::Fate::kApplied : Waiter::Fate::kReplaced;
-    }
+    // One by one: should the machine refuse the next one, a snapshot of it is as of this one.
+    if (!PYRALOG_PLANT("multiraft.applied_all_or_none")) to.raft->applied(entry.index);
+    settle(to, entry.index, entry.term);
   }
   to.raft->applied(committed.back().index);
-  changed_.wake_all();
+}
+
+void MultiRaft::settle(Group& in, raft::Index index, std::optional<raft::Term> term) {
+  while (!in.waiters.empty() && in.waiters.begin()->first <= index) {
+    const auto first = in.waiters.begin();
+    Waiter& waiter = *first->second;
+    if (waiter.term == raft::Term(0)) {
+      waiter.fate = Fate::kApplied;
+    } else if (!term || first->first < index) {
+      waiter.fate = Fate::kUnknown;
+    } else {
+      waiter.fate = waiter.term == *term ? Fate::kApplied : Fate::kReplaced;
+    }
+    waiter.done.wake_all();
+    in.waiters.erase(first);
+  }
 }
 
 void MultiRaft::end_frame(Writer& frame) {
   if (frame.size() == 0) return;
+  waiting_bytes_ += frame.size();
   frames_.push_back(frame.take());
   frame = Writer();
   ++next_frame_;
 }
 
 void MultiRaft::store() {
-  while (!frames_.empty()) {
+  while (!frames_.empty() && !dead_) {
     const auto at = journal_->append(frames_.front());
     if (!at) {
       // No space: nothing of it is promised, and the next tick tries again.
       if (at.error().code != Code::kExhausted) return die(at.error());
-      if (!std::exchange(no_space_, true)) {
+      if (!no_space_) {
         observe::log_error("raft.no_space",
                            {{"file", journal_->path()}, {"reason", at.error().message}});
       }
-      return;
+      return set_no_space(true);
     }
-    no_space_ = false;
     const std::uint64_t number = next_frame_ - frames_.size();
+    waiting_bytes_ -= frames_.front().size();
     frames_.pop_front();
     for (Storing& each : storing_) {
       if (each.frame == number) each.position = *at;
     }
   }
+  set_no_space(false);
+}
+
+void MultiRaft::set_no_space(bool none) {
+  if (std::exchange(no_space_, none) == none) return;
+  for (auto& [id, each] : groups_) {
+    each.offered.clear();
+    each.raft->may_lead(!none);
+  }
 }
 
 void MultiRaft::complete() {
-  while (!storing_.empty()) {
+  while (!storing_.empty() && !dead_) {
     Storing& next = storing_.front();
     const bool durable = next.position && *next.position <= journal_->durable();
     if (next.sync && !durable && !PYRALOG_PLANT("multiraft.answer_before_sync")) break;
+    if (next.group->newest == &next) next.group->newest = nullptr;
     Storing done = std::move(next);
     storing_.pop_front();
     done.group->raft->persisted(done.number);
@@ -335,171 +480,38 @@ io::Task<void> MultiRaft::sync_loop() {
 
 void MultiRaft::post(Group& from, std::vector<raft::Message> messages) {
   for (raft::Message& m : messages) {
-    if (m.kind != raft::MessageKind::kSnapshot) {
+    if (m.kind == raft::MessageKind::kSnapshot) {
+      begin_snapshot(from, std::move(m));
+    } else {
       outbox_[m.to].push_back({from.id, std::move(m)});
-      continue;
     }
-    // As it is now, which is later than what the core asks for, and as good.
-    m.snapshot = from.raft->mark();
-    ++stats_.snapshots_sent;
-    tasks_.spawn(bring_snapshot({from.id, std::move(m)}, SharedBytes(from.machine->snapshot())));
   }
 }
 
 void MultiRaft::flush() {
   for (auto& [to, messages] : std::exchange(outbox_, {})) {
+    std::vector<GroupId> carried;
+    for (const GroupMessage& each : messages) {
+      if (!each.message.entries.empty()) carried.push_back(each.group);
+    }
     ++stats_.frames_sent;
     stats_.messages_sent += messages.size();
-    transport_->send(to, std::move(messages));
+    if (transport_->send(to, std::move(messages))) continue;
+    ++stats_.frames_dropped;
+    // What was on its way is known to be lost: it is not waited for until its place is refused.
+    if (PYRALOG_PLANT("multiraft.forget_what_was_dropped")) continue;
+    for (const GroupId id : carried) group(id).raft->unreachable(to);
   }
-}
-
-io::Task<void> MultiRaft::bring_snapshot(GroupMessage message, SharedBytes content) {
-  const GroupId id = message.group;
-  const NodeId to = message.message.to;
-  co_await io::yield();  // not within a turn
-  if (stopping_ || dead_) co_return;
-  const auto brought = co_await transport_->send_snapshot(std::move(message), std::move(content));
-  if (stopping_ || dead_) co_return;
-  if (!brought) {
-    observe::log_warn("raft.snapshot_not_sent",
-                      {{"group", id.value}, {"to", to.value}, {"reason", brought.error().message}});
-  }
-  group(id).raft->snapshot_ended(to, brought.has_value());
-  wake();
-}
-
-std::vector<Bytes> MultiRaft::snapshots() {
-  std::vector<Bytes> out;
-  for (auto& [id, each] : groups_) {
-    StoredGroup now;
-    const raft::EntryLog& log = each.raft->log();
-    now.raft.snapshot = each.raft->mark();
-    now.raft.hard = each.raft->hard();
-    if (log.last() > now.raft.snapshot.index) {
-      now.raft.entries =
-          log.slice(raft::Index(now.raft.snapshot.index.value + 1), log.last(), SIZE_MAX);
-    }
-    now.content = SharedBytes(each.machine->snapshot());
-    each.rewritten = now.raft.snapshot;
-    out.push_back(snapshot_frame(id, now));
-  }
-  return out;
-}
-
-io::Task<void> MultiRaft::rewrite() {
-  co_await io::yield();
-  if (!stopping_ && !dead_) {
-    auto rewritten = co_await journal_->rewrite([this] {
-      turn();  // the core then has nothing that was not handed out to be stored
-      return snapshots();
-    });
-    if (!rewritten && journal_->dead()) {
-      die(rewritten.error());
-    } else if (rewritten) {
-      ++stats_.rewrites;
-      for (auto& [id, each] : groups_) {
-        if (!PYRALOG_PLANT("multiraft.keep_everything")) each.raft->compact(each.rewritten);
-      }
-    }
-    // What is itself large is not rewritten all the time, nor is a failure tried at every frame.
-    rewrite_at_ = std::max(options_.rewrite_bytes, 2 * journal_->size_bytes());
-  }
-  rewriting_ = false;
 }
 
 void MultiRaft::die(const Error& cause) {
   if (dead_) return;
   dead_ = cause;
-  observe::log_error("raft.takes_no_part",
-                     {{"file", journal_->path()}, {"reason", cause.message}});
-  changed_.wake_all();
+  observe::log_error("raft.takes_no_part", {{"file", journal_->path()}, {"reason", cause.message}});
+  outbox_.clear();
+  halted_.wake_all();
+  wake_everybody();
   wake();
-}
-
-io::Task<Result<raft::Index>> MultiRaft::wait_fate(GroupId id, raft::Index index,
-                                                   Instant deadline) {
-  Group& in = group(id);
-  Waiter waiter{in.raft->term()};
-  const auto at = in.waiters.emplace(index, &waiter);
-  wake();
-  bool in_time = true;
-  while (waiter.fate == Waiter::Fate::kOpen && in_time && !stopping_ && !dead_) {
-    in_time = co_await changed_.wait(deadline);
-  }
-  in.waiters.erase(at);
-  const std::string name =
-      "entry " + std::to_string(index.value) + " of group " + std::to_string(id.value);
-  switch (waiter.fate) {
-    case Waiter::Fate::kApplied:
-      co_return index;
-    case Waiter::Fate::kReplaced:
-      co_return fail(Code::kCancelled,
-                     name + ": another leader has taken over before it was agreed; try again");
-    case Waiter::Fate::kUnknown:
-    case Waiter::Fate::kOpen:
-      break;
-  }
-  if (dead_) co_return fail(Code::kIo, name + ": " + dead_->message);
-  if (stopping_)
-    co_return fail(Code::kTimedOut,
-                   name + ": the node is stopping; it may be agreed all the same");
-  co_return fail(Code::kTimedOut, name + ": no majority has agreed in time; it may still be");
-}
-
-io::Task<Result<raft::Index>> MultiRaft::propose(GroupId id, SharedBytes data, Instant deadline) {
-  PYRALOG_ASSERT(!data.empty());
-  if (dead_) co_return fail(*dead_);
-  if (stopping_) co_return fail(Code::kUnavailable, "the node is stopping");
-  PYRALOG_CO_ASSIGN(const raft::Index index, group(id).raft->propose(std::move(data)));
-  co_return co_await wait_fate(id, index, deadline);
-}
-
-io::Task<Result<raft::Index>> MultiRaft::change(GroupId id, raft::ConfigChange change,
-                                                Instant deadline) {
-  if (dead_) co_return fail(*dead_);
-  if (stopping_) co_return fail(Code::kUnavailable, "the node is stopping");
-  PYRALOG_CO_ASSIGN(const raft::Index index, group(id).raft->propose(change));
-  co_return co_await wait_fate(id, index, deadline);
-}
-
-io::Task<Result<raft::Index>> MultiRaft::read(GroupId id, Instant deadline) {
-  Group& in = group(id);
-  const std::uint64_t context = next_read_++;
-  in.reads.emplace(context, Read{});
-  if (!dead_ && !stopping_) in.raft->read(context);
-  wake();
-  bool in_time = true;
-  while (in.reads.at(context).state == Read::State::kOpen && in_time && !stopping_ && !dead_) {
-    in_time = co_await changed_.wait(deadline);
-  }
-  const Read answer = in.reads.at(context);
-  in.reads.erase(context);
-  if (answer.state != Read::State::kAt) {
-    co_return fail(Code::kUnavailable,
-                   "group " + std::to_string(id.value) +
-                       ": no leader has confirmed in time what is agreed; try again");
-  }
-  if (!co_await wait_applied(id, answer.index, deadline)) {
-    co_return fail(Code::kUnavailable,
-                   "group " + std::to_string(id.value) + ": this node lags behind; try again");
-  }
-  co_return answer.index;
-}
-
-io::Task<bool> MultiRaft::wait_applied(GroupId id, raft::Index index, Instant deadline) {
-  const Group& in = group(id);
-  while (in.raft->log().applied() < index) {
-    if (stopping_ || dead_) co_return false;
-    if (!co_await changed_.wait(deadline)) co_return in.raft->log().applied() >= index;
-  }
-  co_return true;
-}
-
-Result<void> MultiRaft::transfer(GroupId id, NodeId to) {
-  const auto begun = group(id).raft->transfer_to(to);
-  wake();
-  return begun;
 }
 
 GroupStatus MultiRaft::status(GroupId id) const {

@@ -52,10 +52,8 @@ TEST(MultiRaftTest, goes_on_under_crashes_cuts_and_loss_and_loses_nothing) {
   for (std::uint64_t seed = 1; seed <= 40; ++seed) {
     Machines machines(seed, 3, 4);
     machines.options_.rewrite_bytes = 2000;
-    for (std::size_t n = 0; n < 3; ++n) {
-      machines.crash(n, true);
-      machines.restart(n);
-    }
+    machines.options_.keep.entries = seed % 4;
+    machines.restart_all();
     machines.loss_ = machines.sim_.rng().below(100);
     std::vector<std::string> agreed;
     std::optional<std::size_t> down;
@@ -112,10 +110,8 @@ TEST(MultiRaftTest, goes_on_under_crashes_cuts_and_loss_and_loses_nothing) {
 TEST(MultiRaftTest, who_was_away_for_long_gets_a_snapshot) {
   Machines machines(7, 3, 1);
   machines.options_.rewrite_bytes = 1000;
-  for (std::size_t n = 0; n < 3; ++n) {
-    machines.crash(n, false);
-    machines.restart(n);
-  }
+  machines.options_.keep = {};
+  machines.restart_all();
   ASSERT_FALSE(machines.propose(kGroup, "first"));
   const auto away = static_cast<std::size_t>((machines.leader(kGroup) + 1) % 3);
   machines.crash(away, false);

@@ -42,6 +42,7 @@ class List final : public StateMachine {
     return {};
   }
   [[nodiscard]] Result<void> check(ByteView content) const override {
+    if (refuses_snapshots) return fail(Code::kUnsupported, "too new");
     Reader in(content);
     (void)in.le<std::uint64_t>();
     while (in.left() > 0) (void)in.sized();
@@ -49,6 +50,7 @@ class List final : public StateMachine {
     return {};
   }
   std::vector<std::string> texts;
+  bool refuses_snapshots = false;
 
  private:
   raft::Index applied_;
@@ -70,20 +72,32 @@ class Machines {
   struct One final : Transport {
     One(Machines& machines, std::size_t at)
         : all(machines), index(at), id(static_cast<std::int32_t>(at) + 1) {}
-    void send(NodeId to, std::vector<GroupMessage> messages) override {
+    bool send(NodeId to, std::vector<GroupMessage> messages) override {
       ++frames;
-      all.carry(*this, to, [messages = std::move(messages), from = id](MultiRaft& raft) {
+      for (const GroupMessage& each : messages) refusals += each.message.reject ? 1U : 0U;
+      return all.carry(*this, to, [messages = std::move(messages), from = id](MultiRaft& raft) {
         raft.receive(from, messages);
       });
     }
     io::Task<Result<void>> send_snapshot(GroupMessage message, SharedBytes content) override {
       const NodeId to = message.message.to;
-      const bool open = all.carry(*this, to, [message, content, from = id](MultiRaft& raft) {
-        raft.install(from, message, content);
+      ++snapshots;
+      const std::size_t now = ++under_way[to];
+      most_under_way = std::max(most_under_way, now);
+      const auto answer = std::make_shared<Result<void>>();
+      *answer = fail(Code::kTimedOut, "no answer");
+      const bool open = all.carry(*this, to, [=, from = id](MultiRaft& raft) {
+        *answer = raft.install(from, message, content);
       });
-      co_await io::sleep_for(20ms);
+      if (!stopped) co_await halt.wait(io::Shard::current().now() + all.snapshot_time_);
+      --under_way[to];
+      if (stopped) co_return fail(Code::kCancelled, "stopped");
       if (!open) co_return fail(Code::kUnavailable, "cut off");
-      co_return Result<void>{};
+      co_return *answer;
+    }
+    void stop() override {
+      stopped = true;
+      halt.wake_all();
     }
     Machines& all;
     std::size_t index;
@@ -91,11 +105,19 @@ class Machines {
     std::map<GroupId, List> lists;
     MultiRaft* raft = nullptr;  ///< lives in a root of its machine, and ends with that
     std::uint64_t frames = 0;
+    std::uint64_t refusals = 0;  ///< that this one has said
+    std::uint64_t snapshots = 0;
+    std::map<NodeId, std::size_t> under_way;
+    std::size_t most_under_way = 0;  ///< snapshots to one other at once
+    bool stopped = false;
+    io::WaitList halt;
     std::string refused;
   };
 
   void boot(One& one) {
     one.lists.clear();
+    one.under_way.clear();
+    one.stopped = false;
     sim_.node(one.index).spawn([this, &one]() -> io::Task<void> {
       Options options = options_;
       options.path = "/raft.log";
@@ -150,6 +172,22 @@ class Machines {
   }
   void heal() { cut_.clear(); }
 
+  /// Nothing can be written there, or to what `only` names.
+  void fill_disk(std::size_t i, std::string only = "") {
+    node(i).disk().set_hook([only](io::sim::DiskOp op, const std::string& path) {
+      const bool full = op == io::sim::DiskOp::kWrite && (only.empty() || path == only);
+      return full ? io::sim::DiskFault::kNoSpace : io::sim::DiskFault::kNone;
+    });
+  }
+  void free_disk(std::size_t i) { node(i).disk().set_hook(nullptr); }
+  /// Starts them anew, with options_ as they are now.
+  void restart_all() {
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+      crash(i, false);
+      restart(i);
+    }
+  }
+
   io::sim::Node& node(std::size_t i) { return sim_.node(i); }
   One& one(std::size_t i) { return *nodes_[i]; }
   One& at(NodeId id) { return *nodes_[static_cast<std::size_t>(id.value - 1)]; }
@@ -194,6 +232,7 @@ class Machines {
   std::vector<std::unique_ptr<One>> nodes_;
   std::set<std::pair<NodeId, NodeId>> cut_;
   std::uint64_t loss_ = 0;  ///< of a thousand
+  Duration snapshot_time_ = 20ms;
   io::sim::Simulator sim_;  ///< goes first, with all that runs on it
 };
 

@@ -32,7 +32,9 @@ class StateMachine {
   [[nodiscard]] virtual Bytes snapshot() const = 0;
   /// Becomes what another member's `snapshot` was. An error: the content is not one.
   [[nodiscard]] virtual Result<void> restore(ByteView content) = 0;
-  /// Whether `restore` would take it; changes nothing.
+  /// Whether `restore` would take it; changes nothing that can be seen. What it has decoded may be
+  /// kept for a `restore` of the same bytes, at the same place, if that is the next call of the
+  /// two.
   [[nodiscard]] virtual Result<void> check(ByteView content) const = 0;
 };
 
@@ -40,12 +42,16 @@ class StateMachine {
 class Transport {
  public:
   virtual ~Transport() = default;
-  /// All that there is for `to` at this moment, of all groups: one frame.
-  virtual void send(NodeId to, std::vector<GroupMessage> messages) = 0;
+  /// All that there is for `to` at this moment, of all groups: one frame. False: some of it is
+  /// known not to leave.
+  virtual bool send(NodeId to, std::vector<GroupMessage> messages) = 0;
   /// Brings a snapshot's content to where `message` (a kSnapshot) goes, in bounded pieces, and
-  /// gives both to MultiRaft::install there. An error: it may not have arrived.
+  /// gives both to MultiRaft::install there; what that says is the result. Another error: it may
+  /// not have arrived.
   [[nodiscard]] virtual io::Task<Result<void>> send_snapshot(GroupMessage message,
                                                              SharedBytes content) = 0;
+  /// The MultiRaft stops: every send_snapshot is to end soon, whatever it waits for.
+  virtual void stop() {}
 };
 
 }  // namespace pyralog::multiraft

@@ -9,6 +9,8 @@ namespace pyralog::raft {
 
 EntryLog::EntryLog(SnapshotMark snapshot, std::vector<Entry> entries, Index committed)
     : snapshot_(std::move(snapshot)),
+      before_(snapshot_.index),
+      before_term_(snapshot_.term),
       stored_(snapshot_.index.value + entries.size()),
       durable_(stored_),
       committed_(std::max(committed, snapshot_.index)),
@@ -36,7 +38,7 @@ const Entry& EntryLog::at(Index index) const {
 }
 
 std::optional<Term> EntryLog::term_of(Index index) const {
-  if (index == snapshot_.index) return snapshot_.term;
+  if (index == before_) return before_term_;
   if (index < first() || index > last()) return std::nullopt;
   return at(index).term;
 }
@@ -133,12 +135,21 @@ void EntryLog::applied(Index index) {
   applied_ = std::max(applied_, index);
 }
 
-void EntryLog::compact(SnapshotMark mark) {
+void EntryLog::compact(SnapshotMark mark, Keep keep) {
   if (mark.index <= snapshot_.index) return;
   PYRALOG_ASSERT(mark.index <= applied_ && matches(mark.index, mark.term));
-  entries_.erase(
-      entries_.begin(),
-      entries_.begin() + static_cast<std::ptrdiff_t>(mark.index.value - snapshot_.index.value));
+  auto forgotten = static_cast<std::size_t>(mark.index.value - before_.value);
+  std::size_t bytes = 0;
+  for (std::size_t kept = 0; forgotten > 0 && kept < keep.entries; ++kept) {
+    bytes += entries_[forgotten - 1].data.size();
+    if (bytes > keep.bytes) break;
+    --forgotten;
+  }
+  if (forgotten > 0) {
+    before_term_ = entries_[forgotten - 1].term;
+    before_ = Index(before_.value + forgotten);
+    entries_.erase(entries_.begin(), entries_.begin() + static_cast<std::ptrdiff_t>(forgotten));
+  }
   snapshot_ = std::move(mark);
 }
 
@@ -146,6 +157,8 @@ void EntryLog::restore(SnapshotMark mark) {
   PYRALOG_ASSERT(mark.index > committed_);
   entries_.clear();
   snapshot_ = std::move(mark);
+  before_ = snapshot_.index;
+  before_term_ = snapshot_.term;
   stored_ = committed_ = handed_out_ = applied_ = snapshot_.index;
   durable_ = std::min(durable_, Index(snapshot_.index.value - 1));
 }

@@ -10,6 +10,12 @@
 
 namespace pyralog::raft {
 
+/// How much of what a snapshot has stays in memory, at most.
+struct Keep {
+  std::size_t entries = 0;
+  std::size_t bytes = 0;  ///< of their data
+};
+
 /// The entries since a snapshot, in memory, and how far they are durable, committed and applied.
 /// Its owner takes snapshots often enough that they fit. Pure.
 ///
@@ -21,13 +27,14 @@ class EntryLog {
   EntryLog(SnapshotMark snapshot, std::vector<Entry> entries, Index committed);
 
   [[nodiscard]] const SnapshotMark& snapshot() const { return snapshot_; }
-  [[nodiscard]] Index first() const { return Index(snapshot_.index.value + 1); }
-  [[nodiscard]] Index last() const { return Index(snapshot_.index.value + entries_.size()); }
+  /// The first entry that is here: the one behind the snapshot, or an earlier one that was kept.
+  [[nodiscard]] Index first() const { return Index(before_.value + 1); }
+  [[nodiscard]] Index last() const { return Index(before_.value + entries_.size()); }
   [[nodiscard]] Term last_term() const { return *term_of(last()); }
   [[nodiscard]] Index committed() const { return committed_; }
   [[nodiscard]] Index applied() const { return applied_; }
   [[nodiscard]] Index durable() const { return durable_; }
-  /// nullopt below the snapshot and above the end.
+  /// nullopt for what is forgotten, but for the last of that, and above the end.
   [[nodiscard]] std::optional<Term> term_of(Index index) const;
   [[nodiscard]] bool matches(Index index, Term term) const { return term_of(index) == term; }
   /// Whether a log that ends there has all that this one may have committed.
@@ -63,13 +70,15 @@ class EntryLog {
   [[nodiscard]] bool has_committed() const;
   void applied(Index index);
 
-  /// Forgets the entries up to `mark`, which are applied.
-  void compact(SnapshotMark mark);
+  /// Forgets the entries up to `mark`, which are applied, but for the newest of them.
+  void compact(SnapshotMark mark, Keep keep = {});
   /// Begins anew behind a leader's snapshot. It counts as durable once `stored` says so.
   void restore(SnapshotMark mark);
 
  private:
   SnapshotMark snapshot_;
+  Index before_;  ///< of the entry before the first one here; not above the snapshot
+  Term before_term_;
   std::deque<Entry> entries_;
   Index stored_;  ///< handed out to be stored
   Index durable_;

@@ -76,6 +76,37 @@ TEST(EntryLog, compacts_what_is_applied_and_begins_anew_behind_a_snapshot) {
   EXPECT_EQ(log.durable(), Index(9));
 }
 
+TEST(EntryLog, keeps_the_newest_of_what_a_snapshot_has_within_both_bounds) {
+  const auto compacted = [](Keep keep) {
+    EntryLog log({}, entries(1, {1, 1, 2, 2, 3}), Index(4));
+    (void)log.take_committed(SIZE_MAX);
+    log.applied(Index(4));
+    log.compact({Index(4), Term(2), {}}, keep);
+    EXPECT_EQ(log.snapshot().index, Index(4));
+    EXPECT_EQ(log.last(), Index(5));
+    EXPECT_EQ(log.term_of(Index(log.first().value - 1)).has_value(), true);
+    return log;
+  };
+  const std::size_t each = entries(1, {1})[0].data.size();
+  EXPECT_EQ(compacted({}).first(), Index(5));
+  EXPECT_EQ(compacted({.entries = 2, .bytes = 1'000}).first(), Index(3));
+  EXPECT_EQ(compacted({.entries = 9, .bytes = 1'000}).first(), Index(1)) << "there is no more";
+  if (each > 0) EXPECT_EQ(compacted({.entries = 9, .bytes = each}).first(), Index(4));
+  EntryLog log = compacted({.entries = 2, .bytes = 1'000});
+  EXPECT_EQ(log.term_of(Index(2)), Term(1)) << "a member that ends there is sent what follows";
+  EXPECT_EQ(log.slice(Index(3), Index(5), SIZE_MAX).size(), 3U);
+  EXPECT_EQ(log.append_after(Index(3), Term(2), {}), Index(3));
+  (void)log.take_committed(SIZE_MAX);
+  log.commit(Index(5));
+  EXPECT_EQ(log.take_committed(SIZE_MAX).size(), 1U);
+  log.applied(Index(5));
+  log.compact({Index(5), Term(3), {}}, {.entries = 1, .bytes = 1'000});
+  EXPECT_EQ(log.first(), Index(5));
+  log.restore({Index(9), Term(4), {}});
+  EXPECT_EQ(log.first(), Index(10));
+  EXPECT_EQ(log.term_of(Index(9)), Term(4));
+}
+
 TEST(EntryLog, says_where_logs_may_agree_and_whose_is_newer) {
   const EntryLog log({}, entries(1, {1, 2, 2, 5}), Index(0));
   EXPECT_EQ(log.may_agree(Index(9), Term(9)), Index(4));

@@ -111,7 +111,18 @@ void Raft::poll(NodeId from, bool granted) {
   }
 }
 
+void Raft::may_lead(bool may) {
+  if (may == may_lead_) return;
+  may_lead_ = may;
+  // Others had their time; now this one waits for its own.
+  if (may && role_ == Role::kFollower) elapsed_ = 0;
+  if (!may && (role_ == Role::kPreCandidate || role_ == Role::kCandidate)) {
+    become_follower(hard_.term, kNobody);
+  }
+}
+
 bool Raft::may_campaign() const {
+  if (!may_lead_ && !PYRALOG_PLANT("raft.lead_whatever_was_said")) return false;
   if (!config_.is_voter(options_.id)) return false;
   // Who will take part is not known yet.
   for (Index i(log_.applied().value + 1); i <= log_.committed(); i = Index(i.value + 1)) {
@@ -213,7 +224,10 @@ void Raft::step(Message m) {
     case MessageKind::kAppend:
     case MessageKind::kHeartbeat:
     case MessageKind::kSnapshot:
-      PYRALOG_ASSERT(role_ != Role::kLeader);  // of one term there is one leader
+      // Of one term there is one leader. Who says that it is another one is not believed.
+      if (leader_ != kNobody && leader_ != m.from && !PYRALOG_PLANT("raft.follow_two_leaders")) {
+        return;
+      }
       if (role_ != Role::kFollower) become_follower(hard_.term, m.from);
       elapsed_ = 0;
       leader_ = m.from;
@@ -323,11 +337,10 @@ void Raft::handle_snapshot(Message& m) {
   reply.to = m.from;
   // One that was taken before we were a member is as good: the change that made us one is behind
   // it.
-  const bool wanted = m.snapshot && m.snapshot->index > log_.committed();
-  if (wanted && log_.matches(m.snapshot->index, m.snapshot->term)) {
+  if (m.snapshot && log_.matches(m.snapshot->index, m.snapshot->term)) {
     // Its entries are here.
     log_.commit(m.snapshot->index);
-  } else if (wanted) {
+  } else if (m.snapshot && would_restore(*m.snapshot)) {
     next_.snapshot = *m.snapshot;
     next_.committed.clear();
     config_ = m.snapshot->config;
@@ -375,8 +388,11 @@ Ready Raft::ready() {
   out.entries = log_.take_unstored();
   out.committed = log_.take_committed(options_.max_apply_bytes);
   out.sync = out.sync || out.snapshot || !out.entries.empty();
-  pending_.push_back({out.number, log_.last(), log_.last_term(), hard_.term, hard_.commit, out.sync,
-                      std::exchange(self_vote_, Term(0))});
+  // Nothing is to be remembered of what stores nothing: while a disk is full there may be many.
+  if (out.must_store()) {
+    pending_.push_back({out.number, log_.last(), log_.last_term(), hard_.term, hard_.commit,
+                        out.sync, std::exchange(self_vote_, Term(0))});
+  }
   return out;
 }
 
@@ -411,9 +427,13 @@ void Raft::applied(Index index) {
   leave_joint_if_due();
 }
 
-void Raft::compact(SnapshotMark mark) {
+bool Raft::would_restore(const SnapshotMark& mark) const {
+  return mark.index > log_.committed() && !log_.matches(mark.index, mark.term);
+}
+
+void Raft::compact(SnapshotMark mark, Keep keep) {
   durable_commit_ = std::max(durable_commit_, mark.index);
-  log_.compact(std::move(mark));
+  log_.compact(std::move(mark), keep);
 }
 
 SnapshotMark Raft::mark() const {

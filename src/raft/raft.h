@@ -99,6 +99,9 @@ class Raft {
   /// kInvalidArgument.
   Result<void> transfer_to(NodeId node);
   void campaign();
+  /// While it may not, this member begins no election, not even if a leader asks for one. It votes
+  /// and follows, and one that leads goes on.
+  void may_lead(bool may);
   /// A message to `node` did not arrive.
   void unreachable(NodeId node);
   /// What was asked for by a kSnapshot message has arrived there, or not; until one of both is
@@ -113,8 +116,12 @@ class Raft {
   void applied(Index index);
   /// What a snapshot of the state machine that is taken now has.
   [[nodiscard]] SnapshotMark mark() const;
-  /// A snapshot is durable: what it has is forgotten here.
-  void compact(SnapshotMark mark);
+  /// Whether a kSnapshot message with this mark would replace the log. It may still be of an older
+  /// term.
+  [[nodiscard]] bool would_restore(const SnapshotMark& mark) const;
+  /// A snapshot is durable: what it has is forgotten here, but for the newest entries, not more
+  /// than `keep`, for members that lag behind a little.
+  void compact(SnapshotMark mark, Keep keep = {});
 
   [[nodiscard]] NodeId id() const { return options_.id; }
   [[nodiscard]] Role role() const { return role_; }
@@ -122,6 +129,8 @@ class Raft {
   /// As of the last Ready.
   [[nodiscard]] const HardState& hard() const { return hard_given_; }
   [[nodiscard]] NodeId leader() const { return leader_; }
+  /// To whom the lead is being handed over; kNobody = to no one.
+  [[nodiscard]] NodeId transferee() const { return transferee_; }
   [[nodiscard]] const Config& config() const { return config_; }
   [[nodiscard]] const EntryLog& log() const { return log_; }
   [[nodiscard]] const std::map<NodeId, Progress>& progress() const { return progress_; }
@@ -193,6 +202,7 @@ class Raft {
   Config config_;
   Role role_ = Role::kFollower;
   NodeId leader_ = kNobody;
+  bool may_lead_ = true;
   std::map<NodeId, bool> votes_;
   std::map<NodeId, Progress> progress_;  ///< a leader's
   unsigned elapsed_ = 0;  ///< ticks since a leader was heard of, or a majority was looked for

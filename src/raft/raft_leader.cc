@@ -247,7 +247,7 @@ void Raft::handle_heartbeat_reply(const Message& m) {
   if (found == progress_.end()) return;
   Progress& progress = found->second;
   progress.heard_of(m.commit);
-  progress.answered_round(m.round);
+  progress.answered_round(std::min(m.round, round_));
   if (progress.match() < log_.last() || progress.state() == Progress::State::kProbe)
     send_append(m.from, true);
   release_reads();

@@ -321,7 +321,7 @@ class Cluster {
     node.disk.entries.erase(node.disk.entries.begin(),
                             node.disk.entries.begin() + static_cast<std::ptrdiff_t>(gone));
     node.disk.snapshot = mark;
-    node.raft->compact(mark);
+    node.raft->compact(mark, {below(4), 1000});
   }
 
   Node& any() { return nodes_.at(NodeId(static_cast<std::int32_t>(1 + below(kNodes)))); }

@@ -191,6 +191,45 @@ TEST_F(RaftTest, a_leader_that_reaches_no_majority_steps_down) {
   EXPECT_EQ(at(1).propose(text("a")).error().code, Code::kUnavailable);
 }
 
+TEST_F(RaftTest, who_may_not_lead_begins_no_election_and_takes_no_lead) {
+  group(3);
+  elect(1);
+  at(2).may_lead(false);
+  ASSERT_TRUE(at(1).transfer_to(NodeId(2)));
+  settle();
+  EXPECT_EQ(at(1).role(), Role::kLeader) << "it was not taken";
+  cut_ = {1};
+  at(3).may_lead(false);
+  tick(100);
+  EXPECT_EQ(at(2).role(), Role::kFollower);
+  EXPECT_EQ(at(3).role(), Role::kFollower);
+  at(3).may_lead(true);
+  tick(30);
+  EXPECT_EQ(at(3).role(), Role::kLeader) << "by the vote of one that may not lead";
+  at(3).may_lead(false);
+  tick(30);
+  EXPECT_EQ(at(3).role(), Role::kLeader) << "who leads goes on";
+}
+
+TEST_F(RaftTest, of_one_term_there_is_one_leader) {
+  group(3);
+  elect(1);
+  Message m;
+  m.kind = MessageKind::kAppend;
+  m.term = at(1).term();
+  m.from = NodeId(2);
+  m.to = NodeId(1);
+  at(1).step(m);
+  EXPECT_EQ(at(1).role(), Role::kLeader);
+  m.to = NodeId(3);
+  at(3).step(m);
+  EXPECT_EQ(at(3).leader(), NodeId(1));
+  settle();
+  ASSERT_TRUE(at(1).propose(text("a")));
+  settle();
+  EXPECT_EQ(member(3).applied.back(), "a");
+}
+
 TEST_F(RaftTest, a_member_that_was_cut_off_disturbs_nobody) {
   group(3);
   elect(1);
