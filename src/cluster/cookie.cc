@@ -46,12 +46,15 @@ Result<Cookie> decode_cookie(ByteView bytes, const std::string& path) {
   const std::size_t covered = in.position();
   const auto crc = in.le<std::uint32_t>();
   if (!in.done() || crc != crc32c(bytes.first(covered))) {
-    return fail(Code::kCorrupt, path + ": damaged (checksum); restore it from a copy of this directory");
+    return fail(Code::kCorrupt,
+                path + ": damaged (checksum); restore it from a copy of this directory");
   }
   return cookie;
 }
 
-std::string cookie_path(const std::string& data_dir) { return data_dir + "/cookie"; }
+std::string cookie_path(const std::string& data_dir) {
+  return data_dir + "/cookie";
+}
 
 io::Task<Result<std::optional<Cookie>>> read_cookie(io::Disk& disk, std::string data_dir) {
   const std::string path = cookie_path(data_dir);

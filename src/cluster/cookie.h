@@ -15,9 +15,9 @@ namespace pyralog::cluster {
 /// at every start. The metadata log holds the last one that was registered, so a directory that was
 /// copied, restored from a backup or mixed up is noticed.
 struct Cookie {
-  Uuid cluster;      ///< the cluster's name for good
+  Uuid cluster;  ///< the cluster's name for good
   NodeId node;
-  Uuid incarnation;  ///< a replaced disk gets another one
+  Uuid incarnation;                ///< a replaced disk gets another one
   std::uint64_t boot_counter = 0;  ///< starts so far; 0 while the first one has not finished
   std::string os_boot_id;          ///< the operating system's start that last recorded its losses
   friend bool operator==(const Cookie&, const Cookie&) = default;

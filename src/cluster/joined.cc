@@ -108,8 +108,8 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
   const auto admit = [me](const peer::Peer& peer) { return me->admit(peer); };
   self->peers_->set_admit(admit);
   self->peers_->links(0).set_admit(admit);
-  self->watch_ = std::make_unique<Watch>(identity, self->peers_->links(0), *self->log_, *self->raft_,
-                                         kGlobalGroup, set.watch);
+  self->watch_ = std::make_unique<Watch>(identity, self->peers_->links(0), *self->log_,
+                                         *self->raft_, kGlobalGroup, set.watch);
   self->log_->start();
   self->watch_->start();
   self->raft_->start(*self->transport_);

@@ -37,7 +37,7 @@ struct JoinOptions {
   std::string secret_name;  ///< where it comes from, for errors
   io::Shards shards;
   peer::ChannelOptions channel{};
-  multiraft::Options raft{};                      ///< path, owner and self are filled in
+  multiraft::Options raft{};  ///< path, owner and self are filled in
   Watch::Options watch{};
   Duration tell_every = std::chrono::seconds(5);  ///< how often a start says what it waits for
 };

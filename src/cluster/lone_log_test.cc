@@ -6,10 +6,10 @@
 namespace pyralog::cluster {
 namespace {
 
-using ::testing::HasSubstr;
 using io::sim::DiskFault;
 using io::sim::DiskOp;
 using testing::ClusterTest;
+using ::testing::HasSubstr;
 
 class LoneLogTest : public ClusterTest {
  protected:
@@ -18,9 +18,10 @@ class LoneLogTest : public ClusterTest {
   std::vector<std::string> topics() {
     std::vector<std::string> names;
     EXPECT_EQ(life([&](Cluster& cluster) -> io::Task<void> {
-      for (const auto& each : cluster.catalog()->topics()) names.push_back(each->name);
-      co_return;
-    }), "");
+                for (const auto& each : cluster.catalog()->topics()) names.push_back(each->name);
+                co_return;
+              }),
+              "");
     return names;
   }
 };
@@ -53,63 +54,67 @@ TEST_F(LoneLogTest, what_was_committed_survives_power_loss) {
 
 TEST_F(LoneLogTest, nobody_sees_what_is_not_durable) {
   EXPECT_EQ(life([this](Cluster& cluster) -> io::Task<void> {
-    disk().options().slow = 1;
-    disk().options().slow_by = 1s;
-    io::TaskGroup group;
-    bool done = false;
-    group.spawn([](Cluster& c, bool& flag) -> io::Task<void> {
-      EXPECT_TRUE(co_await create(c, "slow"));
-      flag = true;
-    }(cluster, done));
-    co_await io::sleep_for(500ms);
-    EXPECT_FALSE(done);
-    EXPECT_EQ(cluster.catalog()->topic("slow"), nullptr);
-    co_await group.join();
-    EXPECT_NE(cluster.catalog()->topic("slow"), nullptr);
-    disk().options().slow = 0;
-  }), "");
+              disk().options().slow = 1;
+              disk().options().slow_by = 1s;
+              io::TaskGroup group;
+              bool done = false;
+              group.spawn([](Cluster& c, bool& flag) -> io::Task<void> {
+                EXPECT_TRUE(co_await create(c, "slow"));
+                flag = true;
+              }(cluster, done));
+              co_await io::sleep_for(500ms);
+              EXPECT_FALSE(done);
+              EXPECT_EQ(cluster.catalog()->topic("slow"), nullptr);
+              co_await group.join();
+              EXPECT_NE(cluster.catalog()->topic("slow"), nullptr);
+              disk().options().slow = 0;
+            }),
+            "");
 }
 
 TEST_F(LoneLogTest, a_refused_proposal_leaves_nothing) {
   EXPECT_EQ(life([this](Cluster& cluster) -> io::Task<void> {
-    EXPECT_TRUE(co_await create(cluster, "a"));
-    const CatalogPtr before = cluster.catalog();
-    const Bytes file = bytes_of("/data/metadata.log");
-    const auto refused = co_await create(cluster, "a");
-    EXPECT_FALSE(refused);
-    // The second entry is what the catalogue refuses; the first must not stay.
-    const auto half = co_await cluster.metadata().propose(
-        [](const catalog::Catalog&) -> Result<std::vector<catalog::Entry>> {
-          return std::vector<catalog::Entry>{topic("b"), topic("b")};
-        });
-    EXPECT_FALSE(half);
-    EXPECT_EQ(cluster.catalog(), before);
-    EXPECT_EQ(bytes_of("/data/metadata.log"), file);
-  }), "");
+              EXPECT_TRUE(co_await create(cluster, "a"));
+              const CatalogPtr before = cluster.catalog();
+              const Bytes file = bytes_of("/data/metadata.log");
+              const auto refused = co_await create(cluster, "a");
+              EXPECT_FALSE(refused);
+              // The second entry is what the catalogue refuses; the first must not stay.
+              const auto half = co_await cluster.metadata().propose(
+                  [](const catalog::Catalog&) -> Result<std::vector<catalog::Entry>> {
+                    return std::vector<catalog::Entry>{topic("b"), topic("b")};
+                  });
+              EXPECT_FALSE(half);
+              EXPECT_EQ(cluster.catalog(), before);
+              EXPECT_EQ(bytes_of("/data/metadata.log"), file);
+            }),
+            "");
   EXPECT_EQ(topics(), std::vector<std::string>{"a"});
 }
 
 TEST_F(LoneLogTest, observers_hear_before_the_proposer_and_in_order) {
-  EXPECT_EQ(life([](Cluster& cluster) -> io::Task<void> {
-    std::vector<std::uint64_t> heard;
-    co_await cluster.metadata().on_change([&](CatalogPtr state) -> io::Task<void> {
-      co_await io::sleep_for(10ms);
-      heard.push_back(state->position());
-    });
-    io::TaskGroup group;
-    for (int i = 0; i < 5; ++i) {
-      group.spawn([](Cluster& c, int n, std::vector<std::uint64_t>& all) -> io::Task<void> {
-        const auto made = co_await create(c, "t" + std::to_string(n));
-        EXPECT_TRUE(made);
-        EXPECT_FALSE(all.empty());
-        if (made && !all.empty()) EXPECT_GE(all.back(), (*made)->position());
-      }(cluster, i, heard));
-    }
-    co_await group.join();
-    EXPECT_EQ(heard.size(), 5u);
-    EXPECT_TRUE(std::ranges::is_sorted(heard));
-    co_await cluster.metadata().on_change(nullptr);
-  }), "");
+  EXPECT_EQ(
+      life([](Cluster& cluster) -> io::Task<void> {
+        std::vector<std::uint64_t> heard;
+        co_await cluster.metadata().on_change([&](CatalogPtr state) -> io::Task<void> {
+          co_await io::sleep_for(10ms);
+          heard.push_back(state->position());
+        });
+        io::TaskGroup group;
+        for (int i = 0; i < 5; ++i) {
+          group.spawn([](Cluster& c, int n, std::vector<std::uint64_t>& all) -> io::Task<void> {
+            const auto made = co_await create(c, "t" + std::to_string(n));
+            EXPECT_TRUE(made);
+            EXPECT_FALSE(all.empty());
+            if (made && !all.empty()) EXPECT_GE(all.back(), (*made)->position());
+          }(cluster, i, heard));
+        }
+        co_await group.join();
+        EXPECT_EQ(heard.size(), 5u);
+        EXPECT_TRUE(std::ranges::is_sorted(heard));
+        co_await cluster.metadata().on_change(nullptr);
+      }),
+      "");
 }
 
 TEST_F(LoneLogTest, a_full_disk_takes_all_of_a_proposal_or_nothing) {
@@ -117,39 +122,43 @@ TEST_F(LoneLogTest, a_full_disk_takes_all_of_a_proposal_or_nothing) {
   for (int full = 1; full <= 4; ++full) {
     SCOPED_TRACE(full);
     EXPECT_EQ(life([&, this](Cluster& cluster) -> io::Task<void> {
-      int writes = 0;
-      disk().set_hook([&](DiskOp op, const std::string& path) {
-        const bool here = op == DiskOp::kWrite && path.starts_with("/data/metadata.log");
-        return here && ++writes == full ? DiskFault::kNoSpace : DiskFault::kNone;
-      });
-      const std::string name = "t" + std::to_string(full);
-      const auto made = co_await create(cluster, name);
-      if (!made) EXPECT_EQ(cluster.catalog()->topic(name), nullptr);
-      disk().set_hook({});
-      if (!made) EXPECT_TRUE(co_await create(cluster, name));
-    }), "");
+                int writes = 0;
+                disk().set_hook([&](DiskOp op, const std::string& path) {
+                  const bool here = op == DiskOp::kWrite && path.starts_with("/data/metadata.log");
+                  return here && ++writes == full ? DiskFault::kNoSpace : DiskFault::kNone;
+                });
+                const std::string name = "t" + std::to_string(full);
+                const auto made = co_await create(cluster, name);
+                if (!made) EXPECT_EQ(cluster.catalog()->topic(name), nullptr);
+                disk().set_hook({});
+                if (!made) EXPECT_TRUE(co_await create(cluster, name));
+              }),
+              "");
   }
   EXPECT_EQ(topics(), (std::vector<std::string>{"t1", "t2", "t3", "t4"}));
 }
 
 TEST_F(LoneLogTest, after_a_failed_sync_nothing_is_proposed_until_a_restart) {
-  EXPECT_EQ(life([this](Cluster& cluster) -> io::Task<void> {
-    EXPECT_TRUE(co_await create(cluster, "before"));
-    disk().set_hook([](DiskOp op, const std::string& path) {
-      return op == DiskOp::kSync && path.starts_with("/data/metadata.log") ? DiskFault::kError
-                                                                 : DiskFault::kNone;
-    });
-    EXPECT_FALSE(co_await create(cluster, "lost"));
-    EXPECT_EQ(cluster.catalog()->topic("lost"), nullptr);
-    disk().set_hook({});
-    EXPECT_FALSE(co_await create(cluster, "after")) << "a failed sync must not be forgotten";
-  }), "");
+  EXPECT_EQ(
+      life([this](Cluster& cluster) -> io::Task<void> {
+        EXPECT_TRUE(co_await create(cluster, "before"));
+        disk().set_hook([](DiskOp op, const std::string& path) {
+          return op == DiskOp::kSync && path.starts_with("/data/metadata.log") ? DiskFault::kError
+                                                                               : DiskFault::kNone;
+        });
+        EXPECT_FALSE(co_await create(cluster, "lost"));
+        EXPECT_EQ(cluster.catalog()->topic("lost"), nullptr);
+        disk().set_hook({});
+        EXPECT_FALSE(co_await create(cluster, "after")) << "a failed sync must not be forgotten";
+      }),
+      "");
   restart();
   EXPECT_EQ(life([](Cluster& cluster) -> io::Task<void> {
-    EXPECT_NE(cluster.catalog()->topic("before"), nullptr);
-    EXPECT_EQ(cluster.catalog()->topic("after"), nullptr);
-    EXPECT_TRUE(co_await create(cluster, "after"));
-  }), "");
+              EXPECT_NE(cluster.catalog()->topic("before"), nullptr);
+              EXPECT_EQ(cluster.catalog()->topic("after"), nullptr);
+              EXPECT_TRUE(co_await create(cluster, "after"));
+            }),
+            "");
 }
 
 TEST_F(LoneLogTest, a_long_log_becomes_a_snapshot_and_loses_nothing) {
@@ -157,23 +166,25 @@ TEST_F(LoneLogTest, a_long_log_becomes_a_snapshot_and_loses_nothing) {
   std::vector<std::string> names;
   std::uint64_t position = 0;
   EXPECT_EQ(life([&, this](Cluster& cluster) -> io::Task<void> {
-    std::size_t largest = 0;
-    bool shrank = false;
-    for (int i = 100; i < 200; ++i) {
-      names.push_back("topic-" + std::to_string(i));
-      EXPECT_TRUE(co_await create(cluster, names.back()));
-      const std::size_t now = bytes_of("/data/metadata.log").size();
-      shrank = shrank || now < largest;
-      largest = std::max(largest, now);
-    }
-    EXPECT_TRUE(shrank);
-    position = cluster.catalog()->position();
-  }), "");
+              std::size_t largest = 0;
+              bool shrank = false;
+              for (int i = 100; i < 200; ++i) {
+                names.push_back("topic-" + std::to_string(i));
+                EXPECT_TRUE(co_await create(cluster, names.back()));
+                const std::size_t now = bytes_of("/data/metadata.log").size();
+                shrank = shrank || now < largest;
+                largest = std::max(largest, now);
+              }
+              EXPECT_TRUE(shrank);
+              position = cluster.catalog()->position();
+            }),
+            "");
   restart(true);
   EXPECT_EQ(life([&](Cluster& cluster) -> io::Task<void> {
-    EXPECT_GT(cluster.catalog()->position(), position);
-    co_return;
-  }), "");
+              EXPECT_GT(cluster.catalog()->position(), position);
+              co_return;
+            }),
+            "");
   EXPECT_EQ(topics(), names);
 }
 
@@ -182,12 +193,12 @@ TEST_F(LoneLogTest, a_frame_of_a_later_version_is_refused_by_name) {
   EXPECT_TRUE(node().run([]() -> io::Task<bool> {
     journal::Options options;
     options.kind = 0x4154454d;
-    auto journal = co_await journal::Journal::open(
-        io::Shard::current().disk(), "/data/metadata.log", options,
-        [](ByteView) -> Result<void> { return {}; });
+    auto journal =
+        co_await journal::Journal::open(io::Shard::current().disk(), "/data/metadata.log", options,
+                                        [](ByteView) -> Result<void> { return {}; });
     EXPECT_TRUE(journal) << journal.error().message;
     const auto end = (*journal)->append(Bytes{200, 1, 2});
-    co_return end && co_await (*journal)->commit(*end);
+    co_return end&& co_await (*journal)->commit(*end);
   }));
   EXPECT_THAT(life(), HasSubstr("kind 200"));
 }

@@ -23,8 +23,8 @@ class ClusterTest : public ::testing::Test {
   io::sim::SimDisk& disk() { return node().disk(); }
 
   using Body = std::function<io::Task<void>(Cluster&)>;
-  /// One life: opens, runs `body`, lets go. The message of the refusal, "" if it opened, "crashed" if
-  /// the machine went down.
+  /// One life: opens, runs `body`, lets go. The message of the refusal, "" if it opened, "crashed"
+  /// if the machine went down.
   std::string life(Body body = {}) {
     const auto told = node().try_run([&, this]() -> io::Task<std::string> {
       io::Shard& shard = io::Shard::current();
@@ -66,6 +66,7 @@ class ClusterTest : public ::testing::Test {
     made.partitions.assign(partitions, {NodeId(1)});
     return made;
   }
+
  protected:
   static io::Task<Result<CatalogPtr>> create(Cluster& cluster, std::string name,
                                              std::size_t partitions = 1) {

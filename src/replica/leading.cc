@@ -193,7 +193,8 @@ std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
   Peer* peer = find(node);
   if (peer == nullptr || fenced_ || !peer->known.linked) return std::nullopt;
   const bool contiguous = peer->known.contiguous;
-  if (contiguous && !peer->flights.empty() && peer->flights.front().at + options_.lost_after <= now) {
+  if (contiguous && !peer->flights.empty() &&
+      peer->flights.front().at + options_.lost_after <= now) {
     forget_flights(*peer, peer->known.log_end);
     peer->stalled = true;
   }

@@ -25,8 +25,8 @@ class Leading {
     Duration lease = 1s;          ///< without W replicas heard of for so long nothing is accepted
     Duration lag_time_max = 30s;  ///< replica.lag.time.max.ms
     Duration heartbeat = 200ms;
-    Duration resend = 500ms;           ///< of questions that are not answered
-    Duration lost_after = 10s;         ///< records that are not answered by then, though nobody said so
+    Duration resend = 500ms;    ///< of questions that are not answered
+    Duration lost_after = 10s;  ///< records that are not answered by then, though nobody said so
     std::size_t window_requests = 64;  ///< on their way to one follower
     std::uint64_t window_bytes = 16u << 20;
     std::uint32_t request_bytes = 1u << 20;

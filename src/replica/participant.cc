@@ -86,7 +86,8 @@ void Participant::break_down(Error why) {
 // ---- What others say ----
 
 void Participant::take(Append message, SharedBytes records, Answer answer) {
-  if (failed_ || stopping_ || !may_speak(message.leader, message.epoch)) return answer(std::nullopt);
+  if (failed_ || stopping_ || !may_speak(message.leader, message.epoch))
+    return answer(std::nullopt);
   Inbound in{std::move(message), {}, std::move(records), std::move(answer)};
   if (!in.records.empty()) {
     auto batches = parse_batches(in.records.view());
@@ -173,7 +174,8 @@ void Participant::end_old_seals() {
   std::erase_if(seals_, [&](auto& each) {
     if (each.first.epoch >= promised) return false;
     each.second(fail(Code::kFenced, "partition " + options_.name + ": epoch " +
-                                        std::to_string(promised.value) + " has been promised since"));
+                                        std::to_string(promised.value) +
+                                        " has been promised since"));
     return true;
   });
 }
@@ -279,8 +281,8 @@ void Participant::catalog(const catalog::Partition& partition, bool fresh) {
   if (leading_ && current && current->epoch > leading_->term().epoch) stop_leading();
   const bool ours =
       current && current->leader == following_.self().disk.node && current->start == Offset(0);
-  const bool on_this_disk =
-      ours && std::ranges::find(current->replicas, following_.self().disk) != current->replicas.end();
+  const bool on_this_disk = ours && std::ranges::find(current->replicas, following_.self().disk) !=
+                                        current->replicas.end();
   if (fresh && on_this_disk && !leading_ && !recovery_ && following_.log().end() == Offset(0) &&
       following_.promise().promised <= current->epoch) {
     Leading::Term term{current->epoch,        Offset(0),         current->replicas,
@@ -385,7 +387,8 @@ void Participant::apply(Following::Effects effects, const Batches* batches) {
   if (following_.broken()) return break_down(*following_.broken());
   end_old_seals();
   // While the log is being cut there is nothing to sync: what stays is asked for when that is done.
-  if (!cutting_ && (effects.sync || following_.stable_end() < following_.log().end())) make_stable();
+  if (!cutting_ && (effects.sync || following_.stable_end() < following_.log().end()))
+    make_stable();
 }
 
 void Participant::answer_self(const AppendReply& reply) {
@@ -561,7 +564,8 @@ io::Task<void> Participant::cut(Following::Cut cut) {
   const auto guard = co_await log_turn_.lock();
   if (failed_ || stopping_) co_return;
   ++cuts_;  // a sync that is under way says nothing of what comes after
-  if (cut.to < high_watermark_ && !PYRALOG_PLANT("replica.keep_watermark_above_cut")) high_watermark_ = cut.to;
+  if (cut.to < high_watermark_ && !PYRALOG_PLANT("replica.keep_watermark_above_cut"))
+    high_watermark_ = cut.to;
   auto done = co_await host_.cut(cut.to, cut.restart);
   if (failed_ || stopping_) co_return;
   if (!done) {
@@ -681,7 +685,8 @@ io::Task<void> Participant::send(NodeId node, Append message, Wire::Records reco
   Leading* to = feeding();
   if (reply || to == nullptr || to->term().epoch != epoch) co_return;
   if (reply.error().code == Code::kTooLarge) {
-    observe::log_error("replica.cannot_be_sent", {{"partition", options_.name}, {"reason", reply.error().message}});
+    observe::log_error("replica.cannot_be_sent",
+                       {{"partition", options_.name}, {"reason", reply.error().message}});
   }
   wire_.connected(node) ? to->lost(node) : to->link_down(node);
   settle();

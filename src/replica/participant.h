@@ -61,8 +61,8 @@ class Participant {
     [[nodiscard]] virtual io::Task<Result<void>> store(Promise promise) = 0;
     /// Records below `log_start` may go; in the background.
     virtual void trim(Offset log_start) = 0;
-    /// Everything below is committed; never falls but by a cut, which takes it down to where the log
-    /// ends then.
+    /// Everything below is committed; never falls but by a cut, which takes it down to where the
+    /// log ends then.
     virtual void committed(Offset high_watermark) = 0;
     /// From now on this node leads in `epoch`, or not any more.
     virtual void leads(Epoch epoch) = 0;
@@ -116,8 +116,8 @@ class Participant {
   [[nodiscard]] Epoch epoch() const { return leading_ ? leading_->term().epoch : Epoch(0); }
   /// False: fewer than W replicas have been heard of lately.
   [[nodiscard]] bool may_accept() const;
-  /// The host has appended a batch of this epoch at the log's end; `pinned`: bytes that stay in memory as
-  /// long as it is kept.
+  /// The host has appended a batch of this epoch at the log's end; `pinned`: bytes that stay in
+  /// memory as long as it is kept.
   void appended(SharedBytes batch, std::size_t pinned, Offset base, Offset end);
   /// Records below went from the log.
   void trimmed(Offset log_start);
@@ -209,7 +209,7 @@ class Participant {
   std::uint64_t cuts_ = 0;
   bool cutting_ = false;
   io::Turn read_turn_;  ///< one range at a time is in memory
-  io::Turn log_turn_;  ///< of cuts and of what makes room in the log
+  io::Turn log_turn_;   ///< of cuts and of what makes room in the log
   std::deque<Recent> recent_;
   std::size_t recent_bytes_ = 0;
   std::uint64_t feeding_ = 0;  ///< of the feeders that run

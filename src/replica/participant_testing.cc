@@ -176,8 +176,7 @@ io::Task<void> Replicas::live(std::size_t i) {
   options.recovery.leading = options.leading;
   Participant participant(wire, one, id_, opened, options);
   wire.add(id_, participant);
-  links.on_change(
-      [&wire](NodeId node, bool, const std::string&) { wire.link_changed(node); });
+  links.on_change([&wire](NodeId node, bool, const std::string&) { wire.link_changed(node); });
   std::map<NodeId, io::Address> peers;
   for (std::size_t k = 0; k < options_.nodes; ++k) {
     if (k != i) peers[NodeId(static_cast<std::int32_t>(k) + 1)] = {name_of(k), 9093};

@@ -148,9 +148,10 @@ const SealAnswer* Recovery::greatest_counted() {
   // A lone replica may lead without having asked itself.
   const Offset end = before_->end.value_or(best->log.end());
   const bool joined = best->last_epoch >= before_->epoch || before_->replicas.size() == 1;
-  if (!joined && before_->start == Offset(0) && end >= Offset(0) &&
-      !before_->end && !PYRALOG_PLANT("replica.wait_for_an_epoch_that_nobody_joined")) {
-    // Nothing lies below its start, and who held a record of it, durably, has joined it: it has none.
+  if (!joined && before_->start == Offset(0) && end >= Offset(0) && !before_->end &&
+      !PYRALOG_PLANT("replica.wait_for_an_epoch_that_nobody_joined")) {
+    // Nothing lies below its start, and who held a record of it, durably, has joined it: it has
+    // none.
     start_ = Offset(0);
     return best;
   }
