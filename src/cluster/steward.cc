@@ -116,12 +116,15 @@ std::vector<NodeId> Steward::candidates(const catalog::Partition& partition,
                                         const Liveness& nodes) const {
   std::vector<NodeId> preferred = partition.replicas;
   for (const catalog::Replica& each : partition.current->replicas) add(preferred, each.node);
-  std::erase_if(preferred,
-                [&](NodeId node) { return !is_up(nodes, node) || !holds(partition, node); });
-  std::vector<NodeId> staying = preferred;
-  std::erase_if(staying, [&](NodeId node) { return is_draining(nodes, node); });
+  std::vector<NodeId> out;
   // Better led from where it must leave again than not at all.
-  return staying.empty() ? preferred : staying;
+  for (const bool draining : {false, true}) {
+    for (const NodeId node : preferred) {
+      if (is_draining(nodes, node) == draining && is_up(nodes, node) && holds(partition, node))
+        out.push_back(node);
+    }
+  }
+  return out;
 }
 
 Duration Steward::patience(const Case& open) const {
@@ -147,11 +150,13 @@ Steward::Proposals Steward::step(const Liveness& nodes, Instant now) {
   PYRALOG_ASSERT(state_ != nullptr);
   if (!changed_ && now < again_ && nodes == seen_) return {};
   changed_ = false;
-  const bool more = std::ranges::any_of(nodes, [&](const auto& each) {
-    return each.second.up && !(life_of(seen_, each.first) != nullptr && seen_.at(each.first).up);
-  });
-  if (more) {  // what could not be done without it may be possible now
-    for (auto& [id, open] : cases_) open.repeats = 0;
+  for (const auto& [node, life] : nodes) {
+    const NodeLife* before = life_of(seen_, node);
+    if (!life.up || (before != nullptr && before->up)) continue;
+    // What could not be done without it may be possible now.
+    for (auto& [id, open] : cases_) {
+      if (holds(*state_->partition(id), node)) open.repeats = 0;
+    }
   }
   seen_ = nodes;
   again_ = Instant::never();

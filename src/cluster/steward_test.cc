@@ -191,6 +191,10 @@ TEST_F(StewardTest, gives_a_candidate_its_patience_and_a_failing_lot_ever_more) 
   EXPECT_THAT(after(59'999ms), IsEmpty());
   EXPECT_THAT(stand(after(1ms)), SizeIs(1));
   // Once another replica is back, what could not be done may be possible: it is not waited for.
+  live(4, false);
+  step();
+  live(4, true);
+  EXPECT_THAT(after(3s), IsEmpty()) << "that holds none";
   live(1, true);
   EXPECT_THAT(after(3s), SizeIs(1));
 }
@@ -271,6 +275,14 @@ TEST_F(StewardTest, who_is_draining_leads_only_what_nobody_else_can) {
   live(1, false);
   EXPECT_THAT(after(300ms), ElementsAre(catalog::EpochProposed{part(0), Epoch(2), NodeId(3)},
                                         catalog::EpochProposed{part(1), Epoch(2), NodeId(2)}));
+}
+
+TEST_F(StewardTest, who_is_draining_leads_on_if_the_others_fail) {
+  make(1, {nodes({1, 2})});
+  step();
+  nodes_[NodeId(1)].draining = true;
+  EXPECT_THAT(stand(balance()), ElementsAre(catalog::EpochProposed{part(), Epoch(2), NodeId(2)}));
+  EXPECT_THAT(after(3s), ElementsAre(catalog::EpochProposed{part(), Epoch(3), NodeId(1)}));
 }
 
 TEST_F(StewardTest, does_a_bounded_lot_at_a_time) {
