@@ -21,4 +21,10 @@ struct Batches {
 /// kCorrupt: not whole, a checksum that is wrong, offsets with a gap, epochs that go back.
 [[nodiscard]] Result<Batches> parse_batches(ByteView bytes);
 
+/// Whole batches so that they begin at `from`: where the first one, put together by compaction,
+/// begins below, another is made of its records from there on. kOutOfRange: they do not hold
+/// `from`; kUnsupported: a batch that compaction never puts together; kCorrupt: its records do not
+/// parse.
+[[nodiscard]] Result<Bytes> beginning_at(Bytes batches, Offset from);
+
 }  // namespace pyralog::replica

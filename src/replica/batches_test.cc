@@ -60,5 +60,44 @@ TEST(BatchesTest, refuses_every_flipped_bit_that_a_checksum_covers) {
   }
 }
 
+std::vector<std::int64_t> offsets_of(ByteView batches) {
+  std::vector<std::int64_t> out;
+  while (!batches.empty()) {
+    const BatchHeader header = parse_batch_header(batches).value();
+    auto reader = RecordReader::open(batches.first(header.total_bytes()), 1u << 20).value();
+    while (const auto record = reader.next().value()) out.push_back(record->offset);
+    batches = batches.subspan(header.total_bytes());
+  }
+  return out;
+}
+
+TEST(BatchesTest, what_compaction_has_put_together_begins_wherever_a_log_may_end) {
+  // Offsets 10 to 19, of which some are gone.
+  BatchBuilder builder;
+  NewRecord record;
+  record.timestamp = 5;
+  record.value = as_bytes("value");
+  for (const std::int32_t delta : {0, 3, 4, 8}) builder.add_at(delta, record);
+  Bytes merged = builder.build_sparse(Offset(10), 9).value();
+  assign_offset_and_epoch(merged, Offset(10), Epoch(4));
+  const Bytes all = joined({merged, batch(20, 5)});
+  for (std::int64_t from = 10; from < 20; ++from) {
+    const auto tail = beginning_at(all, Offset(from));
+    ASSERT_TRUE(tail) << from << ": " << tail.error().message;
+    const auto parsed = parse_batches(*tail);
+    ASSERT_TRUE(parsed) << from << ": " << parsed.error().message;
+    EXPECT_EQ(parsed->base, Offset(from));
+    EXPECT_EQ(parsed->end, Offset(22));
+    EXPECT_EQ(parsed->runs[0], (EpochStart{Epoch(4), Offset(from)}));
+    std::vector<std::int64_t> expected;
+    for (const std::int64_t offset : {10, 13, 14, 18, 20, 21}) {
+      if (offset >= from) expected.push_back(offset);
+    }
+    EXPECT_EQ(offsets_of(*tail), expected) << from;
+  }
+  EXPECT_EQ(beginning_at(all, Offset(20)).error().code, Code::kOutOfRange);
+  EXPECT_EQ(beginning_at(all, Offset(9)).error().code, Code::kOutOfRange);
+}
+
 }  // namespace
 }  // namespace pyralog::replica

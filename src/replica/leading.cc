@@ -181,7 +181,13 @@ void Leading::link_down(NodeId node) {
   Peer* peer = find(node);
   if (peer == nullptr) return;
   peer->known.linked = false;
+  peer->link_heard.reset();
   if (peer->known.contiguous) forget_flights(*peer, peer->known.log_end);
+}
+
+void Leading::link_heard(NodeId node, Instant now) {
+  Peer* peer = find(node);
+  if (peer != nullptr && peer->known.linked) peer->link_heard = now;
 }
 
 void Leading::lost(NodeId node) {
@@ -248,7 +254,10 @@ bool Leading::may_accept(Instant now) const {
   if (PYRALOG_PLANT("replica.accept_without_quorum")) return active_ && !fenced_;
   if (!active_ || fenced_) return false;
   const auto reached = std::ranges::count_if(peers_, [&](const Peer& peer) {
-    return peer.known.contiguous && peer.known.heard && *peer.known.heard + options_.lease > now;
+    if (!peer.known.contiguous || !peer.known.heard) return false;
+    if (*peer.known.heard + options_.lease > now) return true;
+    const bool answers = *peer.known.heard + 2 * options_.heartbeat > now;
+    return answers && peer.link_heard && *peer.link_heard + options_.lease > now;
   });
   return static_cast<std::size_t>(reached) + 1 >= term_.write_quorum;
 }

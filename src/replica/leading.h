@@ -24,7 +24,8 @@ class Leading {
   struct Options {
     Duration lease = 1s;          ///< without W replicas heard of for so long nothing is accepted
     Duration lag_time_max = 30s;  ///< replica.lag.time.max.ms
-    Duration heartbeat = 200ms;
+    /// To a follower that has all there is. In between its link says whether it can be reached.
+    Duration heartbeat = 5s;
     Duration resend = 500ms;    ///< of questions that are not answered
     Duration lost_after = 10s;  ///< records that are not answered by then, though nobody said so
     std::size_t window_requests = 64;  ///< on their way to one follower
@@ -74,6 +75,8 @@ class Leading {
   void received(const AppendReply& reply, Instant now);
   void link_up(NodeId node, Instant now);
   void link_down(NodeId node);
+  /// Its link is up: what it said last holds, as long as it answers a heartbeat now and then.
+  void link_heard(NodeId node, Instant now);
   /// What was sent to it did not arrive.
   void lost(NodeId node);
 
@@ -115,6 +118,7 @@ class Leading {
     std::uint64_t flying = 0;    ///< bytes
     std::optional<Offset> told;  ///< the high watermark that it was last sent
     Instant quiet_until;         ///< for questions and heartbeats
+    std::optional<Instant> link_heard;
     Instant caught_up;
     Offset then_end;  ///< the log's end at the answer before the last
     Instant then;

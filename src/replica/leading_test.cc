@@ -240,6 +240,24 @@ TEST(Leading, accepts_nothing_without_w_replicas_within_a_lease) {
   EXPECT_FALSE(l.may_accept(at(2'001))) << "heard of, but not known to be contiguous";
 }
 
+TEST(Leading, a_link_that_is_up_speaks_for_a_follower_that_answers_now_and_then) {
+  Leading l = active();
+  EXPECT_TRUE(l.may_accept(at(900)));
+  EXPECT_FALSE(l.may_accept(at(1'100)));
+  l.link_heard(NodeId(2), at(1'000));
+  EXPECT_TRUE(l.may_accept(at(1'100)));
+  EXPECT_FALSE(l.may_accept(at(2'100))) << "nothing is heard of it any more";
+  l.link_heard(NodeId(2), at(9'900));
+  EXPECT_TRUE(l.may_accept(at(9'950)));
+  l.link_heard(NodeId(2), at(10'100));
+  EXPECT_FALSE(l.may_accept(at(10'150))) << "two heartbeats are unanswered";
+  l.received(held(2, 10, 10), at(10'200));
+  EXPECT_TRUE(l.may_accept(at(10'250)));
+  l.link_down(NodeId(2));
+  l.link_heard(NodeId(2), at(11'300));
+  EXPECT_FALSE(l.may_accept(at(11'350)));
+}
+
 TEST(Leading, stops_when_it_is_fenced) {
   Leading l = active();
   l.appended(Offset(12), at(1));
@@ -268,8 +286,8 @@ TEST(Leading, tells_the_high_watermark_when_it_moves) {
   EXPECT_EQ(a.base, a.end);
   EXPECT_EQ(a.high_watermark, Offset(12));
   EXPECT_FALSE(l.next(NodeId(2), at(3)));
-  EXPECT_EQ(l.wake_at(NodeId(2)), at(202));
-  EXPECT_TRUE(l.next(NodeId(2), at(202)));
+  EXPECT_EQ(l.wake_at(NodeId(2)), at(5'002));
+  EXPECT_TRUE(l.next(NodeId(2), at(5'002)));
 }
 
 TEST(Leading, who_lags_too_long_is_not_in_sync) {

@@ -36,6 +36,14 @@ io::Task<Result<Wire::Records>> loaded(std::vector<io::Piece> pieces) {
   co_return out;
 }
 
+/// What a log has read, as one piece that begins at `from`.
+Result<SharedBytes> from_offset(const Wire::Records& records, Offset from) {
+  Writer all;
+  for (const SharedBytes& each : records) all.raw(each.view());
+  PYRALOG_ASSIGN(Bytes bytes, beginning_at(all.take(), from));
+  return SharedBytes(std::move(bytes));
+}
+
 std::uint64_t size_of(const Wire::Records& records) {
   std::uint64_t bytes = 0;
   for (const SharedBytes& each : records) bytes += each.size();
@@ -244,16 +252,20 @@ io::Task<Result<Wire::Range>> Participant::range_of(ReadRange range) {
   if (cuts != cuts_ || stopping_ || failed_)
     co_return fail(Code::kUnavailable, "the log is another by now");
   PYRALOG_CO_TRY(following_.may_read(range));
-  Writer all;
-  for (const SharedBytes& each : records) all.raw(each.view());
-  SharedBytes bytes(all.take());
+  if (size_of(records) == 0) co_return Wire::Range{range.from, {}, {}};
+  PYRALOG_CO_ASSIGN(SharedBytes bytes, from_offset(records, range.from));
   PYRALOG_CO_ASSIGN(Batches batches, parse_batches(bytes.view()));
-  if (batches.views.empty()) co_return Wire::Range{range.from, {}, {}};
-  if (batches.base != range.from) {
-    co_return fail(Code::kOutOfRange,
-                   "offset " + std::to_string(range.from.value) + " is within a batch here");
-  }
   co_return Wire::Range{batches.end, std::move(batches.runs), std::move(bytes)};
+}
+
+void Participant::look_at_links() {
+  if (!leading_ || failed_) return;
+  const Instant now = io::Shard::current().now();
+  for (const catalog::Replica& each : leading_->term().replicas) {
+    if (each.node != following_.self().disk.node && wire_.connected(each.node)) {
+      leading_->link_heard(each.node, now);
+    }
+  }
 }
 
 void Participant::link_changed(NodeId node) {
@@ -657,13 +669,21 @@ io::Task<void> Participant::feed(NodeId node, std::uint64_t generation) {
         }
         message.end = read->next;
         const bool whole = read->first == message.base;
-        auto bytes = co_await loaded(std::move(read->pieces));
+        auto loading = co_await loaded(std::move(read->pieces));
         if (!current()) break;
-        if (!bytes || !whole) {
+        if (loading && !whole) {
+          // Compaction has put batches together here since that replica took them.
+          auto cut = from_offset(*loading, message.base);
+          loading = cut ? Result<Wire::Records>(Wire::Records{std::move(*cut)})
+                        : fail(std::move(cut.error()));
+        }
+        if (!loading) {
+          observe::log_warn("replica.cannot_send",
+                            {{"partition", options_.name}, {"reason", loading.error().message}});
           co_await io::sleep_for(options_.leading.resend);
           continue;
         }
-        records = std::move(*bytes);
+        records = std::move(*loading);
         to = feeding();
         if (to == nullptr) break;
         if (message.base < to->log().start() || message.end > to->log().end()) continue;

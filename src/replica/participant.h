@@ -99,6 +99,8 @@ class Participant {
   void take(const AppendReply& progress);
   void take(const Seal& seal, SealedAnswer answer);
   void take(ReadRange range, RangeAnswer answer);
+  /// Now and then, much more often than a lease: looks which links are up.
+  void look_at_links();
   /// The connection to it has come up or ended.
   void link_changed(NodeId node);
 

@@ -184,6 +184,7 @@ io::Task<void> Replicas::live(std::size_t i) {
   links.set_peers(peers);
   io::TaskGroup accepting;
   accepting.spawn(acceptor.run());
+  accepting.spawn(wire.run());
   const std::unique_ptr<One, void (*)(One*)> known(&one, [](One* gone) {
     gone->participant = nullptr;
     gone->open.reset();

@@ -125,6 +125,22 @@ void PeerWire::link_changed(NodeId node) {
   for (auto& [id, participant] : here_) participant->link_changed(node);
 }
 
+io::Task<void> PeerWire::run() {
+  running_ = true;
+  while (!stopping_) {
+    for (auto& [id, participant] : here_) participant->look_at_links();
+    co_await stop_wanted_.wait(io::Shard::current().now() + options_.look_every);
+  }
+  running_ = false;
+  stopped_.wake_all();
+}
+
+io::Task<void> PeerWire::stop() {
+  stopping_ = true;
+  stop_wanted_.wake_all();
+  while (running_) co_await stopped_.wait(Instant::never());
+}
+
 bool PeerWire::connected(NodeId node) const {
   return links_.connected(node) != nullptr;
 }

@@ -20,6 +20,7 @@ class PeerWire final : public Wire {
     Duration append_timeout = std::chrono::seconds(30);
     Duration seal_timeout = std::chrono::seconds(5);
     Duration read_timeout = std::chrono::seconds(30);
+    Duration look_every = std::chrono::milliseconds(200);
   };
   /// The shard, of the node's, on which a partition lives.
   using ShardOf = std::function<unsigned(const PartitionId&)>;
@@ -35,6 +36,9 @@ class PeerWire final : public Wire {
   void remove(const PartitionId& id) { here_.erase(id); }
   /// Tells all of this shard.
   void link_changed(NodeId node);
+  /// Lets them look at their links again and again, until `stop`.
+  [[nodiscard]] io::Task<void> run();
+  [[nodiscard]] io::Task<void> stop();
 
   [[nodiscard]] io::Task<Result<std::optional<AppendReply>>> append(NodeId to, PartitionId id,
                                                                     Append message,
@@ -58,6 +62,10 @@ class PeerWire final : public Wire {
   Options options_;
   std::vector<PeerWire*> all_;
   std::unordered_map<PartitionId, Participant*> here_;
+  bool running_ = false;
+  bool stopping_ = false;
+  io::WaitList stop_wanted_;
+  io::WaitList stopped_;
 };
 
 }  // namespace pyralog::replica
