@@ -73,7 +73,7 @@ TEST(ParticipantTest, a_new_leader_has_all_that_was_committed_and_the_old_one_lo
   ASSERT_EQ(values.size(), 20u);
   for (int i = 0; i < 20; ++i) EXPECT_EQ(values[static_cast<std::size_t>(i)], value_of(i));
   EXPECT_EQ(replicas.bytes(0), replicas.bytes(1));
-  EXPECT_EQ(replicas.failed, 0u);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_FALSE(replicas.at(i)->failed());
 }
 
 TEST(ParticipantTest, a_leader_that_comes_back_leads_only_in_another_epoch) {
@@ -103,6 +103,25 @@ TEST(ParticipantTest, who_was_away_is_fed_from_the_log_across_segments) {
   replicas.restart(2);
   ASSERT_TRUE(replicas.well());
   EXPECT_EQ(replicas.bytes(2), replicas.bytes(0));
+}
+
+TEST(ParticipantTest, who_waits_for_a_leader_that_is_none_any_more_is_told_so) {
+  Replicas replicas(9);
+  ASSERT_TRUE(
+      replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  EXPECT_EQ(replicas.produce(0, "all hold it"), KafkaError::kNone);
+  replicas.cut(0);
+  ASSERT_TRUE(replicas.append(0, "nobody else does"));
+  std::optional<KafkaError> told;
+  replicas.wait(0, Offset(2), told);
+  ASSERT_TRUE(replicas.take_over(1));
+  EXPECT_EQ(replicas.produce(1, "instead"), KafkaError::kNone);
+  replicas.heal();
+  // Its offset is committed by now, with another record.
+  EXPECT_EQ(replicas.produce(0, "late"), KafkaError::kNotLeaderOrFollower);
+  ASSERT_TRUE(replicas.well());
+  EXPECT_EQ(replicas.values(0), (std::vector<std::string>{"all hold it", "instead"}));
+  EXPECT_EQ(told, KafkaError::kNotLeaderOrFollower);
 }
 
 TEST(ParticipantTest, a_first_epoch_whose_leader_never_ran_is_recovered) {
@@ -249,7 +268,7 @@ void run_seed(std::uint64_t seed, Met& met) {
   ASSERT_TRUE(replicas.append(static_cast<std::size_t>(replicas.leader()), "last"))
       << "seed " << seed << ": " << replicas.refused;
   ASSERT_TRUE(replicas.well()) << "seed " << seed;
-  EXPECT_EQ(replicas.failed, 0u) << "seed " << seed;
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_FALSE(replicas.at(i)->failed()) << "seed " << seed;
   const auto values = replicas.values(0);
   for (const auto& [offset, value] : acknowledged) {
     ASSERT_LT(static_cast<std::size_t>(offset), values.size())

@@ -19,32 +19,11 @@ std::string name_of(std::size_t i) {
 
 }  // namespace
 
-/// The process, and what the partition around its participant is here: a log and nothing else.
-struct Replicas::One final : Participant::Host {
+/// The process.
+struct Replicas::One {
   explicit One(Replicas& replicas, std::size_t at) : all(replicas), index(at) {}
 
-  std::shared_ptr<log::PartitionLog> log() override { return open; }
-  io::Task<Result<Offset>> sync() override { return logs->sync(open); }
-  void taken(const BatchHeader&) override {}
-  io::Task<Result<void>> cut(Offset to, bool restart) override {
-    high_watermark = std::min(high_watermark, to);
-    if (!restart) co_return co_await open->truncate_to(to);
-    PYRALOG_CO_TRY(co_await logs->delete_log(all.id_));
-    PYRALOG_CO_ASSIGN(open, co_await logs->open_log(all.id_, config(), to));
-    co_return Result<void>{};
-  }
-  io::Task<Result<void>> store(Promise promise) override {
-    return promises->store(all.id_, promise);
-  }
-  void trim(Offset) override {}
-  void committed(Offset end) override {
-    EXPECT_GE(end, high_watermark);
-    high_watermark = end;
-  }
-  void leads(Epoch epoch) override { led.push_back(epoch); }
-  void follows() override {}
-  io::Task<Result<void>> activate(catalog::EpochActivation activation,
-                                  std::optional<Recovery::Loss>) override {
+  io::Task<Result<void>> activate(catalog::EpochActivation activation) {
     co_await io::sleep_for(std::chrono::microseconds(200 + io::Shard::current().rng().below(3000)));
     Result<void> done;
     const auto fate = io::Shard::current().rng().below(20);
@@ -55,28 +34,33 @@ struct Replicas::One final : Participant::Host {
     if (participant != nullptr) participant->catalog(all.partition(), false);
     co_return done;
   }
-  void failed(Error why) override {
-    ++all.failed;
-    reason = why.message;
+  [[nodiscard]] Replica::Options options() const {
+    Replica::Options out;
+    out.name = "t-0 on " + name_of(index);
+    out.log.name = out.name;
+    out.log.durability = all.options_.durability;
+    out.log.segment_bytes = 4096;
+    return out;
   }
-  [[nodiscard]] log::LogConfig config() const {
-    log::LogConfig config;
-    config.name = "t-0";
-    config.durability = all.options_.durability;
-    config.segment_bytes = 4096;
-    return config;
+  [[nodiscard]] Membership membership(Wire& wire, Life self, Promises& promises) {
+    Membership out;
+    out.wire = &wire;
+    out.self = self;
+    out.promise = promises.of(all.id_);
+    out.store = [this, &promises](Promise promise) { return promises.store(all.id_, promise); };
+    out.activate = [this](catalog::EpochActivation activation,
+                          const std::optional<Recovery::Loss>&) {
+      return activate(std::move(activation));
+    };
+    out.role_changed = [this](bool now) { leads = now; };
+    return out;
   }
 
   Replicas& all;
   std::size_t index;
+  Replica* replica = nullptr;
   Participant* participant = nullptr;
-  log::ShardLogs* logs = nullptr;
-  std::shared_ptr<log::PartitionLog> open;
-  Promises* promises = nullptr;
-  PeerWire* wire = nullptr;
-  Offset high_watermark{0};
-  std::vector<Epoch> led;
-  std::string reason;
+  bool leads = false;
 };
 
 Replicas::Replicas(std::uint64_t seed, Options options) : options_(options), sim_(seed) {
@@ -155,26 +139,13 @@ io::Task<void> Replicas::live(std::size_t i) {
   auto promises =
       co_await Promises::open(disk, "/data", {.owner = uuid_of(static_cast<std::uint8_t>(i + 1))});
   PYRALOG_ASSERT(promises);
-  auto open = co_await (*logs)->open_log(id_, one.config());
-  PYRALOG_ASSERT(open);
-  one.logs = logs->get();
-  one.open = *open;
-  one.promises = promises->get();
-  one.high_watermark = Offset(0);
   PeerWire wire({&shard}, [](const PartitionId&) { return 0U; }, links);
   wire.serve(service, {&wire});
-  Following::Opened opened;
-  opened.self = {{self, uuid_of(static_cast<std::uint8_t>(i + 1))}, boots_[i]};
-  opened.promise = (*promises)->of(id_);
-  opened.log =
-      History::make(one.open->start_offset(), one.open->end_offset(), one.open->epochs()).value();
-  opened.stable = one.open->end_offset();
-  Participant::Options options;
-  options.name = "t-0 on " + name_of(i);
-  options.durability = options_.durability;
-  options.recent_bytes = 600;
-  options.recovery.leading = options.leading;
-  Participant participant(wire, one, id_, opened, options);
+  auto replica = co_await Replica::open(**logs, id_, one.options(), Offset(0), std::nullopt);
+  PYRALOG_ASSERT(replica);
+  const Life life{{self, uuid_of(static_cast<std::uint8_t>(i + 1))}, boots_[i]};
+  PYRALOG_ASSERT((*replica)->join(one.membership(wire, life, **promises)));
+  Participant& participant = *(*replica)->participant();
   wire.add(id_, participant);
   links.on_change([&wire](NodeId node, bool, const std::string&) { wire.link_changed(node); });
   std::map<NodeId, io::Address> peers;
@@ -187,11 +158,10 @@ io::Task<void> Replicas::live(std::size_t i) {
   accepting.spawn(wire.run());
   const std::unique_ptr<One, void (*)(One*)> known(&one, [](One* gone) {
     gone->participant = nullptr;
-    gone->open.reset();
+    gone->replica = nullptr;
   });
+  one.replica = replica->get();
   one.participant = &participant;
-  one.wire = &wire;
-  participant.start();
   participant.catalog(partition(), first_start);
   io::WaitList forever;
   co_await forever.wait(Instant::never());
@@ -255,40 +225,43 @@ bool Replicas::take_over(std::size_t i, Duration limit) {
 }
 
 std::optional<Offset> Replicas::append(std::size_t i, const std::string& value) {
-  std::optional<Offset> at_offset;
+  std::optional<Offset> base;
   const auto done = machine(i).try_run([&, this]() -> io::Task<bool> {
     One& one = *nodes_[i];
     const std::string kept = value;
-    refused = "does not accept";
-    if (one.participant == nullptr || !one.participant->may_accept()) co_return false;
-    if (!one.open->ready(200, io::Shard::current().wall())) {
-      const auto prepared = co_await one.open->prepare(200, io::Shard::current().wall());
-      if (!prepared) {
-        refused = prepared.error().message;
-        co_return false;
-      }
-      if (one.participant == nullptr || !one.participant->may_accept()) co_return false;
-    }
+    if (one.replica == nullptr) co_return false;
     BatchBuilder builder;
     NewRecord record;
     record.timestamp = 1;
     record.value = as_bytes(kept);
     builder.add(record);
     auto bytes = std::make_shared<Bytes>(builder.build().value());
-    const Offset base = one.open->end_offset();
-    assign_offset_and_epoch(*bytes, base, one.participant->epoch());
-    const ByteView view = *bytes;
-    const auto appended =
-        one.open->append(std::span<const ByteView>(&view, 1), io::Shard::current().wall());
-    if (!appended) {
-      refused = appended.error().message;
-      co_return false;
-    }
-    at_offset = base;
-    one.participant->appended(SharedBytes(bytes, view), view.size(), base, appended->end);
-    co_return true;
+    NewBatch batch;
+    batch.header = parse_batch_header(*bytes).value();
+    batch.bytes = MutableBytes(*bytes);
+    batch.owner = std::move(bytes);
+    const AppendOutcome out = co_await one.replica->append(std::move(batch));
+    refused = out.message;
+    if (out.error == KafkaError::kNone) base = out.base;
+    co_return out.error == KafkaError::kNone;
   });
-  return done.value_or(false) ? at_offset : std::nullopt;
+  return done.value_or(false) ? base : std::nullopt;
+}
+
+void Replicas::wait(std::size_t i, Offset end, std::optional<KafkaError>& told) {
+  machine(i).spawn([this, i, end, &told]() -> io::Task<void> {
+    told = co_await nodes_[i]->replica->wait_committed(end, io::Shard::current().now() + 60s);
+  });
+}
+
+KafkaError Replicas::produce(std::size_t i, const std::string& value) {
+  const auto at_offset = append(i, value);
+  if (!at_offset) return KafkaError::kNotLeaderOrFollower;
+  const auto waited = machine(i).try_run([&, this]() -> io::Task<KafkaError> {
+    co_return co_await nodes_[i]->replica->wait_committed(Offset(at_offset->value + 1),
+                                                          io::Shard::current().now() + 5s);
+  });
+  return waited.value_or(KafkaError::kKafkaStorageError);
 }
 
 bool Replicas::committed(std::size_t i, Offset end, Duration limit) {
@@ -301,12 +274,10 @@ Bytes Replicas::bytes(std::size_t i) {
   Bytes all;
   machine(i).run([&, this]() -> io::Task<void> {
     One& one = *nodes_[i];
-    Offset from = one.open->start_offset();
-    const Offset upto = one.participant->high_watermark();
-    while (from < upto) {
-      log::ReadLimits limits;
-      limits.upto = upto;
-      auto read = co_await one.open->read(from, limits);
+    Offset from = one.replica->log_start();
+    EXPECT_EQ(one.replica->high_watermark(), one.participant->high_watermark());
+    while (from < one.replica->high_watermark()) {
+      auto read = co_await one.replica->read(from, 1u << 20, true);
       PYRALOG_ASSERT(read);
       for (const io::Piece& piece : read->pieces) {
         const auto* range = std::get_if<io::FileRange>(&piece);

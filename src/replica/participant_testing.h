@@ -24,6 +24,7 @@
 #include "replica/participant.h"
 #include "replica/peer_wire.h"
 #include "replica/promises.h"
+#include "replica/replica.h"
 
 namespace pyralog::replica::testing {
 
@@ -69,6 +70,10 @@ class Replicas {
 
   /// Appends one record where `i` leads, without waiting; its offset.
   [[nodiscard]] std::optional<Offset> append(std::size_t i, const std::string& value);
+  /// Waits as acks=all does, beside what goes on; `told` outlives it.
+  void wait(std::size_t i, Offset end, std::optional<KafkaError>& told);
+  /// Appends and waits.
+  [[nodiscard]] KafkaError produce(std::size_t i, const std::string& value);
   [[nodiscard]] bool committed(std::size_t i, Offset end, Duration limit = 5s);
   /// All of the log below the high watermark, value by value, as it lies on the machine.
   [[nodiscard]] std::vector<std::string> values(std::size_t i);
@@ -82,8 +87,7 @@ class Replicas {
   [[nodiscard]] catalog::Catalog& state() { return state_; }
   [[nodiscard]] const PartitionId& id() const { return id_; }
   [[nodiscard]] const Options& options() const { return options_; }
-  std::uint64_t failed = 0;  ///< replicas that broke down
-  std::string refused;       ///< why the last append did not happen
+  std::string refused;  ///< why the last append did not happen
 
  private:
   friend struct One;

@@ -90,7 +90,7 @@ AppendOutcome Replica::storage_error(const Error& error) const {
 
 io::Task<AppendOutcome> Replica::append(NewBatch batch) {
   if (stopped_ != KafkaError::kNone) co_return refused(stopped_, "is being closed");
-  if (epoch_.value == 0) co_return refused(KafkaError::kLeaderNotAvailable, "has no leader yet");
+  if (auto no = may_lead()) co_return std::move(*no);
   const WallMs wall = io::Shard::current().wall();
   // The usual case awaits nothing; a roll, and whoever comes while one is under way, takes turns.
   if (queued_appends_ == 0 && log_->ready(batch.bytes.size(), wall)) co_return append_now(batch, wall);
@@ -102,6 +102,8 @@ io::Task<AppendOutcome> Replica::append(NewBatch batch) {
   }
   --queued_appends_;
   if (stopped_ != KafkaError::kNone) co_return refused(stopped_, "is being closed");
+  // It may have ended to lead meanwhile.
+  if (auto no = may_lead()) co_return std::move(*no);
   if (!prepared) {
     tell_if_offline();
     co_return storage_error(prepared.error());
@@ -137,9 +139,9 @@ AppendOutcome Replica::append_now(NewBatch& batch, WallMs wall) {
   }
   AppendOutcome out;
   out.base = log_->end_offset();
-  assign_offset_and_epoch(batch.bytes, out.base, epoch_);
+  assign_offset_and_epoch(batch.bytes, out.base, epoch());
   batch.header.base_offset = out.base.value;
-  batch.header.leader_epoch = static_cast<std::int32_t>(epoch_.value);
+  batch.header.leader_epoch = static_cast<std::int32_t>(epoch().value);
   if (options_.log_append_time) {
     out.append_time_ms = wall.ms;
     assign_append_time(batch.bytes, wall.ms);
@@ -153,6 +155,11 @@ AppendOutcome Replica::append_now(NewBatch& batch, WallMs wall) {
   }
   out.end = appended->end;
   producers_.apply(batch.header, out.base, now);
+  if (participant_ != nullptr) {
+    const std::size_t pinned = batch.bytes.size();
+    participant_->appended(SharedBytes(std::move(batch.owner), bytes), pinned, out.base, out.end);
+    return out;
+  }
   if (options_.log.durability != Durability::kFsync || PYRALOG_PLANT("replica.ack_before_sync")) {
     committed_to(out.end);
   }
@@ -176,7 +183,7 @@ io::Task<void> Replica::sync_loop() {
 }
 
 void Replica::tell_if_offline() {
-  if (!log_->offline()) return;
+  if (!offline()) return;
   committed_.wake_all();
   wake_watchers();
 }
@@ -198,14 +205,17 @@ void Replica::committed_to(Offset end) {
 }
 
 io::Task<KafkaError> Replica::wait_committed(Offset end, Instant deadline) {
+  // Another leader may commit other records there.
+  const Epoch epoch = this->epoch();
   while (high_watermark_ < end) {
-    if (log_->offline()) co_return KafkaError::kKafkaStorageError;
+    if (offline()) co_return KafkaError::kKafkaStorageError;
     if (stopped_ != KafkaError::kNone) co_return stopped_;
+    if (this->epoch() != epoch) co_return KafkaError::kNotLeaderOrFollower;
     if (!co_await committed_.wait(deadline) && high_watermark_ < end) {
       co_return KafkaError::kRequestTimedOut;
     }
   }
-  co_return KafkaError::kNone;
+  co_return this->epoch() == epoch ? KafkaError::kNone : KafkaError::kNotLeaderOrFollower;
 }
 
 io::Task<Result<log::ReadResult>> Replica::read(Offset offset, std::uint64_t max_bytes,
@@ -340,6 +350,7 @@ io::Task<void> Replica::stop(KafkaError reason) {
   committed_.wake_all();
   wake_watchers();
   cleaned_.wake_all();
+  if (participant_ != nullptr) co_await participant_->stop();
   co_await tasks_.join();
   // Whoever was woken leaves before the lists go.
   while (queued_appends_ > 0 || !committed_.empty() || !cleaned_.empty()) co_await io::yield();

@@ -16,6 +16,7 @@
 #include "model/kafka_error.h"
 #include "model/record_batch.h"
 #include "producer/producer_table.h"
+#include "replica/participant.h"
 
 namespace pyralog::replica {
 
@@ -43,10 +44,26 @@ class DataWatcher {
   virtual void data_available() = 0;
 };
 
-/// One partition's replica where it leads: judges, orders and stores what producers send, and knows
-/// how far it is committed. With one replica in all, the high watermark is this log's stable end: the
-/// end of what is synced for `fsync` topics, the end of the log for the others. Lives on the
-/// partition's shard; nobody else touches it.
+/// What a replica needs to be one of several.
+struct Membership {
+  Wire* wire = nullptr;  ///< outlives the replica
+  Life self;
+  Promise promise;        ///< as it is stored
+  bool in_doubt = false;  ///< see Following::Opened
+  /// Durable when it returns.
+  std::function<io::Task<Result<void>>(Promise)> store;
+  /// See Participant::Host::activate.
+  std::function<io::Task<Result<void>>(catalog::EpochActivation, std::optional<Recovery::Loss>)> activate;
+  /// It begins to lead, or ends to: called within the loop, may not wait.
+  std::function<void(bool leads)> role_changed;
+  Leading::Options leading{};
+  Recovery::Options recovery{};
+};
+
+/// One partition's replica: judges, orders and stores what producers send where it leads, follows where
+/// another one does, and knows how far it is committed. With one replica in all, the high watermark is this
+/// log's stable end: the end of what is synced for `fsync` topics, the end of the log for the others. Lives
+/// on the partition's shard; nobody else touches it.
 class Replica {
  public:
   struct Options {
@@ -66,12 +83,21 @@ class Replica {
       std::optional<Bytes> snapshot);
   Replica(const Replica&) = delete;
   Replica& operator=(const Replica&) = delete;
+  ~Replica();
 
   [[nodiscard]] const PartitionId& id() const { return id_; }
   [[nodiscard]] const std::string& name() const { return options_.name; }
-  /// Begins to lead in `epoch`; the log must end where the epoch starts.
+  /// Begins to lead in `epoch`; the log must end where the epoch starts. Of a lone replica.
   void lead(Epoch epoch);
-  [[nodiscard]] Epoch epoch() const { return epoch_; }
+  /// Becomes one of several, before anything else; from now on `participant` is what leads and follows.
+  /// kCorrupt: the log does not say of itself which epochs wrote it.
+  [[nodiscard]] Result<void> join(Membership membership);
+  /// Null of a lone replica.
+  [[nodiscard]] Participant* participant() { return participant_.get(); }
+  /// In which it leads; 0 = it does not.
+  [[nodiscard]] Epoch epoch() const {
+    return participant_ == nullptr ? epoch_ : participant_->leads() ? participant_->epoch() : Epoch(0);
+  }
   void configure(Options options);
 
   /// Judges the producer's sequence, assigns offsets and epoch, writes to the log (page cache). Order
@@ -88,7 +114,9 @@ class Replica {
   [[nodiscard]] Offset high_watermark() const { return high_watermark_; }
   /// What read_committed consumers may see; without transactions, the high watermark.
   [[nodiscard]] Offset last_stable_offset() const { return high_watermark_; }
-  [[nodiscard]] const std::optional<Error>& offline() const { return log_->offline(); }
+  [[nodiscard]] const std::optional<Error>& offline() const {
+    return participant_ != nullptr && participant_->failed() ? participant_->failed() : log_->offline();
+  }
   /// Where `epoch` ends, with the greatest epoch up to it that has records; with itself if none has:
   /// who saw such an epoch while the log was empty has seen nothing that went.
   [[nodiscard]] EpochStart epoch_end(Epoch epoch) const;
@@ -153,6 +181,11 @@ class Replica {
   [[nodiscard]] AppendOutcome refused(KafkaError error, std::string message) const;
   [[nodiscard]] AppendOutcome storage_error(const Error& error) const;
   void committed_to(Offset end);
+  /// What the participant asks of the partition: replica_seat.cc.
+  class Seat;
+  /// Whether this node may append now; else why not.
+  [[nodiscard]] std::optional<AppendOutcome> may_lead() const;
+  [[nodiscard]] io::Task<Result<void>> cut(Offset to, bool restart);
   /// Where the lowest hold lies; nullopt = there is none.
   [[nodiscard]] std::optional<Offset> held_from() const;
   /// Runs what may remove records below `limit`, so that a hold that comes meanwhile waits for it.
@@ -184,6 +217,9 @@ class Replica {
   io::WaitList cleaned_;  ///< of cleaning_
   io::Turn append_turn_;
   std::size_t queued_appends_ = 0;
+  Membership membership_;
+  std::unique_ptr<Participant::Host> seat_;
+  std::unique_ptr<Participant> participant_;
   io::TaskGroup tasks_;
 };
 
