@@ -205,6 +205,24 @@ TEST(MultiRaftTest, a_leader_that_is_cut_off_confirms_no_read) {
   EXPECT_EQ(cut_off.error().code, Code::kUnavailable);
 }
 
+TEST(MultiRaftTest, a_stop_says_that_what_was_appended_may_stand) {
+  Machines machines(13, 3, 1);
+  ASSERT_FALSE(machines.propose(kGroup, "one"));
+  const auto leads = static_cast<std::size_t>(machines.leader(kGroup));
+  std::optional<Code> told;
+  machines.node(leads).spawn([&]() -> io::Task<void> {
+    const auto done = co_await machines.one(leads).raft->propose(
+        kGroup, SharedBytes::copy(as_bytes("under way")), io::Shard::current().now() + 5s);
+    told = done ? Code::kAlreadyExists : done.error().code;
+  });
+  machines.node(leads).spawn([&]() -> io::Task<void> {
+    co_await io::yield();
+    co_await machines.one(leads).raft->stop();
+  });
+  ASSERT_TRUE(machines.sim_.run_until([&] { return told.has_value(); }, 5s));
+  EXPECT_EQ(*told, Code::kTimedOut);
+}
+
 TEST(MultiRaftTest, hands_the_lead_over) {
   Machines machines(9, 3, 1);
   ASSERT_FALSE(machines.propose(kGroup, "one"));
