@@ -275,6 +275,24 @@ TEST_F(WatchTest, on_another_disk_nobody_is_up) {
   EXPECT_TRUE(watch(boss_).liveness().at(NodeId(b_)).up);
 }
 
+TEST_F(WatchTest, a_start_that_is_not_registered_is_not_up) {
+  form();
+  machine(a_).kill();
+  sim_.run_for(100ms);
+  machine(a_).restart();
+  // It is connected long before it has counted its start.
+  machine(a_).disk().options().slow = 1;
+  machine(a_).disk().options().slow_by = 300ms;
+  start(a_);
+  const auto& links = at(boss_).cluster->joined()->peers().links(0);
+  ASSERT_TRUE(sim_.run_until([&] { return links.connected(NodeId(a_)) != nullptr; }, 20s));
+  sim_.run_for(20ms);
+  EXPECT_EQ(at(a_).cluster, nullptr);
+  EXPECT_FALSE(watch(boss_).liveness().at(NodeId(a_)).up);
+  machine(a_).disk().options().slow = 0;
+  EXPECT_TRUE(sim_.run_until([&] { return watch(boss_).liveness().at(NodeId(a_)).up; }, 20s));
+}
+
 TEST_F(WatchTest, a_new_leader_of_the_metadata_believes_nobody_down_for_a_while) {
   form();
   // The others cannot tell it whom they reach; and one connection of its own is slow to come.

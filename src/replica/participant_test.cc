@@ -41,6 +41,7 @@ TEST(ParticipantTest, with_one_of_three_gone_it_goes_on_and_with_two_it_refuses)
   (void)replicas.append(0, "in doubt");
   EXPECT_FALSE(replicas.committed(0, Offset(21), 3s));
   EXPECT_FALSE(replicas.accepts(0));
+  EXPECT_FALSE(replicas.append(0, "refused"));
   replicas.restart(2);
   ASSERT_TRUE(replicas.committed(0, Offset(20)));
   ASSERT_TRUE(replicas.sim_.run_until([&] { return replicas.accepts(0); }, 5s));
