@@ -435,6 +435,7 @@ void Group::load(std::optional<GroupValue> value) {
   generation_ = 0;
   set_protocol_type({});
   state_ = GroupState::kEmpty;
+  offers_ = Offers::kKnown;
   state_since_ms_ = -1;
   if (!value) return;
   set_protocol_type(std::move(value->protocol_type));
@@ -459,6 +460,7 @@ void Group::load(std::optional<GroupValue> value) {
   }
   if (!members_.empty()) {
     state_ = GroupState::kStable;
+    offers_ = Offers::kLoaded;
     if (!members_.contains(leader_)) leader_ = members_.begin()->first;
   } else {
     leader_.clear();

@@ -112,6 +112,9 @@ class Group {
     /// Waiting for us, it need not send heartbeats; a new one may have gone away meanwhile.
     [[nodiscard]] bool can_expire() const { return is_new || (!joining && !syncing); }
   };
+  /// What is known of the protocols that members support beside the one in use, which alone is
+  /// stored: all that will be, not yet what loaded ones have, or they are being asked.
+  enum class Offers : std::uint8_t { kKnown, kLoaded, kAsked };
   using TopicPartition = std::pair<std::string, std::int32_t>;
 
   // What waits for an append.
@@ -172,6 +175,7 @@ class Group {
   void rejoin(Member& member, const JoinRequest& in, Context& ctx);
   [[nodiscard]] bool accepts(const JoinRequest& in) const;
   [[nodiscard]] bool supports(const JoinRequest& in) const;
+  [[nodiscard]] bool may_offer_more(const JoinRequest& in);
   void add_member(const JoinRequest& in, const std::string& id, Context& ctx);
   void update_member(Member& member, const JoinRequest& in, Context& ctx);
   void add_pending(const std::string& id, Instant expires);
@@ -288,6 +292,7 @@ class Group {
 
   Instant join_deadline_ = Instant::never();
   bool initial_delay_ = false;  ///< waiting for the first members of an empty group
+  Offers offers_ = Offers::kKnown;
   std::int64_t initial_remaining_ms_ = 0;
   bool member_added_ = false;  ///< since the initial delay began
   Instant sync_deadline_ = Instant::never();

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/plant.h"
 #include "group/assignor.h"
 #include "group/group.h"
 
@@ -43,7 +44,13 @@ void Group::join(const JoinRequest& in, Context& ctx) {
     refuse(room);
     return try_complete_join(ctx);
   }
-  if (!supports(in)) return refuse(KafkaError::kInconsistentGroupProtocol);
+  if (!supports(in)) {
+    if (!may_offer_more(in)) return refuse(KafkaError::kInconsistentGroupProtocol);
+    // The answer that clients come back after; by then those who are there have said what else.
+    maybe_rebalance(ctx);
+    refuse(KafkaError::kRebalanceInProgress);
+    return try_complete_join(ctx);
+  }
   if (in.member_id.empty()) {
     join_new(in, ctx);
   } else {
@@ -72,15 +79,38 @@ bool Group::accepts(const JoinRequest& in) const {
   return false;
 }
 
-/// All members share at least one protocol.
+/// All members share at least one protocol. What a member offered before it comes back, or before
+/// another takes its instance's place, does not count any more.
 bool Group::supports(const JoinRequest& in) const {
   if (in.protocol_type.empty() || in.protocols.empty()) return false;
   if (members_.empty()) return true;
+  auto before = members_.find(in.member_id);
+  if (before == members_.end() && in.instance_id) {
+    const auto at = static_members_.find(*in.instance_id);
+    if (at != static_members_.end()) before = members_.find(at->second);
+  }
+  const std::size_t others = members_.size() - (before == members_.end() ? 0 : 1);
+  if (others == 0) return in.protocol_type == protocol_type_;
   return in.protocol_type == protocol_type_ &&
          std::any_of(in.protocols.begin(), in.protocols.end(), [&](const Protocol& p) {
            const auto at = protocols_.find(p.name);
-           return at != protocols_.end() && at->second.members == members_.size();
+           if (at == protocols_.end()) return false;
+           const bool counted = before != members_.end() && before->second.protocol(p.name);
+           return at->second.members - (counted ? 1 : 0) == others;
          });
+}
+
+/// Whether somebody else may support what `in` offers: of one that was loaded only the protocol is
+/// known that was in use. Kafka takes it for all that the member has, and refuses for good.
+bool Group::may_offer_more(const JoinRequest& in) {
+  if (in.protocol_type != protocol_type_ || in.protocols.empty()) return false;
+  if (PYRALOG_PLANT("group.believe_what_was_stored")) return false;
+  if (offers_ == Offers::kLoaded) {
+    const bool others = std::ranges::any_of(
+        members_, [&](const auto& m) { return m.second.is_loaded && m.first != in.member_id; });
+    offers_ = others ? Offers::kAsked : Offers::kKnown;
+  }
+  return offers_ == Offers::kAsked;
 }
 
 void Group::join_new(const JoinRequest& in, Context& ctx) {

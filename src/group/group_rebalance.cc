@@ -127,6 +127,8 @@ void Group::complete_join(Context& ctx) {
     return;
   }
   generation_ = generation_ == INT32_MAX ? 1 : generation_ + 1;
+  // Who has not said so by now is not asked again: each question would give it another session.
+  if (!PYRALOG_PLANT("group.ask_again_and_again")) offers_ = Offers::kKnown;
   join_deadline_ = Instant::never();
   initial_delay_ = false;
   if (members_.empty()) {
