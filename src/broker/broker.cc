@@ -30,6 +30,32 @@ CatalogPtr Broker::catalog() const {
   return states_[io::Shard::current().index()]->partitions.catalog();
 }
 
+PartitionRoles Broker::roles(const catalog::Partition& partition) const {
+  PartitionRoles out;
+  out.replicas = partition.replicas;
+  const std::set<NodeId>& unreachable = *local().unreachable;
+  for (const NodeId each : partition.replicas) {
+    if (unreachable.contains(each)) out.offline.push_back(each);
+  }
+  if (!partition.current) return out;
+  const catalog::EpochRecord& current = *partition.current;
+  out.epoch = current.epoch;
+  // While another epoch is being made its candidate has sealed this one, or will.
+  if (partition.highest_proposed <= current.epoch && !current.end) out.leader = current.leader;
+  for (const catalog::Replica& each : current.replicas) {
+    if (!unreachable.contains(each.node)) out.in_sync.push_back(each.node);
+  }
+  return out;
+}
+
+std::expected<NodeId, KafkaError> Broker::coordinator(const std::string& group) const {
+  const auto id = group_partition(group);
+  if (!id) return std::unexpected(id.error());
+  const auto leader = roles(*catalog()->partition(*id)).leader;
+  if (!leader) return std::unexpected(KafkaError::kCoordinatorNotAvailable);
+  return *leader;
+}
+
 std::expected<PartitionId, KafkaError> Broker::resolve(const PartitionRef& target) const {
   const catalog::TopicPtr topic = catalog()->topic(target.topic);
   if (topic == nullptr || target.partition < 0 ||

@@ -142,6 +142,15 @@ struct CreateOutcome : AdminOutcome {
   std::int16_t replication_factor = -1;
 };
 
+/// Who leads a partition and who keeps up, as this node knows it.
+struct PartitionRoles {
+  std::optional<NodeId> leader;  ///< none = nobody leads it now
+  Epoch epoch;                   ///< the newest that was led; 0 = none yet
+  std::vector<NodeId> replicas;  ///< assigned, in order of preference
+  std::vector<NodeId> in_sync;   ///< of these
+  std::vector<NodeId> offline;   ///< of `replicas`: cannot be reached
+};
+
 struct PartitionStatus {
   PartitionId id;  ///< names its directory
   std::string name;
@@ -222,6 +231,10 @@ class Broker {
   /// What exists, as of the last change that has reached this shard.
   [[nodiscard]] CatalogPtr catalog() const;
   [[nodiscard]] NodeId node() const { return node_; }
+  /// Any shard; `partition` as in this shard's catalogue.
+  [[nodiscard]] PartitionRoles roles(const catalog::Partition& partition) const;
+  /// Who coordinates `group`: kCoordinatorNotAvailable while nobody does.
+  [[nodiscard]] std::expected<NodeId, KafkaError> coordinator(const std::string& group) const;
   /// Where a partition lives, whoever leads it; nullopt if there is no such partition.
   [[nodiscard]] std::optional<unsigned> shard_of(const PartitionRef& target) const;
   [[nodiscard]] const Options& options() const { return options_; }
@@ -320,6 +333,8 @@ class Broker {
     io::Turn producer_ids_turn;
     bool draining = false;
     bool stopping = false;
+    /// Nodes that this one cannot reach.
+    std::shared_ptr<const std::set<NodeId>> unreachable = std::make_shared<const std::set<NodeId>>();
     SpaceStatus space;
     std::uint64_t refused_for_space = 0;
     bool looking = false;  ///< the disk is being looked at for a write that was refused here
