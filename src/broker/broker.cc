@@ -1,6 +1,7 @@
 #include "broker/broker.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/plant.h"
 #include "log/believed_time.h"
@@ -136,18 +137,21 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
       producer::ProducerClock(replica::time_run(files), io::Shard::current().now());
   options_.retention_clock = co_await last_clock();
   const bool stray = !skipped.empty() || has_stray_snapshots(files);
+  if (cluster.joined() != nullptr) PYRALOG_CO_TRY(co_await prepare_seats());
   const CatalogPtr recovered = cluster.catalog();
   const Instant began = io::Shard::current().now();
   std::vector<Result<void>> opened(shards_.size());
   std::vector<log::ShardLogStats> read(shards_.size());
   std::vector<std::vector<cluster::LedPartition>> led(shards_.size());
+  std::vector<std::size_t> hosted(shards_.size());
   Groups everybody(shards_.size(), {0});
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     ShardState& state = *states_[s];
     opened[s] = co_await state.partitions.open(recovered, evidence, snapshots,
                                                cluster.new_os_boot());
     if (opened[s]) opened[s] = co_await state.partitions.drop_snapshots_beyond_the_logs(stray);
-    led[s] = state.partitions.led();
+    if (state.partitions.seats() == nullptr) led[s] = state.partitions.led();
+    hosted[s] = state.partitions.hosted().size();
     if (state.partitions.logs() != nullptr) read[s] = state.partitions.logs()->stats();
   });
   std::vector<cluster::LedPartition> all;
@@ -167,14 +171,17 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   recovery_.millis = std::chrono::duration_cast<std::chrono::milliseconds>(
                          io::Shard::current().now() - began)
                          .count();
-  observe::log_info("broker.recovered", {{"partitions", all.size()},
+  observe::log_info("broker.recovered", {{"partitions", std::accumulate(hosted.begin(), hosted.end(), 0u)},
                                          {"scanned_logs", recovery_.logs},
                                          {"scanned_bytes", recovery_.scanned_bytes},
                                          {"replayed_bytes", recovery_.replayed_bytes},
                                          {"torn_bytes", recovery_.torn_bytes},
                                          {"ms", recovery_.millis}});
-  PYRALOG_CO_ASSIGN(const CatalogPtr active,
-                    co_await cluster.activate(std::move(all), io::Shard::current().wall()));
+  // Of several, each replica says of itself what it may have lost, and epochs are recovered one by one.
+  CatalogPtr active;
+  if (cluster.joined() == nullptr) {
+    PYRALOG_CO_ASSIGN(active, co_await cluster.activate(std::move(all), io::Shard::current().wall()));
+  }
   PYRALOG_CO_TRY(co_await cluster.losses_recorded());
   PYRALOG_CO_TRY(co_await log::doubt_recorded(disk, options_.data_dir));
   co_await look_at_space(false);
@@ -186,7 +193,11 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
           if (!leads) return;
           state.groups.add(id, state.partitions.find(id)->replica, state.partitions.catalog());
         });
-    state.partitions.lead(active);
+    if (active != nullptr) {
+      state.partitions.lead(active);
+    } else {
+      state.partitions.begun();
+    }
     state.background.spawn(snapshot_loop(state));
     state.background.spawn(retention_loop(state));
     state.background.spawn(compaction_loop(state));
@@ -199,6 +210,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   states_[0]->background.spawn(space_loop(*states_[0]));
   co_await cluster.metadata().on_change(
       [this](CatalogPtr changed) { return distribute(std::move(changed)); });
+  if (cluster.joined() != nullptr) co_await take_part();
   // What comes back has a new epoch, and every shard is to hear of that.
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     states_[s]->background.spawn(reopen_loop(*states_[s]));
@@ -224,6 +236,8 @@ io::Task<void> Broker::distribute(CatalogPtr changed) {
     co_await state.partitions.apply(changed);
     if (deleted.empty()) co_return;
     for (const auto& [id, host] : state.groups.all()) host->forget(deleted);
+    // Among others that may wait for a quorum, which comes from the next change of the catalogue.
+    if (state.partitions.seats() != nullptr) co_return;
     // Before anybody can make them again: a crash would show the old offsets under the new topic.
     if (PYRALOG_PLANT("broker.create_before_offsets")) co_return;
     co_await state.groups.settled(io::Shard::current().now() + options_.commit_timeout);
@@ -303,7 +317,9 @@ io::Task<void> Broker::reopen_loop(ShardState& state) {
   while (!state.stopping) {
     const Instant next = io::Shard::current().now() + options_.reopen.first;
     if (co_await state.stop_wanted.wait(next)) break;
-    if (!state.draining) co_await open_failed(state);
+    if (state.draining) continue;
+    co_await open_failed(state);
+    if (state.partitions.seats() != nullptr) co_await propose_own(state);
   }
 }
 
@@ -338,17 +354,21 @@ io::Task<Result<void>> Broker::stop() {
   if (!started_) co_return Result<void>{};
   started_ = false;
   if (cluster_ != nullptr) co_await cluster_->metadata().on_change(nullptr);
+  if (promises_ != nullptr) co_await leave_others();
   std::vector<Result<void>> closed(shards_.size());
   const Groups everybody(shards_.size(), {0});
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     ShardState& state = *states_[s];
     state.stopping = true;
     state.stop_wanted.wake_all();
+    state.roles_changed.wake_all();
     co_await state.background.join();  // may still bring a coordinator
     co_await state.groups.stop();
     co_await keep_time(state);
     closed[s] = co_await state.partitions.close();
+    if (state.partitions.seats() != nullptr) co_await state.partitions.seats()->stop();
   });
+  if (promises_ != nullptr) co_await promises_->stop();
   for (auto& each : closed) PYRALOG_CO_TRY(each);
   co_return Result<void>{};
 }

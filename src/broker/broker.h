@@ -18,6 +18,8 @@
 #include "io/shard.h"
 #include "log/log_details.h"
 #include "producer/producer_id_block.h"
+#include "replica/peer_wire.h"
+#include "replica/promises.h"
 #include "replica/replica.h"
 
 namespace pyralog::broker {
@@ -301,6 +303,9 @@ class Broker {
     co_return co_await io::on(*shards_[shard], [this, shard, id = *id, &call]() -> io::Task<R> {
       const std::shared_ptr<GroupHost> host = states_[shard]->groups.find(id);
       if (host == nullptr) co_return R(std::unexpected(KafkaError::kNotCoordinator));
+      if (const KafkaError no = states_[shard]->partitions.may_coordinate(id); no != KafkaError::kNone) {
+        co_return R(std::unexpected(no));
+      }
       co_return R(co_await call(*host));
     });
   }
@@ -340,6 +345,11 @@ class Broker {
     bool looking = false;  ///< the disk is being looked at for a write that was refused here
     io::WaitList stop_wanted;
     io::TaskGroup background;
+    // Of a node that has joined others.
+    std::unique_ptr<replica::PeerWire> wire;
+    std::set<PartitionId> changed_roles;  ///< not followed yet
+    io::WaitList roles_changed;
+    std::map<PartitionId, Epoch> coordinated;  ///< in which epochs `groups` speak
   };
   using Groups = std::vector<std::vector<std::size_t>>;  ///< shard → indices of items
 
@@ -384,6 +394,19 @@ class Broker {
   io::Task<void> reopen_loop(ShardState& state);
   io::Task<void> open_failed(ShardState& state);
 
+  // membership.cc: of a node that has joined others.
+  [[nodiscard]] io::Task<Result<void>> prepare_seats();
+  [[nodiscard]] Seats::Ways ways_of(unsigned shard);
+  /// Begins to follow the catalogue and the connections, and asks for epochs of what was led here.
+  io::Task<void> take_part();
+  io::Task<void> leave_others();
+  io::Task<void> propose_own(ShardState& state);
+  io::Task<void> follow_roles(ShardState& state);
+  /// Tells all shards whom this node reaches. On shard 0.
+  void look_at_nodes();
+  [[nodiscard]] io::Task<Result<void>> activate(Seats::Activation activation,
+                                                std::optional<Seats::Loss> loss);
+
   // space.cc
   /// Looks at the disk, tells all shards what may be written, and lets the reserve go or come.
   /// `no_space`: a write has just been refused. On shard 0.
@@ -408,6 +431,8 @@ class Broker {
   Options options_;
   NodeId node_{1};
   cluster::Cluster* cluster_ = nullptr;  ///< shard 0
+  std::unique_ptr<replica::Promises> promises_;  ///< shard 0; null of a lone node
+  std::set<NodeId> unreachable_;                 ///< shard 0: as all were told last
   std::vector<std::unique_ptr<ShardState>> states_;
   bool started_ = false;
   RecoveryStatus recovery_;  ///< shard 0

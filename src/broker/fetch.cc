@@ -104,7 +104,7 @@ constexpr Duration kWaitForRoom = std::chrono::seconds(5);
 io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const FetchItem& item,
                                          std::uint64_t max_bytes, bool min_one) {
   FetchOutcome out;
-  const auto serving = states_[shard]->partitions.serving(id);
+  const auto serving = states_[shard]->partitions.leading(id);
   if (!serving) {
     out.error = serving.error();
     co_return out;
@@ -188,7 +188,7 @@ io::Task<void> Broker::fetch_pass(const std::vector<FetchItem>& items, const Fet
     for (const std::size_t i : mine) {
       const auto most = static_cast<std::uint64_t>(std::max<std::int64_t>(items[i].max_bytes, 0));
       const std::uint64_t want = std::min(left, most);
-      const auto serving = states_[s]->partitions.serving(ids[i]);
+      const auto serving = states_[s]->partitions.leading(ids[i]);
       const bool held = serving && (*serving)->log().config().durability == Durability::kMemory &&
                         !PYRALOG_PLANT("broker.unbounded_memory_reads");
       if (held) {
@@ -264,7 +264,7 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
     }
     const auto watch = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
       for (const std::size_t i : mine) {
-        const auto replica = states_[s]->partitions.serving(ids[i]);
+        const auto replica = states_[s]->partitions.leading(ids[i]);
         // Draining wakes those who watch; whoever comes after that must not begin to.
         if (!replica || states_[s]->draining) {
           waiter->data_available();
@@ -291,7 +291,7 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
 io::Task<OffsetAnswer> Broker::offset_one(unsigned shard, PartitionId id,
                                           const OffsetQuery& query) {
   OffsetAnswer out;
-  const auto serving = states_[shard]->partitions.serving(id);
+  const auto serving = states_[shard]->partitions.leading(id);
   if (!serving) {
     out.error = serving.error();
     co_return out;
@@ -394,7 +394,7 @@ io::Task<std::vector<EpochAnswer>> Broker::epoch_ends(std::vector<EpochQuery> qu
     std::size_t done = 0;
     for (const std::size_t i : mine) {
       if (++done % kQueriesInOneGo == 0) co_await io::yield();
-      const auto serving = states_[s]->partitions.serving(ids[i]);
+      const auto serving = states_[s]->partitions.leading(ids[i]);
       if (!serving) {
         out[i].error = serving.error();
         continue;

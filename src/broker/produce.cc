@@ -11,6 +11,8 @@ namespace {
 
 /// A batch that opens to no more than this is opened on its shard: it takes less than a millisecond.
 constexpr std::size_t kOpenedHere = 128u << 10;
+/// What goes from a leader to its followers in one message.
+constexpr std::size_t kMostReplicated = 31u << 20;
 
 /// What a look at a batch gave.
 struct Judged {
@@ -88,9 +90,16 @@ ProduceOutcome Broker::admit(const ProduceItem& item, Acks acks, PartitionId& id
     return refuse(KafkaError::kKafkaStorageError,
                   "topic " + topic->name + ": " + space_complaint());
   }
+  const std::size_t replicas =
+      topic->partitions[static_cast<std::size_t>(id.partition.value)]->replicas.size();
+  if (replicas > 1 && item.records.size() > kMostReplicated) {
+    return refuse(KafkaError::kMessageTooLarge,
+                  "topic " + topic->name + ": a batch of a topic with several replicas takes at most " +
+                      std::to_string(kMostReplicated) + " bytes");
+  }
   if (acks == Acks::kAll &&
       static_cast<std::size_t>(config.min_insync_replicas) >
-          topic->partitions[static_cast<std::size_t>(id.partition.value)]->replicas.size()) {
+          replicas) {
     return refuse(KafkaError::kNotEnoughReplicas,
                   "topic " + topic->name + ": fewer replicas than min.insync.replicas");
   }

@@ -65,20 +65,29 @@ bool ShardBroker::there_at_start(const PartitionId& id) const {
   return !leads_ || (failed != again_.end() && failed->second.at_start);
 }
 
+/// Why records that were acknowledged may be missing of a log that this start has found; empty if not.
+std::string ShardBroker::loss(const PartitionId& id, Durability durability, bool in_doubt) const {
+  if (durability == Durability::kMemory) return "records were kept in memory only";
+  if (in_doubt) {
+    return "the journal of how far it was on disk was damaged: whether all of that is here could not be "
+           "checked";
+  }
+  if (durability == Durability::kOs && new_os_boot_ && evidence_->clean(id) == nullptr) {
+    return "the operating system stopped before it had written what was acknowledged";
+  }
+  return {};
+}
+
 void ShardBroker::note_losses(const PartitionId& id, const Hosted& hosted, Durability durability,
                               bool in_doubt) {
   // What is only being made has nothing to lose.
   if (!there_at_start(id) && !PYRALOG_PLANT("broker.new_partition_has_lost")) return;
   const auto& current = catalog_->partition(id)->current;
   const Offset end = hosted.replica->log_end();
-  if (durability == Durability::kMemory && current) {
-    // All of it was written since the last start.
-    lost_[id] = {std::min(current->start, end), "records were kept in memory only"};
-  } else if (in_doubt) {
-    lost_[id] = {end, "the journal of how far it was on disk was damaged: whether all of that is here "
-                      "could not be checked"};
-  } else if (durability == Durability::kOs && new_os_boot_ && evidence_->clean(id) == nullptr) {
-    lost_[id] = {end, "the operating system stopped before it had written what was acknowledged"};
+  if (std::string why = loss(id, durability, in_doubt); !why.empty()) {
+    const bool memory = durability == Durability::kMemory;
+    // All of one in memory was written since the last start.
+    if (!memory || current) lost_[id] = {memory ? std::min(current->start, end) : end, std::move(why)};
   }
   const auto lost = lost_.find(id);
   if (lost == lost_.end()) return;
@@ -109,16 +118,28 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
   hosted.name = options.name;
   const Durability durability = options.log.durability;
   const catalog::Partition& known = *catalog_->partition(id);
-  const Offset initial = known.current ? known.current->start : Offset(0);
-  options.epochs = known.epochs;
+  Offset initial;
+  if (seats_ == nullptr) {
+    // Of several, each log has its own way to where they are all alike.
+    if (known.current) initial = known.current->start;
+    options.epochs = known.epochs;
+  }
   std::optional<Bytes> snapshot;
   if (const auto at = snapshots_.find(id); at != snapshots_.end()) snapshot = at->second.state;
   const bool in_doubt = logs_->in_doubt(id);
   auto opened = co_await replica::Replica::open(*logs_, id, std::move(options), initial,
                                                 std::move(snapshot));
-  if (opened) {
+  if (opened && seats_ != nullptr) {
+    hosted.replica = std::move(*opened);
+    if (auto taken = co_await take_seat(id, hosted, durability, in_doubt); !taken) {
+      opened = fail(std::move(taken.error()));
+      hosted.replica.reset();
+    }
+  } else if (opened) {
     hosted.replica = std::move(*opened);
     note_losses(id, hosted, durability, in_doubt);
+  }
+  if (opened) {
   } else if (!leads_ && !log::go_on(options_.log.give_up)) {
     co_return;  // nothing is wrong with it
   } else {
@@ -131,6 +152,26 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
     }
   }
   hosted_[id] = std::move(hosted);
+}
+
+io::Task<Result<void>> ShardBroker::take_seat(PartitionId id, const Hosted& hosted,
+                                              Durability durability, bool in_doubt) {
+  std::optional<std::string> doubt;
+  if (there_at_start(id)) {
+    if (std::string why = loss(id, durability, in_doubt); !why.empty()) doubt = std::move(why);
+  }
+  // Of what the last look has brought this process has led nothing yet, nor another one.
+  const bool fresh = leads_ && !again_.contains(id);
+  co_return co_await seats_->join(hosted.replica, std::move(doubt), fresh, catalog_);
+}
+
+io::Task<Result<void>> ShardBroker::cutting(PartitionId id, Offset to) {
+  const auto at = snapshots_.find(id);
+  if (at == snapshots_.end() || at->second.covers <= to) co_return Result<void>{};
+  // The log may be longer than that again by the next start, with other records.
+  snapshots_.erase(at);
+  if (PYRALOG_PLANT("broker.keep_snapshot_of_what_is_cut")) co_return Result<void>{};
+  co_return co_await store_snapshots();
 }
 
 io::Task<void> ShardBroker::open_all(std::vector<PartitionId> ids) {
@@ -174,7 +215,7 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
   for (const auto& topic : catalog_->topics()) {
     for (const auto& partition : topic->partitions) {
       const PartitionId id{topic->id, partition->index};
-      if (!mine(id)) continue;
+      if (!mine(id) || !hosts(*partition)) continue;
       ids.push_back(id);
       const auto at = known->find(id);
       if (at != known->end()) snapshots_.insert(*at);
@@ -246,6 +287,7 @@ io::Task<void> ShardBroker::remove(PartitionId id) {
   hosted_.erase(at);
   again_.erase(id);
   snapshots_.erase(id);
+  if (seats_ != nullptr) seats_->leave(id);
   if (gone.replica != nullptr) {
     co_await gone.replica->stop(KafkaError::kUnknownTopicOrPartition);
   }
@@ -253,13 +295,17 @@ io::Task<void> ShardBroker::remove(PartitionId id) {
   if (!deleted) {
     observe::log_error("broker.partition_not_deleted",
                        {{"partition", gone.name}, {"reason", deleted.error().message}});
+  } else if (seats_ != nullptr) {
+    seats_->forget(id);
   }
 }
 
 io::Task<void> ShardBroker::apply(CatalogPtr catalog) {
   const auto guard = co_await changing_.lock();
+  if (catalog->position() < catalog_->position()) co_return;
   const CatalogPtr before = std::exchange(catalog_, std::move(catalog));
   std::vector<PartitionId> fresh;
+  std::vector<std::pair<PartitionId, catalog::TopicPtr>> gone;
   for (const auto& topic : catalog_->topics()) {
     const catalog::TopicPtr old = before->topic(topic->id);
     if (old == topic) continue;
@@ -267,14 +313,16 @@ io::Task<void> ShardBroker::apply(CatalogPtr catalog) {
       const PartitionId id{topic->id, partition->index};
       if (!mine(id)) continue;
       const Hosted* hosted = find(id);
-      if (hosted == nullptr) {
+      if (!hosts(*partition)) {
+        if (hosted != nullptr) gone.emplace_back(id, topic);
+      } else if (hosted == nullptr) {
         fresh.push_back(id);
       } else if (hosted->replica != nullptr && old != nullptr && old->config != topic->config) {
         hosted->replica->configure(replica_options(*topic, partition->index));
       }
+      if (hosted != nullptr && seats_ != nullptr) seats_->tell(id, *catalog_);
     }
   }
-  std::vector<std::pair<PartitionId, catalog::TopicPtr>> gone;
   for (const auto& topic : before->topics()) {
     if (catalog_->topic(topic->id) != nullptr) continue;
     for (const auto& partition : topic->partitions) {
@@ -292,6 +340,7 @@ io::Task<void> ShardBroker::apply(CatalogPtr catalog) {
 }
 
 void ShardBroker::lead_fresh(const std::vector<PartitionId>& fresh) {
+  if (seats_ != nullptr) return;  // what was told of them does
   for (const PartitionId& id : fresh) {
     if (!hosted_.at(id).failed) lead_one(id, *catalog_->topic(id.topic), *catalog_);
   }
@@ -313,7 +362,7 @@ io::Task<std::vector<cluster::LedPartition>> ShardBroker::open_failed() {
   co_await open_all(std::move(closed));
   for (const PartitionId& id : due) {
     if (hosted_.at(id).replica == nullptr) continue;
-    if (again_.at(id).at_start && !PYRALOG_PLANT("broker.lead_in_old_epoch")) {
+    if (seats_ == nullptr && again_.at(id).at_start && !PYRALOG_PLANT("broker.lead_in_old_epoch")) {
       back.push_back(led_partition(id));
       continue;
     }
@@ -358,6 +407,24 @@ const Hosted* ShardBroker::find(const PartitionId& id) const {
   return at == hosted_.end() ? nullptr : &at->second;
 }
 
+std::expected<std::shared_ptr<replica::Replica>, KafkaError> ShardBroker::leading(
+    const PartitionId& id) const {
+  auto found = serving(id);
+  if (found && (*found)->participant() != nullptr && (*found)->epoch() == Epoch(0)) {
+    return std::unexpected(KafkaError::kNotLeaderOrFollower);
+  }
+  return found;
+}
+
+KafkaError ShardBroker::may_coordinate(const PartitionId& id) const {
+  if (seats_ == nullptr) return KafkaError::kNone;
+  const auto replica = leading(id);
+  if (!replica) return KafkaError::kNotCoordinator;
+  // Another leader may have taken over by now, and know of newer offsets.
+  const bool heard = (*replica)->participant()->may_accept() || PYRALOG_PLANT("broker.coordinate_cut_off");
+  return heard ? KafkaError::kNone : KafkaError::kCoordinatorNotAvailable;
+}
+
 std::expected<std::shared_ptr<replica::Replica>, KafkaError> ShardBroker::serving(
     const PartitionId& id) const {
   const Hosted* hosted = find(id);
@@ -369,6 +436,7 @@ std::expected<std::shared_ptr<replica::Replica>, KafkaError> ShardBroker::servin
 }
 
 io::Task<Result<void>> ShardBroker::store_snapshots() {
+  const auto guard = co_await storing_snapshots_.lock();
   const producer::RunningMs now = options_.producer_clock.now(io::Shard::current().now());
   PYRALOG_CO_TRY(co_await replica::write_producer_snapshots(
       io::Shard::current().disk(), options_.data_dir, index_, {snapshots_, now}));
@@ -434,6 +502,8 @@ io::Task<void> ShardBroker::retain() {
     const Hosted* hosted = find(id);
     if (hosted == nullptr || hosted->replica == nullptr || hosted->replica->offline()) continue;
     const std::shared_ptr<replica::Replica> replica = hosted->replica;
+    // Followers let go what their leader has.
+    if (replica->participant() != nullptr && replica->epoch() == Epoch(0)) continue;
     const Offset before = replica->log_start();
     const auto done = co_await replica->retain(believed_now());
     if (replica->log_start() > before) {
@@ -514,6 +584,7 @@ io::Task<void> ShardBroker::scrub(std::function<bool()> stop) {
 
 io::Task<Result<void>> ShardBroker::close() {
   for (const auto& [id, hosted] : hosted_) {
+    if (seats_ != nullptr) seats_->leave(id);
     if (hosted.replica != nullptr) {
       co_await hosted.replica->stop(KafkaError::kNotLeaderOrFollower);
     }

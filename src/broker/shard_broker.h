@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "broker/options.h"
+#include "broker/seats.h"
 #include "catalog/catalog.h"
 #include "cluster/cluster.h"
 #include "io/retry.h"
@@ -42,6 +43,16 @@ class ShardBroker {
         index_(index),
         shards_(shards) {}
 
+  /// Before `open`: the node has joined others. Its replicas then lead and follow as their participants
+  /// say, and `led`, `lead` and `lead_again` are not for it.
+  void join(std::unique_ptr<Seats> seats) { seats_ = std::move(seats); }
+  /// Null if the node is alone.
+  [[nodiscard]] Seats* seats() { return seats_.get(); }
+  /// All that it hosts was opened: from now on what is new is.
+  void begun() { leads_ = true; }
+  /// A log is about to be cut there: what is kept of its producers must not speak of more.
+  [[nodiscard]] io::Task<Result<void>> cutting(PartitionId id, Offset to);
+
   /// Recovers this shard's partitions of `catalog`. What cannot be opened is kept with its reason.
   [[nodiscard]] io::Task<Result<void>> open(CatalogPtr catalog,
                                             std::shared_ptr<const log::Evidence> evidence,
@@ -69,6 +80,11 @@ class ShardBroker {
 
   /// Null if this shard does not have the partition.
   [[nodiscard]] const Hosted* find(const PartitionId& id) const;
+  /// As `serving`; NOT_LEADER_OR_FOLLOWER, too, if another node leads it, or none does.
+  [[nodiscard]] std::expected<std::shared_ptr<replica::Replica>, KafkaError> leading(
+      const PartitionId& id) const;
+  /// kNone if its groups may be coordinated here now: it is led, and not cut off from the others.
+  [[nodiscard]] KafkaError may_coordinate(const PartitionId& id) const;
   /// The replica, if it can be asked; else NOT_LEADER_OR_FOLLOWER, or KAFKA_STORAGE_ERROR for one that
   /// is offline.
   [[nodiscard]] std::expected<std::shared_ptr<replica::Replica>, KafkaError> serving(
@@ -107,7 +123,12 @@ class ShardBroker {
   }
   [[nodiscard]] replica::Replica::Options replica_options(const catalog::Topic& topic,
                                                           PartitionIndex index) const;
+  [[nodiscard]] bool hosts(const catalog::Partition& partition) const {
+    return seats_ == nullptr || seats_->hosts(partition);
+  }
   io::Task<void> open_partition(catalog::TopicPtr topic, PartitionIndex index);
+  [[nodiscard]] io::Task<Result<void>> take_seat(PartitionId id, const Hosted& hosted,
+                                                 Durability durability, bool in_doubt);
   io::Task<void> open_all(std::vector<PartitionId> ids);
   io::Task<void> remove(PartitionId id);
   /// Says why a partition is offline, unless it was the last thing said.
@@ -116,6 +137,7 @@ class ShardBroker {
   [[nodiscard]] bool there_at_start(const PartitionId& id) const;
   /// What may be missing of a log that was just opened and that an earlier start has led.
   void note_losses(const PartitionId& id, const Hosted& hosted, Durability durability, bool in_doubt);
+  [[nodiscard]] std::string loss(const PartitionId& id, Durability durability, bool in_doubt) const;
   [[nodiscard]] cluster::LedPartition led_partition(const PartitionId& id) const;
   /// Brings `snapshots_` up to date; true if that changed them. `producers`: how many there are.
   io::Task<bool> take_snapshots(std::size_t& producers);
@@ -133,6 +155,7 @@ class ShardBroker {
   std::unique_ptr<log::Scrubber> scrubber_;  ///< of these
   bool leads_ = false;
   bool new_os_boot_ = false;
+  std::unique_ptr<Seats> seats_;  ///< outlives the replicas
   std::unordered_map<PartitionId, Hosted> hosted_;
   struct Retry {
     io::Backoff pause;
@@ -147,6 +170,7 @@ class ShardBroker {
   };
   std::unordered_map<PartitionId, Lost> lost_;  ///< records that may be missing
   log::RetentionClock retention_clock_;
+  io::Turn storing_snapshots_;
   replica::ProducerSnapshots snapshots_;  ///< the last written of each partition
   producer::RunningMs clock_written_;     ///< beside them, or at the start
   std::function<void(const PartitionId&, const catalog::Topic&, bool)> on_partition_;

@@ -133,7 +133,7 @@ io::Task<std::expected<std::int64_t, KafkaError>> Broker::delete_records(Partiti
     io::WaitList done;
   };
   co_return co_await io::on(*shards_[shard], [&]() -> io::Task<Answer> {
-    const auto serving = states_[shard]->partitions.serving(*id);
+    const auto serving = states_[shard]->partitions.leading(*id);
     if (!serving) co_return std::unexpected(serving.error());
     const auto state = std::make_shared<Done>();
     // A client's time is meant for other replicas, of which there are none; 0 is usual.
@@ -176,7 +176,7 @@ io::Task<Result<void>> Broker::hold(PartitionRef target, std::string name, std::
   if (!id) co_return fail(Code::kNotFound, "partition " + partition + ": there is none of that name");
   const unsigned shard = ShardBroker::shard_of(*id, shards_.size());
   co_return co_await io::on(*shards_[shard], [&, this]() -> io::Task<Result<void>> {
-    const auto replica = states_[shard]->partitions.serving(*id);
+    const auto replica = states_[shard]->partitions.leading(*id);
     if (!replica) co_return fail(Code::kUnavailable, "partition " + partition + ": it is offline");
     co_return co_await (*replica)->hold(name, Offset(offset));
   });
@@ -295,7 +295,7 @@ io::Task<std::expected<std::vector<producer::ActiveProducer>, KafkaError>> Broke
   if (!id) co_return Answer(std::unexpected(id.error()));
   const unsigned shard = ShardBroker::shard_of(*id, shards_.size());
   co_return co_await io::on(*shards_[shard], [this, shard, id = *id]() -> io::Task<Answer> {
-    const auto replica = states_[shard]->partitions.serving(id);
+    const auto replica = states_[shard]->partitions.leading(id);
     if (!replica) co_return Answer(std::unexpected(replica.error()));
     co_return Answer((*replica)->active_producers());
   });

@@ -23,10 +23,11 @@ Watch::Watch(peer::Identity self, peer::Links& links, RaftLog& log, multiraft::M
 Watch::~Watch() = default;
 
 void Watch::start() {
-  links_.on_change([this](NodeId, bool, const std::string&) {
+  links_.on_change([this](NodeId node, bool, const std::string&) {
     // At once: what it was is gone by the time that anybody comes to look.
     look();
     changed_.wake_all();
+    if (also_) also_(node);
   });
   tasks_.spawn(follow());
   tasks_.spawn(run());

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <set>
 
@@ -45,6 +46,8 @@ class Watch {
   /// Waits until all is over; after `end`, and after log and Raft have stopped.
   [[nodiscard]] io::Task<void> join();
 
+  /// Called, too, when a connection of shard 0 has come up or ended. From within the loop.
+  void also_tell(std::function<void(NodeId)> told) { also_ = std::move(told); }
   /// Who is up, as this node sees it now.
   [[nodiscard]] const Liveness& liveness() const { return nodes_; }
   /// Whether a node is to lead nothing any more; forgotten with this process.
@@ -76,6 +79,7 @@ class Watch {
   raft::Term term_;  ///< in which it does
   Instant balance_at_{};
   Stats stats_;
+  std::function<void(NodeId)> also_;
   bool stopping_ = false;
   io::Turn proposing_;
   io::WaitList changed_;

@@ -33,6 +33,7 @@ class Promises {
   void forget(const PartitionId& id) { all_.erase(id); }
   /// Waits for a rewrite that is under way; no call may follow.
   [[nodiscard]] io::Task<void> stop() { return tasks_.join(); }
+  [[nodiscard]] const std::unordered_map<PartitionId, Promise>& all() const { return all_; }
   [[nodiscard]] std::size_t size() const { return all_.size(); }
 
  private:

@@ -139,6 +139,7 @@ AppendOutcome Replica::append_now(NewBatch& batch, WallMs wall) {
   }
   AppendOutcome out;
   out.base = log_->end_offset();
+  const Offset began = log_->start_offset();
   assign_offset_and_epoch(batch.bytes, out.base, epoch());
   batch.header.base_offset = out.base.value;
   batch.header.leader_epoch = static_cast<std::int32_t>(epoch().value);
@@ -158,6 +159,7 @@ AppendOutcome Replica::append_now(NewBatch& batch, WallMs wall) {
   if (participant_ != nullptr) {
     const std::size_t pinned = batch.bytes.size();
     participant_->appended(SharedBytes(std::move(batch.owner), bytes), pinned, out.base, out.end);
+    tell_trimmed(began);  // one in memory has let its oldest go
     return out;
   }
   if (options_.log.durability != Durability::kFsync || PYRALOG_PLANT("replica.ack_before_sync")) {
@@ -244,7 +246,15 @@ io::Task<Result<void>> Replica::delete_records_below(Offset offset) {
                        std::to_string(from.value) + " on are still read by " + name +
                        "; delete up to there, or try again when it has come further");
   }
-  co_return co_await clean(offset, log_->delete_records_below(offset));
+  const Offset began = log_->start_offset();
+  Result<void> done = co_await clean(offset, log_->delete_records_below(offset));
+  tell_trimmed(began);
+  co_return done;
+}
+
+void Replica::tell_trimmed(Offset before) {
+  if (participant_ == nullptr || PYRALOG_PLANT("replica.keep_the_start_to_itself")) return;
+  if (log_->start_offset() > before) participant_->trimmed(log_->start_offset());
 }
 
 std::optional<Offset> Replica::held_from() const {
@@ -306,7 +316,10 @@ void Replica::release(std::string_view name) {
 io::Task<Result<void>> Replica::retain(WallMs now) {
   const std::optional<Offset> held = held_from();
   const Offset limit = std::min(high_watermark_, held.value_or(high_watermark_));
-  co_return co_await clean(limit, log_->retain(now, high_watermark_, held));
+  const Offset began = log_->start_offset();
+  Result<void> done = co_await clean(limit, log_->retain(now, high_watermark_, held));
+  tell_trimmed(began);
+  co_return done;
 }
 
 io::Task<Result<log::Compacted>> Replica::compact(log::CompactionCall call) {
@@ -327,7 +340,7 @@ EpochStart Replica::epoch_end(Epoch epoch) const {
 }
 
 void Replica::watch(Offset from, const std::shared_ptr<DataWatcher>& watcher) {
-  if (high_watermark_ > from || stopped_ != KafkaError::kNone || log_->offline()) {
+  if (high_watermark_ > from || stopped_ != KafkaError::kNone || offline()) {
     watcher->data_available();
     return;
   }

@@ -52,6 +52,8 @@ struct Membership {
   bool in_doubt = false;  ///< see Following::Opened
   /// Durable when it returns.
   std::function<io::Task<Result<void>>(Promise)> store;
+  /// The log is about to be cut there: whatever is kept outside of it must not speak of more, durably.
+  std::function<io::Task<Result<void>>(Offset)> cutting;
   /// See Participant::Host::activate.
   std::function<io::Task<Result<void>>(catalog::EpochActivation, std::optional<Recovery::Loss>)> activate;
   /// It begins to lead, or ends to: called within the loop, may not wait.
@@ -194,6 +196,8 @@ class Replica {
   /// Wakes those who wait for what will not come any more.
   void tell_if_offline();
   io::Task<void> sync_loop();
+  /// Records from `before` on went.
+  void tell_trimmed(Offset before);
 
   log::ShardLogs& logs_;
   PartitionId id_;

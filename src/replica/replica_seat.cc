@@ -16,6 +16,9 @@ class Replica::Seat final : public Participant::Host {
   io::Task<Result<Offset>> sync() override { return of_.logs_.sync(of_.log_); }
   void taken(const BatchHeader& header) override {
     of_.producers_.apply(header, Offset(header.base_offset), of_.time_run());
+    // One in memory has let its oldest go.
+    const Offset start = of_.log_->start_offset();
+    if (start > of_.participant_->following().log().start()) of_.participant_->trimmed(start);
   }
   io::Task<Result<void>> cut(Offset to, bool restart) override { return of_.cut(to, restart); }
   io::Task<Result<void>> store(Promise promise) override { return of_.membership_.store(promise); }
@@ -100,6 +103,7 @@ std::optional<AppendOutcome> Replica::may_lead() const {
 
 io::Task<Result<void>> Replica::cut(Offset to, bool restart) {
   high_watermark_ = std::min(high_watermark_, to);
+  if (membership_.cutting) PYRALOG_CO_TRY(co_await membership_.cutting(to));
   if (restart) {
     const log::LogConfig config = options_.log;
     PYRALOG_CO_TRY(co_await logs_.delete_log(id_));

@@ -1,0 +1,125 @@
+#include "broker/seats.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/plant.h"
+#include "observe/log.h"
+
+namespace pyralog::broker {
+
+namespace {
+/// A replica that is opened again may have lost what it held and had not synced, so it counts as
+/// another life; starts are further apart than that.
+constexpr std::uint64_t kLivesOfAStart = 1u << 20;
+}  // namespace
+
+bool Seats::hosts(const catalog::Partition& partition) const {
+  const NodeId self = ways_.self.node;
+  if (std::ranges::find(partition.replicas, self) != partition.replicas.end()) return true;
+  return partition.current &&
+         std::ranges::find(partition.current->replicas, self, &catalog::Replica::node) !=
+             partition.current->replicas.end();
+}
+
+io::Task<Result<void>> Seats::join(std::shared_ptr<replica::Replica> replica,
+                                   std::optional<std::string> doubt, bool fresh,
+                                   std::shared_ptr<const catalog::Catalog> state) {
+  const PartitionId id = replica->id();
+  const catalog::Partition& partition = *state->partition(id);
+  const bool again = !had_one_.try_emplace(id, true).second;
+  if (again) ++opened_again_;
+  replica::Promise promise;
+  if (const auto known = ways_.promises.find(id); known != ways_.promises.end())
+    promise = known->second;
+  if (doubt && !promise.in_doubt && !PYRALOG_PLANT("broker.keep_doubts_in_memory")) {
+    // A later start would not find what made this one doubt.
+    promise.in_doubt = true;
+    PYRALOG_CO_TRY(co_await ways_.store(id, promise));
+    ways_.promises[id] = promise;
+  }
+  auto seat = std::make_shared<Seat>();
+  seat->replica = replica;
+  seat->since = partition.highest_proposed;
+  seat->fresh = fresh && !again;
+  replica::Membership membership;
+  membership.wire = ways_.wire;
+  membership.self = {ways_.self, ways_.start * kLivesOfAStart + opened_again_};
+  membership.promise = promise;
+  membership.in_doubt = doubt.has_value();
+  membership.store = [this, id](replica::Promise newer) -> io::Task<Result<void>> {
+    PYRALOG_CO_TRY(co_await ways_.store(id, newer));
+    ways_.promises[id] = newer;
+    co_return Result<void>{};
+  };
+  membership.cutting = [this, id](Offset to) { return ways_.cutting(id, to); };
+  membership.activate = [this, weak = std::weak_ptr<Seat>(seat)](
+                            Activation activation,
+                            std::optional<Loss> loss) -> io::Task<Result<void>> {
+    const auto held = weak.lock();
+    if (held == nullptr) co_return fail(Code::kUnavailable, "the replica is being closed");
+    co_return co_await activate(held, std::move(activation), std::move(loss));
+  };
+  membership.role_changed = [this, id](bool) { ways_.role_changed(id); };
+  PYRALOG_CO_TRY(replica->join(std::move(membership)));
+  seats_[id] = seat;
+  ways_.wire->add(id, *replica->participant());
+  const bool led_before =
+      partition.current && partition.current->leader == ways_.self.node && !seat->fresh;
+  const bool asked_by_other = partition.current &&
+                              partition.highest_proposed > partition.current->epoch &&
+                              partition.candidate != ways_.self.node;
+  tell(id, *state);
+  if (led_before && !asked_by_other) to_propose_.push_back(id);
+  co_return Result<void>{};
+}
+
+void Seats::tell(const PartitionId& id, const catalog::Catalog& state) {
+  const auto at = seats_.find(id);
+  const catalog::Partition* partition = state.partition(id);
+  if (at == seats_.end() || partition == nullptr) return;
+  const std::shared_ptr<Seat> seat = at->second;
+  replica::Participant& participant = *seat->replica->participant();
+  participant.catalog(*partition, seat->fresh);
+  const Epoch current = partition->current ? partition->current->epoch : Epoch(0);
+  const bool ours =
+      partition->candidate == ways_.self.node && partition->highest_proposed > current;
+  // What a former life has asked for it may have led.
+  const bool of_this_life = partition->highest_proposed > seat->since ||
+                            PYRALOG_PLANT("broker.lead_what_another_life_asked_for");
+  if (!ours || !of_this_life) return;
+  std::vector<catalog::Replica> replicas;
+  for (const NodeId each : partition->replicas) {
+    if (const catalog::Node* node = state.node(each)) replicas.push_back({each, node->incarnation});
+  }
+  const catalog::TopicConfig& config = state.topic(id.topic)->config;
+  participant.campaign(
+      partition->highest_proposed, *partition, std::move(replicas),
+      catalog::write_quorum(partition->replicas.size(), config.min_insync_replicas),
+      config.unclean_leader_election);
+}
+
+void Seats::leave(const PartitionId& id) {
+  const auto at = seats_.find(id);
+  if (at == seats_.end()) return;
+  ways_.wire->remove(id);
+  at->second->left = true;
+  at->second->ended.wake_all();
+  seats_.erase(at);
+}
+
+io::Task<Result<void>> Seats::activate(std::shared_ptr<Seat> seat, Activation activation,
+                                       std::optional<Loss> loss) {
+  // The observer of the catalogue may be waiting for this very replica to end.
+  const auto result = std::make_shared<std::optional<Result<void>>>();
+  tasks_.spawn([](Seats& self, std::shared_ptr<Seat> of, auto told, Activation a,
+                  std::optional<Loss> lost) -> io::Task<void> {
+    *told = co_await self.ways_.activate(std::move(a), std::move(lost));
+    of->ended.wake_all();
+  }(*this, seat, result, std::move(activation), std::move(loss)));
+  while (!*result && !seat->left) co_await seat->ended.wait(Instant::never());
+  if (*result) co_return **result;
+  co_return fail(Code::kUnavailable, "the replica is being closed");
+}
+
+}  // namespace pyralog::broker

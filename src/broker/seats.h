@@ -1,0 +1,91 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "catalog/catalog.h"
+#include "io/shard.h"
+#include "replica/peer_wire.h"
+#include "replica/replica.h"
+
+namespace pyralog::broker {
+
+/// A shard's replicas as parts of their sets, where the node has joined others: joins them, tells
+/// them what the catalogue says, and finds what this node has to ask an epoch for. Lives on its
+/// shard.
+class Seats {
+ public:
+  using Activation = catalog::EpochActivation;
+  using Loss = replica::Recovery::Loss;
+  struct Ways {
+    catalog::Replica self;
+    std::uint64_t start = 0;  ///< of this node, counted
+    replica::PeerWire* wire = nullptr;
+    /// What the node had promised when it started.
+    std::unordered_map<PartitionId, replica::Promise> promises;
+    /// Durable when it returns.
+    std::function<io::Task<Result<void>>(PartitionId, replica::Promise)> store;
+    /// The partition is gone for good. May not wait.
+    std::function<void(PartitionId)> forget;
+    /// Proposes it; returns once the newest state was told here.
+    std::function<io::Task<Result<void>>(Activation, std::optional<Loss>)> activate;
+    /// See replica::Membership.
+    std::function<io::Task<Result<void>>(PartitionId, Offset)> cutting;
+    std::function<void(PartitionId)> role_changed;
+  };
+
+  explicit Seats(Ways ways) : ways_(std::move(ways)) {}
+
+  /// Whether this node holds, or is to hold, a replica of it.
+  [[nodiscard]] bool hosts(const catalog::Partition& partition) const;
+  /// Makes a replica that was just opened part of its set. `doubt`: why acknowledged records may be
+  /// missing; durable before the replica says anything. `fresh`: it was made while this node ran.
+  [[nodiscard]] io::Task<Result<void>> join(std::shared_ptr<replica::Replica> replica,
+                                            std::optional<std::string> doubt, bool fresh,
+                                            std::shared_ptr<const catalog::Catalog> state);
+  /// The catalogue is another now, and says something of this partition.
+  void tell(const PartitionId& id, const catalog::Catalog& state);
+  /// Before the replica is stopped: nobody waits for the metadata log any more.
+  void leave(const PartitionId& id);
+  /// And, if the partition is gone for good, after it was deleted.
+  void forget(const PartitionId& id) {
+    ways_.promises.erase(id);
+    ways_.forget(id);
+  }
+  /// What this node leads by the catalogue, but in an epoch of another life, or of a replica that
+  /// was closed since: it takes an epoch that this one has asked for. Each is returned once.
+  [[nodiscard]] std::vector<PartitionId> take_to_propose() {
+    return std::exchange(to_propose_, {});
+  }
+  /// They could not be proposed yet.
+  void propose_later(const std::vector<PartitionId>& ids) {
+    to_propose_.insert(to_propose_.end(), ids.begin(), ids.end());
+  }
+  /// Waits for what is on its way to the metadata log.
+  [[nodiscard]] io::Task<void> stop() { return tasks_.join(); }
+
+ private:
+  struct Seat {
+    std::shared_ptr<replica::Replica> replica;
+    Epoch since;  ///< highest that was proposed before it was opened: none of those is its own
+    bool fresh = false;
+    bool left = false;
+    io::WaitList ended;  ///< of an activation, or of the seat
+  };
+  io::Task<Result<void>> activate(std::shared_ptr<Seat> seat, Activation activation,
+                                  std::optional<Loss> loss);
+
+  Ways ways_;
+  std::uint64_t opened_again_ = 0;
+  std::unordered_map<PartitionId, std::shared_ptr<Seat>> seats_;
+  std::unordered_map<PartitionId, bool> had_one_;  ///< opened before in this start
+  std::vector<PartitionId> to_propose_;
+  io::TaskGroup tasks_;
+};
+
+}  // namespace pyralog::broker
