@@ -1,194 +1,11 @@
 // Brokers of several nodes: topics whose partitions have replicas on all of them.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include "broker/testing.h"
-#include "io/sim/sim_net.h"
-#include "io/sim/simulator.h"
+#include "broker/cluster_testing.h"
 
 namespace pyralog::broker {
 namespace {
 
-using namespace std::chrono_literals;
 using namespace testing;
 using ::testing::ElementsAre;
-
-/// Three machines, two shards each, whose nodes form one cluster.
-class ClusterOfBrokersTest : public ::testing::Test {
- protected:
-  static constexpr std::int32_t kNodes = 3;
-  explicit ClusterOfBrokersTest(std::uint64_t seed = 1) : sim_(seed) {
-    for (std::int32_t i = 1; i <= kNodes; ++i) {
-      sim_.add_node({.name = name_of(i), .shards = 2});
-      nodes_.push_back(std::make_unique<One>());
-      members_.push_back({NodeId(i), {name_of(i), 9093}});
-    }
-    options_.data_dir = "/data";
-    options_.offsets_partitions = 3;
-    options_.groups.initial_rebalance_delay_ms = 0;
-  }
-  ~ClusterOfBrokersTest() override {
-    for (std::int32_t i = 1; i <= kNodes; ++i) {
-      if (machine(i).up()) machine(i).kill();
-    }
-  }
-
-  struct One {
-    cluster::Cluster* cluster = nullptr;
-    Broker* broker = nullptr;
-    std::string refused;
-    io::WaitList* stop = nullptr;
-    bool stopping = false;
-  };
-  static std::string name_of(std::int32_t i) { return "n" + std::to_string(i); }
-  One& at(std::int32_t i) { return *nodes_[static_cast<std::size_t>(i - 1)]; }
-  io::sim::Node& machine(std::int32_t i) { return sim_.node(static_cast<std::size_t>(i - 1)); }
-
-  void start(std::int32_t i) {
-    cluster::Cluster::Options options;
-    options.data_dir = "/data";
-    options.node = NodeId(i);
-    options.host = name_of(i);
-    options.join.members = members_;
-    options.join.secret = Bytes(32, 7);
-    options.join.secret_name = "the secret";
-    options.join.shards = machine(i).shards();
-    machine(i).spawn([this, i, options] { return life(i, options); });
-  }
-  void start_all() {
-    for (std::int32_t i = 1; i <= kNodes; ++i) start(i);
-    ASSERT_TRUE(up({1, 2, 3})) << at(1).refused << at(2).refused << at(3).refused;
-  }
-  bool up(std::initializer_list<std::int32_t> nodes, Duration limit = 20s) {
-    return sim_.run_until(
-        [&] { return std::ranges::all_of(nodes, [&](auto i) { return at(i).broker != nullptr; }); },
-        limit);
-  }
-  void kill(std::int32_t i, bool power = false) {
-    power ? machine(i).lose_power() : machine(i).kill();
-    machine(i).restart();
-    at(i).cluster = nullptr;
-    at(i).broker = nullptr;
-  }
-  void stop(std::int32_t i) {
-    at(i).stopping = true;
-    machine(i).spawn([this, i]() -> io::Task<void> {
-      at(i).stop->wake_all();
-      co_return;
-    });
-    ASSERT_TRUE(sim_.run_until([&] { return at(i).broker == nullptr; }, 20s));
-    at(i).stopping = false;
-  }
-  template <typename F>
-  auto run(std::int32_t i, F make) {
-    auto told = machine(i).try_run(std::move(make));
-    PYRALOG_ASSERT(told);
-    return std::move(*told);
-  }
-
-  KafkaError create(std::int32_t i, std::string name, std::int32_t partitions = 1,
-                    catalog::SettingChanges settings = {}) {
-    return run(i, [=, this]() -> io::Task<KafkaError> {
-      catalog::CreateTopic topic;
-      topic.name = name;
-      topic.partitions = partitions;
-      topic.replication_factor = 3;
-      topic.settings = settings;
-      co_return (co_await at(i).broker->create_topic(std::move(topic), false)).error;
-    });
-  }
-  /// Who leads, as a node sees it; 0 = nobody.
-  std::int32_t leader(std::int32_t i, const std::string& topic, std::int32_t partition = 0) {
-    if (at(i).broker == nullptr) return 0;
-    return run(i, [=, this]() -> io::Task<std::int32_t> {
-      const auto found = at(i).broker->catalog()->topic(topic);
-      if (found == nullptr) co_return 0;
-      const auto roles =
-          at(i).broker->roles(*found->partitions[static_cast<std::size_t>(partition)]);
-      co_return roles.leader ? roles.leader->value : 0;
-    });
-  }
-  ProduceOutcome produce(std::int32_t i, const std::string& topic, Bytes batch,
-                         Acks acks = Acks::kAll) {
-    return run(i, [&, this]() -> io::Task<ProduceOutcome> {
-      auto owner = std::make_shared<Bytes>(std::move(batch));
-      std::vector<ProduceItem> items;
-      items.push_back({{topic, 0}, owner, MutableBytes(*owner)});
-      auto out = co_await at(i).broker->produce(std::move(items), acks, 10s);
-      co_return std::move(out.front());
-    });
-  }
-  /// Writes to whoever leads, as clients do: asks anew until it is taken.
-  bool write(const std::string& topic, const std::string& value, Duration limit = 10s) {
-    const Instant end = sim_.now() + limit;
-    while (sim_.now() < end) {
-      for (std::int32_t i = 1; i <= kNodes; ++i) {
-        if (at(i).broker == nullptr || leader(i, topic) != i) continue;
-        if (produce(i, topic, batch_of({value})).error == KafkaError::kNone) return true;
-      }
-      sim_.run_for(20ms);
-    }
-    return false;
-  }
-  FetchOutcome fetch(std::int32_t i, const std::string& topic) {
-    return run(i, [&, this]() -> io::Task<FetchOutcome> {
-      std::vector<FetchItem> wanted(1);
-      wanted[0].target = {topic, 0};
-      wanted[0].max_bytes = 1 << 20;
-      auto out = co_await at(i).broker->fetch(std::move(wanted), {1, 50u << 20, Instant{}});
-      co_return std::move(out.front());
-    });
-  }
-  std::vector<std::string> read(const std::string& topic) {
-    for (std::int32_t i = 1; i <= kNodes; ++i) {
-      if (at(i).broker == nullptr || leader(i, topic) != i) continue;
-      return run(i, [&, this]() -> io::Task<std::vector<std::string>> {
-        std::vector<FetchItem> wanted(1);
-        wanted[0].target = {topic, 0};
-        wanted[0].max_bytes = 1 << 20;
-        auto out = co_await at(i).broker->fetch(std::move(wanted), {1, 50u << 20, Instant{}});
-        EXPECT_EQ(out.front().error, KafkaError::kNone);
-        co_return values_of(co_await bytes_of(std::move(out.front().records)));
-      });
-    }
-    return {"nobody leads"};
-  }
-
-  io::sim::Simulator sim_;
-  Options options_;
-  std::vector<cluster::Member> members_;
-  std::vector<std::unique_ptr<One>> nodes_;
-
- private:
-  io::Task<void> life(std::int32_t i, cluster::Cluster::Options options) {
-    One& one = at(i);
-    one.refused.clear();
-    io::Shard& shard = io::Shard::current();
-    auto cluster = co_await cluster::Cluster::open(shard.disk(), shard.rng(), options);
-    if (!cluster) {
-      one.refused = cluster.error().message;
-      co_return;
-    }
-    Broker broker(machine(i).shards(), options_);
-    io::WaitList stop;
-    if (auto started = co_await broker.start(**cluster); !started) {
-      one.refused = started.error().message;
-      static_cast<void>(co_await broker.stop());
-      co_await (*cluster)->stop();
-      co_return;
-    }
-    one.cluster = cluster->get();
-    one.stop = &stop;
-    one.broker = &broker;
-    while (!one.stopping) co_await stop.wait(Instant::never());
-    co_await broker.drain();
-    const auto stopped = co_await broker.stop();
-    EXPECT_TRUE(stopped) << stopped.error().message;
-    co_await (*cluster)->stop();
-    one.broker = nullptr;
-    one.cluster = nullptr;
-  }
-};
 
 TEST_F(ClusterOfBrokersTest, what_is_written_to_all_outlives_its_leader) {
   start_all();
@@ -211,6 +28,169 @@ TEST_F(ClusterOfBrokersTest, what_is_written_to_all_outlives_its_leader) {
   ASSERT_TRUE(write("t", "c"));
   EXPECT_THAT(read("t"), ElementsAre("a", "b", "c"));
   for (std::int32_t i = 1; i <= kNodes; ++i) stop(i);
+}
+
+TEST_F(ClusterOfBrokersTest, power_that_fails_everywhere_takes_nothing_that_was_acknowledged) {
+  start_all();
+  ASSERT_EQ(create(1, "t"), KafkaError::kNone);
+  ASSERT_TRUE(write("t", "a"));
+  ASSERT_TRUE(write("t", "b"));
+  for (std::int32_t i = 1; i <= kNodes; ++i) kill(i, true);
+  for (std::int32_t i = 1; i <= kNodes; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+  ASSERT_TRUE(write("t", "c"));
+  EXPECT_THAT(read("t"), ElementsAre("a", "b", "c"));
+  EXPECT_TRUE(even("t"));
+}
+
+TEST_F(ClusterOfBrokersTest, all_stop_and_start_again) {
+  start_all();
+  ASSERT_EQ(create(1, "t"), KafkaError::kNone);
+  ASSERT_TRUE(write("t", "a"));
+  for (int round = 0; round < 3; ++round) {
+    for (std::int32_t i = 1; i <= kNodes; ++i) stop(i);
+    for (std::int32_t i = 1; i <= kNodes; ++i) start(i);
+    ASSERT_TRUE(up({1, 2, 3}));
+    ASSERT_NE(wait_leader("t"), 0);
+  }
+  ASSERT_TRUE(write("t", "b"));
+  EXPECT_THAT(read("t"), ElementsAre("a", "b"));
+}
+
+TEST_F(ClusterOfBrokersTest, without_a_quorum_records_are_refused_and_with_it_taken_again) {
+  start_all();
+  ASSERT_EQ(create(1, "t"), KafkaError::kNone);
+  ASSERT_TRUE(write("t", "a"));
+  const std::int32_t leader = wait_leader("t");
+  const std::int32_t one = leader % kNodes + 1;
+  const std::int32_t two = one % kNodes + 1;
+  kill(one);
+  ASSERT_TRUE(write("t", "b"));
+  kill(two);
+  sim_.run_for(3s);
+  const KafkaError refused = produce(leader, "t", batch_of({"lost"})).error;
+  EXPECT_THAT(refused,
+              ::testing::AnyOf(KafkaError::kNotEnoughReplicas, KafkaError::kNotLeaderOrFollower));
+  start(one);
+  ASSERT_TRUE(up({one}));
+  ASSERT_TRUE(write("t", "c"));
+  EXPECT_THAT(read("t"), ElementsAre("a", "b", "c"));
+}
+
+TEST_F(ClusterOfBrokersTest, who_was_away_catches_up_and_may_lead) {
+  start_all();
+  ASSERT_EQ(create(1, "t", 1, {{"segment.bytes", "1048576"}}), KafkaError::kNone);
+  ASSERT_TRUE(write("t", "first"));
+  const std::int32_t leader = wait_leader("t");
+  const std::int32_t away = leader % kNodes + 1;
+  kill(away, true);
+  std::vector<std::string> all{"first"};
+  for (int i = 0; i < 40; ++i) {
+    all.push_back(std::to_string(i) + std::string(100'000, 'x'));
+    ASSERT_TRUE(write("t", all.back()));
+  }
+  start(away);
+  ASSERT_TRUE(up({away}));
+  ASSERT_TRUE(even("t", 60s));
+  kill(leader, true);
+  ASSERT_TRUE(write("t", "last"));
+  all.emplace_back("last");
+  EXPECT_TRUE(read("t") == all);
+}
+
+TEST_F(ClusterOfBrokersTest, what_a_group_has_committed_its_next_coordinator_knows) {
+  start_all();
+  ASSERT_EQ(create(1, "t"), KafkaError::kNone);
+  ASSERT_EQ(run(2,
+                [this]() -> io::Task<KafkaError> {
+                  co_return (co_await at(2).broker->ensure_offsets_topic()).error;
+                }),
+            KafkaError::kNone);
+  for (std::int64_t round = 1; round <= 3; ++round) {
+    for (const std::string group : {"g", "h", "i", "k"}) {
+      ASSERT_EQ(commit(group, 10 * round), KafkaError::kNone);
+    }
+    const auto victim = static_cast<std::int32_t>(round);
+    kill(victim);
+    for (const std::string group : {"g", "h", "i", "k"}) EXPECT_EQ(committed(group), 10 * round);
+    start(victim);
+    ASSERT_TRUE(up({victim}));
+  }
+}
+
+TEST_F(ClusterOfBrokersTest, records_that_are_deleted_go_from_all) {
+  start_all();
+  ASSERT_EQ(create(1, "t"), KafkaError::kNone);
+  for (const char* each : {"a", "b", "c"}) ASSERT_TRUE(write("t", each));
+  const std::int32_t leader = wait_leader("t");
+  const auto deleted =
+      run(leader, [&, this]() -> io::Task<std::expected<std::int64_t, KafkaError>> {
+        co_return co_await at(leader).broker->delete_records({"t", 0}, 2, 5s);
+      });
+  ASSERT_TRUE(deleted);
+  EXPECT_EQ(*deleted, 2);
+  EXPECT_TRUE(sim_.run_until(
+      [&] {
+        for (std::int32_t i = 1; i <= kNodes; ++i) {
+          if (status(i, "t").log_start != 2) return false;
+        }
+        return true;
+      },
+      20s));
+  kill(leader);
+  ASSERT_TRUE(write("t", "d"));
+  EXPECT_THAT(read("t"), ElementsAre("c", "d"));
+}
+
+TEST_F(ClusterOfBrokersTest, a_topic_that_is_deleted_goes_from_all_and_comes_back_empty) {
+  start_all();
+  ASSERT_EQ(create(1, "t"), KafkaError::kNone);
+  ASSERT_TRUE(write("t", "a"));
+  kill(3);
+  ASSERT_EQ(run(1,
+                [this]() -> io::Task<KafkaError> {
+                  co_return (co_await at(1).broker->delete_topic("t")).error;
+                }),
+            KafkaError::kNone);
+  ASSERT_EQ(create(1, "t"), KafkaError::kNone);
+  ASSERT_TRUE(write("t", "b"));
+  start(3);
+  ASSERT_TRUE(up({3}));
+  ASSERT_TRUE(even("t"));
+  EXPECT_THAT(read("t"), ElementsAre("b"));
+  EXPECT_EQ(run(3,
+                [this]() -> io::Task<std::size_t> {
+                  co_return (co_await at(3).broker->status()).size();
+                }),
+            1u);
+}
+
+TEST_F(ClusterOfBrokersTest, one_in_memory_lives_while_a_majority_does) {
+  start_all();
+  ASSERT_EQ(create(1, "t", 1, {{"durability", "memory"}}), KafkaError::kNone);
+  ASSERT_TRUE(write("t", "a"));
+  for (std::int32_t i = 1; i <= kNodes; ++i) {
+    kill(i);
+    ASSERT_TRUE(write("t", std::to_string(i))) << i;
+    start(i);
+    ASSERT_TRUE(up({i}));
+    ASSERT_TRUE(even("t"));
+  }
+  EXPECT_THAT(read("t"), ElementsAre("a", "1", "2", "3"));
+}
+
+TEST_F(ClusterOfBrokersTest, a_partition_of_one_replica_is_led_again_by_its_node) {
+  start_all();
+  ASSERT_EQ(create(1, "t", 1, {}, 1), KafkaError::kNone);
+  ASSERT_TRUE(write("t", "a"));
+  const std::int32_t leader = wait_leader("t");
+  kill(leader, true);
+  sim_.run_for(5s);
+  EXPECT_EQ(wait_leader("t", 1s), 0);
+  start(leader);
+  ASSERT_TRUE(up({leader}));
+  ASSERT_TRUE(write("t", "b"));
+  EXPECT_THAT(read("t"), ElementsAre("a", "b"));
 }
 
 }  // namespace
