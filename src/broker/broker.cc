@@ -72,13 +72,13 @@ std::optional<unsigned> Broker::shard_of(const PartitionRef& target) const {
   return ShardBroker::shard_of(*id, shards_.size());
 }
 
-io::Task<Result<void>> Broker::remove_orphans(const catalog::Catalog& catalog) {
+io::Task<Result<void>> Broker::remove_orphans(CatalogPtr catalog) {
   io::Disk& disk = io::Shard::current().disk();
   PYRALOG_CO_ASSIGN(const auto entries, co_await disk.list(options_.data_dir));
   for (const auto& entry : entries) {
     if (!entry.is_directory) continue;
     const auto id = parse_partition_id(entry.name);
-    if (!id || catalog.partition(*id) != nullptr || !catalog.was_deleted(id->topic)) continue;
+    if (!id || catalog->partition(*id) != nullptr || !catalog->was_deleted(id->topic)) continue;
     PYRALOG_CO_TRY(co_await disk.remove_tree(options_.data_dir + "/" + entry.name));
   }
   co_return Result<void>{};
@@ -123,7 +123,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   cluster_ = &cluster;
   node_ = cluster.node();
   io::Disk& disk = io::Shard::current().disk();
-  PYRALOG_CO_TRY(co_await remove_orphans(*cluster.catalog()));
+  PYRALOG_CO_TRY(co_await remove_orphans(cluster.catalog()));
   PYRALOG_CO_ASSIGN(auto evidence, co_await log::Evidence::load(disk, options_.data_dir, log::EvidenceAccess::kMend,
                                                              options_.log.give_up));
   std::vector<std::string> skipped;

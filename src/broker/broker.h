@@ -379,7 +379,7 @@ class Broker {
   io::Task<void> distribute(CatalogPtr catalog);
   /// True if what a shard knew of producers lies where it would never be written anew.
   [[nodiscard]] bool has_stray_snapshots(const replica::SnapshotFiles& files) const;
-  io::Task<Result<void>> remove_orphans(const catalog::Catalog& catalog);
+  io::Task<Result<void>> remove_orphans(CatalogPtr catalog);
   /// Makes a plan come true; `validate_only`: says only what is to be said against it.
   io::Task<AdminOutcome> propose(cluster::MetadataLog::Plan plan, bool validate_only = false);
   io::Task<void> snapshot_loop(ShardState& state);
