@@ -69,6 +69,9 @@ std::vector<OptionSpec> setting_options() {
       case server::SettingKind::kAddress:
         spec.value = "HOST:PORT";
         break;
+      case server::SettingKind::kMembers:
+        spec.value = "ID@HOST:PORT,…";
+        break;
       case server::SettingKind::kChoice:
         spec.choices = std::string(setting.choices);
         break;
