@@ -38,7 +38,8 @@ Result<cluster::Member> parse_member(std::string_view text) {
   auto address = io::parse_address(text.substr(at + 1));
   if (!address) return refused(quoted(text) + ": " + address.error().message);
   if (address->host.size() > kMaxHostBytes) {
-    return refused("a host of " + std::to_string(address->host.size()) + " bytes; 255 are the most");
+    return refused("a host of " + std::to_string(address->host.size()) +
+                   " bytes; 255 are the most");
   }
   if (address->port == 0 || io::is_wildcard(*address)) {
     return refused(quoted(text) + ": other nodes cannot connect to that; name the host and a port");
@@ -79,7 +80,8 @@ Result<std::vector<cluster::Member>> parse_members(std::string_view text) {
     PYRALOG_ASSIGN(cluster::Member one, parse_member(text.substr(0, comma)));
     for (const cluster::Member& other : members) {
       if (other.node == one.node) {
-        return refused("node " + std::to_string(one.node.value) + " is named twice; name each once");
+        return refused("node " + std::to_string(one.node.value) +
+                       " is named twice; name each once");
       }
       if (other.peer == one.peer && !PYRALOG_PLANT("server.members_share_an_address")) {
         return refused("nodes " + std::to_string(other.node.value) + " and " +
@@ -102,9 +104,10 @@ Result<Bytes> read_secret(const std::string& path) {
   // Whatever it is, opening it may not wait: for a pipe's other end, say.
   const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (file.get() < 0) return unreadable(path, errno);
-  struct stat found {};
+  struct stat found{};
   if (::fstat(file.get(), &found) != 0) return unreadable(path, errno);
-  if (!S_ISREG(found.st_mode)) return refused(what + ": is no file; name one that holds the secret");
+  if (!S_ISREG(found.st_mode))
+    return refused(what + ": is no file; name one that holds the secret");
   if ((found.st_mode & (S_IRWXG | S_IRWXO)) != 0 && !PYRALOG_PLANT("server.secret_for_all")) {
     return refused(what + ": others than its owner may read or change it; run `chmod 600 " + path +
                    "`, and choose another secret if somebody may have seen it");
@@ -122,7 +125,8 @@ Result<Bytes> read_secret(const std::string& path) {
   const std::string remedy =
       "; write random bytes to it (`openssl rand -hex 32`) and give the same file to every node";
   if (size > kMostSecretBytes) {
-    return refused(what + ": is longer than " + std::to_string(kMostSecretBytes) + " bytes" + remedy);
+    return refused(what + ": is longer than " + std::to_string(kMostSecretBytes) + " bytes" +
+                   remedy);
   }
   // An editor or `echo` ends the line; another node's file may lack that.
   if (size > 0 && secret[size - 1] == '\n') --size;

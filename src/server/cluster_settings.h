@@ -16,8 +16,8 @@ inline constexpr std::size_t kMaxMembers = 5;
 inline constexpr std::size_t kLeastSecretBytes = 16;
 inline constexpr std::size_t kMostSecretBytes = 4096;
 
-/// "1@HOST:PORT,2@HOST:PORT,3@HOST:PORT" in the order in which it is written. kInvalidArgument names
-/// the entry and says what is wrong. Pure.
+/// "1@HOST:PORT,2@HOST:PORT,3@HOST:PORT" in the order in which it is written. kInvalidArgument
+/// names the entry and says what is wrong. Pure.
 [[nodiscard]] Result<std::vector<cluster::Member>> parse_members(std::string_view text);
 
 /// What the file holds, without the end of its last line. Refuses what is no file, what others than

@@ -34,8 +34,9 @@ TEST(Members, are_read_in_the_order_in_which_they_are_written) {
 }
 
 TEST(Members, what_is_no_list_of_nodes_is_refused_by_its_entry) {
-  for (const char* bad : {"", ",", "1@a:1,", "a:1", "@a:1", "1@", "1@a", "1@a:", "1@a:70000", "x@a:1",
-                          "1 @a:1", "+1@a:1", "0@a:1", "-1@a:1", "2147483648@a:1", "1@a:1;2@b:1"}) {
+  for (const char* bad :
+       {"", ",", "1@a:1,", "a:1", "@a:1", "1@", "1@a", "1@a:", "1@a:70000", "x@a:1", "1 @a:1",
+        "+1@a:1", "0@a:1", "-1@a:1", "2147483648@a:1", "1@a:1;2@b:1"}) {
     EXPECT_THAT(refusal_of_members(bad), Not(HasSubstr("accepted"))) << bad;
   }
   EXPECT_THAT(refusal_of_members("1@a:1,two@b:1"), HasSubstr("\"two@b:1\""));
@@ -104,8 +105,9 @@ TEST(ClusterSettings, a_cluster_needs_a_secret) {
 }
 
 TEST(ClusterSettings, a_secret_needs_a_cluster) {
-  EXPECT_THAT(refusal_of_plan([](ServerOptions& o) { o.members.clear(); }),
-              AllOf(HasSubstr("cluster.secret.file without cluster.members"), HasSubstr("--cluster")));
+  EXPECT_THAT(
+      refusal_of_plan([](ServerOptions& o) { o.members.clear(); }),
+      AllOf(HasSubstr("cluster.secret.file without cluster.members"), HasSubstr("--cluster")));
 }
 
 TEST(ClusterSettings, the_others_are_told_where_clients_connect) {
@@ -177,7 +179,7 @@ TEST_F(SecretFile, is_taken_without_the_end_of_its_line) {
 }
 
 TEST_F(SecretFile, that_others_can_read_or_change_is_refused) {
-  for (const mode_t mode : {0640, 0604, 0660, 0620, 0602, 0610, 0644, 0777}) {
+  for (const mode_t mode : {0640U, 0604U, 0660U, 0620U, 0602U, 0610U, 0644U, 0777U}) {
     EXPECT_THAT(refusal("0123456789abcdef", mode),
                 AllOf(HasSubstr(path_), HasSubstr("chmod 600"), Not(HasSubstr("0123"))))
         << std::oct << mode;

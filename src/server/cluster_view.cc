@@ -71,7 +71,10 @@ std::string cluster_json(const ClusterView& view) {
   if (!view.failed.empty()) json.field("failed", view.failed);
   json.field("reachable", view.reachable()).key("nodes").array();
   for (const NodeView& node : view.nodes) {
-    json.object().field("node_id", node.id.value).field("kafka", node.kafka).field("peer", node.peer);
+    json.object()
+        .field("node_id", node.id.value)
+        .field("kafka", node.kafka)
+        .field("peer", node.peer);
     if (!node.rack.empty()) json.field("rack", node.rack);
     json.field("voter", node.voter)
         .field("controller", node.controller)

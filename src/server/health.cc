@@ -62,14 +62,15 @@ std::vector<Problem> problems_in(const HealthFacts& facts) {
   std::vector<Problem> out;
   if (!facts.metadata_failed.empty()) {
     out.push_back({"metadata_failed", facts.data_dir, facts.metadata_failed,
-                   "look at the disk; restart the node when it is mended", Severity::kStopsService});
+                   "look at the disk; restart the node when it is mended",
+                   Severity::kStopsService});
   }
   if (facts.no_controller && !PYRALOG_PLANT("server.no_controller_is_well")) {
-    out.push_back({"no_controller", "",
-                   "nobody that this node knows of leads the metadata log: no majority of the nodes "
-                   "can be reached, or one has just gone and the next is being chosen",
-                   "start the nodes that are down; see `pyralog cluster status`",
-                   Severity::kStopsService});
+    out.push_back(
+        {"no_controller", "",
+         "nobody that this node knows of leads the metadata log: no majority of the nodes "
+         "can be reached, or one has just gone and the next is being chosen",
+         "start the nodes that are down; see `pyralog cluster status`", Severity::kStopsService});
   }
   std::size_t offline = 0;
   for (const auto& [partition, reason] : facts.offline) {

@@ -59,7 +59,7 @@ protocol::kafka::Service::Options service_options(const ServerOptions& o, const 
   out.sessions.max_sessions = narrow<std::size_t>(o.max_fetch_sessions);
   const ServerOptions defaults;
   for (const Setting& setting : settings()) {
-    if (setting.cluster_wide) continue;    // the metadata log knows them
+    if (setting.cluster_wide) continue;      // the metadata log knows them
     if (setting.key == "node.id") continue;  // and this
     std::string value = value_of(o, setting);
     const bool is_default = value == value_of(defaults, setting);
@@ -183,7 +183,8 @@ io::Task<Result<cluster::JoinOptions>> Node::join_options(const ListenPlan& plan
                        ": is no cluster's, and cluster.secret.file was given; name the nodes that "
                        "form one with --cluster, or leave the secret out if this node is alone");
   }
-  PYRALOG_CO_ASSIGN(join.secret, co_await io::run_in(io::Pool::kDisk, [path = options_.secret_file] {
+  PYRALOG_CO_ASSIGN(join.secret,
+                    co_await io::run_in(io::Pool::kDisk, [path = options_.secret_file] {
                       return read_secret(path);
                     }));
   join.secret_name = "cluster.secret.file " + options_.secret_file;
@@ -238,8 +239,8 @@ io::Task<Result<void>> Node::put_defaults(Defaults defaults) {
 
 io::Task<Result<void>> Node::put_first_defaults() {
   for (;;) {
-    auto put = co_await put_defaults(
-        {options_.cluster_defaults.begin(), options_.cluster_defaults.end()});
+    auto put =
+        co_await put_defaults({options_.cluster_defaults.begin(), options_.cluster_defaults.end()});
     if (put || cluster_->joined() == nullptr || cluster_->joined()->raft().dead()) co_return put;
     const Code code = put.error().code;
     if (code != Code::kUnavailable && code != Code::kTimedOut) co_return put;

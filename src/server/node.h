@@ -140,7 +140,7 @@ class Node {
   bool looking_at_process_ = false;
   protocol::kafka::Listener::MemoryUse kafka_memory_;  ///< at the last scrape
   bool ready_ = false;
-  bool leaving_ = false;  ///< the cluster
+  bool leaving_ = false;   ///< the cluster
   std::string waits_for_;  ///< what a start is up to, of a node that takes part in a cluster
   std::shared_ptr<std::atomic<bool>> giving_up_ = std::make_shared<std::atomic<bool>>(false);
 };

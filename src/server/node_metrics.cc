@@ -120,8 +120,8 @@ void Node::add_cluster(observe::Registry& metrics) {
   if (!view) return;
   put(metrics, "pyralog_cluster_nodes", "Nodes of the cluster, this one among them",
       view->nodes.size());
-  put(metrics, "pyralog_cluster_nodes_reachable", "Those that this node can reach, itself among them",
-      view->reachable());
+  put(metrics, "pyralog_cluster_nodes_reachable",
+      "Those that this node can reach, itself among them", view->reachable());
   put(metrics, "pyralog_cluster_is_controller", "1 if this node leads the metadata log",
       view->controller == view->self ? 1 : 0);
   put(metrics, "pyralog_cluster_has_controller", "1 if this node knows who leads the metadata log",

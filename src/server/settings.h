@@ -185,8 +185,8 @@ struct LoadedSettings {
 /// The variables of this process whose names begin with PYRALOG_.
 [[nodiscard]] std::map<std::string, std::string> process_environment();
 
-/// Which listeners open, after defaults: of those for clients the ones that are named, or all if none
-/// is; the one for other nodes if there are to be any.
+/// Which listeners open, after defaults: of those for clients the ones that are named, or all if
+/// none is; the one for other nodes if there are to be any.
 struct ListenPlan {
   std::optional<io::Address> kafka;
   std::optional<io::Address> http;
