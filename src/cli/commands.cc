@@ -116,7 +116,7 @@ void add_clusters(std::vector<CommandSpec>& out) {
        {value("http", "HOST:PORT", "Where a node serves HTTP.", "127.0.0.1:9094")},
        {"pyralog cluster status", "pyralog cluster status --http 127.0.0.1:9094 --json"},
        cluster_status});
-  PositionalSpec nodes = argument("N", "How many nodes: 1, 3 or 5. [3]");
+  PositionalSpec nodes = argument("N", "How many nodes: 1, 3 or 5; left out, 3.");
   nodes.required = false;
   OptionSpec dir =
       value("data-dir", "DIR", "Directory of all nodes; made if it is not there.", "./dev-cluster");

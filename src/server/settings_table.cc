@@ -55,28 +55,21 @@ constexpr Setting kSettings[] = {
      "A connection without a request for so long is closed."},
     {"max.request.bytes", "", "Connections and requests", Kind::kBytes, &Options::max_request_bytes,
      1'024, kMaxInt32, "",
-     "The largest request frame; a larger one ends its connection. By default it is lowered to "
-     "what finds "
-     "room on a shard: 5/8 or more of its share of queued.max.request.bytes. More than that cannot "
-     "be set."},
+     "The largest request frame; a larger one ends its connection. By default it is lowered to what finds "
+     "room on a shard: 5/8 or more of its share of queued.max.request.bytes. More than that cannot be set."},
     {"socket.send.buffer.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::send_buffer_bytes, -1, kMaxInt32, "",
-     "What the system holds of answers that a client has not taken yet, for each connection; -1 "
-     "leaves "
-     "it to the system. More serves distant clients (bandwidth times round trip); what comes from "
-     "files "
+     "What the system holds of answers that a client has not taken yet, for each connection; -1 leaves "
+     "it to the system. More serves distant clients (bandwidth times round trip); what comes from files "
      "takes no memory but the page cache's."},
     {"queued.max.request.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::queued_max_request_bytes, -1, 1LL << 40, "",
-     "Memory for requests being received or served, each shard has its share; beyond it "
-     "connections wait to "
-     "be read. At least 1.8 MiB a shard. A client that sends what others wait for at less than "
-     "half the pace of a request in 60 s is "
+     "Memory for requests being received or served, each shard has its share; beyond it connections wait to "
+     "be read. At least 1.8 MiB a shard. A client that sends what others wait for at less than half the pace of a request in 60 s is "
      "closed. -1 is its part of memory.max.bytes, a quarter, at most 256 MiB or 160 MiB a shard."},
     {"queued.max.response.bytes", "", "Connections and requests", Kind::kBytes,
      &Options::queued_max_response_bytes, -1, 1LL << 40, "",
-     "Memory for answers that clients have not taken yet (records that come from files take none); "
-     "beyond it "
+     "Memory for answers that clients have not taken yet (records that come from files take none); beyond it "
      "requests with large answers wait, and no client holds more than its part. -1 is its part of "
      "memory.max.bytes, an eighth, 128 MiB at most."},
     {"connection.max.requests", "", "Connections and requests", Kind::kInteger,
@@ -97,8 +90,7 @@ constexpr Setting kSettings[] = {
      "Topics whose traffic /metrics tells one by one: those with most of it. The sums are of all."},
     {"metrics.max.groups", "", "Connections and requests", Kind::kInteger,
      &Options::metrics_max_groups, 0, 1'000'000, "",
-     "Consumer groups whose lag /metrics tells, the first by name, and how many pairs of a group "
-     "and a "
+     "Consumer groups whose lag /metrics tells, the first by name, and how many pairs of a group and a "
      "topic there may be in all. Each scrape asks their coordinators; 0 tells of none."},
 
     {"auto.create.topics.enable", "", "Topics", Kind::kBool, &Options::auto_create_topics, 0, 0, "",
@@ -132,36 +124,29 @@ constexpr Setting kSettings[] = {
      "How often partitions are looked at for files that retention lets go."},
     {"memory.topics.max.bytes", "", "Topics", Kind::kBytes, &Options::memory_topics_bytes, -1,
      1LL << 50, "",
-     "Memory of all topics with durability=memory together, each shard has its share; beyond it "
-     "the "
+     "Memory of all topics with durability=memory together, each shard has its share; beyond it the "
      "oldest records go, of the partition that has most. -1 is its part of memory.max.bytes, three "
      "eighths, 1 GiB at most."},
-    {"log.write.ahead.bytes", "", "Topics", Kind::kBytes, &Options::write_ahead_bytes, 0, 1LL << 40,
-     "",
-     "Disk that each shard may take for its two write-ahead files, by which many partitions are "
-     "made "
-     "durable with one sync; all shards together take at most 1/32 of the disk. 0: every "
-     "partition's own file is synced."},
+    {"log.write.ahead.bytes", "", "Topics", Kind::kBytes, &Options::write_ahead_bytes, 0, 1LL << 40, "",
+     "Disk that each shard may take for its two write-ahead files, by which many partitions are made "
+     "durable with one sync; all shards together take at most 1/32 of the disk. 0: every partition's own file is synced."},
     {"log.cleaner.backoff.ms", "", "Topics", Kind::kMillis, &Options::cleaner_backoff_ms, 100,
      kMaxMillis, "", "How often topics with cleanup.policy=compact are looked at."},
     {"log.cleaner.dedupe.buffer.size", "", "Topics", Kind::kBytes, &Options::cleaner_table_bytes,
      -1, 1LL << 40, "",
      "Memory of each shard for the keys that compaction compares, 32 bytes a key; with less of it, "
-     "compaction takes more passes. -1 is its part of memory.max.bytes, a sixteenth for all "
-     "shards, 32 "
+     "compaction takes more passes. -1 is its part of memory.max.bytes, a sixteenth for all shards, 32 "
      "MiB each at most."},
     {"log.cleaner.io.max.bytes.per.second", "", "Topics", Kind::kBytes,
      &Options::cleaner_bytes_per_second, -1, 1LL << 50, "",
      "How much compaction reads and writes in a second, on each shard; -1 sets no limit."},
     {"log.scrub.interval.ms", "", "Topics", Kind::kMillis, &Options::scrub_interval_ms, -1,
      kMaxMillis, "",
-     "The time in which all closed segments are once read back from the device and checked; -1 or "
-     "0 "
+     "The time in which all closed segments are once read back from the device and checked; -1 or 0 "
      "never does."},
     {"log.scrub.max.bytes.per.second", "", "Topics", Kind::kBytes, &Options::scrub_bytes_per_second,
      -1, 1LL << 50, "",
-     "How much of that the server reads in a second, at most, even if it takes longer then; -1 "
-     "sets "
+     "How much of that the server reads in a second, at most, even if it takes longer then; -1 sets "
      "no limit."},
 
     {"offsets.topic.num.partitions", "", "Groups and producers", Kind::kInteger,
@@ -194,30 +179,22 @@ constexpr Setting kSettings[] = {
      kMaxInt32, "", "Members of one group."},
     {"memory.groups.max.bytes", "", "Groups and producers", Kind::kBytes,
      &Options::memory_groups_bytes, -1, 1LL << 50, "",
-     "Memory of all groups together, each shard has its share: a half for committed offsets, a "
-     "quarter "
-     "for members and their assignments, a quarter for what is being stored of them; beyond it "
-     "what "
-     "would grow is refused. -1 is its part of memory.max.bytes, an eighth, 512 MiB a shard at "
-     "most."},
+     "Memory of all groups together, each shard has its share: a half for committed offsets, a quarter "
+     "for members and their assignments, a quarter for what is being stored of them; beyond it what "
+     "would grow is refused. -1 is its part of memory.max.bytes, an eighth, 512 MiB a shard at most."},
     {"producer.id.expiration.ms", "", "Groups and producers", Kind::kMillis,
      &Options::producer_id_expiration_ms, 1'000, kMaxMillis, "",
-     "How long the sequence numbers of a silent idempotent producer are remembered, in time that "
-     "the "
+     "How long the sequence numbers of a silent idempotent producer are remembered, in time that the "
      "node runs."},
     {"max.producer.ids", "", "Groups and producers", Kind::kInteger, &Options::max_producer_ids, -1,
      1'000'000'000, "",
-     "Idempotent producers that are remembered, counted in each partition that they write to, some "
-     "250 "
-     "bytes each. When there are more, those that have been silent for 15 minutes are forgotten, "
-     "and new "
+     "Idempotent producers that are remembered, counted in each partition that they write to, some 250 "
+     "bytes each. When there are more, those that have been silent for 15 minutes are forgotten, and new "
      "ones are refused if that does not help. -1 is one for every 2 KiB of memory.max.bytes."},
 
     {"memory.max.bytes", "", "Machine", Kind::kBytes, &Options::memory_max_bytes, -1, 1LL << 50, "",
-     "Memory that requests, answers, topics in memory, groups, compaction and indexes share; each "
-     "has "
-     "a bound of its own, and those that are set may not come to more than this. -1 is three "
-     "quarters of the "
+     "Memory that requests, answers, topics in memory, groups, compaction and indexes share; each has "
+     "a bound of its own, and those that are set may not come to more than this. -1 is three quarters of the "
      "machine's memory, or of its control group's. What else the server takes comes on top."},
     {"min.free.bytes", "", "Machine", Kind::kBytes, &Options::min_free_bytes, -1, 1LL << 50, "",
      "With less than so much free on the disk of data_dir, records of clients are refused, except "
