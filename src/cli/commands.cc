@@ -69,6 +69,9 @@ std::vector<OptionSpec> setting_options() {
       case server::SettingKind::kAddress:
         spec.value = "HOST:PORT";
         break;
+      case server::SettingKind::kMembers:
+        spec.value = "ID@HOST:PORT,…";
+        break;
       case server::SettingKind::kChoice:
         spec.choices = std::string(setting.choices);
         break;
@@ -102,6 +105,38 @@ void add_server(std::vector<CommandSpec>& out) {
        setting_options(),
        {"pyralog serve", "pyralog serve --data-dir /var/lib/pyralog --kafka 127.0.0.1:0"},
        serve});
+}
+
+void add_clusters(std::vector<CommandSpec>& out) {
+  out.push_back(
+      {"cluster status",
+       "Show a cluster's nodes and who of them leads.",
+       "As one of them sees it: which node leads the metadata log, and which it can reach.",
+       {},
+       {value("http", "HOST:PORT", "Where a node serves HTTP.", "127.0.0.1:9094")},
+       {"pyralog cluster status", "pyralog cluster status --http 127.0.0.1:9094 --json"},
+       cluster_status});
+  PositionalSpec nodes = argument("N", "How many nodes: 1, 3 or 5; left out, 3.");
+  nodes.required = false;
+  OptionSpec dir =
+      value("data-dir", "DIR", "Directory of all nodes; made if it is not there.", "./dev-cluster");
+  dir.completes = Completes::kDirectories;
+  out.push_back(
+      {"dev cluster",
+       "Start a cluster on this machine, to develop with.",
+       "Each node is a `pyralog serve` with one shard; once it is ready one line says so: `ready "
+       "kafka=HOST:PORT http=HOST:PORT pid=N`. The directory keeps a secret, and for each node its "
+       "settings (node-1.toml, which may be edited), its data and its log lines; started again on "
+       "it, the cluster goes on where it was, on the same ports. A node that ends is told of on "
+       "standard error and not started again; the others go on. SIGTERM or Ctrl-C ends them all, "
+       "and the command fails if one had to be killed or had ended by itself.",
+       {nodes},
+       {dir,
+        value("base-port", "N",
+              "The first node's kafka, http and peer ports are this and the next two, and so on.",
+              "free ones")},
+       {"pyralog dev cluster 3", "pyralog dev cluster 3 --data-dir /tmp/three --base-port 19000"},
+       dev_cluster});
 }
 
 void add_topics(std::vector<CommandSpec>& out) {
@@ -438,6 +473,7 @@ const std::vector<CommandSpec>& commands() {
   static const std::vector<CommandSpec> kTable = [] {
     std::vector<CommandSpec> out;
     add_server(out);
+    add_clusters(out);
     add_topics(out);
     add_data(out);
     add_groups(out);

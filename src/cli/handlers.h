@@ -32,6 +32,8 @@ Outcome id_batch(const Args& args, Console& console);
 Outcome id_inspect(const Args& args, Console& console);
 Outcome config_check(const Args& args, Console& console);
 Outcome config_reference(const Args& args, Console& console);
+Outcome cluster_status(const Args& args, Console& console);
+Outcome dev_cluster(const Args& args, Console& console);
 Outcome doctor(const Args& args, Console& console);
 Outcome version(const Args& args, Console& console);
 Outcome completion(const Args& args, Console& console);

@@ -4,6 +4,7 @@
 #include "cli/licences.h"
 #include "cli/machine.h"
 #include "cli/settings_from.h"
+#include "server/cluster_settings.h"
 
 namespace pyralog::cli {
 
@@ -34,11 +35,20 @@ server::SettingSources sources_from(const Args& args) {
   return sources;
 }
 
+Result<void> check_secret(const server::ServerOptions& options) {
+  if (options.secret_file.empty()) return {};
+  PYRALOG_TRY(server::read_secret(options.secret_file));
+  return {};
+}
+
 Outcome config_check(const Args& args, Console& console) {
   const auto loaded = server::load_settings(sources_from(args));
   if (!loaded) return std::unexpected<Failure>(Failure(loaded.error(), 2));
   const auto plan = server::plan_listeners(loaded->options);
   if (!plan) return std::unexpected<Failure>(Failure(plan.error(), 2));
+  if (const auto fine = check_secret(loaded->options); !fine) {
+    return std::unexpected<Failure>(Failure(fine.error(), 2));
+  }
   const auto origin_of = [&](std::string_view key) {
     const auto it = loaded->origins.find(key);
     return it == loaded->origins.end() ? std::string("default") : it->second;

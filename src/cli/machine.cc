@@ -23,6 +23,7 @@
 #include <sstream>
 
 #include "base/plant.h"
+#include "cli/http_get.h"
 #include "io/disk.h"
 
 namespace pyralog::cli {
@@ -243,7 +244,7 @@ Machine look_at_machine(const std::string& data_dir, std::vector<Machine::Port> 
   for (Machine::Port& port : machine.ports) port.error = try_port(port.address);
   for (const Machine::Port& port : machine.ports) {
     if (port.what != "http" || port.error != EADDRINUSE || !machine.disk.in_use) continue;
-    auto health = ask_health(port.address);
+    auto health = http_get(port.address, "/health", kMaxHealthBytes);
     machine.server = Machine::Server{port.address, health.value_or(""),
                                      health ? "" : health.error().message};
   }

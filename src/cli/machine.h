@@ -7,7 +7,6 @@
 #include <string_view>
 #include <vector>
 
-#include "base/result.h"
 #include "base/time.h"
 #include "io/net.h"
 #include "server/settings.h"
@@ -79,10 +78,6 @@ inline constexpr Duration kMaxSyncTime = 3s;
 /// ends; where the file system has no such files, one whose name is removed at once.
 [[nodiscard]] Machine look_at_machine(const std::string& data_dir,
                                       std::vector<Machine::Port> ports);
-
-/// The body of what a server answers to GET /health there, whatever its status; an error if nobody
-/// does within some seconds. Blocks the calling thread.
-[[nodiscard]] Result<std::string> ask_health(const io::Address& address);
 
 /// What a server may have of this machine.
 [[nodiscard]] server::MachineSize size_of_machine();

@@ -124,6 +124,9 @@ Outcome serve(const Args& args, Console& console) {
   if (const auto plan = server::plan_listeners(loaded->options); !plan) {
     return std::unexpected<Failure>(Failure(plan.error(), 2));
   }
+  if (const auto fine = check_secret(loaded->options); !fine) {
+    return std::unexpected<Failure>(Failure(fine.error(), 2));
+  }
   io::posix::block_signals(our_signals());
   PYRALOG_TRY(io::posix::raise_open_file_limit());
   observe::start_logging(log_options(loaded->options));

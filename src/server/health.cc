@@ -60,8 +60,21 @@ std::string_view severity_name(Severity severity) {
 
 std::vector<Problem> problems_in(const HealthFacts& facts) {
   std::vector<Problem> out;
+  if (!facts.metadata_failed.empty()) {
+    out.push_back({"metadata_failed", facts.data_dir, facts.metadata_failed,
+                   "look at the disk; restart the node when it is mended",
+                   Severity::kStopsService});
+  }
+  if (facts.no_controller && !PYRALOG_PLANT("server.no_controller_is_well")) {
+    out.push_back(
+        {"no_controller", "",
+         "nobody that this node knows of leads the metadata log: no majority of the nodes "
+         "can be reached, or one has just gone and the next is being chosen",
+         "start the nodes that are down; see `pyralog cluster status`", Severity::kStopsService});
+  }
+  std::size_t offline = 0;
   for (const auto& [partition, reason] : facts.offline) {
-    if (out.size() == kMaxProblemsOfAKind) break;
+    if (offline++ == kMaxProblemsOfAKind) break;
     out.push_back({"partition_offline", partition, reason,
                    "look at the disk; a restart verifies the partition and opens it again",
                    Severity::kStopsService});
@@ -70,6 +83,14 @@ std::vector<Problem> problems_in(const HealthFacts& facts) {
     out.push_back({"disk_full", facts.data_dir, facts.writes_refused,
                    "free space, delete topics or records, or let topics keep less",
                    Severity::kStopsService});
+  }
+  std::size_t gone = 0;
+  for (const auto& [node, why] : facts.unreachable) {
+    if (gone++ == kMaxProblemsOfAKind) break;
+    out.push_back({"node_unreachable", "node " + std::to_string(node),
+                   "node " + std::to_string(node) + " cannot be reached" +
+                       (why.empty() ? std::string() : ": " + why),
+                   "start it, or look at the network between; what only it holds waits for it"});
   }
   if (facts.failed_write_ahead > 0 && !PYRALOG_PLANT("server.write_ahead_is_well")) {
     out.push_back({"write_ahead_failed", facts.data_dir,
@@ -134,6 +155,7 @@ std::string health_json(bool ready, const HealthFacts& facts,
     out["offline_partitions"].push_back(partition + ": " + reason);
   }
   if (!facts.writes_refused.empty()) out["writes_refused"] = facts.writes_refused;
+  if (!facts.waits_for.empty()) out["waits_for"] = facts.waits_for;
   // What comes from names and messages need not be UTF-8.
   return out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

@@ -37,6 +37,13 @@ struct HealthFacts {
   std::string data_dir;
   std::vector<std::pair<std::string, std::string>> offline;  ///< partition and reason
   std::string writes_refused;              ///< why records of clients are; empty = they are not
+  std::string
+      waits_for;  ///< what a start of a node of a cluster waits for; empty = nothing to tell
+  std::string
+      metadata_failed;  ///< why it takes no part in the metadata log any more; empty = it does
+  bool no_controller = false;  ///< nobody is known to lead the metadata log
+  std::vector<std::pair<std::int32_t, std::string>>
+      unreachable;                         ///< nodes, and why, if that is known
   std::uint64_t failed_write_ahead = 0;    ///< shards whose write-ahead files failed
   std::vector<std::string> damage;         ///< of records that lie on the disk
   std::optional<Duration> clock_jump;      ///< by how much the wall clock was moved a while ago
@@ -46,9 +53,10 @@ struct HealthFacts {
 };
 
 /// All kinds that there are, for who counts them.
-inline constexpr std::array<std::string_view, 7> kProblemKinds = {
-    "partition_offline", "disk_full",     "write_ahead_failed", "damaged_records",
-    "few_descriptors",   "clock_not_set", "clock_jumped"};
+inline constexpr std::array<std::string_view, 10> kProblemKinds = {
+    "metadata_failed",  "no_controller",      "partition_offline", "disk_full",
+    "node_unreachable", "write_ahead_failed", "damaged_records",   "few_descriptors",
+    "clock_not_set",    "clock_jumped"};
 
 /// Everything that does not work, worst first. Pure. Of one kind at most kMaxProblemsOfAKind are told.
 inline constexpr std::size_t kMaxProblemsOfAKind = 100;

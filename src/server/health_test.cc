@@ -32,6 +32,9 @@ TEST(Health, each_thing_that_does_not_work_is_told_with_a_remedy) {
   HealthFacts facts = well();
   facts.offline = {{"orders-3", "a sync failed"}};
   facts.writes_refused = "min.free.bytes";
+  facts.metadata_failed = "raft.log: a sync failed";
+  facts.no_controller = true;
+  facts.unreachable = {{2, "connection refused"}, {3, ""}};
   facts.failed_write_ahead = 2;
   facts.damage = {"partition orders-4: byte 7"};
   facts.open_files = 901;
@@ -45,7 +48,9 @@ TEST(Health, each_thing_that_does_not_work_is_told_with_a_remedy) {
     EXPECT_FALSE(problem.remedy.empty()) << problem.kind;
   }
   EXPECT_EQ(kinds, std::set<std::string>(kProblemKinds.begin(), kProblemKinds.end()));
-  EXPECT_EQ(problems.front().subject, "orders-3");
+  EXPECT_EQ(problems.at(0).kind, "metadata_failed");
+  EXPECT_EQ(problems.at(1).kind, "no_controller");
+  EXPECT_EQ(problems.at(2).subject, "orders-3");
   EXPECT_THAT(problems.back().what, HasSubstr("moved back by 90 s"));
   const std::string text = health_json(true, facts, problems);
   EXPECT_THAT(text, HasSubstr(R"("status":"degraded")"));

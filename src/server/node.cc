@@ -11,6 +11,7 @@
 #include "io/pools.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
+#include "server/cluster_settings.h"
 
 namespace pyralog::server {
 
@@ -38,6 +39,7 @@ catalog::SettingType type_for_clients(const Setting& setting) {
       return setting.max <= INT32_MAX ? catalog::SettingType::kInt : catalog::SettingType::kLong;
     case SettingKind::kText:
     case SettingKind::kAddress:
+    case SettingKind::kMembers:
     case SettingKind::kChoice:
       break;
   }
@@ -57,7 +59,8 @@ protocol::kafka::Service::Options service_options(const ServerOptions& o, const 
   out.sessions.max_sessions = narrow<std::size_t>(o.max_fetch_sessions);
   const ServerOptions defaults;
   for (const Setting& setting : settings()) {
-    if (setting.cluster_wide) continue;  // the metadata log knows them
+    if (setting.cluster_wide) continue;      // the metadata log knows them
+    if (setting.key == "node.id") continue;  // and this
     std::string value = value_of(o, setting);
     const bool is_default = value == value_of(defaults, setting);
     if (setting.key == "listeners.kafka") value = kafka ? "PLAINTEXT://" + to_string(*kafka) : "";
@@ -160,6 +163,39 @@ io::Task<Result<void>> Node::bind(const ListenPlan& plan) {
   co_return Result<void>{};
 }
 
+io::Task<Result<cluster::JoinOptions>> Node::join_options(const ListenPlan& plan) {
+  cluster::JoinOptions join;
+  const std::string& dir = options_.data_dir;
+  PYRALOG_CO_ASSIGN(const bool has_joined,
+                    co_await io::Shard::current().disk().exists(dir + "/raft.log"));
+  if (options_.secret_file.empty()) {
+    if (!has_joined) co_return join;
+    co_return fail(Code::kInvalidArgument,
+                   "data directory " + dir +
+                       ": is that of a node of a cluster; give --cluster-secret-file and, unless "
+                       "--cluster names it, --peer HOST:PORT");
+  }
+  if (!options_.members.empty()) {
+    PYRALOG_CO_ASSIGN(join.members, parse_members(options_.members));
+  } else if (!has_joined && !PYRALOG_PLANT("server.secret_of_a_lone_node")) {
+    co_return fail(Code::kInvalidArgument,
+                   "data directory " + dir +
+                       ": is no cluster's, and cluster.secret.file was given; name the nodes that "
+                       "form one with --cluster, or leave the secret out if this node is alone");
+  }
+  PYRALOG_CO_ASSIGN(join.secret,
+                    co_await io::run_in(io::Pool::kDisk, [path = options_.secret_file] {
+                      return read_secret(path);
+                    }));
+  join.secret_name = "cluster.secret.file " + options_.secret_file;
+  join.listen = plan.peer;
+  join.advertise = plan.peer_host;
+  join.shards = shards_;
+  waits_for_ = "agreement of a majority of the cluster's nodes";
+  if (!options_.members.empty()) waits_for_ += " (" + options_.members + ")";
+  co_return join;
+}
+
 io::Task<Result<void>> Node::open(const ListenPlan& plan) {
   io::Shard& shard = io::Shard::current();
   cluster::Cluster::Options options;
@@ -168,9 +204,14 @@ io::Task<Result<void>> Node::open(const ListenPlan& plan) {
       plan.advertise.value_or(kafka_address_.value_or(io::Address{"127.0.0.1", 9092}));
   options.host = told.host;
   options.port = told.port == 0 && kafka_address_ ? kafka_address_->port : told.port;
+  options.node = NodeId(narrow<std::int32_t>(options_.node_id));
+  options.rack = options_.rack;
+  options.give_up = [giving_up = giving_up_] { return giving_up->load(); };
+  PYRALOG_CO_ASSIGN(options.join, co_await join_options(plan));
   PYRALOG_CO_ASSIGN(cluster_, co_await cluster::Cluster::open(shard.disk(), shard.rng(), options));
-  PYRALOG_CO_TRY(co_await put_defaults({options_.cluster_defaults.begin(), options_.cluster_defaults.end()}));
+  PYRALOG_CO_TRY(co_await put_first_defaults());
   PYRALOG_CO_TRY(go_on());
+  if (cluster_->joined() != nullptr) waits_for_ = "recovery of this node's partitions";
   broker::Options broker = broker_options(options_, memory_);
   broker.log.slow = &slow_;
   broker.log.give_up = giving_up_;
@@ -194,6 +235,19 @@ io::Task<Result<void>> Node::put_defaults(Defaults defaults) {
         return std::vector<catalog::Entry>{*planned};
       }));
   co_return Result<void>{};
+}
+
+io::Task<Result<void>> Node::put_first_defaults() {
+  for (;;) {
+    auto put =
+        co_await put_defaults({options_.cluster_defaults.begin(), options_.cluster_defaults.end()});
+    if (put || cluster_->joined() == nullptr || cluster_->joined()->raft().dead()) co_return put;
+    const Code code = put.error().code;
+    if (code != Code::kUnavailable && code != Code::kTimedOut) co_return put;
+    // Another node has begun to lead meanwhile. To set them twice is to set them once.
+    PYRALOG_CO_TRY(go_on());
+    co_await io::sleep_for(std::chrono::milliseconds(20));
+  }
 }
 
 io::Task<void> Node::serve_kafka() {
@@ -330,6 +384,9 @@ io::Task<Result<void>> Node::stop() {
   if (kafka_ != nullptr) co_await kafka_->finish(deadline);
   Result<void> stopped;
   if (broker_ != nullptr) stopped = co_await broker_->stop();
+  // What is told of the cluster is of no use any more, though HTTP may still be asked.
+  leaving_ = true;
+  if (cluster_ != nullptr && !PYRALOG_PLANT("server.never_leaves")) co_await cluster_->stop();
   if (http_ != nullptr) http_->stop();
   co_await running_.join();
   co_return stopped;

@@ -19,6 +19,7 @@
 #include "protocol/http/http.h"
 #include "protocol/kafka/listener.h"
 #include "protocol/kafka/service.h"
+#include "server/cluster_view.h"
 #include "server/health.h"
 #include "server/last_minute.h"
 #include "server/memory_shares.h"
@@ -66,6 +67,10 @@ class Node {
   using Defaults = std::map<std::string, std::optional<std::string>>;  ///< nullopt = the built-in one
   /// Puts the named defaults for topics into the metadata log where they differ from what is there.
   [[nodiscard]] io::Task<Result<void>> put_defaults(Defaults defaults);
+  /// Those of the settings; in a cluster until that has agreed.
+  [[nodiscard]] io::Task<Result<void>> put_first_defaults();
+  /// How this node takes part in a cluster, by its settings and its directory; no secret = alone.
+  [[nodiscard]] io::Task<Result<cluster::JoinOptions>> join_options(const ListenPlan& plan);
   void serve_http();
   io::Task<void> serve_kafka();
 
@@ -89,6 +94,8 @@ class Node {
   /// What the Kafka listener's counters say now; they are there once it serves.
   [[nodiscard]] Movement movement();
   io::Task<void> watch_traffic();
+  /// Nothing before this node has started, and none once it leaves.
+  [[nodiscard]] std::optional<ClusterView> cluster_view();
   /// Asks the system about the process, in the background: who reads `process_` waits for no pool.
   void look_at_process();
 
@@ -96,6 +103,7 @@ class Node {
   void add_process(observe::Registry& metrics) const;
   io::Task<void> add_kafka(observe::Registry& metrics);
   void add_waits(observe::Registry& metrics) const;
+  void add_cluster(observe::Registry& metrics);
   void add_doors(observe::Registry& metrics) const;
   io::Task<void> add_topics(observe::Registry& metrics);
   void add_partitions(observe::Registry& metrics,
@@ -132,6 +140,8 @@ class Node {
   bool looking_at_process_ = false;
   protocol::kafka::Listener::MemoryUse kafka_memory_;  ///< at the last scrape
   bool ready_ = false;
+  bool leaving_ = false;   ///< the cluster
+  std::string waits_for_;  ///< what a start is up to, of a node that takes part in a cluster
   std::shared_ptr<std::atomic<bool>> giving_up_ = std::make_shared<std::atomic<bool>>(false);
 };
 

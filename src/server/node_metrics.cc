@@ -111,6 +111,27 @@ void Node::add_waits(observe::Registry& metrics) const {
   }
 }
 
+void Node::add_cluster(observe::Registry& metrics) {
+  if (cluster_ == nullptr) return;
+  put(metrics, "pyralog_cluster_starts", "Starts of this node with this data directory",
+      cluster_->cookie().boot_counter);
+  put(metrics, "pyralog_cluster_topics", "Topics", cluster_->catalog()->topic_count());
+  const auto view = cluster_view();
+  if (!view) return;
+  put(metrics, "pyralog_cluster_nodes", "Nodes of the cluster, this one among them",
+      view->nodes.size());
+  put(metrics, "pyralog_cluster_nodes_reachable",
+      "Those that this node can reach, itself among them", view->reachable());
+  put(metrics, "pyralog_cluster_is_controller", "1 if this node leads the metadata log",
+      view->controller == view->self ? 1 : 0);
+  put(metrics, "pyralog_cluster_has_controller", "1 if this node knows who leads the metadata log",
+      view->controller ? 1 : 0);
+  put(metrics, "pyralog_cluster_metadata_term", "Raft's term of the metadata log; 0 of a lone node",
+      view->term);
+  put(metrics, "pyralog_cluster_metadata_committed_entries",
+      "Entries of the metadata log that this node knows to stand", view->committed);
+}
+
 /// What is not of Kafka's listener, and is told before the node is ready, too.
 void Node::add_doors(observe::Registry& metrics) const {
   count(metrics, "pyralog_observe_dropped_lines_total",
@@ -295,11 +316,7 @@ io::Task<std::string> Node::metrics_text() {
   add_process(metrics);
   put(metrics, "pyralog_server_ready", "1 once clients are accepted", ready_ ? 1 : 0);
   put(metrics, "pyralog_server_shards", "Event loops", shards_.size());
-  if (cluster_ != nullptr) {
-    put(metrics, "pyralog_cluster_starts", "Starts of this node with this data directory",
-        cluster_->cookie().boot_counter);
-    put(metrics, "pyralog_cluster_topics", "Topics", cluster_->catalog()->topic_count());
-  }
+  add_cluster(metrics);
   add_doors(metrics);
   co_await add_kafka(metrics);
   if (!ready_) co_return metrics_.text() + metrics.text();

@@ -111,12 +111,25 @@ nlohmann::json minute_json(const MinuteMoved& moved) {
   return out;
 }
 
+void add_cluster_facts(const ClusterView& view, HealthFacts& facts) {
+  facts.metadata_failed = view.failed;
+  facts.no_controller = !view.controller;
+  for (const NodeView& node : view.nodes) {
+    if (!node.reachable) facts.unreachable.emplace_back(node.id.value, node.why);
+  }
+}
+
 std::string text_of(const nlohmann::json& json) {
   // What comes from names and messages need not be UTF-8.
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace
+
+std::optional<ClusterView> Node::cluster_view() {
+  if (cluster_ == nullptr || leaving_) return std::nullopt;
+  return view_of(*cluster_);
+}
 
 HealthFacts Node::health_facts(const std::vector<broker::PartitionStatus>& partitions,
                                const log::ShardLogUse& logs, const broker::ScrubStatus& scrub) {
@@ -131,6 +144,8 @@ HealthFacts Node::health_facts(const std::vector<broker::PartitionStatus>& parti
     if (!partition.offline.empty()) facts.offline.emplace_back(partition.name, partition.offline);
   }
   if (ready_) facts.writes_refused = broker_->space_complaint();
+  if (!ready_) facts.waits_for = waits_for_;
+  if (const auto view = cluster_view()) add_cluster_facts(*view, facts);
   facts.failed_write_ahead = logs.failed_write_ahead;
   facts.damage = scrub.damage;
   return facts;
@@ -233,6 +248,10 @@ io::Task<std::string> Node::status_json() {
     out["node_id"] = cluster_->node().value;
     out["starts"] = cluster_->cookie().boot_counter;
     out["topics"] = cluster_->catalog()->topic_count();
+  }
+  if (!ready_ && !waits_for_.empty()) out["waits_for"] = waits_for_;
+  if (const auto view = cluster_view(); view && !view->alone) {
+    out["cluster"] = nlohmann::json::parse(cluster_json(*view));
   }
   if (kafka_ != nullptr) out["connections"] = kafka_->connections();
   out["partitions"] = nlohmann::json::array();

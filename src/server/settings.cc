@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "base/plant.h"
+#include "server/cluster_settings.h"
 #include "server/memory_shares.h"
 
 extern char** environ;
@@ -34,6 +35,7 @@ std::span<const Unit> units_of(SettingKind kind) {
       return kMilliUnits;
     case SettingKind::kText:
     case SettingKind::kAddress:
+    case SettingKind::kMembers:
     case SettingKind::kBool:
     case SettingKind::kInteger:
     case SettingKind::kChoice:
@@ -225,6 +227,61 @@ Result<std::optional<io::Address>> address_of(const std::string& text, std::stri
   return *address;
 }
 
+constexpr std::size_t kMaxRackBytes = 255;  // that can be registered
+
+/// What is said of a cluster is said whole: who this node is among them, where it listens, and the
+/// secret that they share.
+Result<void> plan_cluster(const ServerOptions& options, ListenPlan& plan) {
+  const auto refused = [](std::string message) {
+    return fail(Code::kInvalidArgument, std::move(message));
+  };
+  if (options.rack.size() > kMaxRackBytes) {
+    return refused("broker.rack has " + std::to_string(options.rack.size()) +
+                   " bytes; 255 are the most");
+  }
+  const bool has_secret = !options.secret_file.empty();
+  if (!options.members.empty()) {
+    auto members = parse_members(options.members);
+    if (!members) return refused("cluster.members: " + members.error().message);
+    const NodeId self(static_cast<std::int32_t>(options.node_id));
+    const auto own = std::ranges::find(*members, self, &cluster::Member::node);
+    if (own == members->end()) {
+      return refused("cluster.members does not name node " + std::to_string(options.node_id) +
+                     ", which this one is; add " + std::to_string(options.node_id) +
+                     "@HOST:PORT on all nodes, or correct node.id (--node-id)");
+    }
+    if (!has_secret && !PYRALOG_PLANT("server.cluster_without_secret")) {
+      return refused(
+          "cluster.members without cluster.secret.file: nodes prove to each other that they have "
+          "it; write random bytes to a file (`openssl rand -hex 32`), the same on every node, and "
+          "name it with --cluster-secret-file");
+    }
+    if (!plan.peer) plan.peer = own->peer;
+  } else if (plan.peer && !has_secret) {
+    return refused(
+        "listeners.peer without cluster.secret.file: only nodes of a cluster listen for others; "
+        "name its secret with --cluster-secret-file, or leave --peer out");
+  } else if (has_secret && !plan.peer) {
+    return refused(
+        "cluster.secret.file without cluster.members: where other nodes find this one is not said; "
+        "give --cluster as on all nodes or, once it has formed, --peer HOST:PORT; leave the secret "
+        "out if this node is alone");
+  } else if (plan.peer && io::is_wildcard(*plan.peer)) {
+    if (!plan.advertise) {
+      return refused("listener peer " + io::to_string(*plan.peer) +
+                     ": is an address that no node can connect to; name the host, or give "
+                     "--advertise HOST:PORT");
+    }
+    plan.peer_host = plan.advertise->host;
+  }
+  if (plan.peer && !plan.kafka) {
+    return refused(
+        "a node of a cluster without listeners.kafka: the others are told where its clients "
+        "connect; give --kafka HOST:PORT");
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string flag_of(const Setting& setting) {
@@ -261,6 +318,8 @@ std::string accepts(const Setting& setting) {
       return "text";
     case SettingKind::kAddress:
       return "HOST:PORT";
+    case SettingKind::kMembers:
+      return "ID@HOST:PORT,…";
     case SettingKind::kBool:
       return "true or false";
     case SettingKind::kInteger:
@@ -295,6 +354,12 @@ Result<void> assign(ServerOptions& options, const Setting& setting, std::string_
     }
     options.*(*number) = *value;
     return {};
+  }
+  if (setting.kind == SettingKind::kMembers) {
+    if (const auto members = parse_members(text); !members) {
+      return fail(Code::kInvalidArgument, std::string(origin) + ": " + std::string(setting.key) +
+                                              ": " + members.error().message);
+    }
   }
   const bool is_address = setting.kind == SettingKind::kAddress;
   if (text.empty() || (is_address && !io::parse_address(text)) ||
@@ -350,22 +415,34 @@ Result<ListenPlan> plan_listeners(const ServerOptions& options) {
   PYRALOG_ASSIGN(plan.kafka, address_of(options.kafka_listener, "listeners.kafka"));
   PYRALOG_ASSIGN(plan.http, address_of(options.http_listener, "listeners.http"));
   PYRALOG_ASSIGN(plan.advertise, address_of(options.advertise, "advertise"));
+  PYRALOG_ASSIGN(plan.peer, address_of(options.peer_listener, "listeners.peer"));
   if (!plan.kafka && !plan.http) {
     plan.kafka = io::Address{"127.0.0.1", 9092};
     plan.http = io::Address{"127.0.0.1", 9094};
   }
-  const std::pair<std::string_view, const std::optional<io::Address>*> listeners[] = {
-      {"kafka", &plan.kafka}, {"http", &plan.http}};
-  for (const auto& [name, address] : listeners) {
-    if (!*address || io::is_loopback(**address)) continue;
-    const std::string what = "listener " + std::string(name) + " " + io::to_string(**address);
+  PYRALOG_TRY(plan_cluster(options, plan));
+  struct Door {
+    std::string_view name;
+    const std::optional<io::Address>* address;
+    std::string_view has;    // "neither encryption nor authentication"
+    std::string_view lacks;  // the same, of what is open nonetheless
+  };
+  constexpr std::string_view kNothing = "neither encryption nor authentication";
+  constexpr std::string_view kBoth = "encryption and authentication";
+  const Door doors[] = {{"kafka", &plan.kafka, kNothing, kBoth},
+                        {"http", &plan.http, kNothing, kBoth},
+                        {"peer", &plan.peer, "no encryption", "encryption"}};
+  for (const Door& door : doors) {
+    const auto& address = *door.address;
+    if (!address || io::is_loopback(*address)) continue;
+    const std::string what = "listener " + std::string(door.name) + " " + io::to_string(*address);
     if (!options.allow_insecure && !PYRALOG_PLANT("server.insecure_listener")) {
       return fail(Code::kInvalidArgument,
-                  what +
-                      ": has neither encryption nor authentication and is not on the loopback; "
+                  what + ": has " + std::string(door.has) +
+                      " and is not on the loopback; "
                       "listen on 127.0.0.1, or give --allow-insecure if the network is trusted");
     }
-    plan.warnings.push_back(what + " is open to its network without encryption and authentication");
+    plan.warnings.push_back(what + " is open to its network without " + std::string(door.lacks));
   }
   if (plan.kafka && io::is_wildcard(*plan.kafka) && !plan.advertise &&
       !PYRALOG_PLANT("server.wildcard_told")) {

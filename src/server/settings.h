@@ -30,10 +30,17 @@ struct ServerOptions {
   std::string data_dir = "./data";
   std::string kafka_listener;  ///< HOST:PORT; empty = not named
   std::string http_listener;
+  std::string peer_listener;  ///< HOST:PORT where other nodes of the cluster connect
   std::string advertise;  ///< HOST:PORT that Kafka clients are told; empty = the listener itself
   bool allow_insecure = false;
   std::int64_t shards = 0;  ///< 0 = one per core
   bool follow_readers = true;
+
+  // Cluster
+  std::int64_t node_id = 1;
+  std::string members;      ///< ID@HOST:PORT,…: the first nodes of the cluster; empty = not named
+  std::string secret_file;  ///< what the cluster's nodes prove to each other that they have
+  std::string rack;
 
   // Connections and requests
   std::int64_t max_connections = 10'000;
@@ -104,6 +111,7 @@ struct ServerOptions {
 enum class SettingKind : std::uint8_t {
   kText,
   kAddress,  ///< HOST:PORT
+  kMembers,  ///< ID@HOST:PORT,…
   kBool,
   kInteger,
   kBytes,   ///< also "64MiB"
@@ -177,15 +185,18 @@ struct LoadedSettings {
 /// The variables of this process whose names begin with PYRALOG_.
 [[nodiscard]] std::map<std::string, std::string> process_environment();
 
-/// Which client listeners open, after defaults: those that are named, or all if none is.
+/// Which listeners open, after defaults: of those for clients the ones that are named, or all if
+/// none is; the one for other nodes if there are to be any.
 struct ListenPlan {
   std::optional<io::Address> kafka;
   std::optional<io::Address> http;
   std::optional<io::Address> advertise;
+  std::optional<io::Address> peer;    ///< none = the node is alone
+  std::string peer_host;              ///< that other nodes are told; empty = as is listened or said
   std::vector<std::string> warnings;  ///< to be logged at every start
 };
-/// kInvalidArgument for an address beyond loopback without `allow_insecure`, and for a wildcard
-/// Kafka listener without `advertise`.
+/// kInvalidArgument for an address beyond loopback without `allow_insecure`, for a wildcard
+/// listener of which nobody is told a better address, and for what is said of a cluster by halves.
 [[nodiscard]] Result<ListenPlan> plan_listeners(const ServerOptions& options);
 
 /// The reference page of all settings.

@@ -11,6 +11,8 @@ const char* type_name(SettingKind kind) {
       return "text";
     case SettingKind::kAddress:
       return "address";
+    case SettingKind::kMembers:
+      return "members";
     case SettingKind::kBool:
       return "boolean";
     case SettingKind::kInteger:

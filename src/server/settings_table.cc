@@ -20,6 +20,10 @@ constexpr Setting kSettings[] = {
      "do, on 127.0.0.1:9092 and 127.0.0.1:9094. Port 0 takes a free one."},
     {"listeners.http", "http", "Place and listeners", Kind::kAddress, &Options::http_listener, 0, 0,
      "", "Where health, status and metrics are served."},
+    {"listeners.peer", "peer", "Place and listeners", Kind::kAddress, &Options::peer_listener, 0, 0,
+     "",
+     "Where other nodes of the cluster connect, if that is not what cluster.members says of this "
+     "node."},
     {"advertise", "", "Place and listeners", Kind::kAddress, &Options::advertise, 0, 0, "",
      "What Kafka clients are told to connect to; needed where the listener is 0.0.0.0 or [::]. "
      "Port 0 stands for the listener's own."},
@@ -30,6 +34,19 @@ constexpr Setting kSettings[] = {
     {"follow.readers", "", "Place and listeners", Kind::kBool, &Options::follow_readers, 0, 0, "",
      "A shard that does little but send files to readers on this machine stays on their processor "
      "meanwhile, which takes less time of both. False leaves threads where the system puts them."},
+
+    {"node.id", "", "Cluster", Kind::kInteger, &Options::node_id, 1, kMaxInt32, "",
+     "Which node this is. A data directory keeps the number of its first start."},
+    {"cluster.members", "cluster", "Cluster", Kind::kMembers, &Options::members, 0, 0, "",
+     "The nodes that form a cluster, up to five and best three, with the addresses where they "
+     "connect to each other: 1@HOST:PORT,2@HOST:PORT,3@HOST:PORT, the same on all of them. It "
+     "counts while the data directory is empty; later the cluster itself knows. Not named, a node "
+     "with an empty directory is alone."},
+    {"cluster.secret.file", "", "Cluster", Kind::kText, &Options::secret_file, 0, 0, "",
+     "File with the secret that nodes prove to each other, the same on all: 16 to 4096 bytes, the "
+     "end of the line not counted. Only its owner may be able to read it (chmod 600)."},
+    {"broker.rack", "", "Cluster", Kind::kText, &Options::rack, 0, 0, "",
+     "Where this node stands: replicas of a partition go to different racks if there are any."},
 
     {"max.connections", "", "Connections and requests", Kind::kInteger, &Options::max_connections,
      1, 1'000'000, "", "Kafka connections at a time; further ones are closed at once."},

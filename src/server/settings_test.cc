@@ -143,6 +143,9 @@ TEST_F(SettingsFile, an_impossible_value_is_named_with_file_line_and_what_is_pos
   EXPECT_THAT(refusal("num.partitions = [1]\n"), HasSubstr(":1: num.partitions"));
   EXPECT_THAT(refusal("log.level = \"loud\"\n"), HasSubstr("debug, info, warn or error"));
   EXPECT_THAT(refusal("listeners.kafka = \"nowhere\"\n"), HasSubstr("HOST:PORT"));
+  EXPECT_THAT(refusal("shards = 2\ncluster.members = \"1@a:1,1@b:1\"\n"),
+              AllOf(HasSubstr(path_ + ":2: cluster.members"), HasSubstr("twice")));
+  EXPECT_THAT(refusal("node.id = 0\n"), HasSubstr("1 to 2147483647"));
   EXPECT_THAT(refusal("allow_insecure = \"perhaps\"\n"), HasSubstr("true or false"));
   EXPECT_THAT(refusal("num.partitions = \n"), HasSubstr(path_ + ":1"));
 }

@@ -1,4 +1,5 @@
-// Asks a server that runs how it is, by one HTTP request, for `doctor`.
+#include "cli/http_get.h"
+
 #include <netdb.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -8,14 +9,11 @@
 #include <cstring>
 #include <memory>
 
-#include "cli/machine.h"
-
 namespace pyralog::cli {
 
 namespace {
 
 constexpr timeval kPatience{2, 0};  // for each step: to connect, to send, for a next piece
-constexpr std::size_t kMaxAnswer = 1u << 20;
 
 Result<void> failed(const io::Address& address, const std::string& what) {
   return fail(Code::kUnavailable, io::to_string(address) + ": " + what);
@@ -23,29 +21,31 @@ Result<void> failed(const io::Address& address, const std::string& what) {
 
 /// Sends `request` and appends all that comes back to `answer`.
 Result<void> exchange(int socket, const io::Address& address, std::string_view request,
-                      std::string& answer) {
+                      std::string& answer, std::size_t most) {
   while (!request.empty()) {
     const ssize_t sent = ::send(socket, request.data(), request.size(), MSG_NOSIGNAL);
     if (sent <= 0) return failed(address, std::strerror(errno));
     request.remove_prefix(static_cast<std::size_t>(sent));
   }
   char piece[16'384];
-  while (answer.size() < kMaxAnswer) {
+  while (answer.size() < most) {
     const ssize_t got = ::recv(socket, piece, sizeof piece, 0);
     if (got < 0) return failed(address, std::strerror(errno));
     if (got == 0) return {};
     answer.append(piece, static_cast<std::size_t>(got));
   }
-  return failed(address, "its answer has no end");
+  return fail(Code::kTooLarge, io::to_string(address) + ": its answer has no end after " +
+                                   std::to_string(most) + " bytes");
 }
 
 }  // namespace
 
-Result<std::string> ask_health(const io::Address& address) {
+Result<std::string> http_get(const io::Address& address, std::string_view path, std::size_t most) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  if (::getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found) != 0) {
+  if (::getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found) !=
+      0) {
     PYRALOG_TRY(failed(address, "there is no such host"));
   }
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owned(found, ::freeaddrinfo);
@@ -55,12 +55,13 @@ Result<std::string> ask_health(const io::Address& address) {
   ::setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
   ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
   std::string answer;
-  Result<void> done = ::connect(socket, found->ai_addr, found->ai_addrlen) == 0
-                          ? exchange(socket, address,
-                                     "GET /health HTTP/1.1\r\nHost: " + address.host +
-                                         "\r\nConnection: close\r\n\r\n",
-                                     answer)
-                          : failed(address, std::strerror(errno));
+  Result<void> done =
+      ::connect(socket, found->ai_addr, found->ai_addrlen) == 0
+          ? exchange(socket, address,
+                     "GET " + std::string(path) + " HTTP/1.1\r\nHost: " + address.host +
+                         "\r\nConnection: close\r\n\r\n",
+                     answer, most)
+          : failed(address, std::strerror(errno));
   ::close(socket);
   PYRALOG_TRY(std::move(done));
   const std::size_t end = answer.find("\r\n\r\n");

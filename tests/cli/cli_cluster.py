@@ -1,0 +1,323 @@
+#!/usr/bin/env python3
+"""Nodes that form a cluster, each one command: `dev cluster`, `cluster status`, and what `serve` refuses."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import command
+from command import BINARY, CommandTest, brokers, environment, pyralog
+
+READY = re.compile(r"^ready kafka=127\.0\.0\.1:\d+ http=(127\.0\.0\.1:\d+) pid=(\d+)$")
+
+
+def until(seconds, holds, what):
+    """Waits for `holds()` to be true; returns what it was."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = holds()
+        if found:
+            return found
+        assert time.monotonic() < deadline, what() if callable(what) else what
+        time.sleep(0.02)
+
+
+def get(http, path):
+    """(status, document) of what a node answers."""
+    try:
+        with urllib.request.urlopen(f"http://{http}{path}", timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.load(refused)
+
+
+def is_there(pid):
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+class Dev:
+    """`pyralog dev cluster` that runs; its lines are kept as they come."""
+
+    def __init__(self, test, *words, data="three"):
+        self.data = test.folder / data
+        self.process = subprocess.Popen(
+            [BINARY, "dev", "cluster", *words, "--data-dir", str(self.data)], stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, start_new_session=True,
+            env=environment({"PYRALOG_LISTENERS_KAFKA": "127.0.0.1:1"}))
+        self.said, self.errors = [], []
+        self.readers = [threading.Thread(target=lambda f=f, to=to: to.extend(f), daemon=True)
+                        for f, to in ((self.process.stdout, self.said), (self.process.stderr, self.errors))]
+        for reader in self.readers:
+            reader.start()
+        test.addCleanup(self.close)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        for reader in self.readers:
+            reader.join(20)
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+    def ready(self, count):
+        """{node id: (http, pid)} once so many lines have been said."""
+        until(60, lambda: len(self.said) >= count or self.process.poll() is not None, self.all)
+        found = {}
+        for line in self.said[:count]:
+            match = READY.match(line.rstrip("\n"))
+            assert match, self.all()
+            found[get(match[1], "/status")[1]["node_id"]] = (match[1], int(match[2]))
+        assert len(found) == count, self.all()
+        return found
+
+    def all(self):
+        logs = "".join(f"--- {path}\n{path.read_text()}" for path in sorted(self.data.glob("*.log")))
+        return f"{self.said}\n{self.errors}\n{logs}"
+
+    def end(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait(40)
+
+
+class Development(CommandTest):
+    def whole(self, nodes):
+        """The status of each once each sees all of them and one who leads."""
+        def look():
+            all_say = [get(http, "/status")[1]["cluster"] for http, _ in nodes.values()]
+            leaders = {each["controller"] for each in all_say}
+            whole = all(each["reachable"] == len(nodes) == len(each["nodes"]) for each in all_say)
+            return all_say if whole and len(leaders) == 1 and None not in leaders else None
+        return until(20, look, "they do not see each other")
+
+    def test_three_nodes_are_one_cluster_and_are_that_again_at_the_next_start(self):
+        dev = Dev(self, "3")
+        nodes = dev.ready(3)
+        self.assertEqual(set(nodes), {1, 2, 3})
+        first = self.whole(nodes)
+        for status in first:
+            self.assertEqual([each["node_id"] for each in status["nodes"]], [1, 2, 3])
+            self.assertEqual(sum(each["controller"] for each in status["nodes"]), 1)
+            self.assertTrue(all(each["reachable"] and each["voter"] for each in status["nodes"]))
+        self.assertEqual(len({status["id"] for status in first}), 1)
+        for http, _ in nodes.values():
+            self.assertEqual(get(http, "/health")[0], 200)
+        self.assertEqual((self.data(dev) / "secret").stat().st_mode & 0o777, 0o600)
+        self.refused("dev", "cluster", "3", "--data-dir", dev.data, says=["another `pyralog dev cluster`"])
+        self.assertEqual(dev.end(), 0, dev.all())
+        self.assertFalse(any(is_there(pid) for _, pid in nodes.values()))
+        again = Dev(self)  # 3 if nothing is said
+        restarted = again.ready(3)
+        second = self.whole(restarted)
+        self.assertEqual({status["id"] for status in second}, {status["id"] for status in first})
+        self.assertEqual([each["peer"] for each in second[0]["nodes"]],
+                         [each["peer"] for each in first[0]["nodes"]])
+        self.assertEqual({node: http for node, (http, _) in restarted.items()},
+                         {node: http for node, (http, _) in nodes.items()}, "on the same ports")
+        self.assertEqual(get(restarted[1][0], "/status")[1]["starts"], 2)
+        self.assertEqual(again.end(signal.SIGINT), 0, again.all())
+        self.refused("dev", "cluster", "5", "--data-dir", dev.data, code=2, says=["a cluster of 3"])
+
+    @staticmethod
+    def data(dev):
+        return dev.data
+
+    def test_one_that_is_killed_is_told_of_and_the_others_go_on(self):
+        dev = Dev(self, "3")
+        nodes = dev.ready(3)
+        controller = self.whole(nodes)[0]["controller"]
+        for victim in (controller,):
+            http = {node: at for node, (at, _) in nodes.items() if node != victim}
+            os.kill(nodes[victim][1], signal.SIGKILL)
+            killed = time.monotonic()
+
+            def noticed():
+                for at in http.values():
+                    status = get(at, "/status")[1]["cluster"]
+                    gone = [each["node_id"] for each in status["nodes"] if not each["reachable"]]
+                    if gone != [victim] or status["controller"] in (None, victim):
+                        return False
+                return True
+            until(10, noticed, dev.all)
+            self.assertLess(time.monotonic() - killed, 3)
+        code, health = get(next(iter(http.values())), "/health")
+        self.assertEqual((code, health["status"]), (200, "warning"))
+        self.assertEqual([(each["kind"], each["subject"]) for each in health["problems"]],
+                         [("node_unreachable", f"node {victim}")])
+        lines = self.good("cluster", "status", "--http", next(iter(http.values()))).out.splitlines()
+        self.assertRegex(lines[0], r"^cluster \S+  controller \d  term \d+  committed \d+$")
+        self.assertRegex(lines[victim], rf"^  node {victim}  kafka .*  unreachable: .*refused")
+        document = self.good("cluster", "status", "--json", "--http", next(iter(http.values()))).document()
+        self.assertEqual(document["reachable"], 2)
+        until(5, lambda: any(f"node {victim} has ended (signal 9), the others go on" in line
+                             for line in dev.errors), dev.all)
+        self.assertIsNone(dev.process.poll())
+        # Without a majority nobody leads, and whoever is left says so.
+        last, other = http
+        os.kill(nodes[other][1], signal.SIGKILL)
+        until(15, lambda: get(http[last], "/health")[0] == 503, dev.all)
+        kinds = {each["kind"] for each in get(http[last], "/health")[1]["problems"]}
+        self.assertEqual(kinds, {"no_controller", "node_unreachable"})
+        self.assertEqual(dev.end(), 1, "not all have ended as they should")
+        self.assertIn(f"node {victim} has ended (signal 9)", "".join(dev.errors))
+
+    def test_none_outlives_a_parent_that_is_killed(self):
+        dev = Dev(self, "3")
+        nodes = dev.ready(3)
+        dev.process.kill()
+        dev.process.wait(10)
+        until(5, lambda: not any(is_there(pid) for _, pid in nodes.values()), "nodes are left behind")
+
+    def test_ready_in_json_at_ports_that_were_asked_for(self):
+        base = brokers.quiet_port()
+        dev = Dev(self, "1", "--json", "--base-port", str(base))
+        until(60, lambda: dev.said or dev.process.poll() is not None, dev.all)
+        said = json.loads(dev.said[0])
+        self.assertEqual((said["node"], said["kafka"], said["http"]),
+                         (1, f"127.0.0.1:{base}", f"127.0.0.1:{base + 1}"), dev.all())
+        self.assertEqual(dev.end(), 0, dev.all())
+
+    def test_numbers_that_make_no_sense_are_refused(self):
+        for words, says in [(("2",), "1, 3 or 5"), (("7",), "1 to 5"), (("x",), "\"x\""),
+                            (("--base-port", "65530"), "--base-port")]:
+            self.refused("dev", "cluster", *words, "--data-dir", self.folder / "none", code=2, says=[says])
+        self.assertFalse((self.folder / "none").exists())
+
+    def test_a_lone_node_is_a_cluster_of_one(self):
+        server = self.server()
+        said = self.good("cluster", "status", "--http", server.http).out
+        self.assertIn("node 1  kafka ", said)
+        self.assertIn("controller  reachable", said)
+        self.assertNotIn("cluster", get(server.http, "/status")[1])
+        server.stop()
+        self.refused("cluster", "status", "--http", server.http, says=[server.http, "--http"])
+
+
+class Serve(CommandTest):
+    def setUp(self):
+        super().setUp()
+        self.secret = self.write("secret", "0123456789abcdef0123456789abcdef\n")
+        self.secret.chmod(0o600)
+        ports = [brokers.quiet_port() for _ in range(3)]
+        self.members = ",".join(f"{i + 1}@127.0.0.1:{port}" for i, port in enumerate(ports))
+
+    def words(self, node, *more, members=None, secret=None):
+        return ["serve", "--data-dir", str(self.folder / f"node-{node}"), "--node-id", str(node),
+                "--cluster", members or self.members, "--cluster-secret-file", str(secret or self.secret),
+                "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0", "--shards", "1", *more]
+
+    def run_node(self, node, **options):
+        log = self.folder / f"node-{node}.log"
+        with open(log, "ab") as errors:
+            process = subprocess.Popen([BINARY, *self.words(node, **options)], stdout=subprocess.PIPE,
+                                       stderr=errors, stdin=subprocess.DEVNULL, text=True, env=environment())
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process, log
+
+    def test_what_is_said_of_a_cluster_by_halves_is_refused(self):
+        loose = self.write("loose", "0123456789abcdef\n")
+        loose.chmod(0o644)
+        for mode, text in ((0o600, ""), (0o600, "short\n")):
+            path = self.write(f"bad-{len(text)}", text)
+            path.chmod(mode)
+        without = self.words(1)
+        del without[7:9]
+        lonely = self.words(1)
+        del lonely[5:7]
+        for words, says in [
+                (self.words(4), ["cluster.members does not name node 4", "node.id"]),
+                (self.words(1, members="1@127.0.0.1:1,1@127.0.0.1:2"), ["--cluster", "node 1 is named twice"]),
+                (self.words(1, members="1@127.0.0.1:1,2@127.0.0.1:1"), ["nodes 1 and 2", "127.0.0.1:1"]),
+                (self.words(1, members="127.0.0.1:1"), ["--cluster", "ID@HOST:PORT"]),
+                (self.words(0), ["--node-id", "1 to 2147483647"]),
+                (without, ["cluster.members without cluster.secret.file"]),
+                (lonely, ["cluster.secret.file without cluster.members"]),
+                (self.words(1, members="1@10.9.8.7:1"), ["listener peer 10.9.8.7:1", "--allow-insecure"]),
+                (self.words(1, secret=loose), [str(loose), "chmod 600"]),
+                (self.words(1, secret=self.folder / "absent"), ["absent", "No such file"]),
+                (self.words(1, secret=self.folder / "bad-0"), ["is empty"]),
+                (self.words(1, secret=self.folder / "bad-6"), ["5 bytes, fewer than 16"])]:
+            with self.subTest(says):
+                checked = ["config", "check", *words[1:]]
+                self.assertEqual(self.refused(*words, code=2, says=says).err,
+                                 self.refused(*checked, code=2, says=says).err)
+        self.assertFalse(any(self.folder.glob("node-*")), "nothing is made")
+
+    def test_a_node_with_another_secret_is_not_let_in(self):
+        other = self.write("other", "another secret, as long as one has to be\n")
+        other.chmod(0o600)
+        first, first_log = self.run_node(1)
+        _, log = self.run_node(2, secret=other)
+        until(20, lambda: "secret" in log.read_text() or "secret" in first_log.read_text(),
+              lambda: log.read_text() + first_log.read_text())
+        self.assertIsNone(first.poll(), "it waits for a majority")
+        for text in (log.read_text(), first_log.read_text()):
+            self.assertNotIn("0123456789abcdef", text)
+            self.assertNotIn("another secret", text)
+        self.assertNotIn("server.started", first_log.read_text())
+        # A start that waits for others can be ended.
+        first.send_signal(signal.SIGTERM)
+        self.assertEqual(first.wait(15), 0)
+
+    def test_a_directory_stays_what_it_is(self):
+        members = self.members.split(",")[0]
+        process, log = self.run_node(1, members=members)
+        self.assertRegex(process.stdout.readline(), "^ready ", log.read_text())
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(15), 0)
+        data = self.folder / "node-1"
+        alone = ["serve", "--data-dir", data, "--kafka", "127.0.0.1:0"]
+        self.refused(*alone, says=["is that of a node of a cluster", "--cluster-secret-file"])
+        self.refused(*alone, "--cluster-secret-file", self.secret, code=2, says=["--peer HOST:PORT"])
+        with_secret = ["--cluster-secret-file", str(self.secret), "--peer", members.split("@")[1]]
+        self.refused(*alone, "--node-id", "2", *with_secret, says=["belongs to node 1, not 2", "node.id"])
+        server = brokers.Pyralog(BINARY, with_secret, folder=self.folder)
+        (self.folder / "node-1").rename(self.folder / "data")
+        self.addCleanup(server.stop)
+        server.start()
+        self.assertEqual(get(server.http, "/status")[1]["cluster"]["controller"], 1)
+        server.stop()
+        # A lone node's has no use for a secret.
+        lone = self.server(folder=self.folder / "lone")
+        lone.stop()
+        for folder in ("lone/data", "fresh"):
+            self.refused("serve", "--data-dir", self.folder / folder, "--kafka", "127.0.0.1:0", *with_secret,
+                         says=["is no cluster's"])
+
+    def test_a_start_that_waits_for_others_tells_of_it(self):
+        port = brokers.quiet_port()
+        words = self.words(1)
+        words[words.index("--http") + 1] = f"127.0.0.1:{port}"
+        process = subprocess.Popen([BINARY, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                   stdin=subprocess.DEVNULL, text=True, env=environment())
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        brokers.await_port(port, process, 20)
+        http = f"127.0.0.1:{port}"
+        self.assertEqual(get(http, "/live")[0], 200)
+        self.assertEqual(get(http, "/ready")[0], 503)
+        health = until(10, lambda: "waits_for" in get(http, "/health")[1] and get(http, "/health"), "no reason")
+        self.assertEqual((health[0], health[1]["status"]), (503, "starting"))
+        self.assertIn("majority", health[1]["waits_for"])
+        self.assertIn(self.members, health[1]["waits_for"])
+        self.refused("cluster", "status", "--http", http, says=["waits for agreement of a majority"])
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(15), 0)
+        self.assertEqual(process.stdout.read(), "")
+
+
+if __name__ == "__main__":
+    command.main()
