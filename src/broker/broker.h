@@ -235,6 +235,8 @@ class Broker {
   [[nodiscard]] NodeId node() const { return node_; }
   /// Any shard; `partition` as in this shard's catalogue.
   [[nodiscard]] PartitionRoles roles(const catalog::Partition& partition) const;
+  /// False for a node that this one knows it cannot reach; any shard.
+  [[nodiscard]] bool reachable(NodeId node) const { return !local().unreachable->contains(node); }
   /// Who coordinates `group`: kCoordinatorNotAvailable while nobody does.
   [[nodiscard]] std::expected<NodeId, KafkaError> coordinator(const std::string& group) const;
   /// Where a partition lives, whoever leads it; nullopt if there is no such partition.

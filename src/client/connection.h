@@ -48,12 +48,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   /// Sends `request` and waits for its answer. Records that are external(id) in the request are
   /// payloads[id], sent without a copy. kUnsupported if the server has no version in common,
-  /// kUnavailable if the connection broke, kTimedOut.
+  /// kUnavailable if the connection broke, kTimedOut. `max_version`: a newer one would need what the
+  /// request does not have.
   template <typename Response, typename Request>
-  [[nodiscard]] io::Task<Result<Reply<Response>>> call(Request request, Instant deadline,
-                                                       std::vector<SharedBytes> payloads = {}) {
+  [[nodiscard]] io::Task<Result<Reply<Response>>> call(
+      Request request, Instant deadline, std::vector<SharedBytes> payloads = {},
+      std::int16_t max_version = Request::kMaxVersion) {
     PYRALOG_CO_ASSIGN(const std::int16_t version,
-                      pick(Request::kApiKey, Request::kMinVersion, Request::kMaxVersion));
+                      pick(Request::kApiKey, Request::kMinVersion, max_version));
     const std::int32_t correlation = next_correlation_++;
     PYRALOG_CO_ASSIGN(
         auto frame, wire::kafka::encode_request(request, version, correlation, options_.client_id));

@@ -176,7 +176,9 @@ io::Task<void> Fetcher::fetch(std::shared_ptr<Connection> connection, std::vecto
   }
   const Instant end =
       io::Shard::current().now() + options_.max_wait + cluster_.options().request_timeout;
-  const auto reply = co_await connection->call<kafka::FetchResponse>(std::move(request), end);
+  constexpr std::int16_t kLastByName = 12;
+  const auto reply =
+      co_await connection->call<kafka::FetchResponse>(std::move(request), end, {}, kLastByName);
   busy_.erase(connection.get());
   const auto answered = [&](const Wanted& each) -> const kafka::FetchResponse::Partition* {
     if (!reply) return nullptr;

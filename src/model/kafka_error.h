@@ -73,6 +73,7 @@ enum class KafkaError : std::int16_t {
   kProducerFenced = 90,
   kUnknownTopicId = 100,
   kInconsistentTopicId = 103,
+  kFetchSessionTopicIdError = 106,
 };
 
 }  // namespace pyralog::model

@@ -71,6 +71,7 @@ std::string_view error_name(KafkaError error) {
     case KafkaError::kProducerFenced: return "PRODUCER_FENCED";
     case KafkaError::kUnknownTopicId: return "UNKNOWN_TOPIC_ID";
     case KafkaError::kInconsistentTopicId: return "INCONSISTENT_TOPIC_ID";
+    case KafkaError::kFetchSessionTopicIdError: return "FETCH_SESSION_TOPIC_ID_ERROR";
   }
   return "UNKNOWN";
 }

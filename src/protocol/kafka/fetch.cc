@@ -1,36 +1,100 @@
+#include "wire/kafka/gen/fetch.h"
+
 #include <algorithm>
-#include <set>
 
 #include "base/plant.h"
+#include "protocol/kafka/nodes.h"
 #include "protocol/kafka/service.h"
-#include "wire/kafka/gen/fetch.h"
-#include "wire/kafka/gen/list_offsets.h"
-#include "wire/kafka/gen/offset_for_leader_epoch.h"
 
 namespace pyralog::protocol::kafka {
 
 namespace {
 
+using Asked = FetchSessions::Asked;
 using Outcomes = std::vector<broker::FetchOutcome>;
 
-Result<std::vector<broker::FetchItem>> items_of(const Request& request,
-                                                const wire::FetchRequest& fetch) {
-  std::vector<broker::FetchItem> items;
+Result<std::vector<Asked>> asked_by(Service& service, const Request& request,
+                                    const wire::FetchRequest& fetch) {
+  std::vector<Asked> all;
   for (const auto& topic : fetch.topics) {
+    const TopicId id{topic.topic_id};
+    std::string name = topic.topic;
+    if (names_topics_by_id(request.version())) {
+      if (const auto known = service.broker().catalog()->topic(id)) name = known->name;
+    }
     for (const auto& partition : topic.partitions) {
-      // Two copies of each item while it is served, and its outcome.
-      PYRALOG_TRY(request.take_room(2 * (sizeof(broker::FetchItem) + topic.topic.size()) +
-                                     sizeof(broker::FetchOutcome)));
-      broker::FetchItem item;
-      item.target = {topic.topic, partition.partition};
-      item.leader_epoch = partition.current_leader_epoch;
-      item.offset = partition.fetch_offset;
-      item.last_fetched_epoch = partition.last_fetched_epoch;
-      item.max_bytes = partition.partition_max_bytes;
-      items.push_back(std::move(item));
+      // Two copies of each while it is served, and its outcome.
+      PYRALOG_TRY(
+          request.take_room(2 * (sizeof(Asked) + name.size()) + sizeof(broker::FetchOutcome)));
+      Asked each;
+      each.id = id;
+      each.item.target = {name, partition.partition};
+      each.item.leader_epoch = partition.current_leader_epoch;
+      each.item.offset = partition.fetch_offset;
+      each.item.last_fetched_epoch = partition.last_fetched_epoch;
+      each.item.max_bytes = partition.partition_max_bytes;
+      all.push_back(std::move(each));
+    }
+  }
+  return all;
+}
+
+/// Finds topics by id, each once where partitions of one topic stand together.
+class TopicsById {
+ public:
+  explicit TopicsById(broker::CatalogPtr state) : state_(std::move(state)) {}
+  [[nodiscard]] const catalog::TopicPtr& find(const TopicId& id) {
+    if (!last_ || *last_ != id) {
+      topic_ = state_->topic(id);
+      last_ = id;
+    }
+    return topic_;
+  }
+  /// What to say of a topic whose id is not known any more, or not yet.
+  [[nodiscard]] KafkaError missing(const std::string& last_name) const {
+    const bool anew = !last_name.empty() && state_->topic(last_name) != nullptr;
+    return anew ? KafkaError::kInconsistentTopicId : KafkaError::kUnknownTopicId;
+  }
+
+ private:
+  broker::CatalogPtr state_;
+  std::optional<TopicId> last_;
+  catalog::TopicPtr topic_;
+};
+
+/// As the broker wants it: by the names that the topics have now. Where an id has no topic the name
+/// is empty, and nothing is found by that; what it was called last stays in `asked`.
+std::vector<broker::FetchItem> by_name(Service& service, std::vector<Asked>& asked, bool by_id) {
+  std::vector<broker::FetchItem> items;
+  items.reserve(asked.size());
+  TopicsById topics(service.broker().catalog());
+  for (Asked& each : asked) {
+    if (!by_id) {
+      items.push_back(each.item);
+      continue;
+    }
+    const catalog::TopicPtr& topic = topics.find(each.id);
+    if (topic != nullptr) each.item.target.topic = topic->name;
+    items.push_back(each.item);
+    if (topic == nullptr && !PYRALOG_PLANT("kafka.serve_unknown_topic_ids")) {
+      items.back().target.topic.clear();
     }
   }
   return items;
+}
+
+/// What was read by a name is of the topic that was asked for only if that still has the name: a
+/// topic that is made again has another id, and no id comes back.
+void check_ids(Service& service, const std::vector<Asked>& asked, Outcomes& outcomes) {
+  if (PYRALOG_PLANT("kafka.serve_unknown_topic_ids")) return;
+  TopicsById topics(service.broker().catalog());
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    if (topics.find(asked[i].id) != nullptr) continue;
+    const Duration waited = outcomes[i].waited;
+    outcomes[i] = {};
+    outcomes[i].waited = waited;
+    outcomes[i].error = topics.missing(asked[i].item.target.topic);
+  }
 }
 
 /// What one fetch holds of records in memory, until its answer has it.
@@ -68,8 +132,8 @@ class FetchRoom final : public broker::FetchMemory {
   AnswerMemory::Hold hold_;
 };
 
-broker::FetchBounds bounds_of(FetchRoom& room, const Request& request, const wire::FetchRequest& fetch,
-                              const Service::Options& options) {
+broker::FetchBounds bounds_of(FetchRoom& room, const Request& request,
+                              const wire::FetchRequest& fetch, const Service::Options& options) {
   broker::FetchBounds bounds;
   bounds.min_bytes = static_cast<std::uint64_t>(std::max(fetch.min_bytes, 0));
   bounds.max_bytes = std::min(static_cast<std::uint64_t>(std::max(fetch.max_bytes, 0)),
@@ -81,8 +145,8 @@ broker::FetchBounds bounds_of(FetchRoom& room, const Request& request, const wir
   return bounds;
 }
 
-/// Partitions that the fetches of a shard may wait for; each takes some 400 bytes for as long. Beyond, a
-/// fetch answers with what there is.
+/// Partitions that the fetches of a shard may wait for; each takes some 400 bytes for as long.
+/// Beyond, a fetch answers with what there is.
 constexpr std::size_t kMaxFetching = 1'000'000;
 
 /// Counts a fetch's partitions while it is under way, and says how long it may wait.
@@ -109,13 +173,18 @@ class Fetching {
 /// Collects the answers by topic, in the order in which they come.
 class ResponseBuilder {
  public:
-  explicit ResponseBuilder(RequestCounts& counts) : counts_(counts) {}
-  void add(const broker::PartitionRef& target, broker::FetchOutcome outcome) {
+  ResponseBuilder(Service& service, std::int16_t version)
+      : counts_(service.counts()), leaders_(service.broker(), version >= kFirstWithLeaders) {}
+  void add(const Asked& asked, broker::FetchOutcome outcome) {
+    const broker::PartitionRef& target = asked.item.target;
     if (outcome.bytes > 0) counts_.fetched(target.topic, outcome.offsets, outcome.bytes);
     auto& topics = response_.responses;
-    if (topics.empty() || topics.back().topic != target.topic) {
+    // By id a name may stand for another topic by now.
+    if (topics.empty() || topics.back().topic != target.topic ||
+        topics.back().topic_id != asked.id.uuid) {
       topics.push_back({});
       topics.back().topic = target.topic;
+      topics.back().topic_id = asked.id.uuid;
     }
     wire::FetchResponse::Partition out;
     out.partition_index = target.partition;
@@ -127,47 +196,62 @@ class ResponseBuilder {
       out.diverging_epoch.epoch = static_cast<std::int32_t>(outcome.diverging->epoch.value);
       out.diverging_epoch.end_offset = outcome.diverging->start.value;
     }
-    out.records = wire::Records::external(static_cast<std::uint32_t>(external_.size()),
-                                          outcome.bytes);
+    leaders_.add(outcome.error, target, out.current_leader);
+    out.records =
+        wire::Records::external(static_cast<std::uint32_t>(external_.size()), outcome.bytes);
     external_.push_back(std::move(outcome.records));
     topics.back().partitions.push_back(std::move(out));
   }
   [[nodiscard]] Result<Reply> finish(const Request& request, std::int32_t session,
                                      KafkaError error = KafkaError::kNone) {
+    leaders_.write(response_.node_endpoints);
     response_.session_id = session;
     response_.error_code = code(error);
     return reply(request, response_, std::move(external_));
   }
 
  private:
+  static constexpr std::int16_t kFirstWithLeaders = 16;
   RequestCounts& counts_;
+  LeaderHints leaders_;
   wire::FetchResponse response_;
   std::vector<std::vector<io::Piece>> external_;
 };
 
-void note_times(const Service& service, const Request& request,
-                const std::vector<broker::FetchItem>& items, const Outcomes& outcomes,
-                Instant began) {
+void note_times(const Service& service, const Request& request, const std::vector<Asked>& asked,
+                const Outcomes& outcomes, Instant began) {
   if (outcomes.empty()) return;
   request.times->meant = outcomes.front().waited;
   request.times->disk = io::Shard::current().now() - began - request.times->meant;
   if (outcomes.size() > 1 || !service.is_slow(request.times->disk)) return;
-  request.times->partition =
-      items.front().target.topic + "-" + std::to_string(items.front().target.partition);
+  const broker::PartitionRef& target = asked.front().item.target;
+  request.times->partition = target.topic + "-" + std::to_string(target.partition);
+}
+
+/// Reads what is asked; `asked` then has the names that topics were read by. Both, and `room`,
+/// outlive it.
+io::Task<Outcomes> read(Service& service, const Request& request, const wire::FetchRequest& fetch,
+                        FetchRoom& room, std::vector<Asked>& asked) {
+  const Instant began = io::Shard::current().now();
+  const Fetching fetching(service, asked.size());
+  const bool by_id = names_topics_by_id(request.version());
+  Outcomes outcomes = co_await service.broker().fetch(
+      by_name(service, asked, by_id),
+      fetching.bound(bounds_of(room, request, fetch, service.options())));
+  note_times(service, request, asked, outcomes, began);
+  if (by_id) check_ids(service, asked, outcomes);
+  co_return outcomes;
 }
 
 Handled fetch_all(Service& service, Request request, wire::FetchRequest fetch, bool open_session) {
-  PYRALOG_CO_ASSIGN(std::vector<broker::FetchItem> items, items_of(request, fetch));
+  PYRALOG_CO_ASSIGN(std::vector<Asked> asked, asked_by(service, request, fetch));
   FetchRoom room(request.answers);
-  const broker::FetchBounds bounds = bounds_of(room, request, fetch, service.options());
-  const Instant began = io::Shard::current().now();
-  const Fetching fetching(service, items.size());
-  Outcomes outcomes = co_await service.broker().fetch(items, fetching.bound(bounds));
-  note_times(service, request, items, outcomes, began);
+  Outcomes outcomes = co_await read(service, request, fetch, room, asked);
   std::int32_t session = 0;
-  if (open_session && !items.empty()) {
+  if (open_session && !asked.empty()) {
     io::Shard& shard = io::Shard::current();
-    session = service.sessions().open(items, service.shard_count(), shard.rng().next(), shard.now());
+    session = service.sessions().open(asked, service.shard_count(), shard.rng().next(), shard.now(),
+                                      names_topics_by_id(request.version()));
     if (session != 0) {
       FetchSessions::Session& opened = *service.sessions().find(session);
       for (std::size_t i = 0; i < outcomes.size(); ++i) {
@@ -175,24 +259,22 @@ Handled fetch_all(Service& service, Request request, wire::FetchRequest fetch, b
       }
     }
   }
-  ResponseBuilder response(service.counts());
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    response.add(items[i].target, std::move(outcomes[i]));
-  }
+  ResponseBuilder response(service, request.version());
+  for (std::size_t i = 0; i < asked.size(); ++i) response.add(asked[i], std::move(outcomes[i]));
   co_return room.answer(response.finish(request, session));
 }
 
 struct Turn {
   KafkaError error = KafkaError::kNone;
-  std::vector<broker::FetchItem> items;
+  std::vector<Asked> asked;
 };
 
 // On the session's shard: takes the request's changes and returns what is to be read.
-Turn begin_turn(Service& owner, const wire::FetchRequest& fetch,
-                std::vector<broker::FetchItem> changed) {
+Turn begin_turn(Service& owner, const wire::FetchRequest& fetch, std::vector<Asked> changed,
+                bool by_id) {
   Turn turn;
-  auto session =
-      owner.sessions().use(fetch.session_id, fetch.session_epoch, io::Shard::current().now());
+  auto session = owner.sessions().use(fetch.session_id, fetch.session_epoch,
+                                      io::Shard::current().now(), by_id);
   if (!session) {
     turn.error = session.error();
     return turn;
@@ -200,7 +282,7 @@ Turn begin_turn(Service& owner, const wire::FetchRequest& fetch,
   std::vector<FetchSessions::Key> forgotten;
   for (const auto& topic : fetch.forgotten_topics_data) {
     for (const std::int32_t partition : topic.partitions) {
-      forgotten.emplace_back(topic.topic, partition);
+      forgotten.push_back({topic.topic, partition, TopicId{topic.topic_id}});
     }
   }
   if (!owner.sessions().update(**session, std::move(changed), forgotten)) {
@@ -208,22 +290,22 @@ Turn begin_turn(Service& owner, const wire::FetchRequest& fetch,
     turn.error = KafkaError::kFetchSessionIdNotFound;
     return turn;
   }
-  for (const auto& partition : (*session)->partitions) turn.items.push_back(partition.item);
+  for (const auto& each : (*session)->partitions) turn.asked.push_back({each.item, each.id});
   return turn;
 }
 
 // On the session's shard: which of the outcomes the client is told.
 std::vector<bool> end_turn(Service& owner, std::int32_t id, std::int32_t epoch,
-                           const std::vector<broker::FetchItem>& items, const Outcomes& outcomes) {
-  std::vector<bool> told(items.size(), true);
+                           const Outcomes& outcomes) {
+  std::vector<bool> told(outcomes.size(), true);
   // The session may have been closed or used anew while the fetch waited; then all is told.
   auto session = owner.sessions().find(id);
   if (session == nullptr || session->next_epoch != (epoch == INT32_MAX ? 1 : epoch + 1) ||
-      session->partitions.size() != items.size()) {
+      session->partitions.size() != outcomes.size()) {
     return told;
   }
-  std::vector<bool> served(items.size());
-  for (std::size_t i = 0; i < items.size(); ++i) {
+  std::vector<bool> served(outcomes.size());
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
     told[i] = FetchSessions::is_news(session->partitions[i], outcomes[i]);
     served[i] = outcomes[i].bytes > 0;
   }
@@ -234,25 +316,40 @@ std::vector<bool> end_turn(Service& owner, std::int32_t id, std::int32_t epoch,
 Handled fetch_in_session(Service& service, Request request, wire::FetchRequest fetch) {
   const unsigned shard = FetchSessions::shard_of(fetch.session_id, service.shard_count());
   Service* owner = service.peer(shard);
-  PYRALOG_CO_ASSIGN(auto changed, items_of(request, fetch));
+  PYRALOG_CO_ASSIGN(auto changed, asked_by(service, request, fetch));
+  const bool by_id = names_topics_by_id(request.version());
   Turn turn = co_await io::on(service.shard(shard), [&]() -> io::Task<Turn> {
-    co_return begin_turn(*owner, fetch, std::move(changed));
+    co_return begin_turn(*owner, fetch, std::move(changed), by_id);
   });
-  ResponseBuilder response(service.counts());
+  ResponseBuilder response(service, request.version());
   if (turn.error != KafkaError::kNone) co_return response.finish(request, 0, turn.error);
   FetchRoom room(request.answers);
-  const Instant began = io::Shard::current().now();
-  const Fetching fetching(service, turn.items.size());
-  Outcomes outcomes = co_await service.broker().fetch(
-      turn.items, fetching.bound(bounds_of(room, request, fetch, service.options())));
-  note_times(service, request, turn.items, outcomes, began);
+  Outcomes outcomes = co_await read(service, request, fetch, room, turn.asked);
   const auto told = co_await io::on(service.shard(shard), [&]() -> io::Task<std::vector<bool>> {
-    co_return end_turn(*owner, fetch.session_id, fetch.session_epoch, turn.items, outcomes);
+    co_return end_turn(*owner, fetch.session_id, fetch.session_epoch, outcomes);
   });
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
-    if (told[i]) response.add(turn.items[i].target, std::move(outcomes[i]));
+    if (told[i]) response.add(turn.asked[i], std::move(outcomes[i]));
   }
   co_return room.answer(response.finish(request, fetch.session_id));
+}
+
+/// The same error for every partition, and for the whole where the version can say so.
+Handled refuse(Service& service, Request request, wire::FetchRequest fetch, KafkaError partitions,
+               KafkaError whole) {
+  ResponseBuilder response(service, request.version());
+  PYRALOG_CO_ASSIGN(const auto asked, asked_by(service, request, fetch));
+  for (const auto& each : asked) {
+    broker::FetchOutcome refused;
+    refused.error = partitions;
+    response.add(each, std::move(refused));
+  }
+  co_return response.finish(request, 0, whole);
+}
+
+/// A follower of another kind of cluster says which node it is; it could not be led from here.
+bool is_replica(const wire::FetchRequest& fetch) {
+  return std::max(fetch.replica_id, fetch.replica_state.replica_id) >= 0;
 }
 
 }  // namespace
@@ -261,129 +358,29 @@ Handled handle_fetch(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(wire::FetchRequest fetch, decode<wire::FetchRequest>(request));
   if (request.version() < 4) {
     // Clients of message format v0 and v1, whose records are not kept.
-    ResponseBuilder response(service.counts());
-    PYRALOG_CO_ASSIGN(const auto items, items_of(request, fetch));
-    for (const auto& item : items) {
-      broker::FetchOutcome refused;
-      refused.error = KafkaError::kUnsupportedVersion;
-      response.add(item.target, std::move(refused));
-    }
-    co_return response.finish(request, 0);
+    co_return co_await refuse(service, std::move(request), std::move(fetch),
+                              KafkaError::kUnsupportedVersion, KafkaError::kNone);
+  }
+  if (is_replica(fetch) && !PYRALOG_PLANT("kafka.serve_foreign_replicas")) {
+    co_return co_await refuse(service, std::move(request), std::move(fetch),
+                              KafkaError::kClusterAuthorizationFailed,
+                              KafkaError::kClusterAuthorizationFailed);
   }
   constexpr std::int32_t kFinalEpoch = -1;
   constexpr std::int32_t kInitialEpoch = 0;
   if (fetch.session_epoch == kFinalEpoch || fetch.session_epoch == kInitialEpoch) {
     if (fetch.session_id != 0) {
       const unsigned shard = FetchSessions::shard_of(fetch.session_id, service.shard_count());
-      co_await io::on(service.shard(shard), [&service, shard, id = fetch.session_id]() -> io::Task<void> {
-        service.peer(shard)->sessions().close(id);
-        co_return;
-      });
+      co_await io::on(service.shard(shard),
+                      [&service, shard, id = fetch.session_id]() -> io::Task<void> {
+                        service.peer(shard)->sessions().close(id);
+                        co_return;
+                      });
     }
     const bool open = fetch.session_epoch == kInitialEpoch && request.version() >= 7;
     co_return co_await fetch_all(service, std::move(request), std::move(fetch), open);
   }
   co_return co_await fetch_in_session(service, std::move(request), std::move(fetch));
-}
-
-namespace {
-
-/// Whether this version of ListOffsets has such a timestamp. Each that stands for a place came with a
-/// version: −3, the greatest timestamp, with 7; those of tiered storage with versions above ours.
-bool has_timestamp(std::int16_t version, std::int64_t timestamp) {
-  constexpr std::int64_t kLatest = -1, kEarliest = -2, kMaxTimestamp = -3;
-  if (PYRALOG_PLANT("kafka.timestamps_of_other_versions")) return true;
-  return timestamp >= 0 || timestamp == kLatest || timestamp == kEarliest ||
-         (timestamp == kMaxTimestamp && version >= 7);
-}
-
-/// The partitions that a request names more than once.
-std::set<broker::PartitionRef> named_twice(const wire::ListOffsetsRequest& in) {
-  std::set<broker::PartitionRef> seen;
-  std::set<broker::PartitionRef> twice;
-  if (PYRALOG_PLANT("kafka.partitions_named_twice")) return twice;
-  for (const auto& topic : in.topics) {
-    for (const auto& partition : topic.partitions) {
-      broker::PartitionRef each{topic.name, partition.partition_index};
-      if (!seen.insert(each).second) twice.insert(std::move(each));
-    }
-  }
-  return twice;
-}
-
-}  // namespace
-
-Handled handle_list_offsets(Service& service, Request request) {
-  PYRALOG_CO_ASSIGN(const auto in, decode<wire::ListOffsetsRequest>(request));
-  for (const auto& topic : in.topics) {
-    const std::size_t each = 2 * sizeof(broker::OffsetQuery) + 2 * topic.name.size();
-    PYRALOG_CO_TRY(request.take_room(topic.partitions.size() * each));
-  }
-  const auto twice = named_twice(in);
-  std::vector<broker::OffsetQuery> queries;
-  std::vector<KafkaError> refused;  // by partition, in the order of the request
-  for (const auto& topic : in.topics) {
-    for (const auto& partition : topic.partitions) {
-      const broker::PartitionRef target{topic.name, partition.partition_index};
-      refused.push_back(twice.contains(target) ? KafkaError::kInvalidRequest
-                        : has_timestamp(request.version(), partition.timestamp)
-                            ? KafkaError::kNone
-                            : KafkaError::kUnsupportedVersion);
-      if (refused.back() != KafkaError::kNone) continue;
-      queries.push_back({target, partition.current_leader_epoch, partition.timestamp});
-    }
-  }
-  const auto answers = co_await service.broker().list_offsets(std::move(queries));
-  wire::ListOffsetsResponse out;
-  std::size_t at = 0;
-  std::size_t next = 0;
-  for (const auto& topic : in.topics) {
-    auto& to = out.topics.emplace_back();
-    to.name = topic.name;
-    for (const auto& partition : topic.partitions) {
-      auto& each = to.partitions.emplace_back();
-      each.partition_index = partition.partition_index;
-      if (const KafkaError why = refused[at++]; why != KafkaError::kNone) {
-        each.error_code = code(why);
-        continue;
-      }
-      const broker::OffsetAnswer& answer = answers[next++];
-      each.error_code = code(answer.error);
-      each.timestamp = answer.timestamp;
-      each.offset = answer.offset;
-      each.leader_epoch = answer.leader_epoch;
-    }
-  }
-  co_return reply(request, out);
-}
-
-Handled handle_offset_for_leader_epoch(Service& service, Request request) {
-  PYRALOG_CO_ASSIGN(const auto in, decode<wire::OffsetForLeaderEpochRequest>(request));
-  std::vector<broker::EpochQuery> queries;
-  for (const auto& topic : in.topics) {
-    for (const auto& partition : topic.partitions) {
-      PYRALOG_CO_TRY(request.take_room(sizeof(broker::EpochQuery) + topic.topic.size()));
-      queries.push_back({{topic.topic, partition.partition},
-                         partition.current_leader_epoch,
-                         partition.leader_epoch});
-    }
-  }
-  const auto answers = co_await service.broker().epoch_ends(std::move(queries));
-  wire::OffsetForLeaderEpochResponse out;
-  std::size_t next = 0;
-  for (const auto& topic : in.topics) {
-    auto& to = out.topics.emplace_back();
-    to.topic = topic.topic;
-    for (const auto& partition : topic.partitions) {
-      const broker::EpochAnswer& answer = answers[next++];
-      auto& each = to.partitions.emplace_back();
-      each.error_code = code(answer.error);
-      each.partition = partition.partition;
-      each.leader_epoch = answer.leader_epoch;
-      each.end_offset = answer.end_offset;
-    }
-  }
-  co_return reply(request, out);
 }
 
 }  // namespace pyralog::protocol::kafka

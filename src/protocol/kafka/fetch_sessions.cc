@@ -21,16 +21,16 @@ FetchSessions::Partition* FetchSessions::Partitions::find(const Key& key) const 
   return at == all_.end() ? nullptr : at->get();
 }
 
-FetchSessions::Partition* FetchSessions::Partitions::find(
-    const broker::PartitionRef& target) const {
-  const auto at = all_.find(target);
+FetchSessions::Partition* FetchSessions::Partitions::find(const Asked& asked) const {
+  const auto at = all_.find(asked);
   return at == all_.end() ? nullptr : at->get();
 }
 
-bool FetchSessions::add(Session& session, broker::FetchItem item) {
-  const std::uint64_t bytes = bytes_of(item.target);
+bool FetchSessions::add(Session& session, Asked asked) {
+  const std::uint64_t bytes = bytes_of(asked.item.target);
   auto made = std::make_unique<Partition>();
-  made->item = std::move(item);
+  made->item = std::move(asked.item);
+  made->id = asked.id;
   const auto [at, is_new] = session.partitions.all_.insert(std::move(made));
   if (!is_new) return false;
   session.partitions.turns_.push_back(at->get());
@@ -49,11 +49,11 @@ bool FetchSessions::make_room(std::size_t sessions, std::uint64_t bytes, Instant
   return true;
 }
 
-std::int32_t FetchSessions::open(std::vector<broker::FetchItem> items, std::size_t shards,
-                                 std::uint64_t random, Instant now) {
+std::int32_t FetchSessions::open(std::vector<Asked> items, std::size_t shards, std::uint64_t random,
+                                 Instant now, bool by_id) {
   if (items.size() > options_.max_partitions || options_.max_sessions == 0) return 0;
   std::uint64_t bytes = kSessionBytes;
-  for (const auto& item : items) bytes += bytes_of(item.target);
+  for (const auto& each : items) bytes += bytes_of(each.item.target);
   const std::size_t share = PYRALOG_PLANT("kafka.sessions_of_each_shard")
                                 ? options_.max_sessions
                                 : std::max<std::size_t>(options_.max_sessions / shards, 1);
@@ -62,8 +62,9 @@ std::int32_t FetchSessions::open(std::vector<broker::FetchItem> items, std::size
   Session& session = opened.front();
   session.bytes = kSessionBytes;
   session.used = now;
-  for (auto& item : items) {
-    if (!add(session, std::move(item))) return 0;
+  session.by_id = by_id;
+  for (auto& each : items) {
+    if (!add(session, std::move(each))) return 0;
   }
   // A positive id that says whose it is; a taken one is stepped over.
   const auto step = static_cast<std::uint32_t>(shards);
@@ -81,13 +82,14 @@ std::int32_t FetchSessions::open(std::vector<broker::FetchItem> items, std::size
 
 std::expected<FetchSessions::Session*, KafkaError> FetchSessions::use(std::int32_t id,
                                                                       std::int32_t epoch,
-                                                                      Instant now) {
+                                                                      Instant now, bool by_id) {
   const auto at = by_id_.find(id);
   if (at == by_id_.end()) return std::unexpected(KafkaError::kFetchSessionIdNotFound);
   Session& session = *at->second;
   if (epoch != session.next_epoch && !PYRALOG_PLANT("kafka.any_session_epoch")) {
     return std::unexpected(KafkaError::kInvalidFetchSessionEpoch);
   }
+  if (by_id != session.by_id) return std::unexpected(KafkaError::kFetchSessionTopicIdError);
   session.next_epoch = epoch == INT32_MAX ? 1 : epoch + 1;
   session.used = now;
   sessions_.splice(sessions_.end(), sessions_, at->second);
@@ -110,18 +112,21 @@ void FetchSessions::close(Sessions::iterator session) {
   sessions_.erase(session);
 }
 
-bool FetchSessions::update(Session& session, std::vector<broker::FetchItem> items,
+bool FetchSessions::update(Session& session, std::vector<Asked> items,
                            const std::vector<Key>& forgotten) {
-  for (auto& item : items) {
-    if (Partition* known = session.partitions.find(item.target)) {
-      known->item = std::move(item);
+  for (auto& each : items) {
+    if (Partition* known = session.partitions.find(each)) {
+      // The name that an id had when it came stays: it is what counts as memory, and what tells
+      // whether another topic has it now.
+      std::swap(each.item.target, known->item.target);
+      known->item = std::move(each.item);
       continue;
     }
     if (session.partitions.size() >= options_.max_partitions) return false;
     // What is idle goes; this one was used just now and does not.
-    const std::uint64_t bytes = bytes_of(item.target);
+    const std::uint64_t bytes = bytes_of(each.item.target);
     if (!make_room(sessions_.size(), bytes, session.used)) return false;
-    (void)add(session, std::move(item));
+    (void)add(session, std::move(each));
     bytes_ += bytes;
   }
   if (!forgotten.empty()) forget(session, forgotten);

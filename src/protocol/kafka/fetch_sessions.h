@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -30,10 +31,21 @@ class FetchSessions {
     std::size_t max_partitions = 100'000;     ///< of one session
     Duration idle = std::chrono::minutes(2);  ///< after it one goes if another needs its room
   };
-  using Key = std::pair<std::string, std::int32_t>;  ///< topic, partition
+  /// Names a partition as its client does: by the topic's name, or by its id (KIP-516).
+  struct Key {
+    std::string topic;  ///< does not count where there is an id
+    std::int32_t partition = -1;
+    TopicId id{};  ///< nil = by name
+  };
+  /// What a client asks of a partition.
+  struct Asked {
+    broker::FetchItem item;  ///< by id: with the name that the topic had, empty if there was none
+    TopicId id{};            ///< nil = by name
+  };
 
   struct Partition {
     broker::FetchItem item;
+    TopicId id{};
     std::int64_t sent_high_watermark = -2;  ///< what the client was told; −2 = nothing yet
     std::int64_t sent_log_start = -2;
     bool forgotten = false;  ///< while the session lets it go
@@ -61,18 +73,23 @@ class FetchSessions {
     [[nodiscard]] Iterator end() const { return Iterator(turns_.data() + turns_.size()); }
     /// Null if it is not among them.
     [[nodiscard]] Partition* find(const Key& key) const;
-    [[nodiscard]] Partition* find(const broker::PartitionRef& target) const;
+    [[nodiscard]] Partition* find(const Asked& asked) const;
 
    private:
     friend class FetchSessions;
     struct ByTarget {
       using is_transparent = void;
-      using Name = std::pair<std::int32_t, std::string_view>;
-      static Name name(const Key& key) { return {key.second, key.first}; }
-      static Name name(const broker::PartitionRef& target) {
-        return {target.partition, target.topic};
+      using Name = std::tuple<std::int32_t, TopicId, std::string_view>;
+      static Name name(std::int32_t partition, const TopicId& id, std::string_view topic) {
+        return {partition, id, id.uuid.is_nil() ? topic : std::string_view()};
       }
-      static Name name(const std::unique_ptr<Partition>& each) { return name(each->item.target); }
+      static Name name(const Key& key) { return name(key.partition, key.id, key.topic); }
+      template <typename T>
+      static Name name_of(const T& each) {
+        return name(each.item.target.partition, each.id, each.item.target.topic);
+      }
+      static Name name(const Asked& asked) { return name_of(asked); }
+      static Name name(const std::unique_ptr<Partition>& each) { return name_of(*each); }
       template <typename A, typename B>
       bool operator()(const A& a, const B& b) const {
         return name(a) < name(b);
@@ -85,6 +102,7 @@ class FetchSessions {
   struct Session {
     std::int32_t id = 0;
     std::int32_t next_epoch = 1;
+    bool by_id = false;  ///< its requests name topics by their ids
     Instant used;
     std::uint64_t bytes = 0;  ///< that it takes in memory, about
     Partitions partitions;
@@ -99,18 +117,19 @@ class FetchSessions {
 
   /// Opens a session over `items`, in their order; its id, or 0 if there is no room or if a
   /// partition is named twice (the client then goes without).
-  [[nodiscard]] std::int32_t open(std::vector<broker::FetchItem> items, std::size_t shards,
-                                  std::uint64_t random, Instant now);
+  [[nodiscard]] std::int32_t open(std::vector<Asked> items, std::size_t shards,
+                                  std::uint64_t random, Instant now, bool by_id = false);
   /// The session for the request (id, epoch): FETCH_SESSION_ID_NOT_FOUND,
-  /// INVALID_FETCH_SESSION_EPOCH.
+  /// INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR if it was opened by requests that
+  /// name topics the other way.
   [[nodiscard]] std::expected<Session*, KafkaError> use(std::int32_t id, std::int32_t epoch,
-                                                        Instant now);
+                                                        Instant now, bool by_id = false);
   /// The session, without using it; null if there is none.
   [[nodiscard]] Session* find(std::int32_t id);
   void close(std::int32_t id);
   /// Adds or changes `items`, forgets `forgotten`; false if the session would grow too large: close
   /// it then. It is the one that was used last.
-  [[nodiscard]] bool update(Session& session, std::vector<broker::FetchItem> items,
+  [[nodiscard]] bool update(Session& session, std::vector<Asked> items,
                             const std::vector<Key>& forgotten);
   /// True if the client must hear of this outcome: records, an error, or news of the offsets.
   [[nodiscard]] static bool is_news(Partition& partition, const broker::FetchOutcome& outcome);
@@ -123,7 +142,7 @@ class FetchSessions {
  private:
   using Sessions = std::list<Session>;
   /// False if `item` is there already.
-  static bool add(Session& session, broker::FetchItem item);
+  static bool add(Session& session, Asked asked);
   void forget(Session& session, const std::vector<Key>& keys);
   void close(Sessions::iterator session);
   /// Lets idle sessions go until there are at most `sessions` and `bytes` more fit; false if they

@@ -9,15 +9,15 @@
 namespace pyralog::protocol::kafka {
 namespace {
 
-using Items = std::vector<broker::FetchItem>;
+using Items = std::vector<FetchSessions::Asked>;
 
 Items items(std::initializer_list<std::pair<const char*, std::int64_t>> list) {
   Items made;
   for (const auto& [topic, offset] : list) {
-    broker::FetchItem item;
-    item.target = {topic, 0};
-    item.offset = offset;
-    made.push_back(item);
+    FetchSessions::Asked each;
+    each.item.target = {topic, 0};
+    each.item.offset = offset;
+    made.push_back(each);
   }
   return made;
 }
@@ -25,7 +25,7 @@ Instant at(Duration time) { return Instant{} + time; }
 /// Partitions `from` to `upto` of one topic.
 Items many(std::int32_t from, std::int32_t upto) {
   Items made(static_cast<std::size_t>(upto - from));
-  for (auto& item : made) item.target = {"a-topic-with-a-name-of-some-length", from++};
+  for (auto& each : made) each.item.target = {"a-topic-with-a-name-of-some-length", from++};
   return made;
 }
 std::string order_of(const FetchSessions::Session& session) {
@@ -160,8 +160,8 @@ TEST(FetchSessions, what_all_of_them_take_is_bounded) {
   EXPECT_LT(sessions.size(), ids.size());
   EXPECT_LE(sessions.bytes(), kLimit);
   std::vector<FetchSessions::Key> forgotten;
-  for (const auto& item : many(0, 3500)) {
-    forgotten.emplace_back(item.target.topic, item.target.partition);
+  for (const auto& asked : many(0, 3500)) {
+    forgotten.push_back({asked.item.target.topic, asked.item.target.partition});
   }
   const std::uint64_t before = sessions.bytes();
   EXPECT_TRUE(sessions.update(later, {}, forgotten));
@@ -176,6 +176,45 @@ TEST(FetchSessions, whoever_names_a_partition_twice_goes_without) {
   EXPECT_EQ(sessions.open(items({{"a", 1}, {"b", 2}, {"a", 3}}), 1, 1, at(0s)), 0);
   EXPECT_EQ(sessions.bytes(), 0u);
   EXPECT_EQ(sessions.size(), 0u);
+}
+
+FetchSessions::Asked by_id(std::uint8_t id, std::int64_t offset, std::string name = {}) {
+  FetchSessions::Asked made;
+  made.id = TopicId{Uuid{{id}}};
+  made.item.target = {std::move(name), 0};
+  made.item.offset = offset;
+  return made;
+}
+
+TEST(FetchSessions, topics_go_by_their_ids_where_requests_name_them_so) {
+  FetchSessions sessions(0, {});
+  const auto id = sessions.open({by_id(1, 5, "a"), by_id(2, 6), by_id(3, 7)}, 1, 1, at(0s), true);
+  ASSERT_GT(id, 0) << "those without a name are not the same";
+  const std::uint64_t bytes = sessions.bytes();
+  FetchSessions::Session& session = *sessions.find(id);
+  EXPECT_TRUE(sessions.update(session, {by_id(1, 8), by_id(2, 9, "a-name-that-is-known-by-now")}, {}));
+  EXPECT_EQ(session.partitions.size(), 3u);
+  EXPECT_EQ(session.partitions[0].item.target.topic, "a") << "as it was called";
+  EXPECT_EQ(session.partitions[0].item.offset, 8);
+  EXPECT_EQ(session.partitions[1].item.offset, 9);
+  EXPECT_EQ(sessions.bytes(), bytes);
+  EXPECT_TRUE(sessions.update(session, {}, {{"", 0, TopicId{Uuid{{2}}}}, {"a", 0}}));
+  EXPECT_EQ(session.partitions.size(), 2u) << "a name stands for none of them";
+  EXPECT_EQ(sessions.open({by_id(1, 0, "a"), by_id(1, 0, "b")}, 1, 2, at(0s), true), 0);
+  sessions.close(id);
+  EXPECT_EQ(sessions.bytes(), 0u);
+}
+
+TEST(FetchSessions, names_and_ids_do_not_go_together) {
+  FetchSessions sessions(0, {});
+  const auto ids = sessions.open({by_id(1, 0, "a")}, 1, 1, at(0s), true);
+  const auto names = sessions.open(items({{"a", 0}}), 1, 2, at(0s));
+  const auto error = std::unexpected(KafkaError::kFetchSessionTopicIdError);
+  EXPECT_EQ(sessions.use(ids, 1, at(0s), false), error);
+  EXPECT_EQ(sessions.use(names, 1, at(0s), true), error);
+  EXPECT_EQ(sessions.use(names, 2, at(0s), true), std::unexpected(KafkaError::kInvalidFetchSessionEpoch));
+  EXPECT_TRUE(sessions.use(ids, 1, at(0s), true)) << "what was refused was no turn";
+  EXPECT_TRUE(sessions.use(names, 1, at(0s), false));
 }
 
 TEST(FetchSessions, only_news_is_told_and_errors_until_they_are_gone) {

@@ -78,10 +78,13 @@ TEST_F(FetchTest, does_not_wait_for_records_for_a_client_that_left) {
 }
 
 TEST_F(FetchTest, every_served_version_reads_and_the_older_ones_say_35) {
-  with_client([](RawClient& client) -> io::Task<void> {
+  const Uuid id = cluster_->catalog()->topic("t")->id.uuid;
+  with_client([&](RawClient& client) -> io::Task<void> {
     co_await write(client, 0, "a");
-    for (std::int16_t version = 0; version <= 12; ++version) {
-      const auto answer = co_await client.call<wire::FetchResponse>(request({{0, 0}}), version);
+    for (std::int16_t version = 0; version <= 16; ++version) {
+      auto fetch = request({{0, 0}});
+      fetch.topics[0].topic_id = id;
+      const auto answer = co_await client.call<wire::FetchResponse>(fetch, version);
       EXPECT_EQ(told(answer), version < 4 ? "0:!35" : "0:a") << version;
       if (version < 4 || answer->responses.empty()) continue;
       EXPECT_EQ(answer->responses[0].partitions[0].high_watermark, 1);
@@ -159,7 +162,7 @@ TEST_F(FetchTest, a_session_is_told_only_what_is_new) {
     answer = co_await client.call<wire::FetchResponse>(request({{2, 1}}, id, 3), 12);
     EXPECT_EQ(told(answer), "");
     auto forget = request({}, id, 4);
-    forget.forgotten_topics_data.push_back({"t", {1}});
+    forget.forgotten_topics_data.push_back({"t", {}, {1}});
     co_await write(client, 1, "b");
     answer = co_await client.call<wire::FetchResponse>(forget, 12);
     EXPECT_EQ(told(answer), "");

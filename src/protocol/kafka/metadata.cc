@@ -1,39 +1,51 @@
+#include "wire/kafka/gen/metadata.h"
+
 #include <algorithm>
 #include <set>
 
 #include "base/plant.h"
+#include "protocol/kafka/nodes.h"
 #include "protocol/kafka/service.h"
 #include "wire/kafka/gen/describe_cluster.h"
 #include "wire/kafka/gen/find_coordinator.h"
-#include "wire/kafka/gen/metadata.h"
 
 namespace pyralog::protocol::kafka {
 
 namespace {
 
 // Operations that a client may do, as bits: all that exist for the kind, as nobody is refused yet.
-constexpr std::int32_t kTopicOperations = 3576;    // read write create delete alter describe configs
+constexpr std::int32_t kTopicOperations = 3576;  // read write create delete alter describe configs
 constexpr std::int32_t kClusterOperations = 8096;  // create alter describe cluster_action configs …
 
-wire::MetadataResponse::Topic describe(const catalog::Topic& topic) {
+void copy_ids(const std::vector<NodeId>& from, std::vector<std::int32_t>& to) {
+  to.reserve(from.size());
+  for (const NodeId node : from) to.push_back(node.value);
+}
+
+wire::MetadataResponse::Partition describe(PartitionIndex index,
+                                           const broker::PartitionRoles& roles,
+                                           const Nodes& nodes) {
+  wire::MetadataResponse::Partition out;
+  out.partition_index = index.value;
+  const auto leader = nodes.leader(roles);
+  out.leader_id = leader ? leader->value : -1;
+  if (!leader) out.error_code = code(KafkaError::kLeaderNotAvailable);
+  if (roles.epoch.value > 0) out.leader_epoch = static_cast<std::int32_t>(roles.epoch.value);
+  copy_ids(roles.replicas, out.replica_nodes);
+  copy_ids(roles.in_sync, out.isr_nodes);
+  copy_ids(roles.offline, out.offline_replicas);
+  return out;
+}
+
+wire::MetadataResponse::Topic describe(const broker::Broker& broker, const Nodes& nodes,
+                                       const catalog::Topic& topic) {
   wire::MetadataResponse::Topic out;
   out.name = topic.name;
   out.topic_id = topic.id.uuid;
   out.is_internal = topic.internal();
+  out.partitions.reserve(topic.partitions.size());
   for (const auto& partition : topic.partitions) {
-    auto& each = out.partitions.emplace_back();
-    each.partition_index = partition->index.value;
-    if (partition->current) {
-      each.leader_id = partition->current->leader.value;
-      each.leader_epoch = static_cast<std::int32_t>(partition->current->epoch.value);
-      for (const auto& replica : partition->current->replicas) {
-        each.isr_nodes.push_back(replica.node.value);
-      }
-    } else {
-      each.leader_id = -1;
-      each.error_code = code(KafkaError::kLeaderNotAvailable);
-    }
-    for (const NodeId node : partition->replicas) each.replica_nodes.push_back(node.value);
+    out.partitions.push_back(describe(partition->index, broker.roles(*partition), nodes));
   }
   return out;
 }
@@ -42,7 +54,9 @@ wire::MetadataResponse::Topic describe(const catalog::Topic& topic) {
 std::size_t size_of(const wire::MetadataResponse::Topic& topic) {
   std::size_t bytes = sizeof topic + (topic.name ? topic.name->size() : 0);
   for (const auto& each : topic.partitions) {
-    bytes += sizeof each + sizeof(std::int32_t) * (each.replica_nodes.size() + each.isr_nodes.size());
+    bytes += sizeof each +
+             sizeof(std::int32_t) *
+                 (each.replica_nodes.size() + each.isr_nodes.size() + each.offline_replicas.size());
   }
   return bytes;
 }
@@ -55,14 +69,17 @@ wire::MetadataResponse::Topic missing(std::optional<std::string> name, Uuid id, 
   return out;
 }
 
-io::Task<wire::MetadataResponse::Topic> find_or_create(Service& service, std::string name,
-                                                       bool may_create) {
-  if (const auto topic = service.broker().catalog()->topic(name)) co_return describe(*topic);
-  if (!is_valid_topic_name(name)) {
-    co_return missing(name, {}, KafkaError::kInvalidTopicException);
-  }
+/// The topic, or why there is none.
+struct Found {
+  catalog::TopicPtr topic;
+  KafkaError error = KafkaError::kNone;
+};
+
+io::Task<Found> find_or_create(Service& service, std::string name, bool may_create) {
+  if (auto topic = service.broker().catalog()->topic(name)) co_return Found{std::move(topic)};
+  if (!is_valid_topic_name(name)) co_return Found{nullptr, KafkaError::kInvalidTopicException};
   if (!may_create || !service.broker().options().auto_create_topics) {
-    co_return missing(name, {}, KafkaError::kUnknownTopicOrPartition);
+    co_return Found{nullptr, KafkaError::kUnknownTopicOrPartition};
   }
   broker::AdminOutcome made;
   if (name == "__consumer_offsets") {
@@ -72,17 +89,16 @@ io::Task<wire::MetadataResponse::Topic> find_or_create(Service& service, std::st
     create.name = name;
     made = co_await service.broker().create_topic(std::move(create), false);
   }
-  const auto topic = service.broker().catalog()->topic(name);
-  if (topic != nullptr) co_return describe(*topic);
-  co_return missing(name, {}, made.error == KafkaError::kNone
-                                  ? KafkaError::kUnknownTopicOrPartition
-                                  : made.error);
+  if (auto topic = service.broker().catalog()->topic(name)) co_return Found{std::move(topic)};
+  co_return Found{
+      nullptr, made.error == KafkaError::kNone ? KafkaError::kUnknownTopicOrPartition : made.error};
 }
 
-wire::MetadataResponse::Topic by_id(Service& service, Uuid id) {
-  const auto topic = service.broker().catalog()->topic(TopicId{id});
-  return topic == nullptr ? missing(std::nullopt, id, KafkaError::kUnknownTopicId)
-                          : describe(*topic);
+template <typename Broker>
+void tell(const catalog::Node& node, Broker& out) {
+  out.host = node.host;
+  out.port = node.port;
+  if (!node.rack.empty()) out.rack = node.rack;
 }
 
 }  // namespace
@@ -90,26 +106,39 @@ wire::MetadataResponse::Topic by_id(Service& service, Uuid id) {
 Handled handle_metadata(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::MetadataRequest>(request));
   wire::MetadataResponse out;
+  std::optional<Nodes> nodes(service.broker());
+  const auto tell_of = [&](const catalog::TopicPtr& topic) {
+    out.topics.push_back(describe(service.broker(), *nodes, *topic));
+    return request.take_room(size_of(out.topics.back()));
+  };
   const bool all = !in.topics || (request.version() == 0 && in.topics->empty());
   if (all) {
-    for (const auto& topic : service.broker().catalog()->topics()) {
-      out.topics.push_back(describe(*topic));
-      PYRALOG_CO_TRY(request.take_room(size_of(out.topics.back())));
-    }
+    for (const auto& topic : service.broker().catalog()->topics()) PYRALOG_CO_TRY(tell_of(topic));
   } else {
     const bool may_create = request.version() < 4 || in.allow_auto_topic_creation;
     std::set<std::string> seen;
     std::set<Uuid> seen_ids;
     for (const auto& topic : *in.topics) {
+      Found found;
       // Java's client sends an empty name beside the id, not null.
-      if (!topic.name || !topic.topic_id.is_nil()) {
-        if (!seen_ids.insert(topic.topic_id).second && !PYRALOG_PLANT("kafka.repeated_ids")) continue;
-        out.topics.push_back(by_id(service, topic.topic_id));
+      const bool by_id = !topic.name || !topic.topic_id.is_nil();
+      if (by_id) {
+        if (!seen_ids.insert(topic.topic_id).second && !PYRALOG_PLANT("kafka.repeated_ids"))
+          continue;
+        found.topic = service.broker().catalog()->topic(TopicId{topic.topic_id});
+        if (found.topic == nullptr) found.error = KafkaError::kUnknownTopicId;
       } else if (seen.insert(*topic.name).second) {
-        out.topics.push_back(co_await find_or_create(service, *topic.name, may_create));
+        found = co_await find_or_create(service, *topic.name, may_create);
+        nodes.emplace(service.broker());  // as new as the topic
       } else {
         continue;
       }
+      if (found.topic != nullptr) {
+        PYRALOG_CO_TRY(tell_of(found.topic));
+        continue;
+      }
+      out.topics.push_back(by_id ? missing(std::nullopt, topic.topic_id, found.error)
+                                 : missing(topic.name, {}, found.error));
       PYRALOG_CO_TRY(request.take_room(size_of(out.topics.back())));
     }
   }
@@ -121,15 +150,12 @@ Handled handle_metadata(Service& service, Request request) {
       }
     }
   }
-  const broker::CatalogPtr state = service.broker().catalog();
-  for (const auto& [id, node] : state->nodes()) {
+  for (const catalog::Node* node : nodes->all()) {
     auto& each = out.brokers.emplace_back();
-    each.node_id = id.value;
-    each.host = node.host;
-    each.port = node.port;
-    if (!node.rack.empty()) each.rack = node.rack;
+    each.node_id = node->id.value;
+    tell(*node, each);
   }
-  out.cluster_id = to_string(state->cluster());
+  out.cluster_id = to_string(service.broker().catalog()->cluster());
   out.controller_id = service.broker().node().value;
   if (in.include_cluster_authorized_operations) {
     out.cluster_authorized_operations = kClusterOperations;
@@ -140,20 +166,18 @@ Handled handle_metadata(Service& service, Request request) {
 Handled handle_describe_cluster(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::DescribeClusterRequest>(request));
   wire::DescribeClusterResponse out;
-  const broker::CatalogPtr state = service.broker().catalog();
   out.endpoint_type = in.endpoint_type;
   if (in.endpoint_type != 1) {
     out.error_code = code(KafkaError::kInvalidRequest);
     out.error_message = "only brokers have endpoints here; ask with endpoint type 1";
   }
-  out.cluster_id = to_string(state->cluster());
+  out.cluster_id = to_string(service.broker().catalog()->cluster());
   out.controller_id = service.broker().node().value;
-  for (const auto& [id, node] : state->nodes()) {
+  const Nodes nodes(service.broker());
+  for (const catalog::Node* node : nodes.all()) {
     auto& each = out.brokers.emplace_back();
-    each.broker_id = id.value;
-    each.host = node.host;
-    each.port = node.port;
-    if (!node.rack.empty()) each.rack = node.rack;
+    each.broker_id = node->id.value;
+    tell(*node, each);
   }
   if (in.include_cluster_authorized_operations) {
     out.cluster_authorized_operations = kClusterOperations;
@@ -161,43 +185,79 @@ Handled handle_describe_cluster(Service& service, Request request) {
   co_return reply(request, out);
 }
 
-Handled handle_find_coordinator(Service& service, Request request) {
-  PYRALOG_CO_ASSIGN(const auto in, decode<wire::FindCoordinatorRequest>(request));
-  constexpr std::int8_t kGroup = 0;
+namespace {
+
+/// Where a coordinator is, or why there is none.
+struct Coordinator {
   KafkaError error = KafkaError::kNone;
   std::optional<std::string> message;
-  if (in.key_type == kGroup) {
-    const auto made = co_await service.broker().ensure_offsets_topic();
-    if (made.error != KafkaError::kNone) {
-      error = KafkaError::kCoordinatorNotAvailable;
-      message = made.message;
-    }
-  } else if (in.key_type == 1) {
-    error = KafkaError::kTransactionalIdAuthorizationFailed;
-    message = "transactions are not supported";
-  } else {
-    error = KafkaError::kInvalidRequest;
-    message = "unknown coordinator type " + std::to_string(in.key_type);
+  const catalog::Node* node = nullptr;
+};
+
+/// Why nobody coordinates anything of this kind now.
+io::Task<Coordinator> ready_for(Service& service, std::int8_t key_type) {
+  constexpr std::int8_t kGroup = 0;
+  constexpr std::int8_t kTransaction = 1;
+  if (key_type == kTransaction) {
+    co_return Coordinator{KafkaError::kTransactionalIdAuthorizationFailed,
+                          "transactions are not supported", nullptr};
   }
-  const broker::CatalogPtr state = service.broker().catalog();
-  const catalog::Node* node = state->node(service.broker().node());
-  const bool found = error == KafkaError::kNone && node != nullptr;
+  if (key_type != kGroup) {
+    co_return Coordinator{KafkaError::kInvalidRequest,
+                          "unknown coordinator type " + std::to_string(key_type), nullptr};
+  }
+  auto made = co_await service.broker().ensure_offsets_topic();
+  if (made.error == KafkaError::kNone) co_return Coordinator{};
+  co_return Coordinator{KafkaError::kCoordinatorNotAvailable, std::move(made.message), nullptr};
+}
+
+Coordinator coordinator_of(const broker::Broker& broker, const Nodes& nodes,
+                           const std::string& group) {
+  const auto id = broker.coordinator(group);
+  Coordinator out;
+  if (!id) {
+    out.error = id.error();
+    out.message =
+        "nobody leads the partition of __consumer_offsets that the group belongs to; ask again";
+  } else {
+    out.node = nodes.find(PYRALOG_PLANT("kafka.coordinate_everything") ? broker.node() : *id);
+    if (out.node != nullptr) return out;
+    out.error = KafkaError::kCoordinatorNotAvailable;
+    out.message = "node " + std::to_string(id->value) +
+                  " coordinates the group and cannot be reached now; ask again";
+  }
+  return out;
+}
+
+template <typename Answer>
+void write(const Coordinator& from, Answer& to) {
+  to.error_code = code(from.error);
+  to.error_message = from.message;
+  to.node_id = from.node == nullptr ? -1 : from.node->id.value;
+  to.host = from.node == nullptr ? "" : from.node->host;
+  to.port = from.node == nullptr ? -1 : from.node->port;
+}
+
+}  // namespace
+
+Handled handle_find_coordinator(Service& service, Request request) {
+  PYRALOG_CO_ASSIGN(const auto in, decode<wire::FindCoordinatorRequest>(request));
+  const Coordinator none = co_await ready_for(service, in.key_type);
+  const Nodes nodes(service.broker());
+  const auto find = [&](const std::string& key) {
+    return none.error == KafkaError::kNone ? coordinator_of(service.broker(), nodes, key) : none;
+  };
   wire::FindCoordinatorResponse out;
-  out.error_code = code(error);
-  out.error_message = message;
-  out.node_id = found ? node->id.value : -1;
-  out.host = found ? node->host : "";
-  out.port = found ? node->port : -1;
+  constexpr std::int16_t kFirstOfMany = 4;
+  if (request.version() < kFirstOfMany) write(find(in.key), out);
   for (const auto& key : in.coordinator_keys) {
-    PYRALOG_CO_TRY(request.take_room(sizeof(wire::FindCoordinatorResponse::Coordinator) + key.size() +
-                                      out.host.size() + message.value_or("").size()));
+    const Coordinator found = find(key);
+    const std::size_t host = found.node == nullptr ? 0 : found.node->host.size();
+    PYRALOG_CO_TRY(request.take_room(sizeof(wire::FindCoordinatorResponse::Coordinator) +
+                                     key.size() + host + found.message.value_or("").size()));
     auto& each = out.coordinators.emplace_back();
     each.key = key;
-    each.node_id = out.node_id;
-    each.host = out.host;
-    each.port = out.port;
-    each.error_code = out.error_code;
-    each.error_message = out.error_message;
+    write(found, each);
   }
   co_return reply(request, out);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "protocol/kafka/nodes.h"
 #include "protocol/kafka/service.h"
 #include "wire/kafka/gen/describe_producers.h"
 #include "wire/kafka/gen/init_producer_id.h"
@@ -32,7 +33,7 @@ Result<std::vector<broker::ProduceItem>> items_of(const Request& request,
   return items;
 }
 
-Result<Reply> answer(const Request& request, const wire::ProduceRequest& produce,
+Result<Reply> answer(Service& service, const Request& request, const wire::ProduceRequest& produce,
                      const std::vector<broker::ProduceOutcome>& outcomes) {
   if (produce.acks == 0) {
     // No response is due; an error shows as the end of the connection, so that the client
@@ -44,6 +45,8 @@ Result<Reply> answer(const Request& request, const wire::ProduceRequest& produce
     return nothing;
   }
   wire::ProduceResponse out;
+  constexpr std::int16_t kFirstWithLeaders = 10;
+  LeaderHints leaders(service.broker(), request.version() >= kFirstWithLeaders);
   std::size_t next = 0;
   for (const auto& topic : produce.topic_data) {
     auto& to = out.responses.emplace_back();
@@ -61,8 +64,10 @@ Result<Reply> answer(const Request& request, const wire::ProduceRequest& produce
       for (const std::int32_t record : outcome.bad_records) {
         each.record_errors.push_back({record, outcome.message});
       }
+      leaders.add(outcome.error, {topic.name, partition.index}, each.current_leader);
     }
   }
+  leaders.write(out.node_endpoints);
   return reply(request, out);
 }
 
@@ -130,17 +135,17 @@ void count_traffic(Service& service, const wire::ProduceRequest& produce,
 Handled handle_produce(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto produce, decode<wire::ProduceRequest>(request));
   if (request.version() < 3) {
-    co_return answer(request, produce,
+    co_return answer(service, request, produce,
                      refuse_all(produce, KafkaError::kUnsupportedVersion,
                                 "record batches before format v2 are not accepted"));
   }
   if (produce.transactional_id) {
-    co_return answer(request, produce,
+    co_return answer(service, request, produce,
                      refuse_all(produce, KafkaError::kTransactionalIdAuthorizationFailed,
                                 "transactions are not supported"));
   }
   if (produce.acks != 0 && produce.acks != 1 && produce.acks != -1) {
-    co_return answer(request, produce,
+    co_return answer(service, request, produce,
                      refuse_all(produce, KafkaError::kInvalidRequiredAcks, "acks is 0, 1 or -1"));
   }
   const auto acks = static_cast<Acks>(produce.acks);
@@ -148,7 +153,7 @@ Handled handle_produce(Service& service, Request request) {
       std::min<Duration>(std::chrono::milliseconds(std::max(produce.timeout_ms, 0)),
                          service.options().max_request_time);
   if (request.version() < kFirstZstdVersion && any_zstd(produce)) {
-    co_return answer(request, produce,
+    co_return answer(service, request, produce,
                      refuse_all(produce, KafkaError::kUnsupportedCompressionType,
                                 "zstd needs version 7 of the request"));
   }
@@ -157,7 +162,7 @@ Handled handle_produce(Service& service, Request request) {
       co_await service.broker().produce(std::move(items), acks, timeout, request.produces);
   note_slowest(service, request, produce, outcomes);
   count_traffic(service, produce, outcomes);
-  co_return answer(request, produce, outcomes);
+  co_return answer(service, request, produce, outcomes);
 }
 
 Handled handle_init_producer_id(Service& service, Request request) {

@@ -36,11 +36,12 @@ class ProduceTest : public KafkaTest {
 
 TEST_F(ProduceTest, every_served_version_writes_and_the_older_ones_say_35) {
   with_client([](RawClient& client) -> io::Task<void> {
-    for (std::int16_t version = 0; version <= 9; ++version) {
+    for (std::int16_t version = 0; version <= 11; ++version) {
       const auto out = co_await send(client, "t", batch_of({std::to_string(version)}), -1, version);
       EXPECT_EQ(out.error_code, version < 3 ? 35 : 0) << version;
     }
-    EXPECT_EQ(co_await values(client), (std::vector<std::string>{"3", "4", "5", "6", "7", "8", "9"}));
+    EXPECT_EQ(co_await values(client),
+              (std::vector<std::string>{"3", "4", "5", "6", "7", "8", "9", "10", "11"}));
   });
 }
 

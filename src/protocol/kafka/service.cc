@@ -13,8 +13,8 @@ using wire::ApiKey;
 
 const std::vector<OfferedApi>& offered_apis() {
   static const std::vector<OfferedApi> kOffered = {
-      {ApiKey::kProduce, 0, 9},
-      {ApiKey::kFetch, 0, 12},
+      {ApiKey::kProduce, 0, 11},
+      {ApiKey::kFetch, 0, 16},
       {ApiKey::kListOffsets, 1, 7},
       {ApiKey::kMetadata, 0, 12},
       {ApiKey::kOffsetCommit, 2, 9},
@@ -128,8 +128,14 @@ std::optional<unsigned> Service::shard_of_all(ByteView request) const {
                                                                 {.allow_trailing = true});
     if (!fetch || fetch->session_id != 0) return std::nullopt;
     for (const auto& topic : fetch->topics) {
+      std::string name = topic.topic;
+      if (names_topics_by_id(version)) {
+        const auto known = broker_.catalog()->topic(TopicId{topic.topic_id});
+        if (known == nullptr) return std::nullopt;
+        name = known->name;
+      }
       for (const auto& each : topic.partitions) {
-        if (!there(topic.topic, each.partition)) return std::nullopt;
+        if (!there(name, each.partition)) return std::nullopt;
       }
     }
   }

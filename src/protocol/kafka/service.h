@@ -168,6 +168,11 @@ struct OfferedApi {
 };
 [[nodiscard]] const std::vector<OfferedApi>& offered_apis();
 
+/// Whether this version of Fetch names topics by their ids (KIP-516).
+[[nodiscard]] constexpr bool names_topics_by_id(std::int16_t fetch_version) {
+  return fetch_version >= 13;
+}
+
 // The handlers, by subject.
 using Handled = io::Task<Result<Reply>>;
 Handled handle_api_versions(Service& service, Request request);

@@ -1,0 +1,57 @@
+#include "protocol/kafka/nodes.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/plant.h"
+
+namespace pyralog::protocol::kafka {
+
+Nodes::Nodes(const broker::Broker& broker)
+    : Nodes(broker.catalog(), broker.node(),
+            [&broker](NodeId id) { return broker.reachable(id); }) {}
+
+Nodes::Nodes(broker::CatalogPtr state, NodeId self, const std::function<bool(NodeId)>& reachable)
+    : state_(std::move(state)) {
+  const auto& nodes = state_->nodes();
+  for (const auto& [id, node] : nodes) {
+    if (id == self || reachable(id)) all_.push_back(&node);
+  }
+  if (all_.size() * 2 > nodes.size() || PYRALOG_PLANT("kafka.cut_off_and_still_judging")) return;
+  all_.clear();
+  for (const auto& [id, node] : nodes) all_.push_back(&node);
+}
+
+const catalog::Node* Nodes::find(NodeId id) const {
+  const auto at = std::ranges::lower_bound(all_, id, {}, &catalog::Node::id);
+  return at != all_.end() && (*at)->id == id ? *at : nullptr;
+}
+
+std::optional<NodeId> Nodes::leader(const broker::PartitionRoles& roles) const {
+  return roles.leader && find(*roles.leader) != nullptr ? roles.leader : std::nullopt;
+}
+
+std::optional<LeaderHints::Leader> LeaderHints::leader_of(KafkaError error,
+                                                          const broker::PartitionRef& target) {
+  const bool not_here = error == KafkaError::kNotLeaderOrFollower;
+  if (!not_here && error != KafkaError::kFencedLeaderEpoch) return std::nullopt;
+  if (PYRALOG_PLANT("kafka.no_leader_hints")) return std::nullopt;
+  const broker::CatalogPtr state = broker_.catalog();
+  const catalog::TopicPtr topic = state->topic(target.topic);
+  if (topic == nullptr || target.partition < 0 ||
+      static_cast<std::size_t>(target.partition) >= topic->partitions.size()) {
+    return std::nullopt;
+  }
+  const auto roles = broker_.roles(*topic->partitions[static_cast<std::size_t>(target.partition)]);
+  if (!nodes_) nodes_.emplace(broker_);
+  Leader out;
+  if (roles.epoch.value > 0) out.epoch = static_cast<std::int32_t>(roles.epoch.value);
+  const auto leader = nodes_->leader(roles);
+  // Who has just refused as not the leader is not where the client should go.
+  if (!leader || (not_here && *leader == broker_.node())) return out;
+  out.id = leader->value;
+  named_.insert(*leader);
+  return out;
+}
+
+}  // namespace pyralog::protocol::kafka
