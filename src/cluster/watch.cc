@@ -67,11 +67,18 @@ bool Watch::is_up(const catalog::Node& node) const {
 void Watch::look() {
   const Instant now = io::Shard::current().now();
   const CatalogPtr& state = log_.catalog();
+  std::size_t reached = 0;
   for (const auto& [id, node] : state->nodes()) {
     const bool up = is_up(node);
+    if (up) ++reached;
     const auto [known, is_new] = nodes_.try_emplace(id, NodeLife{.up = up, .since = now});
     if (!is_new && known->second.up != up) known->second = {.up = up, .since = now};
     known->second.draining = draining_.contains(id);
+  }
+  if (2 * reached <= state->nodes().size()) {
+    reaches_most_since_.reset();
+  } else if (!reaches_most_since_) {
+    reaches_most_since_ = now;
   }
   steward_.observe(state, now);
 }
@@ -87,8 +94,8 @@ bool Watch::decides() {
     leads_since_ = now;
     balance_at_ = now + options_.balance_every;
   }
-  if (!leads_since_) return false;
-  return now >= *leads_since_ + options_.new_leader_grace ||
+  if (!leads_since_ || !reaches_most_since_) return false;
+  return now >= *reaches_most_since_ + options_.cut_off_grace ||
          PYRALOG_PLANT("cluster.no_leader_grace");
 }
 

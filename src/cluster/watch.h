@@ -20,9 +20,9 @@ class Watch {
  public:
   struct Options {
     Steward::Options steward;
-    /// Whoever begins to lead the metadata log believes of nobody before that that it is down: its
-    /// connections may be as young as its lead.
-    Duration new_leader_grace = 1s;
+    /// Whoever was cut off from most of the nodes itself believes of nobody for so long that it is
+    /// down: the other connections are about to come up.
+    Duration cut_off_grace = 1s;
     Duration look_every = 50ms;
     Duration balance_every = 1s;
   };
@@ -75,6 +75,7 @@ class Watch {
   Steward steward_;
   Liveness nodes_;
   std::set<NodeId> draining_;
+  std::optional<Instant> reaches_most_since_;
   std::optional<Instant> leads_since_;
   raft::Term term_;  ///< in which it does
   Instant balance_at_{};
