@@ -11,6 +11,7 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "base/plant.h"
 #include "base/time.h"
 #include "cli/child.h"
 #include "cli/dev_files.h"
@@ -154,7 +155,7 @@ class DevCluster {
     }
     ending_since_ = now();
     // What the terminal sends goes to the whole process group; a second one would end them at once.
-    if (info.ssi_code == SI_KERNEL) return;
+    if (info.ssi_code == SI_KERNEL && !PYRALOG_PLANT("cli.ctrl_c_twice")) return;
     for (const Running& one : running_) one.child.send(SIGTERM);
   }
 
