@@ -121,7 +121,9 @@ class DevCluster {
                   files_.secret()};
     plan.environment = environment_of_nodes();
     plan.log = node.log;
+    // One that comes before the node listens for them waits for it, instead of ending it halfway.
     plan.signals = before_;
+    for (const int each : {SIGINT, SIGTERM}) ::sigaddset(&plan.signals, each);
     PYRALOG_ASSIGN(Child child, Child::start(plan));
     running_.push_back({&node, std::move(child), {}, false});
     return {};

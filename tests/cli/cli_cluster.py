@@ -48,10 +48,18 @@ def is_there(pid):
     return state != "Z"
 
 
+def end_at_once(pid):
+    """Whatever a defect has left behind."""
+    with contextlib.suppress(OSError):
+        if os.readlink(f"/proc/{pid}/exe") == os.path.realpath(BINARY):
+            os.kill(pid, signal.SIGKILL)
+
+
 class Dev:
     """`pyralog dev cluster` that runs; its lines are kept as they come."""
 
     def __init__(self, test, *words, data="three"):
+        self.test = test
         self.data = test.folder / data
         self.process = subprocess.Popen(
             [BINARY, "dev", "cluster", *words, "--data-dir", str(self.data)], stdout=subprocess.PIPE,
@@ -79,6 +87,7 @@ class Dev:
         for line in self.said[:count]:
             match = READY.match(line.rstrip("\n"))
             assert match, self.all()
+            self.test.addCleanup(end_at_once, int(match[2]))
             found[get(match[1], "/status")[1]["node_id"]] = (match[1], int(match[2]))
         assert len(found) == count, self.all()
         return found
@@ -174,6 +183,11 @@ class Development(CommandTest):
         dev.process.kill()
         dev.process.wait(10)
         until(5, lambda: not any(is_there(pid) for _, pid in nodes.values()), "nodes are left behind")
+
+    def test_it_can_be_ended_while_it_starts(self):
+        dev = Dev(self, "3")
+        until(20, (dev.data / "node-3.log").exists, dev.all)
+        self.assertEqual(dev.end(), 0, dev.all())
 
     def test_ctrl_c_at_a_terminal_ends_all_in_order(self):
         """The terminal sends it to the whole process group, and a node takes a second one as urgent."""
