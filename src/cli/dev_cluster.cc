@@ -107,6 +107,10 @@ class DevCluster {
     sigset_t ours;
     ::sigemptyset(&ours);
     for (const int each : {SIGINT, SIGTERM, SIGCHLD}) ::sigaddset(&ours, each);
+    // A terminal that goes away ends them, too, unless somebody has said otherwise (nohup).
+    struct sigaction hangup{};
+    ::sigaction(SIGHUP, nullptr, &hangup);
+    if (hangup.sa_handler != SIG_IGN) ::sigaddset(&ours, SIGHUP);
     ::sigprocmask(SIG_BLOCK, &ours, &before_);
     signals_ = ::signalfd(-1, &ours, SFD_NONBLOCK | SFD_CLOEXEC);
     if (signals_ < 0)
@@ -156,8 +160,9 @@ class DevCluster {
       return;
     }
     ending_since_ = now();
-    // What the terminal sends goes to the whole process group; a second one would end them at once.
-    if (info.ssi_code == SI_KERNEL && !PYRALOG_PLANT("cli.ctrl_c_twice")) return;
+    // A terminal's Ctrl-C goes to the whole process group; a second signal would end them at once.
+    const bool has_them_all = info.ssi_signo == SIGINT && info.ssi_code == SI_KERNEL;
+    if (has_them_all && !PYRALOG_PLANT("cli.ctrl_c_twice")) return;
     for (const Running& one : running_) one.child.send(SIGTERM);
   }
 

@@ -135,7 +135,8 @@ TEST(ClusterSettings, clients_of_nodes_on_several_machines_are_not_told_the_loop
     o.members = "1@10.0.0.1:9093,2@127.0.0.1:9093";
     o.allow_insecure = true;
   };
-  EXPECT_THAT(refusal_of_plan(beyond), AllOf(HasSubstr("127.0.0.1:9092"), HasSubstr("--advertise")));
+  EXPECT_THAT(refusal_of_plan(beyond),
+              AllOf(HasSubstr("127.0.0.1:9092"), HasSubstr("--advertise")));
   EXPECT_EQ(refusal_of_plan([&](ServerOptions& o) {
               beyond(o);
               o.kafka_listener = "10.0.0.2:9092";

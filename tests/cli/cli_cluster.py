@@ -215,7 +215,7 @@ class Development(CommandTest):
         said = json.loads(dev.said[0])
         self.assertEqual((said["node"], said["kafka"], said["http"]),
                          (1, f"127.0.0.1:{base}", f"127.0.0.1:{base + 1}"), dev.all())
-        self.assertEqual(dev.end(), 0, dev.all())
+        self.assertEqual(dev.end(signal.SIGHUP), 0, dev.all())
 
     def test_numbers_that_make_no_sense_are_refused(self):
         for words, says in [(("2",), "1, 3 or 5"), (("7",), "1 to 5"), (("x",), "\"x\""),
