@@ -100,10 +100,13 @@ void add_server(std::vector<CommandSpec>& out) {
        "Prints one line when all listeners accept clients: `ready kafka=HOST:PORT http=HOST:PORT`. "
        "Log lines go to standard error. SIGTERM or Ctrl-C ends it in order, a second one at once. "
        "Every setting can also stand in the TOML file or in the environment; the command line "
-       "wins.",
+       "wins. With --cluster several nodes are one cluster: a first start waits until most of them "
+       "have begun, and the ready line comes once the node is one of them.",
        {},
        setting_options(),
-       {"pyralog serve", "pyralog serve --data-dir /var/lib/pyralog --kafka 127.0.0.1:0"},
+       {"pyralog serve", "pyralog serve --data-dir /var/lib/pyralog --kafka 127.0.0.1:0",
+        "pyralog serve --node-id 1 --cluster 1@10.0.0.1:9093,2@10.0.0.2:9093,3@10.0.0.3:9093 "
+        "--cluster-secret-file secret --kafka 10.0.0.1:9092 --allow-insecure"},
        serve});
 }
 

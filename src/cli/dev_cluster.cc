@@ -11,6 +11,7 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "base/plant.h"
 #include "base/time.h"
 #include "cli/child.h"
 #include "cli/dev_files.h"
@@ -106,6 +107,10 @@ class DevCluster {
     sigset_t ours;
     ::sigemptyset(&ours);
     for (const int each : {SIGINT, SIGTERM, SIGCHLD}) ::sigaddset(&ours, each);
+    // A terminal that goes away ends them, too, unless somebody has said otherwise (nohup).
+    struct sigaction hangup{};
+    ::sigaction(SIGHUP, nullptr, &hangup);
+    if (hangup.sa_handler != SIG_IGN) ::sigaddset(&ours, SIGHUP);
     ::sigprocmask(SIG_BLOCK, &ours, &before_);
     signals_ = ::signalfd(-1, &ours, SFD_NONBLOCK | SFD_CLOEXEC);
     if (signals_ < 0)
@@ -120,7 +125,9 @@ class DevCluster {
                   files_.secret()};
     plan.environment = environment_of_nodes();
     plan.log = node.log;
+    // One that comes before the node listens for them waits for it, instead of ending it halfway.
     plan.signals = before_;
+    for (const int each : {SIGINT, SIGTERM}) ::sigaddset(&plan.signals, each);
     PYRALOG_ASSIGN(Child child, Child::start(plan));
     running_.push_back({&node, std::move(child), {}, false});
     return {};
@@ -153,8 +160,9 @@ class DevCluster {
       return;
     }
     ending_since_ = now();
-    // What the terminal sends goes to the whole process group; a second one would end them at once.
-    if (info.ssi_code == SI_KERNEL) return;
+    // A terminal's Ctrl-C goes to the whole process group; a second signal would end them at once.
+    const bool has_them_all = info.ssi_signo == SIGINT && info.ssi_code == SI_KERNEL;
+    if (has_them_all && !PYRALOG_PLANT("cli.ctrl_c_twice")) return;
     for (const Running& one : running_) one.child.send(SIGTERM);
   }
 

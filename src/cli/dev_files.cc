@@ -99,7 +99,7 @@ Result<std::vector<DevPorts>> free_ports(std::size_t nodes) {
   return out;
 }
 
-/// Makes the file, which only its owner may read, durably or not at all.
+/// Makes the file, which only its owner may read, whole or not at all.
 Result<void> write_file(const std::string& path, std::string_view text) {
   const std::string fresh = path + ".tmp";
   ::unlink(fresh.c_str());

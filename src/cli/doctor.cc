@@ -44,9 +44,13 @@ Outcome doctor(const Args& args, Console& console) {
   if (!loaded) return std::unexpected<Failure>(Failure(loaded.error(), 2));
   const auto plan = server::plan_listeners(loaded->options);
   if (!plan) return std::unexpected<Failure>(Failure(plan.error(), 2));
+  if (const auto fine = check_secret(loaded->options); !fine) {
+    return std::unexpected<Failure>(Failure(fine.error(), 2));
+  }
   std::vector<Machine::Port> ports;
   if (plan->kafka) ports.push_back({"kafka", *plan->kafka});
   if (plan->http) ports.push_back({"http", *plan->http});
+  if (plan->peer) ports.push_back({"peer", *plan->peer});
   Needs needs;
   needs.segment_bytes = static_cast<std::uint64_t>(loaded->options.segment_bytes);
   const auto memory = server::share_memory(loaded->options);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <memory>
 
@@ -13,7 +14,8 @@ namespace pyralog::cli {
 
 namespace {
 
-constexpr timeval kPatience{2, 0};  // for each step: to connect, to send, for a next piece
+constexpr std::chrono::seconds kAtMost(30);  // for all of an answer, in however small pieces
+constexpr timeval kPatience{2, 0};           // for each step: to connect, to send, for a next piece
 
 Result<void> failed(const io::Address& address, const std::string& what) {
   return fail(Code::kUnavailable, io::to_string(address) + ": " + what);
@@ -28,7 +30,9 @@ Result<void> exchange(int socket, const io::Address& address, std::string_view r
     request.remove_prefix(static_cast<std::size_t>(sent));
   }
   char piece[16'384];
+  const auto end = std::chrono::steady_clock::now() + kAtMost;
   while (answer.size() < most) {
+    if (std::chrono::steady_clock::now() >= end) return failed(address, "takes too long to answer");
     const ssize_t got = ::recv(socket, piece, sizeof piece, 0);
     if (got < 0) return failed(address, std::strerror(errno));
     if (got == 0) return {};

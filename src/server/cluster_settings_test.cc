@@ -124,15 +124,37 @@ TEST(ClusterSettings, nodes_that_meet_beyond_the_loopback_need_consent) {
   const auto plan = plan_with([&](ServerOptions& o) {
     beyond(o);
     o.allow_insecure = true;
+    o.advertise = "10.0.0.2:9092";
   });
   ASSERT_TRUE(plan) << plan.error().message;
   EXPECT_THAT(plan->warnings, ::testing::ElementsAre(HasSubstr("without encryption")));
+}
+
+TEST(ClusterSettings, clients_of_nodes_on_several_machines_are_not_told_the_loopback) {
+  const auto beyond = [](ServerOptions& o) {
+    o.members = "1@10.0.0.1:9093,2@127.0.0.1:9093";
+    o.allow_insecure = true;
+  };
+  EXPECT_THAT(refusal_of_plan(beyond),
+              AllOf(HasSubstr("127.0.0.1:9092"), HasSubstr("--advertise")));
+  EXPECT_EQ(refusal_of_plan([&](ServerOptions& o) {
+              beyond(o);
+              o.kafka_listener = "10.0.0.2:9092";
+            }),
+            "accepted");
+  EXPECT_EQ(refusal_of_plan([&](ServerOptions& o) {
+              beyond(o);
+              o.advertise = "127.0.0.1:9092";
+            }),
+            "accepted")
+      << "who says it means it";
 }
 
 TEST(ClusterSettings, nobody_is_told_to_connect_to_a_wildcard) {
   const auto wildcard = [](ServerOptions& o) {
     o.allow_insecure = true;
     o.peer_listener = "0.0.0.0:9093";
+    o.kafka_listener = "10.0.0.2:9092";
   };
   EXPECT_EQ(refusal_of_plan(wildcard), "accepted") << "the list says where it is";
   const auto alone = [&](ServerOptions& o) {

@@ -206,7 +206,9 @@ io::Task<Result<void>> Node::open(const ListenPlan& plan) {
   options.port = told.port == 0 && kafka_address_ ? kafka_address_->port : told.port;
   options.node = NodeId(narrow<std::int32_t>(options_.node_id));
   options.rack = options_.rack;
-  options.give_up = [giving_up = giving_up_] { return giving_up->load(); };
+  options.give_up = [giving_up = giving_up_] {
+    return giving_up->load() && !PYRALOG_PLANT("server.waits_for_ever");
+  };
   PYRALOG_CO_ASSIGN(options.join, co_await join_options(plan));
   PYRALOG_CO_ASSIGN(cluster_, co_await cluster::Cluster::open(shard.disk(), shard.rng(), options));
   PYRALOG_CO_TRY(co_await put_first_defaults());

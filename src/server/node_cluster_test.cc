@@ -158,7 +158,8 @@ TEST_F(NodeClusterTest, three_nodes_are_one_cluster_and_know_it) {
       const std::string host = "n" + std::to_string(k);
       EXPECT_EQ(node.id, NodeId(k));
       EXPECT_EQ(node.peer, host + ":9093");
-      EXPECT_EQ(node.kafka, io::to_string(*at(k).node->kafka())) << "the port that was really taken";
+      EXPECT_EQ(node.kafka, io::to_string(*at(k).node->kafka()))
+          << "the port that was really taken";
       EXPECT_EQ(node.rack, "rack " + std::to_string(k));
       EXPECT_TRUE(node.voter);
     }
@@ -173,9 +174,9 @@ TEST_F(NodeClusterTest, a_start_waits_for_a_majority_says_so_and_can_be_ended) {
   start(1);
   sim_.run_for(3s);
   EXPECT_FALSE(at(1).ready);
-  EXPECT_THAT(get(1, "/health"), AllOf(HasSubstr(R"("status":"starting")"),
-                                       HasSubstr(R"("waits_for":"agreement of a majority)"),
-                                       HasSubstr("2@n2:9093")));
+  EXPECT_THAT(get(1, "/health"),
+              AllOf(HasSubstr(R"("status":"starting")"),
+                    HasSubstr(R"("waits_for":"agreement of a majority)"), HasSubstr("2@n2:9093")));
   EXPECT_THAT(get(1, "/ready"), HasSubstr("503"));
   EXPECT_THAT(get(1, "/live"), HasSubstr("200"));
   stop(1);
@@ -203,7 +204,8 @@ TEST_F(NodeClusterTest, those_that_are_left_tell_of_one_that_has_gone) {
   EXPECT_TRUE(sees(1, 2, true));
 }
 
-TEST_F(NodeClusterTest, a_node_of_a_cluster_comes_back_without_the_list_and_not_without_the_secret) {
+TEST_F(NodeClusterTest,
+       a_node_of_a_cluster_comes_back_without_the_list_and_not_without_the_secret) {
   for (int i = 1; i <= 3; ++i) start(i);
   ASSERT_TRUE(ready({1, 2, 3}));
   stop(3);

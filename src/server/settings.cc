@@ -266,7 +266,7 @@ Result<void> plan_cluster(const ServerOptions& options, ListenPlan& plan) {
         "cluster.secret.file without cluster.members: where other nodes find this one is not said; "
         "give --cluster as on all nodes or, once it has formed, --peer HOST:PORT; leave the secret "
         "out if this node is alone");
-  } else if (plan.peer && io::is_wildcard(*plan.peer)) {
+  } else if (plan.peer && io::is_wildcard(*plan.peer) && !PYRALOG_PLANT("server.wildcard_told")) {
     if (!plan.advertise) {
       return refused("listener peer " + io::to_string(*plan.peer) +
                      ": is an address that no node can connect to; name the host, or give "
@@ -280,6 +280,23 @@ Result<void> plan_cluster(const ServerOptions& options, ListenPlan& plan) {
         "connect; give --kafka HOST:PORT");
   }
   return {};
+}
+
+/// Where nodes are on several machines, every client would be told to look for all of them on its own.
+Result<void> check_told(const ServerOptions& options, const ListenPlan& plan) {
+  if (!plan.peer || plan.advertise || !io::is_loopback(*plan.kafka)) return {};
+  bool beyond = !io::is_loopback(*plan.peer);
+  if (!options.members.empty()) {
+    PYRALOG_ASSIGN(const auto members, parse_members(options.members));
+    beyond = beyond || std::ranges::any_of(members, [](const cluster::Member& each) {
+               return !io::is_loopback(each.peer);
+             });
+  }
+  if (!beyond || PYRALOG_PLANT("server.loopback_told")) return {};
+  return fail(Code::kInvalidArgument,
+              "listener kafka " + io::to_string(*plan.kafka) +
+                  ": is what clients of the whole cluster would be told, and its nodes are not all "
+                  "on this machine; give --kafka HOST:PORT or --advertise HOST:PORT");
 }
 
 }  // namespace
@@ -454,6 +471,7 @@ Result<ListenPlan> plan_listeners(const ServerOptions& options) {
     return fail(Code::kInvalidArgument, "advertise " + io::to_string(*plan.advertise) +
                                             ": no client can connect to it; name the host");
   }
+  PYRALOG_TRY(check_told(options, plan));
   return plan;
 }
 

@@ -22,8 +22,9 @@ constexpr Setting kSettings[] = {
      "", "Where health, status and metrics are served."},
     {"listeners.peer", "peer", "Place and listeners", Kind::kAddress, &Options::peer_listener, 0, 0,
      "",
-     "Where other nodes of the cluster connect, if that is not what cluster.members says of this "
-     "node."},
+     "Where other nodes of the cluster connect, if cluster.members does not say it of this node, or "
+     "it listens elsewhere than that says. Not named there, a node on 0.0.0.0 or [::] tells the "
+     "others the host of advertise."},
     {"advertise", "", "Place and listeners", Kind::kAddress, &Options::advertise, 0, 0, "",
      "What Kafka clients are told to connect to; needed where the listener is 0.0.0.0 or [::]. "
      "Port 0 stands for the listener's own."},

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Nodes that form a cluster, each one command: `dev cluster`, `cluster status`, and what `serve` refuses."""
 
+import contextlib
 import json
 import os
 import pathlib
+import pty
 import re
 import signal
 import subprocess
@@ -46,10 +48,18 @@ def is_there(pid):
     return state != "Z"
 
 
+def end_at_once(pid):
+    """Whatever a defect has left behind."""
+    with contextlib.suppress(OSError):
+        if os.readlink(f"/proc/{pid}/exe") == os.path.realpath(BINARY):
+            os.kill(pid, signal.SIGKILL)
+
+
 class Dev:
     """`pyralog dev cluster` that runs; its lines are kept as they come."""
 
     def __init__(self, test, *words, data="three"):
+        self.test = test
         self.data = test.folder / data
         self.process = subprocess.Popen(
             [BINARY, "dev", "cluster", *words, "--data-dir", str(self.data)], stdout=subprocess.PIPE,
@@ -77,6 +87,7 @@ class Dev:
         for line in self.said[:count]:
             match = READY.match(line.rstrip("\n"))
             assert match, self.all()
+            self.test.addCleanup(end_at_once, int(match[2]))
             found[get(match[1], "/status")[1]["node_id"]] = (match[1], int(match[2]))
         assert len(found) == count, self.all()
         return found
@@ -112,7 +123,7 @@ class Development(CommandTest):
         self.assertEqual(len({status["id"] for status in first}), 1)
         for http, _ in nodes.values():
             self.assertEqual(get(http, "/health")[0], 200)
-        self.assertEqual((self.data(dev) / "secret").stat().st_mode & 0o777, 0o600)
+        self.assertEqual((dev.data / "secret").stat().st_mode & 0o777, 0o600)
         self.refused("dev", "cluster", "3", "--data-dir", dev.data, says=["another `pyralog dev cluster`"])
         self.assertEqual(dev.end(), 0, dev.all())
         self.assertFalse(any(is_there(pid) for _, pid in nodes.values()))
@@ -128,28 +139,23 @@ class Development(CommandTest):
         self.assertEqual(again.end(signal.SIGINT), 0, again.all())
         self.refused("dev", "cluster", "5", "--data-dir", dev.data, code=2, says=["a cluster of 3"])
 
-    @staticmethod
-    def data(dev):
-        return dev.data
-
     def test_one_that_is_killed_is_told_of_and_the_others_go_on(self):
         dev = Dev(self, "3")
         nodes = dev.ready(3)
-        controller = self.whole(nodes)[0]["controller"]
-        for victim in (controller,):
-            http = {node: at for node, (at, _) in nodes.items() if node != victim}
-            os.kill(nodes[victim][1], signal.SIGKILL)
-            killed = time.monotonic()
+        victim = self.whole(nodes)[0]["controller"]
+        http = {node: at for node, (at, _) in nodes.items() if node != victim}
+        os.kill(nodes[victim][1], signal.SIGKILL)
+        killed = time.monotonic()
 
-            def noticed():
-                for at in http.values():
-                    status = get(at, "/status")[1]["cluster"]
-                    gone = [each["node_id"] for each in status["nodes"] if not each["reachable"]]
-                    if gone != [victim] or status["controller"] in (None, victim):
-                        return False
-                return True
-            until(10, noticed, dev.all)
-            self.assertLess(time.monotonic() - killed, 3)
+        def noticed():
+            for at in http.values():
+                status = get(at, "/status")[1]["cluster"]
+                gone = [each["node_id"] for each in status["nodes"] if not each["reachable"]]
+                if gone != [victim] or status["controller"] in (None, victim):
+                    return False
+            return True
+        until(10, noticed, dev.all)
+        self.assertLess(time.monotonic() - killed, 3)
         code, health = get(next(iter(http.values())), "/health")
         self.assertEqual((code, health["status"]), (200, "warning"))
         self.assertEqual([(each["kind"], each["subject"]) for each in health["problems"]],
@@ -178,6 +184,30 @@ class Development(CommandTest):
         dev.process.wait(10)
         until(5, lambda: not any(is_there(pid) for _, pid in nodes.values()), "nodes are left behind")
 
+    def test_it_can_be_ended_while_it_starts(self):
+        dev = Dev(self, "3")
+        until(20, (dev.data / "node-3.log").exists, dev.all)
+        self.assertEqual(dev.end(), 0, dev.all())
+
+    def test_ctrl_c_at_a_terminal_ends_all_in_order(self):
+        """The terminal sends it to the whole process group, and a node takes a second one as urgent."""
+        data = self.folder / "three"
+        child, terminal = pty.fork()
+        if child == 0:
+            os.execve(BINARY, [BINARY, "dev", "cluster", "3", "--data-dir", str(data)], environment())
+        self.addCleanup(os.close, terminal)
+        self.addCleanup(lambda: is_there(child) and os.kill(child, signal.SIGKILL))
+        said = b""
+        while b"all are ready" not in said:
+            said += os.read(terminal, 4096)
+        os.write(terminal, b"\x03")
+        with contextlib.suppress(OSError):  # which is how a terminal says that nobody is left
+            while os.read(terminal, 4096):
+                pass
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0, said)
+        for node in (1, 2, 3):
+            self.assertTrue((data / f"node-{node}" / "shard-0.clean").exists(), f"node {node}")
+
     def test_ready_in_json_at_ports_that_were_asked_for(self):
         base = brokers.quiet_port()
         dev = Dev(self, "1", "--json", "--base-port", str(base))
@@ -185,7 +215,7 @@ class Development(CommandTest):
         said = json.loads(dev.said[0])
         self.assertEqual((said["node"], said["kafka"], said["http"]),
                          (1, f"127.0.0.1:{base}", f"127.0.0.1:{base + 1}"), dev.all())
-        self.assertEqual(dev.end(), 0, dev.all())
+        self.assertEqual(dev.end(signal.SIGHUP), 0, dev.all())
 
     def test_numbers_that_make_no_sense_are_refused(self):
         for words, says in [(("2",), "1, 3 or 5"), (("7",), "1 to 5"), (("x",), "\"x\""),
