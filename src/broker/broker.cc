@@ -31,7 +31,7 @@ CatalogPtr Broker::catalog() const {
   return states_[io::Shard::current().index()]->partitions.catalog();
 }
 
-PartitionRoles Broker::roles(const catalog::Partition& partition) const {
+PartitionRoles Broker::roles(const catalog::Topic& topic, const catalog::Partition& partition) const {
   PartitionRoles out;
   out.replicas = partition.replicas;
   const std::set<NodeId>& unreachable = *local().unreachable;
@@ -43,8 +43,10 @@ PartitionRoles Broker::roles(const catalog::Partition& partition) const {
   out.epoch = current.epoch;
   // While another epoch is being made its candidate has sealed this one, or will.
   if (partition.highest_proposed <= current.epoch && !current.end) out.leader = current.leader;
+  const Lags& lags = *local().lags;
   for (const catalog::Replica& each : current.replicas) {
-    if (!unreachable.contains(each.node)) out.in_sync.push_back(each.node);
+    const Lag lag{{topic.id, partition.index}, current.epoch, each.node};
+    if (!unreachable.contains(each.node) && !is_lagging(lags, lag)) out.in_sync.push_back(each.node);
   }
   return out;
 }
@@ -52,7 +54,8 @@ PartitionRoles Broker::roles(const catalog::Partition& partition) const {
 std::expected<NodeId, KafkaError> Broker::coordinator(const std::string& group) const {
   const auto id = group_partition(group);
   if (!id) return std::unexpected(id.error());
-  const auto leader = roles(*catalog()->partition(*id)).leader;
+  const CatalogPtr state = catalog();
+  const auto leader = roles(*state->topic(id->topic), *state->partition(*id)).leader;
   if (!leader) return std::unexpected(KafkaError::kCoordinatorNotAvailable);
   return *leader;
 }

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "broker/group_host.h"
+#include "broker/lag_board.h"
 #include "broker/options.h"
 #include "broker/shard_broker.h"
 #include "broker/space_guard.h"
@@ -233,8 +234,9 @@ class Broker {
   /// What exists, as of the last change that has reached this shard.
   [[nodiscard]] CatalogPtr catalog() const;
   [[nodiscard]] NodeId node() const { return node_; }
-  /// Any shard; `partition` as in this shard's catalogue.
-  [[nodiscard]] PartitionRoles roles(const catalog::Partition& partition) const;
+  /// Any shard; `partition` of `topic`, as in this shard's catalogue.
+  [[nodiscard]] PartitionRoles roles(const catalog::Topic& topic,
+                                     const catalog::Partition& partition) const;
   /// False for a node that this one knows it cannot reach; any shard.
   [[nodiscard]] bool reachable(NodeId node) const { return !local().unreachable->contains(node); }
   /// Who coordinates `group`: kCoordinatorNotAvailable while nobody does.
@@ -288,6 +290,9 @@ class Broker {
   /// `settings` become all the defaults that are set.
   [[nodiscard]] io::Task<AdminOutcome> replace_defaults(catalog::SettingChanges settings,
                                                         bool validate_only);
+  /// Lets `to`, which holds a replica, lead the partition; none = whom its assignment prefers. Not for a
+  /// lone node: kInvalidRequest.
+  [[nodiscard]] io::Task<AdminOutcome> move_leader(PartitionRef target, std::optional<NodeId> to);
   /// A producer id that nobody has had.
   [[nodiscard]] io::Task<Result<std::int64_t>> new_producer_id();
 
@@ -342,6 +347,7 @@ class Broker {
     bool stopping = false;
     /// Nodes that this one cannot reach.
     std::shared_ptr<const std::set<NodeId>> unreachable = std::make_shared<const std::set<NodeId>>();
+    std::shared_ptr<const Lags> lags = std::make_shared<const Lags>();  ///< of all that is led anywhere
     SpaceStatus space;
     std::uint64_t refused_for_space = 0;
     bool looking = false;  ///< the disk is being looked at for a write that was refused here
@@ -352,6 +358,8 @@ class Broker {
     std::set<PartitionId> changed_roles;  ///< not followed yet
     io::WaitList roles_changed;
     std::map<PartitionId, Epoch> coordinated;  ///< in which epochs `groups` speak
+    Lags said_lags;                            ///< to all nodes, last
+    Instant said_lags_at;
   };
   using Groups = std::vector<std::vector<std::size_t>>;  ///< shard → indices of items
 
@@ -406,6 +414,12 @@ class Broker {
   io::Task<void> follow_roles(ShardState& state);
   /// Tells all shards whom this node reaches. On shard 0.
   void look_at_nodes();
+  /// Tells all nodes who does not keep up with what this shard leads, when that changes.
+  io::Task<void> tell_lags(ShardState& state, unsigned shard);
+  /// On shard 0.
+  void take_lags(NodeId from, unsigned shard, Lags lags);
+  void publish_lags();
+  io::Task<void> take_move(peer::Request request);
   [[nodiscard]] io::Task<Result<void>> activate(Seats::Activation activation,
                                                 std::optional<Seats::Loss> loss);
 
@@ -434,6 +448,7 @@ class Broker {
   NodeId node_{1};
   cluster::Cluster* cluster_ = nullptr;  ///< shard 0
   std::unique_ptr<replica::Promises> promises_;  ///< shard 0; null of a lone node
+  LagBoard lag_board_;                           ///< shard 0
   std::set<NodeId> unreachable_;                 ///< shard 0: as all were told last
   std::vector<std::unique_ptr<ShardState>> states_;
   bool started_ = false;

@@ -6,6 +6,8 @@
 #include "base/plant.h"
 #include "broker/broker.h"
 #include "observe/log.h"
+#include "wire/peer/gen/lagging.h"
+#include "wire/peer/gen/move_leader.h"
 
 namespace pyralog::broker {
 
@@ -14,6 +16,13 @@ namespace {
 constexpr Duration kProposal = std::chrono::seconds(2);
 /// Epochs that are asked for at once.
 constexpr std::size_t kProposedTogether = 2'000;
+/// Who does not keep up: how often that is looked at, said again though nothing changed, and how
+/// much.
+constexpr Duration kLookAtLags = std::chrono::seconds(1);
+constexpr Duration kSayAgain = std::chrono::seconds(10);
+constexpr std::size_t kMostLags = 20'000;
+
+namespace wp = wire::peer;
 
 using Entries = Result<std::vector<catalog::Entry>>;
 
@@ -32,6 +41,7 @@ Seats::Ways Broker::ways_of(unsigned s) {
   Seats::Ways ways;
   ways.self = {cluster_->node(), cluster_->cookie().incarnation};
   ways.start = cluster_->cookie().boot_counter;
+  ways.leading.lag_time_max = options_.replica_lag_time_max;
   ways.wire = state.wire.get();
   ways.store = [this](PartitionId id, replica::Promise promise) {
     return io::on(*shards_[0], [this, id, promise] { return promises_->store(id, promise); });
@@ -73,7 +83,25 @@ io::Task<Result<void>> Broker::prepare_seats() {
     Seats::Ways ways = ways_of(s);
     ways.promises = std::move(promised[s]);
     states_[s]->partitions.join(std::make_unique<Seats>(std::move(ways)));
-    states_[s]->wire->serve(peers.service(s), wires);
+    peer::Service& service = peers.service(s);
+    states_[s]->wire->serve(service, wires);
+    service.on(wp::Kind::kLagging, [this, s](peer::Request request) {
+      auto said = wp::decode_message<wp::Lagging>(request.body.view(), request.version);
+      if (!said || said->lags.size() > kMostLags) return;
+      Lags lags;
+      for (const auto& each : said->lags) {
+        lags.push_back({{TopicId{each.topic_id}, PartitionIndex(each.partition)},
+                        Epoch(static_cast<std::uint32_t>(std::max(each.epoch, 0))),
+                        NodeId(each.node)});
+      }
+      shards_[0]->post([this, s, from = request.from, lags = std::move(lags)]() mutable {
+        take_lags(from, s, std::move(lags));
+      });
+    });
+    if (s == 0) {
+      service.on_task(wp::Kind::kMoveLeader,
+                      [this](peer::Request request) { return take_move(std::move(request)); });
+    }
     co_return;
   });
   co_return Result<void>{};
@@ -101,6 +129,7 @@ io::Task<void> Broker::take_part() {
     }
     state.background.spawn(state.wire->run());
     state.background.spawn(follow_roles(state));
+    state.background.spawn(tell_lags(state, s));
     state.background.spawn(propose_own(state));
     co_return;
   });
@@ -125,11 +154,115 @@ void Broker::look_at_nodes() {
     if (!cluster_->joined()->reaches(id)) unreachable.insert(id);
   }
   if (unreachable == unreachable_) return;
+  bool forgotten = false;
+  for (const NodeId gone : unreachable) forgotten = lag_board_.forget(gone) || forgotten;
+  if (forgotten) publish_lags();
   unreachable_ = unreachable;
   const auto told = std::make_shared<const std::set<NodeId>>(std::move(unreachable));
   for (unsigned s = 0; s < shards_.size(); ++s) {
     shards_[s]->post([state = states_[s].get(), told] { state->unreachable = told; });
   }
+}
+
+void Broker::take_lags(NodeId from, unsigned shard, Lags lags) {
+  if (lag_board_.take(from, shard, std::move(lags))) publish_lags();
+}
+
+void Broker::publish_lags() {
+  for (unsigned s = 0; s < shards_.size(); ++s) {
+    shards_[s]->post([state = states_[s].get(), all = lag_board_.all()] { state->lags = all; });
+  }
+}
+
+io::Task<void> Broker::tell_lags(ShardState& state, unsigned shard) {
+  while (!state.stopping) {
+    const Instant now = io::Shard::current().now();
+    Lags lags = state.partitions.seats()->lags(now);
+    if (lags.size() > kMostLags) lags.resize(kMostLags);
+    // What is said may be lost, and who has just come up has heard nothing.
+    const bool again = !lags.empty() && now - state.said_lags_at >= kSayAgain;
+    if (lags != state.said_lags || again) {
+      wp::Lagging message;
+      for (const Lag& each : lags) {
+        message.lags.push_back({each.id.topic.uuid, each.id.partition.value,
+                                static_cast<std::int32_t>(each.epoch.value), each.node.value});
+      }
+      peer::Links& links = cluster_->joined()->peers().links(shard);
+      for (const auto& [node, registered] : state.partitions.catalog()->nodes()) {
+        if (node == node_) continue;
+        if (auto packed = wp::pack(message)) (void)links.cast(node, std::move(*packed));
+      }
+      state.said_lags = lags;
+      state.said_lags_at = now;
+      shards_[0]->post([this, shard, lags = std::move(lags)]() mutable {
+        take_lags(node_, shard, std::move(lags));
+      });
+    }
+    co_await state.stop_wanted.wait(now + kLookAtLags);
+  }
+}
+
+io::Task<AdminOutcome> Broker::move_leader(PartitionRef target, std::optional<NodeId> to) {
+  const auto id = resolve(target);
+  const std::string name = target.topic + "-" + std::to_string(target.partition);
+  if (!id) co_return AdminOutcome{id.error(), "partition " + name + ": there is none of that name"};
+  const CatalogPtr state = catalog();
+  const catalog::Partition& partition = *state->partition(*id);
+  if (!to) {
+    for (const NodeId each : partition.replicas) {
+      if (local().unreachable->contains(each)) continue;
+      to = each;
+      break;
+    }
+    if (!to) {
+      co_return AdminOutcome{KafkaError::kEligibleLeadersNotAvailable,
+                             "partition " + name + ": none of its replicas can be reached"};
+    }
+  }
+  if (partition.current && partition.current->leader == *to &&
+      partition.highest_proposed == partition.current->epoch) {
+    co_return AdminOutcome{KafkaError::kElectionNotNeeded,
+                           "partition " + name + ": it leads already"};
+  }
+  auto done =
+      co_await io::on(*shards_[0], [this, id = *id, node = *to]() -> io::Task<Result<void>> {
+        cluster::Joined* joined = cluster_->joined();
+        if (joined == nullptr) co_return fail(Code::kInvalidArgument, "this node is alone");
+        const auto status = joined->raft().status(cluster::kGlobalGroup);
+        if (status.role == raft::Role::kLeader) co_return co_await joined->watch().move(id, node);
+        wp::MoveLeaderRequest request;
+        request.topic_id = id.topic.uuid;
+        request.partition = id.partition.value;
+        request.to = node.value;
+        PYRALOG_CO_ASSIGN(
+            auto answer,
+            co_await joined->peers().links(0).ask<wp::MoveLeaderResponse>(
+                status.leader, std::move(request), io::Shard::current().now() + kProposal));
+        if (answer.message.code == 0) co_return Result<void>{};
+        co_return fail(wp::code_of(answer.message.code), std::move(answer.message.message));
+      });
+  if (done) co_return AdminOutcome{};
+  const KafkaError code = done.error().code == Code::kAlreadyExists ? KafkaError::kElectionNotNeeded
+                          : done.error().code == Code::kUnavailable
+                              ? KafkaError::kEligibleLeadersNotAvailable
+                              : KafkaError::kInvalidRequest;
+  co_return AdminOutcome{code, done.error().message};
+}
+
+io::Task<void> Broker::take_move(peer::Request request) {
+  auto read = wp::decode_message<wp::MoveLeaderRequest>(request.body.view(), request.version);
+  if (!read) {
+    request.respond.refuse(read.error());
+    co_return;
+  }
+  const PartitionId id{TopicId{read->topic_id}, PartitionIndex(read->partition)};
+  const auto done = co_await cluster_->joined()->watch().move(id, NodeId(read->to));
+  wp::MoveLeaderResponse answer;
+  if (!done) {
+    answer.code = wp::code_number(done.error().code);
+    answer.message = done.error().message;
+  }
+  if (auto packed = wp::pack(answer)) request.respond.reply(std::move(*packed));
 }
 
 io::Task<void> Broker::propose_own(ShardState& state) {

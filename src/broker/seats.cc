@@ -46,6 +46,7 @@ io::Task<Result<void>> Seats::join(std::shared_ptr<replica::Replica> replica,
   membership.wire = ways_.wire;
   membership.self = {ways_.self, ways_.start * kLivesOfAStart + opened_again_};
   membership.promise = promise;
+  membership.leading = ways_.leading;
   membership.in_doubt = doubt.has_value();
   membership.store = [this, id](replica::Promise newer) -> io::Task<Result<void>> {
     PYRALOG_CO_TRY(co_await ways_.store(id, newer));
@@ -97,6 +98,22 @@ void Seats::tell(const PartitionId& id, const catalog::Catalog& state) {
       partition->highest_proposed, *partition, std::move(replicas),
       catalog::write_quorum(partition->replicas.size(), config.min_insync_replicas),
       config.unclean_leader_election);
+}
+
+Lags Seats::lags(Instant now) const {
+  Lags out;
+  for (const auto& [id, seat] : seats_) {
+    const replica::Participant& participant = *seat->replica->participant();
+    const replica::Leading* leading = participant.leading();
+    if (!participant.leads() || leading == nullptr) continue;
+    const std::vector<NodeId> in_sync = leading->in_sync(now);
+    for (const catalog::Replica& each : leading->term().replicas) {
+      if (std::ranges::binary_search(in_sync, each.node)) continue;
+      out.push_back({id, leading->term().epoch, each.node});
+    }
+  }
+  std::ranges::sort(out);
+  return out;
 }
 
 void Seats::leave(const PartitionId& id) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "broker/lag_board.h"
 #include "catalog/catalog.h"
 #include "io/shard.h"
 #include "replica/peer_wire.h"
@@ -25,6 +26,7 @@ class Seats {
   struct Ways {
     catalog::Replica self;
     std::uint64_t start = 0;  ///< of this node, counted
+    replica::Leading::Options leading{};
     replica::PeerWire* wire = nullptr;
     /// What the node had promised when it started.
     std::unordered_map<PartitionId, replica::Promise> promises;
@@ -57,6 +59,8 @@ class Seats {
     ways_.promises.erase(id);
     ways_.forget(id);
   }
+  /// Who does not keep up with what is led here.
+  [[nodiscard]] Lags lags(Instant now) const;
   /// What this node leads by the catalogue, but in an epoch of another life, or of a replica that
   /// was closed since: it takes an epoch that this one has asked for. Each is returned once.
   [[nodiscard]] std::vector<PartitionId> take_to_propose() {

@@ -336,6 +336,45 @@ TEST(PartitionLog, deletes_its_files_and_starts_anew) {
   });
 }
 
+TEST(PartitionLog, begins_anew_under_its_name_whatever_the_one_before_had_on_disk) {
+  for (const bool clean : {false, true}) {
+    Simulator sim(12);
+    Node& node = sim.add_node(quiet_disk());
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = (co_await shard->open_log(partition(), {})).value();
+      (void)(co_await append(*log, batch(0))).value();
+      (void)(co_await shard->sync(log)).value();
+      if (clean) {
+        EXPECT_TRUE((co_await shard->close()).has_value());
+      } else {
+        co_await shard->abandon();
+      }
+    });
+    restart(node, true);
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      EXPECT_TRUE((co_await shard->open_log(partition(), {})).has_value());
+      EXPECT_TRUE((co_await shard->delete_log(partition())).has_value());
+      auto log = co_await shard->open_log(partition(), {}, Offset(5));
+      EXPECT_TRUE(log) << log.error().message;
+      if (!log) co_return;
+      EXPECT_EQ((*log)->start_offset(), Offset(5));
+      (void)(co_await append(**log, batch(5))).value();
+      (void)(co_await shard->sync(*log)).value();
+      co_await shard->abandon();
+    });
+    restart(node, true);
+    node.run([&]() -> io::Task<void> {
+      auto shard = (co_await open_shard()).value();
+      auto log = co_await shard->open_log(partition(), {});
+      EXPECT_TRUE(log) << log.error().message;
+      if (log) EXPECT_EQ((*log)->end_offset(), Offset(6));
+      co_await shard->abandon();
+    });
+  }
+}
+
 TEST(PartitionLog, a_full_disk_does_not_keep_what_is_deleted) {
   for (const bool evidence_missing : {false, true}) {
     Simulator sim(14);

@@ -16,13 +16,16 @@ ShardLogs::ShardLogs(io::Disk& disk, Options options, std::shared_ptr<const Evid
       evidence_(std::move(evidence)),
       files_(disk, options_.max_open_files),
       indexes_(options_.max_index_bytes),
-      memory_room_(std::make_shared<MemoryRoom>(options_.memory_bytes / std::max(options_.shards, 1U))),
+      memory_room_(
+          std::make_shared<MemoryRoom>(options_.memory_bytes / std::max(options_.shards, 1U))),
       write_ahead_(*this),
       committer_(*this) {}
 
 ShardLogs::~ShardLogs() = default;
 
-void ShardLogs::spawn(io::Task<void> task) { background_.spawn(std::move(task)); }
+void ShardLogs::spawn(io::Task<void> task) {
+  background_.spawn(std::move(task));
+}
 
 io::Task<Result<std::unique_ptr<ShardLogs>>> ShardLogs::open(
     io::Disk& disk, Options options, std::shared_ptr<const Evidence> evidence) {
@@ -86,6 +89,7 @@ void ShardLogs::open_clean(PartitionLog& log, const CleanLog& clean) const {
 
 bool ShardLogs::in_doubt(const PartitionId& id) const {
   if (evidence_->damaged().empty() || evidence_->clean(id) != nullptr) return false;
+  if (deleted_.contains(id)) return false;
   return evidence_->damaged().contains(options_.shard) || committer_.latest(id) == nullptr;
 }
 
@@ -94,10 +98,12 @@ io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::open_log(PartitionId 
                                                                     Offset initial,
                                                                     EpochTable given_out) {
   if (logs_.contains(id)) {
-    co_return fail(Code::kAlreadyExists, fmt::format("partition {} is open already", to_string(id)));
+    co_return fail(Code::kAlreadyExists,
+                   fmt::format("partition {} is open already", to_string(id)));
   }
   std::shared_ptr<PartitionLog> log(new PartitionLog(*this, id, config));
-  const CleanLog* clean = first_opening(id) ? evidence_->clean(id) : nullptr;
+  const bool first = first_opening(id) && !deleted_.contains(id);
+  const CleanLog* clean = first ? evidence_->clean(id) : nullptr;
   if (config.durability == Durability::kMemory) {
     const Offset start = clean ? std::max(clean->end, initial) : initial;
     log->memory_ = std::make_unique<MemoryStore>(start, config.memory_bytes, memory_room_);
@@ -108,7 +114,9 @@ io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::open_log(PartitionId 
     const bool doubt = in_doubt(id);
     const SyncedEntry* synced = committer_.latest(id);
     // What other shards' journals say may be older than what the damaged one said.
-    const SyncedEntry* older = doubt ? nullptr : evidence_->synced(id);
+    const bool other =
+        deleted_.contains(id) && !PYRALOG_PLANT("log.believe_evidence_of_a_deleted_log");
+    const SyncedEntry* older = doubt || other ? nullptr : evidence_->synced(id);
     if (synced == nullptr || (older != nullptr && synced->generation < older->generation)) {
       synced = older;
     }
@@ -119,7 +127,8 @@ io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::open_log(PartitionId 
   }
   opened_.insert(id);
   if (!logs_.emplace(id, log).second) {
-    co_return fail(Code::kAlreadyExists, fmt::format("partition {} is open already", to_string(id)));
+    co_return fail(Code::kAlreadyExists,
+                   fmt::format("partition {} is open already", to_string(id)));
   }
   co_return log;
 }
@@ -163,6 +172,7 @@ io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) {
     if (log->memory_) co_return Result<void>{};
   }
   forget_files();
+  deleted_.insert(id);
   // First the evidence: a directory that is half removed is no damage.
   SyncedEntry forgotten;
   forgotten.kind = SyncedEntry::Kind::kForgotten;
@@ -226,8 +236,8 @@ io::Task<Result<void>> ShardLogs::write_clean_state() {
     if (log->offline_) continue;
     CleanLog clean{id, log->start_offset(), log->end_, log->epochs(), {}};
     for (const auto& s : log->segments_) {
-      clean.segments.push_back({s->base, s->next, s->size, s->created_ms, s->epoch, s->chain,
-                                s->max_timestamp});
+      clean.segments.push_back(
+          {s->base, s->next, s->size, s->created_ms, s->epoch, s->chain, s->max_timestamp});
     }
     state.logs.push_back(std::move(clean));
   }
@@ -249,8 +259,8 @@ io::Task<Result<void>> ShardLogs::close() {
     }
   }
   co_await background_.join();
-  // Before anything says that no start need look: what it holds must be in place by then. What is not
-  // stays in it, and the next start sees to it.
+  // Before anything says that no start need look: what it holds must be in place by then. What is
+  // not stays in it, and the next start sees to it.
   if (auto settled = co_await write_ahead_.close(); !settled && worst) worst = std::move(settled);
   if (auto flushed = co_await committer_.flush(); !flushed) co_return flushed;
   if (!PYRALOG_PLANT("log.no_checkpoint")) PYRALOG_CO_TRY(co_await write_clean_state());
@@ -258,6 +268,8 @@ io::Task<Result<void>> ShardLogs::close() {
   co_return worst;
 }
 
-io::Task<void> ShardLogs::abandon() { co_await background_.join(); }
+io::Task<void> ShardLogs::abandon() {
+  co_await background_.join();
+}
 
 }  // namespace pyralog::log

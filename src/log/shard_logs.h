@@ -35,21 +35,21 @@ struct ShardLogStats {
   std::uint64_t failed_syncs = 0;
   std::uint64_t rolls = 0;
   std::uint64_t memory_dropped_bytes = 0;  ///< of logs in memory, for want of room
-  std::uint64_t verified_bytes = 0;    ///< checked at cold reads
-  std::uint64_t corrupt_ranges = 0;    ///< refused reads
-  std::uint64_t recovered_logs = 0;    ///< scanned at open
+  std::uint64_t verified_bytes = 0;        ///< checked at cold reads
+  std::uint64_t corrupt_ranges = 0;        ///< refused reads
+  std::uint64_t recovered_logs = 0;        ///< scanned at open
   std::uint64_t scanned_bytes = 0;
-  std::uint64_t torn_bytes = 0;        ///< cut off at recovery
-  std::uint64_t lost_evidence = 0;     ///< `synced` entries that could not be written
+  std::uint64_t torn_bytes = 0;          ///< cut off at recovery
+  std::uint64_t lost_evidence = 0;       ///< `synced` entries that could not be written
   std::uint64_t write_ahead_rounds = 0;  ///< group commits by way of the write-ahead files
   std::uint64_t write_ahead_bytes = 0;
   std::uint64_t compaction_passes = 0;
-  std::uint64_t compaction_failures = 0;   ///< calls that ended with an error
+  std::uint64_t compaction_failures = 0;    ///< calls that ended with an error
   std::uint64_t compaction_read_bytes = 0;  ///< of the segments that were replaced
   std::uint64_t compaction_written_bytes = 0;
   std::uint64_t compaction_removed_records = 0;
-  std::uint64_t scrubbed_bytes = 0;   ///< read back from the device
-  std::uint64_t scrub_rounds = 0;     ///< that came to their end
+  std::uint64_t scrubbed_bytes = 0;  ///< read back from the device
+  std::uint64_t scrub_rounds = 0;    ///< that came to their end
   std::uint64_t scrub_bad_append_times = 0;
   ShardLogStats& operator+=(const ShardLogStats& other);
 };
@@ -89,11 +89,12 @@ class ShardLogs {
   /// Closes a log that is offline, verifies it from disk and opens it again. The old object stays
   /// offline for good.
   [[nodiscard]] io::Task<Result<std::shared_ptr<PartitionLog>>> reopen(PartitionId id);
-  /// Removes a partition's files, durably, and then what is known of it. The log object goes offline
-  /// (kNotFound).
+  /// Removes a partition's files, durably, and then what is known of it. The log object goes
+  /// offline (kNotFound).
   [[nodiscard]] io::Task<Result<void>> delete_log(PartitionId id);
-  /// True of a partition that is not open yet and ended no clean stop, if the journal that said how far it
-  /// was durable is damaged: all of it is read, and what is there cannot be compared with what was.
+  /// True of a partition that is not open yet and ended no clean stop, if the journal that said how
+  /// far it was durable is damaged: all of it is read, and what is there cannot be compared with
+  /// what was.
   [[nodiscard]] bool in_doubt(const PartitionId& id) const;
   /// At a start: lets go what earlier ones have left of partitions that are `gone`, files and all.
   void drop_evidence(const std::function<bool(const PartitionId&)>& gone);
@@ -103,11 +104,11 @@ class ShardLogs {
   /// `memory` log returns its end at once.
   [[nodiscard]] io::Task<Result<Offset>> sync(std::shared_ptr<PartitionLog> log);
 
-  /// Durable end of everything, then the checkpoint that spares the next start its scan. No call may
-  /// be under way, none may follow.
+  /// Durable end of everything, then the checkpoint that spares the next start its scan. No call
+  /// may be under way, none may follow.
   [[nodiscard]] io::Task<Result<void>> close();
-  /// Ends background work without writing anything more, as before a crash; for a node that must not
-  /// checkpoint. No call may follow.
+  /// Ends background work without writing anything more, as before a crash; for a node that must
+  /// not checkpoint. No call may follow.
   [[nodiscard]] io::Task<void> abandon();
 
   [[nodiscard]] const ShardLogStats& stats() const { return stats_; }
@@ -145,12 +146,14 @@ class ShardLogs {
   FileCache files_;
   IndexCache indexes_;
   std::shared_ptr<MemoryRoom> memory_room_;
-  std::shared_ptr<std::size_t> copies_ = std::make_shared<std::size_t>(0);  ///< see PartitionLog::Copy
+  std::shared_ptr<std::size_t> copies_ =
+      std::make_shared<std::size_t>(0);  ///< see PartitionLog::Copy
   WriteAhead write_ahead_;
   Committer committer_;
   std::map<PartitionId, std::shared_ptr<PartitionLog>> logs_;
-  std::set<PartitionId> opened_;  ///< since the start
-  bool writing_ = false;  ///< checkpoints are gone
+  std::set<PartitionId> opened_;   ///< since the start
+  std::set<PartitionId> deleted_;  ///< since the start: its evidence is of another log
+  bool writing_ = false;           ///< checkpoints are gone
   io::Turn begin_turn_;
   io::TaskGroup background_;
 };
