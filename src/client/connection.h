@@ -48,8 +48,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   /// Sends `request` and waits for its answer. Records that are external(id) in the request are
   /// payloads[id], sent without a copy. kUnsupported if the server has no version in common,
-  /// kUnavailable if the connection broke, kTimedOut. `max_version`: a newer one would need what the
-  /// request does not have.
+  /// kUnavailable if the connection broke, kTimedOut. `max_version`: a newer one would need what
+  /// the request does not have.
   template <typename Response, typename Request>
   [[nodiscard]] io::Task<Result<Reply<Response>>> call(
       Request request, Instant deadline, std::vector<SharedBytes> payloads = {},

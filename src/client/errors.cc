@@ -116,8 +116,8 @@ constexpr ErrorTraits kTraits[] = {
     {kUnknownTopicId, "there is no topic with this id", Code::kNotFound, true, true, false},
     {kInconsistentTopicId, "the topic was deleted and created anew", Code::kNotFound, true, true,
      false},
-    {kFetchSessionTopicIdError, "the fetch session names topics another way", Code::kUnavailable, true,
-     false, false},
+    {kFetchSessionTopicIdError, "the fetch session names topics another way", Code::kUnavailable,
+     true, false, false},
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
-// What clients are told of the other nodes of a cluster: who leads, who coordinates, where they are.
+// What clients are told of the other nodes of a cluster: who leads, who coordinates, where they
+// are.
 #include <algorithm>
 
 #include "group/records.h"
@@ -31,7 +32,9 @@ using testing::KafkaTest;
 using testing::RawClient;
 using Ids = std::vector<std::int32_t>;
 
-Uuid disk_of(std::int32_t node) { return Uuid{{0xd1, static_cast<std::uint8_t>(node)}}; }
+Uuid disk_of(std::int32_t node) {
+  return Uuid{{0xd1, static_cast<std::uint8_t>(node)}};
+}
 constexpr std::int16_t kNotLeader = 6;
 constexpr std::int16_t kFenced = 74;
 constexpr std::int16_t kNoCoordinator = 15;
@@ -58,7 +61,8 @@ class ClusterTest : public KafkaTest {
     return TopicId{Uuid{{0x70, static_cast<std::uint8_t>(topic.size())}}};
   }
   /// A topic with these replicas of each partition, that nobody leads yet.
-  static catalog::Entry topic(const std::string& name, std::vector<std::vector<NodeId>> partitions) {
+  static catalog::Entry topic(const std::string& name,
+                              std::vector<std::vector<NodeId>> partitions) {
     return catalog::TopicCreated{id_of(name), name, std::move(partitions), {}, WallMs{1}};
   }
   static catalog::EpochProposed proposed(TopicId topic, std::int32_t index, std::uint32_t epoch,
@@ -99,7 +103,8 @@ class ClusterTest : public KafkaTest {
     partition.partition_max_bytes = 1 << 20;
     return made;
   }
-  /// "2@5 10.0.0.2:9192 b": the leader that an answer tells of, and the nodes that it has addresses of.
+  /// "2@5 10.0.0.2:9192 b": the leader that an answer tells of, and the nodes that it has addresses
+  /// of.
   template <typename Partition, typename Endpoints>
   static std::string hint(const Partition& partition, const Endpoints& endpoints) {
     std::string all = std::to_string(partition.current_leader.leader_id) + "@" +
@@ -117,8 +122,9 @@ class ClusterTest : public KafkaTest {
 };
 
 TEST_F(ClusterTest, metadata_tells_of_each_partition_who_leads_it_and_of_each_node_where_it_is) {
-  propose({topic("far", {nodes({2, 1, 3}), nodes({3}), nodes({3, 2})}), led(id_of("far"), 0, 5, 2, {1}),
-           led(id_of("far"), 2, 4, 3, {2}), proposed(id_of("far"), 2, 6, 2)});
+  propose({topic("far", {nodes({2, 1, 3}), nodes({3}), nodes({3, 2})}),
+           led(id_of("far"), 0, 5, 2, {1}), led(id_of("far"), 2, 4, 3, {2}),
+           proposed(id_of("far"), 2, 6, 2)});
   with_client([](RawClient& client) -> io::Task<void> {
     for (std::int16_t version = 1; version <= 12; ++version) {
       wire::MetadataRequest request;
@@ -145,26 +151,36 @@ TEST_F(ClusterTest, metadata_tells_of_each_partition_who_leads_it_and_of_each_no
       EXPECT_EQ(partitions.at(2).isr_nodes, (Ids{3, 2}));
     }
     for (std::int16_t version = 0; version <= 1; ++version) {
-      const auto answer =
-          co_await client.call<wire::DescribeClusterResponse>(wire::DescribeClusterRequest{}, version);
+      const auto answer = co_await client.call<wire::DescribeClusterResponse>(
+          wire::DescribeClusterRequest{}, version);
       EXPECT_EQ(answer->brokers.size(), 3u);
       EXPECT_EQ(address(answer->brokers.at(2)), "10.0.0.3:9292 c");
     }
   });
 }
 
-TEST(Nodes, leave_out_whom_they_cannot_reach_unless_they_are_cut_off_themselves) {
-  catalog::Catalog state;
-  ASSERT_TRUE(state.apply(catalog::ClusterCreated{Uuid{{1}}, 16, WallMs{1}}, 1));
-  for (std::int32_t id = 1; id <= 3; ++id) {
-    ASSERT_TRUE(state.apply(catalog::NodeRegistered{NodeId(id), disk_of(id), 1, "h", 9092, "", false},
-                            static_cast<std::uint64_t>(id) + 1));
+/// A cluster of three as node 2 sees it.
+class NodesTest : public ::testing::Test {
+ protected:
+  NodesTest() {
+    catalog::Catalog state;
+    EXPECT_TRUE(state.apply(catalog::ClusterCreated{Uuid{{1}}, 16, WallMs{1}}, 1));
+    for (std::int32_t id = 1; id <= 3; ++id) {
+      EXPECT_TRUE(
+          state.apply(catalog::NodeRegistered{NodeId(id), disk_of(id), 1, "h", 9092, "", false},
+                      static_cast<std::uint64_t>(id) + 1));
+    }
+    state_ = std::make_shared<const catalog::Catalog>(std::move(state));
   }
-  const auto shared = std::make_shared<const catalog::Catalog>(std::move(state));
-  const auto seen_by_2 = [&](const Ids& reached) {
-    return Nodes(shared, NodeId(2),
-                 [reached](NodeId id) { return std::ranges::find(reached, id.value) != reached.end(); });
-  };
+  [[nodiscard]] Nodes seen_by_2(const Ids& reached) const {
+    return {state_, NodeId(2), [&reached](NodeId id) {
+              return std::ranges::find(reached, id.value) != reached.end();
+            }};
+  }
+  broker::CatalogPtr state_;
+};
+
+TEST_F(NodesTest, leave_out_whom_they_cannot_reach_unless_they_are_cut_off_themselves) {
   const auto ids = [](const Nodes& seen) {
     Ids all;
     for (const auto* each : seen.all()) all.push_back(each->id.value);
@@ -184,6 +200,28 @@ TEST(Nodes, leave_out_whom_they_cannot_reach_unless_they_are_cut_off_themselves)
   EXPECT_EQ(without_1.leader(roles), std::nullopt);
   roles.leader = NodeId(3);
   EXPECT_EQ(without_1.leader(roles), NodeId(3));
+}
+
+TEST_F(NodesTest, a_partition_shows_who_is_offline_and_keeps_its_epoch_without_a_leader) {
+  const Nodes seen = seen_by_2({3});
+  broker::PartitionRoles roles{.leader = NodeId(3),
+                               .epoch = Epoch(7),
+                               .replicas = {NodeId(3), NodeId(1), NodeId(2)},
+                               .in_sync = {NodeId(3), NodeId(2)},
+                               .offline = {NodeId(1)}};
+  const auto well = seen.describe(PartitionIndex(4), roles);
+  EXPECT_EQ(well.partition_index, 4);
+  EXPECT_EQ(well.error_code, 0);
+  EXPECT_EQ(well.leader_id, 3);
+  EXPECT_EQ(well.leader_epoch, 7);
+  EXPECT_EQ(well.replica_nodes, (Ids{3, 1, 2}));
+  EXPECT_EQ(well.isr_nodes, (Ids{3, 2}));
+  EXPECT_EQ(well.offline_replicas, (Ids{1}));
+  roles.leader = NodeId(1);
+  const auto led_by_none = seen.describe(PartitionIndex(4), roles);
+  EXPECT_EQ(led_by_none.error_code, 5) << "who leads it cannot be reached";
+  EXPECT_EQ(led_by_none.leader_id, -1);
+  EXPECT_EQ(led_by_none.leader_epoch, 7);
 }
 
 TEST_F(ClusterTest, each_group_is_sent_to_the_node_that_coordinates_it) {
@@ -232,7 +270,8 @@ TEST_F(ClusterTest, each_group_is_sent_to_the_node_that_coordinates_it) {
   });
 }
 
-/// Sends what every request about groups looks like at every version, and yields what it is answered.
+/// Sends what every request about groups looks like at every version, and yields what it is
+/// answered.
 class Elsewhere {
  public:
   Elsewhere(RawClient& client, std::string group) : client_(client), group_(std::move(group)) {}
@@ -263,7 +302,8 @@ class Elsewhere {
       if (version == 1) {
         EXPECT_EQ(answer->topics.at(0).partitions.at(0).error_code, kNotCoordinator);
       } else {
-        EXPECT_EQ(version < 8 ? answer->error_code : answer->groups.at(0).error_code, kNotCoordinator)
+        EXPECT_EQ(version < 8 ? answer->error_code : answer->groups.at(0).error_code,
+                  kNotCoordinator)
             << version;
       }
     }
@@ -319,7 +359,8 @@ TEST_F(ClusterTest, a_client_of_an_older_epoch_is_told_the_newer_one_and_its_lea
   std::string expected = "1@1 10.0.0.1:9092 -";
   const auto ask = [&](RawClient& client) -> io::Task<void> {
     for (std::int16_t version = 9; version <= 16; ++version) {
-      const auto answer = co_await client.call<wire::FetchResponse>(fetch_of("t", 0, t.uuid), version);
+      const auto answer =
+          co_await client.call<wire::FetchResponse>(fetch_of("t", 0, t.uuid), version);
       const auto& partition = answer->responses.at(0).partitions.at(0);
       EXPECT_THAT(partition.error_code, ::testing::AnyOf(kFenced, kNotLeader));
       EXPECT_EQ(hint(partition, answer->node_endpoints), version < 16 ? "-1@-1" : expected);
@@ -349,27 +390,33 @@ TEST_F(ClusterTest, whoever_asks_a_node_that_does_not_lead_is_told_who_does) {
       wire::MetadataRequest request;
       request.topics.emplace().push_back({{}, "far"});
       request.allow_auto_topic_creation = false;
-      if ((co_await client.call<wire::MetadataResponse>(request, 12))->topics.at(0).error_code == 0) break;
+      if ((co_await client.call<wire::MetadataResponse>(request, 12))->topics.at(0).error_code == 0)
+        break;
       co_await io::sleep_for(200ms);
     }
     const std::vector<Bytes> batches{batch_of({"a"})};
     for (std::int16_t version = 3; version <= 11; ++version) {
-      const auto sent = co_await client.call<wire::ProduceResponse>(produce("far", batches), version);
+      const auto sent =
+          co_await client.call<wire::ProduceResponse>(produce("far", batches), version);
       const auto& partition = sent->responses.at(0).partition_responses.at(0);
       EXPECT_EQ(partition.error_code, kNotLeader) << version;
-      EXPECT_EQ(hint(partition, sent->node_endpoints), version < 10 ? "-1@-1" : "2@5 10.0.0.2:9192 b");
+      EXPECT_EQ(hint(partition, sent->node_endpoints),
+                version < 10 ? "-1@-1" : "2@5 10.0.0.2:9192 b");
     }
     const auto read = co_await client.call<wire::FetchResponse>(fetch_of("", 5, far.uuid), 16);
     EXPECT_EQ(read->responses.at(0).partitions.at(0).error_code, kNotLeader);
-    EXPECT_EQ(hint(read->responses.at(0).partitions.at(0), read->node_endpoints), "2@5 10.0.0.2:9192 b");
+    EXPECT_EQ(hint(read->responses.at(0).partitions.at(0), read->node_endpoints),
+              "2@5 10.0.0.2:9192 b");
     wire::ListOffsetsRequest list;
-    list.topics.push_back({"far", {{.partition_index = 0, .current_leader_epoch = -1, .timestamp = -1}}});
+    list.topics.push_back(
+        {"far", {{.partition_index = 0, .current_leader_epoch = -1, .timestamp = -1}}});
     for (std::int16_t version = 1; version <= 7; ++version) {
       const auto answer = co_await client.call<wire::ListOffsetsResponse>(list, version);
       EXPECT_EQ(answer->topics.at(0).partitions.at(0).error_code, kNotLeader) << version;
     }
     wire::OffsetForLeaderEpochRequest ends;
-    ends.topics.push_back({"far", {{.partition = 0, .current_leader_epoch = -1, .leader_epoch = 1}}});
+    ends.topics.push_back(
+        {"far", {{.partition = 0, .current_leader_epoch = -1, .leader_epoch = 1}}});
     for (std::int16_t version = 2; version <= 4; ++version) {
       const auto answer = co_await client.call<wire::OffsetForLeaderEpochResponse>(ends, version);
       EXPECT_EQ(answer->topics.at(0).partitions.at(0).error_code, kNotLeader) << version;

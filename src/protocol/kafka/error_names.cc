@@ -64,6 +64,10 @@ std::string_view error_name(KafkaError error) {
     case KafkaError::kMemberIdRequired: return "MEMBER_ID_REQUIRED";
     case KafkaError::kGroupMaxSizeReached: return "GROUP_MAX_SIZE_REACHED";
     case KafkaError::kFencedInstanceId: return "FENCED_INSTANCE_ID";
+    case KafkaError::kPreferredLeaderNotAvailable: return "PREFERRED_LEADER_NOT_AVAILABLE";
+    case KafkaError::kEligibleLeadersNotAvailable: return "ELIGIBLE_LEADERS_NOT_AVAILABLE";
+    case KafkaError::kElectionNotNeeded: return "ELECTION_NOT_NEEDED";
+    case KafkaError::kNoReassignmentInProgress: return "NO_REASSIGNMENT_IN_PROGRESS";
     case KafkaError::kGroupSubscribedToTopic: return "GROUP_SUBSCRIBED_TO_TOPIC";
     case KafkaError::kInvalidRecord: return "INVALID_RECORD";
     case KafkaError::kUnstableOffsetCommit: return "UNSTABLE_OFFSET_COMMIT";

@@ -27,7 +27,8 @@ class FetchIdsTest : public KafkaTest {
   Uuid id(const std::string& topic) { return cluster_->catalog()->topic(topic)->id.uuid; }
   using Wanted = std::vector<std::pair<Uuid, std::int32_t>>;
   /// From the start of these partitions, each in a list of its own.
-  static wire::FetchRequest request(const Wanted& from, std::int32_t session = 0, std::int32_t epoch = -1) {
+  static wire::FetchRequest request(const Wanted& from, std::int32_t session = 0,
+                                    std::int32_t epoch = -1) {
     wire::FetchRequest made;
     made.max_wait_ms = 0;
     made.session_id = session;
@@ -47,7 +48,8 @@ class FetchIdsTest : public KafkaTest {
     std::string all;
     if (answer->error_code != 0) all = "!!" + std::to_string(answer->error_code);
     for (const auto& topic : answer->responses) {
-      const auto named = std::ranges::find(ids, topic.topic_id, [](const auto& each) { return each.second; });
+      const auto named =
+          std::ranges::find(ids, topic.topic_id, [](const auto& each) { return each.second; });
       for (const auto& partition : topic.partitions) {
         all += (all.empty() ? "" : " ") + (named == ids.end() ? "?" : named->first) +
                std::to_string(partition.partition_index) + ":";
@@ -70,8 +72,13 @@ TEST_F(FetchIdsTest, an_id_is_answered_by_what_it_names_and_an_unknown_one_by_it
       {"t", id("t")}, {"u", id("u")}, {"x", Uuid{{7}}}, {"y", Uuid{{8}}}, {"nil", Uuid{}}};
   with_client([&](RawClient& client) -> io::Task<void> {
     for (std::int16_t version = 13; version <= 16; ++version) {
-      const auto all = request({{ids[0].second, 0}, {ids[2].second, 0}, {ids[3].second, 0}, {ids[1].second, 0},
-                                {ids[1].second, 1}, {ids[1].second, 2}, {ids[4].second, 0}});
+      const auto all = request({{ids[0].second, 0},
+                                {ids[2].second, 0},
+                                {ids[3].second, 0},
+                                {ids[1].second, 0},
+                                {ids[1].second, 1},
+                                {ids[1].second, 2},
+                                {ids[4].second, 0}});
       const auto answer = co_await client.call<wire::FetchResponse>(all, version);
       EXPECT_EQ(told(answer, ids), "t0:t x0:!100 y0:!100 u0:u u1: u2:!3 nil0:!100") << version;
       EXPECT_EQ(answer->responses.size(), 5u) << "partitions of one topic stand together";
@@ -84,7 +91,8 @@ TEST_F(FetchIdsTest, a_session_by_ids_is_told_what_is_new_and_lets_go_by_id) {
   const Uuid t = ids[0].second;
   const Uuid u = ids[1].second;
   with_client([&](RawClient& client) -> io::Task<void> {
-    auto answer = co_await client.call<wire::FetchResponse>(request({{t, 0}, {u, 0}, {u, 1}}, 0, 0), 13);
+    auto answer =
+        co_await client.call<wire::FetchResponse>(request({{t, 0}, {u, 0}, {u, 1}}, 0, 0), 13);
     const std::int32_t session = answer->session_id;
     EXPECT_NE(session, 0);
     EXPECT_EQ(told(answer, ids), "t0:t u0:u u1:");
@@ -156,6 +164,21 @@ TEST_F(FetchIdsTest, whoever_waits_for_a_topic_by_id_hears_that_it_is_gone) {
     if (!answer) co_return;
     EXPECT_EQ(told(*answer, ids), "old1:!100");
     EXPECT_LT(io::Shard::current().now() - began, Duration(5s));
+  });
+}
+
+TEST_F(FetchIdsTest, clients_that_ask_by_id_go_on_at_the_shard_of_their_partition) {
+  const Uuid t = id("t");
+  with_client([&](RawClient&) -> io::Task<void> {
+    // Partition 0 is the shard's of every other connection; alone a client would crowd it.
+    std::vector<std::unique_ptr<RawClient>> more;
+    for (int i = 0; i < 12; ++i) more.push_back(co_await connect());
+    const std::size_t before = kafka_->arrivals().moved;
+    for (const auto& client : more) {
+      const auto answer = co_await client->call<wire::FetchResponse>(request({{t, 0}}), 16);
+      EXPECT_EQ(told(answer, {{"t", t}}), "t0:t");
+    }
+    EXPECT_GE(kafka_->arrivals().moved, before + 1);
   });
 }
 

@@ -89,7 +89,9 @@ std::expected<FetchSessions::Session*, KafkaError> FetchSessions::use(std::int32
   if (epoch != session.next_epoch && !PYRALOG_PLANT("kafka.any_session_epoch")) {
     return std::unexpected(KafkaError::kInvalidFetchSessionEpoch);
   }
-  if (by_id != session.by_id) return std::unexpected(KafkaError::kFetchSessionTopicIdError);
+  if (by_id != session.by_id && !PYRALOG_PLANT("kafka.names_and_ids_in_one_session")) {
+    return std::unexpected(KafkaError::kFetchSessionTopicIdError);
+  }
   session.next_epoch = epoch == INT32_MAX ? 1 : epoch + 1;
   session.used = now;
   sessions_.splice(sessions_.end(), sessions_, at->second);

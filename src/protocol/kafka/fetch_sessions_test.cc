@@ -192,7 +192,8 @@ TEST(FetchSessions, topics_go_by_their_ids_where_requests_name_them_so) {
   ASSERT_GT(id, 0) << "those without a name are not the same";
   const std::uint64_t bytes = sessions.bytes();
   FetchSessions::Session& session = *sessions.find(id);
-  EXPECT_TRUE(sessions.update(session, {by_id(1, 8), by_id(2, 9, "a-name-that-is-known-by-now")}, {}));
+  EXPECT_TRUE(
+      sessions.update(session, {by_id(1, 8), by_id(2, 9, "a-name-that-is-known-by-now")}, {}));
   EXPECT_EQ(session.partitions.size(), 3u);
   EXPECT_EQ(session.partitions[0].item.target.topic, "a") << "as it was called";
   EXPECT_EQ(session.partitions[0].item.offset, 8);
@@ -212,7 +213,8 @@ TEST(FetchSessions, names_and_ids_do_not_go_together) {
   const auto error = std::unexpected(KafkaError::kFetchSessionTopicIdError);
   EXPECT_EQ(sessions.use(ids, 1, at(0s), false), error);
   EXPECT_EQ(sessions.use(names, 1, at(0s), true), error);
-  EXPECT_EQ(sessions.use(names, 2, at(0s), true), std::unexpected(KafkaError::kInvalidFetchSessionEpoch));
+  EXPECT_EQ(sessions.use(names, 2, at(0s), true),
+            std::unexpected(KafkaError::kInvalidFetchSessionEpoch));
   EXPECT_TRUE(sessions.use(ids, 1, at(0s), true)) << "what was refused was no turn";
   EXPECT_TRUE(sessions.use(names, 1, at(0s), false));
 }

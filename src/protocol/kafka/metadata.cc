@@ -17,26 +17,6 @@ namespace {
 constexpr std::int32_t kTopicOperations = 3576;  // read write create delete alter describe configs
 constexpr std::int32_t kClusterOperations = 8096;  // create alter describe cluster_action configs …
 
-void copy_ids(const std::vector<NodeId>& from, std::vector<std::int32_t>& to) {
-  to.reserve(from.size());
-  for (const NodeId node : from) to.push_back(node.value);
-}
-
-wire::MetadataResponse::Partition describe(PartitionIndex index,
-                                           const broker::PartitionRoles& roles,
-                                           const Nodes& nodes) {
-  wire::MetadataResponse::Partition out;
-  out.partition_index = index.value;
-  const auto leader = nodes.leader(roles);
-  out.leader_id = leader ? leader->value : -1;
-  if (!leader) out.error_code = code(KafkaError::kLeaderNotAvailable);
-  if (roles.epoch.value > 0) out.leader_epoch = static_cast<std::int32_t>(roles.epoch.value);
-  copy_ids(roles.replicas, out.replica_nodes);
-  copy_ids(roles.in_sync, out.isr_nodes);
-  copy_ids(roles.offline, out.offline_replicas);
-  return out;
-}
-
 wire::MetadataResponse::Topic describe(const broker::Broker& broker, const Nodes& nodes,
                                        const catalog::Topic& topic) {
   wire::MetadataResponse::Topic out;
@@ -45,7 +25,7 @@ wire::MetadataResponse::Topic describe(const broker::Broker& broker, const Nodes
   out.is_internal = topic.internal();
   out.partitions.reserve(topic.partitions.size());
   for (const auto& partition : topic.partitions) {
-    out.partitions.push_back(describe(partition->index, broker.roles(*partition), nodes));
+    out.partitions.push_back(nodes.describe(partition->index, broker.roles(topic, *partition)));
   }
   return out;
 }

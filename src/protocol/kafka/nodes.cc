@@ -31,6 +31,26 @@ std::optional<NodeId> Nodes::leader(const broker::PartitionRoles& roles) const {
   return roles.leader && find(*roles.leader) != nullptr ? roles.leader : std::nullopt;
 }
 
+wire::MetadataResponse::Partition Nodes::describe(PartitionIndex index,
+                                                  const broker::PartitionRoles& roles) const {
+  const auto ids = [](const std::vector<NodeId>& nodes) {
+    std::vector<std::int32_t> out;
+    out.reserve(nodes.size());
+    for (const NodeId node : nodes) out.push_back(node.value);
+    return out;
+  };
+  wire::MetadataResponse::Partition out;
+  out.partition_index = index.value;
+  const auto led_by = leader(roles);
+  out.leader_id = led_by ? led_by->value : -1;
+  if (!led_by) out.error_code = code(KafkaError::kLeaderNotAvailable);
+  if (roles.epoch.value > 0) out.leader_epoch = static_cast<std::int32_t>(roles.epoch.value);
+  out.replica_nodes = ids(roles.replicas);
+  out.isr_nodes = ids(roles.in_sync);
+  out.offline_replicas = ids(roles.offline);
+  return out;
+}
+
 std::optional<LeaderHints::Leader> LeaderHints::leader_of(KafkaError error,
                                                           const broker::PartitionRef& target) {
   const bool not_here = error == KafkaError::kNotLeaderOrFollower;
@@ -42,7 +62,7 @@ std::optional<LeaderHints::Leader> LeaderHints::leader_of(KafkaError error,
       static_cast<std::size_t>(target.partition) >= topic->partitions.size()) {
     return std::nullopt;
   }
-  const auto roles = broker_.roles(*topic->partitions[static_cast<std::size_t>(target.partition)]);
+  const auto roles = broker_.roles(*topic, *topic->partitions[static_cast<std::size_t>(target.partition)]);
   if (!nodes_) nodes_.emplace(broker_);
   Leader out;
   if (roles.epoch.value > 0) out.epoch = static_cast<std::int32_t>(roles.epoch.value);

@@ -8,6 +8,8 @@
 #include "broker/broker.h"
 #include "catalog/catalog.h"
 #include "model/kafka_error.h"
+#include "protocol/kafka/service.h"
+#include "wire/kafka/gen/metadata.h"
 
 namespace pyralog::protocol::kafka {
 
@@ -27,6 +29,9 @@ class Nodes {
   [[nodiscard]] const catalog::Node* find(NodeId id) const;
   /// The leader, unless clients are not told of it.
   [[nodiscard]] std::optional<NodeId> leader(const broker::PartitionRoles& roles) const;
+  /// What Metadata says of a partition.
+  [[nodiscard]] wire::MetadataResponse::Partition describe(
+      PartitionIndex index, const broker::PartitionRoles& roles) const;
 
  private:
   broker::CatalogPtr state_;  ///< keeps the nodes alive

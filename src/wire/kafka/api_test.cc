@@ -29,8 +29,8 @@ TEST(Api, advertises_the_ranges_that_clients_need) {
     const ApiInfo* api = find_api(static_cast<std::int16_t>(key));
     return std::pair<int, int>(api->min_version, api->max_version);
   };
-  EXPECT_EQ(range(ApiKey::kProduce), std::pair(0, 9));
-  EXPECT_EQ(range(ApiKey::kFetch), std::pair(0, 12));
+  EXPECT_EQ(range(ApiKey::kProduce), std::pair(0, 11));
+  EXPECT_EQ(range(ApiKey::kFetch), std::pair(0, 16));
   EXPECT_EQ(range(ApiKey::kListOffsets), std::pair(1, 7));
   EXPECT_EQ(range(ApiKey::kMetadata), std::pair(0, 12));
   EXPECT_EQ(range(ApiKey::kOffsetCommit), std::pair(2, 9));

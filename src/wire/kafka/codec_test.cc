@@ -143,7 +143,7 @@ TEST(Codec, notes_where_external_records_belong) {
     const Bytes first(300, 0xaa);
     const Bytes second(70000, 0xbb);
     FetchResponse whole;
-    whole.responses = {{"t", {{}, {}, {}}}};
+    whole.responses = {{"t", {}, {{}, {}, {}}}};
     FetchResponse split = whole;
     whole.responses[0].partitions[0].records = Records::of(first);
     whole.responses[0].partitions[1].records = Records::of({});
@@ -272,7 +272,7 @@ TEST(Codec, knows_the_error_shapes_of_produce_and_fetch_versions_that_are_only_a
   EXPECT_EQ(request->topic_data[0].partition_data[0].records.size_bytes(), 2u);
 
   FetchResponse fetch;
-  fetch.responses = {{"t", {{.partition_index = 1, .error_code = 35, .high_watermark = -1}}}};
+  fetch.responses = {{"t", {}, {{.partition_index = 1, .error_code = 35, .high_watermark = -1}}}};
   fetch.responses[0].partitions[0].records = Records::of({});
   const std::string rest =
       "00000001"
