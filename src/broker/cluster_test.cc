@@ -179,6 +179,64 @@ TEST_F(ClusterOfBrokersTest, one_in_memory_lives_while_a_majority_does) {
   EXPECT_THAT(read("t"), ElementsAre("a", "1", "2", "3"));
 }
 
+TEST_F(ClusterOfBrokersTest, who_does_not_keep_up_is_not_in_sync_wherever_one_asks) {
+  options_.replica_lag_time_max = 2s;
+  start_all();
+  ASSERT_EQ(create(1, "t"), KafkaError::kNone);
+  ASSERT_TRUE(write("t", "a"));
+  ASSERT_TRUE(even("t"));
+  const std::int32_t leader = wait_leader("t");
+  const std::int32_t away = leader % kNodes + 1;
+  const std::int32_t third = 6 - leader - away;
+  const auto in_sync = [&](std::int32_t asked) {
+    return run(asked, [&, this]() -> io::Task<std::size_t> {
+      const auto topic = at(asked).broker->catalog()->topic("t");
+      co_return at(asked).broker->roles(*topic, *topic->partitions[0]).in_sync.size();
+    });
+  };
+  // However idle the partition is.
+  for (int i = 0; i < 30; ++i) {
+    sim_.run_for(500ms);
+    for (std::int32_t each = 1; each <= kNodes; ++each) ASSERT_EQ(in_sync(each), 3u) << i;
+  }
+  // Only its leader can tell: to the third node it is as near as ever.
+  sim_.net().block(machine(leader), machine(away));
+  sim_.net().block(machine(away), machine(leader));
+  sim_.run_for(5s);
+  EXPECT_EQ(in_sync(leader), 2u);
+  EXPECT_EQ(in_sync(third), 2u);
+  sim_.net().heal_all();
+  EXPECT_TRUE(sim_.run_until(
+      [&] { return in_sync(1) == 3u && in_sync(2) == 3u && in_sync(3) == 3u; }, 60s));
+}
+
+TEST_F(ClusterOfBrokersTest, a_leader_is_moved_from_any_node) {
+  start_all();
+  ASSERT_EQ(create(1, "t"), KafkaError::kNone);
+  ASSERT_TRUE(write("t", "a"));
+  ASSERT_TRUE(even("t"));
+  sim_.run_for(2s);
+  const std::int32_t first = wait_leader("t");
+  const auto move = [&](std::int32_t asked, std::optional<NodeId> to) {
+    return run(asked, [&, this]() -> io::Task<KafkaError> {
+      co_return (co_await at(asked).broker->move_leader({"t", 0}, to)).error;
+    });
+  };
+  for (std::int32_t asked = 1; asked <= kNodes; ++asked) {
+    const std::int32_t to = wait_leader("t") % kNodes + 1;
+    EXPECT_EQ(move(asked, NodeId(to)), KafkaError::kNone);
+    const Instant begin = sim_.now();
+    ASSERT_TRUE(write("t", "b"));
+    EXPECT_LE(sim_.now() - begin, 100ms);
+    EXPECT_EQ(wait_leader("t"), to);
+    EXPECT_EQ(move(asked, NodeId(to)), KafkaError::kElectionNotNeeded);
+  }
+  kill(first % kNodes + 1);
+  sim_.run_for(3s);
+  EXPECT_EQ(move(first, NodeId(first % kNodes + 1)), KafkaError::kEligibleLeadersNotAvailable);
+  EXPECT_TRUE(even("t"));
+}
+
 TEST_F(ClusterOfBrokersTest, a_partition_of_one_replica_is_led_again_by_its_node) {
   start_all();
   ASSERT_EQ(create(1, "t", 1, {}, 1), KafkaError::kNone);

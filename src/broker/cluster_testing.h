@@ -108,7 +108,7 @@ class ClusterOfBrokersTest : public ::testing::Test {
       const auto found = at(i).broker->catalog()->topic(topic);
       if (found == nullptr) co_return 0;
       const auto roles =
-          at(i).broker->roles(*found->partitions[static_cast<std::size_t>(partition)]);
+          at(i).broker->roles(*found, *found->partitions[static_cast<std::size_t>(partition)]);
       co_return roles.leader ? roles.leader->value : 0;
     });
   }

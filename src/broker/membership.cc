@@ -42,6 +42,8 @@ Seats::Ways Broker::ways_of(unsigned s) {
   ways.self = {cluster_->node(), cluster_->cookie().incarnation};
   ways.start = cluster_->cookie().boot_counter;
   ways.leading.lag_time_max = options_.replica_lag_time_max;
+  // Who has nothing to take says so often enough to count as keeping up.
+  ways.leading.heartbeat = std::min(ways.leading.heartbeat, options_.replica_lag_time_max / 3);
   ways.wire = state.wire.get();
   ways.store = [this](PartitionId id, replica::Promise promise) {
     return io::on(*shards_[0], [this, id, promise] { return promises_->store(id, promise); });
