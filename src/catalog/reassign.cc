@@ -152,16 +152,14 @@ std::optional<NextReplicas> next_replicas(const Partition& partition,
 }
 
 std::optional<NodeId> hand_over(const Partition& partition, const std::set<NodeId>& caught_up,
-                                NodeId leader, std::int32_t min_insync) {
+                                NodeId leader) {
   if (!partition.current) return std::nullopt;
-  const Way way(partition, caught_up, leader, min_insync);
-  if (has(way.goal, leader) || !same(way.now, way.last)) return std::nullopt;
-  Nodes ready;
-  for (const NodeId each : way.goal) {
-    if (has(way.full, each)) ready.push_back(each);
-  }
-  if (ready.size() < way.quorum(way.goal.size())) return std::nullopt;
-  return ready.front();
+  const Way way(partition, caught_up, leader, 1);
+  if (has(way.goal, leader) || !same(way.now, way.last) || !arrived(way)) return std::nullopt;
+  // One that was not assigned before takes T for its epoch, and not what was assigned.
+  const auto fresh =
+      std::ranges::find_if(way.goal, [&](NodeId each) { return !has(partition.replicas, each); });
+  return fresh != way.goal.end() ? *fresh : way.goal.front();
 }
 
 std::optional<NextReplicas> replace_missing(const Partition& partition,
@@ -196,12 +194,7 @@ std::optional<NextReplicas> replicas_for_candidate(const Partition& partition, N
   for (const Replica& each : partition.current->replicas) add(now, each.node);
   const bool assigned = has(partition.replicas, candidate) && has_all(now, partition.replicas);
   const bool arriving = has(goal, candidate) && has_all(now, goal) && now.size() <= goal.size() + 1;
-  // Only the leader was to go, and it went: what remains of the assigned ones may be enough.
-  const auto old = static_cast<std::size_t>(
-      std::ranges::count_if(goal, [&](NodeId each) { return has(partition.replicas, each); }));
-  const bool handed_over = arriving && !has(goal, partition.current->leader) &&
-                           old >= write_quorum(goal.size(), min_insync);
-  if (assigned && !handed_over) return of(partition.replicas);
+  if (assigned) return of(partition.replicas);
   if (arriving) return of(goal);
   if (!has(now, candidate)) return std::nullopt;
   return NextReplicas{now, partition.current->write_quorum};

@@ -38,11 +38,11 @@ struct NextReplicas {
                                                         const std::set<NodeId>& caught_up,
                                                         NodeId leader, std::int32_t min_insync);
 
-/// To whom `leader`, not in T, hands over: the first of T that is caught up, once the epoch's nodes
-/// are T and the leader and enough of T are caught up for an epoch of their own. Else nullopt.
+/// To whom `leader`, not in T, hands over, once the epoch's nodes are T and the leader, and all of
+/// T hold everything: the first of T that was not assigned before, for its epoch is T's, or the
+/// first.
 [[nodiscard]] std::optional<NodeId> hand_over(const Partition& partition,
-                                              const std::set<NodeId>& caught_up, NodeId leader,
-                                              std::int32_t min_insync);
+                                              const std::set<NodeId>& caught_up, NodeId leader);
 
 /// The one step that waits for a copy, for a partition in which nothing is acknowledged, that no
 /// other step helps, and whose missing nodes will not come back: as many new nodes as are missing,
@@ -52,9 +52,8 @@ struct NextReplicas {
                                                           NodeId leader, std::int32_t min_insync);
 
 /// The epoch of a candidate, which does not know who is caught up: the assigned replicas while all
-/// of them are still in C, for they hold what they always held, new ones may hold nothing; else, or
-/// if only the leader before was to leave and enough of T are of the assigned ones, T if it is C
-/// without one; else C, with its W. nullopt: the candidate has no place in any of these.
+/// of them are still in C, for they hold what they always held, new ones may hold nothing; else T
+/// if it is C without one; else C, with its W. nullopt: the candidate has no place in any of these.
 [[nodiscard]] std::optional<NextReplicas> replicas_for_candidate(const Partition& partition,
                                                                  NodeId candidate,
                                                                  std::int32_t min_insync);
