@@ -48,7 +48,9 @@ class Load {
   /// The best node to be with `others`, none of these nor `without`; nullopt if there is none.
   [[nodiscard]] std::optional<NodeId> best_with(const Nodes& others, NodeId without) {
     std::set<std::string> racks;
-    for (const NodeId each : others) racks.insert(catalog_.node(each)->rack);
+    for (const NodeId each : others) {
+      if (const Node* known = catalog_.node(each)) racks.insert(known->rack);
+    }
     std::optional<NodeId> best;
     std::tuple<bool, std::size_t, std::size_t> least;
     for (const auto& [id, node] : catalog_.nodes()) {
