@@ -20,12 +20,17 @@ Catalog some_cluster() {
   apply(created);
   EpochActivation first;
   for (std::int32_t id = 1; id <= 3; ++id) {
-    NodeRegistered node{.node = NodeId(id), .boot_counter = 1, .host = "h", .port = 1};
+    NodeRegistered node;
+    node.node = NodeId(id);
+    node.boot_counter = 1;
+    node.host = "h";
     node.incarnation.bytes[15] = static_cast<std::uint8_t>(id);
     apply(node);
     if (id < 3) first.replicas.push_back({node.node, node.incarnation});
   }
-  TopicCreated topic{.name = "t", .partitions = {{NodeId(1), NodeId(2)}}};
+  TopicCreated topic;
+  topic.name = "t";
+  topic.partitions = {{NodeId(1), NodeId(2)}};
   topic.id.uuid.bytes[15] = 1;
   apply(topic);
   first.partition.topic = topic.id;
