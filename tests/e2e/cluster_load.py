@@ -98,6 +98,7 @@ class Member:
     """A consumer of a group in a thread; it commits what it has seen, and keeps it with its offset."""
 
     def __init__(self, group, bootstrap, topic, session_ms=6_000):
+        self.group = group
         self.lock = threading.Lock()
         self.seen = {}  # {(partition, offset): value}
         self.commits = {}  # {partition: the greatest offset of an acknowledged commit}
