@@ -77,7 +77,7 @@ function failure (error) {
 const bootstrap = process.argv[2]
 const connectTo = (brokers) => new Kafka({
   clientId: 'scenario',
-  brokers: [brokers],
+  brokers: brokers.split(','),
   logLevel: logLevel.NOTHING,
   requestTimeout: 20000,
   retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 20 }
@@ -85,7 +85,7 @@ const connectTo = (brokers) => new Kafka({
 const kafka = connectTo(bootstrap)
 const quick = new Kafka({
   clientId: 'scenario',
-  brokers: [bootstrap],
+  brokers: bootstrap.split(','),
   logLevel: logLevel.NOTHING,
   retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 3 }
 })
