@@ -38,7 +38,7 @@ import unrest  # noqa: E402
 from drivers import Driver, StepFailed, prepare  # noqa: E402
 
 PRINTING = threading.Lock()
-CLUSTER_OPTIONS = ("--shards", "1", "--log-cleaner-backoff-ms", "200")
+CLUSTER_OPTIONS = ("--shards", "1", "--log-cleaner-backoff-ms", "200", "--group-initial-rebalance-delay-ms", "200")
 
 
 def say(text):

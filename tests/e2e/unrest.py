@@ -167,8 +167,10 @@ class LeadersKilled:
 
     def guarded(self):
         try:
-            while not self.over.wait(self.rng.uniform(*self.pause)):
+            pause = 1.0  # whatever is played, it meets one
+            while not self.over.wait(pause):
                 self.kill_one()
+                pause = self.rng.uniform(*self.pause)
         except Exception as failed:
             self.failure = f"{type(failed).__name__}: {failed}"
 
