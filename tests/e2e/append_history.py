@@ -152,6 +152,36 @@ def planted(rng, appends, reads, final):
     }
 
 
+def shuffled_times(rng, history):
+    """The same with other times: some of these are sound, most are not."""
+    appends, reads, final = history
+
+    def moved(each):
+        began = each.began + rng.choice((0, 0, 0, 0, 0, 0, 0, 0, 0, rng.uniform(-12, 12)))
+        return began, max(began, each.ended)
+    return ([Append(a.value, *moved(a), a.outcome, a.offset, a.by) for a in appends],
+            [Read(r.values, *moved(r), r.by, r.start) for r in reads], final)
+
+
+def compare_with_porcupine(seeds):
+    """Both judges say the same of orders; returns of how many, and how many of these were sound."""
+    import porcupine_judge
+    program = porcupine_judge.program()
+    if program is None:
+        return 0, 0
+    own, theirs = [], []
+    for seed in seeds:
+        rng = random.Random(seed)
+        for history in (sound_history(rng, 60), shuffled_times(rng, sound_history(rng, 60))):
+            own.append(not judge(*history))
+            theirs.append([operation for _, operation in porcupine_judge.operations(*history)])
+    said = [each == "ok" for each in porcupine_judge.verdicts(program, theirs)]
+    if said != own:
+        sys.exit(f"FAILED: of {len(own)} histories, number {[a == b for a, b in zip(said, own)].index(False)} is judged "
+                 "otherwise by Porcupine")
+    return len(own), sum(own)
+
+
 def main():
     histories = defects = 0
     for seed in range(200):
@@ -165,6 +195,8 @@ def main():
                 sys.exit(f"FAILED: seed {seed}: not caught: {name}")
             defects += 1
     print(f"{histories} sound histories pass, {defects} with a defect are refused")
+    compared, sound = compare_with_porcupine(range(300))
+    print(f"Porcupine agrees on {compared}, {sound} of them sound")
     print(f"soak: append_history count={histories + defects}")
 
 
