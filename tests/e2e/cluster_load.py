@@ -157,11 +157,13 @@ def all_seen(members):
 
 def read_all(cluster, topic):
     """{partition: {offset: value}} from whoever leads each partition now."""
-    found = {}
-    for partition, leader in sorted(cluster.leaders(topic).items()):
+    def one(partition):
+        leader = cluster.leaders(topic)[partition]
+        if leader not in cluster.nodes:
+            return None
         with Door(cluster.nodes[leader].kafka, 10.0) as door:
-            found[partition] = {r.offset: r.value.decode() for r in door.read(topic, partition)}
-    return found
+            return ({r.offset: r.value.decode() for r in door.read(topic, partition)},)
+    return {p: until(lambda p=p: one(p), f"{topic}-{p} can be read", 20)[0] for p in sorted(cluster.leaders(topic))}
 
 
 def audit(there, producers):

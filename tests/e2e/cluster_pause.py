@@ -49,6 +49,8 @@ def one_round(cluster, account, number):
     leader = cluster.leaders(TOPIC)[0]
     others = [n for n in cluster.nodes if n != leader]
     with cluster.door(leader) as waiting, cluster.door(leader) as stale, cluster.door(leader) as reading:
+        # A leader that is new may wait for its followers a moment, and says so.
+        until(lambda: account.append(stale, f"first-{number}") == 0, "the leader takes records", 5)
         for _ in range(20):
             check(account.append(stale, f"before-{number}") == 0, "the leader refuses before anything happened")
         check(account.read(reading), "the leader shows nothing before anything happened")
