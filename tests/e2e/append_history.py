@@ -184,8 +184,8 @@ def compare_with_porcupine(seeds):
             theirs.append([operation for _, operation in porcupine_judge.operations(*history)])
     said = [each == "ok" for each in porcupine_judge.verdicts(program, theirs)]
     if said != own:
-        sys.exit(f"FAILED: of {len(own)} histories, number {[a == b for a, b in zip(said, own)].index(False)} is judged "
-                 "otherwise by Porcupine")
+        first = [a == b for a, b in zip(said, own)].index(False)
+        sys.exit(f"FAILED: of {len(own)} histories, number {first} is judged otherwise by Porcupine")
     return len(own), sum(own)
 
 

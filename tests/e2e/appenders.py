@@ -8,7 +8,7 @@ import time
 
 from append_history import FAILED, OK, UNKNOWN, Append, Read
 from cluster import Door, until, wire_client
-from wire import array, batch, data, i8, i16, i32, i64, string
+from wire import array, batch, i8, i16, i32, i64, string
 
 REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS = 7, 19
 OUT_OF_RANGE = 1

@@ -88,9 +88,10 @@ class Node:
         self.ready = ready = threading.Event()
         self.began = time.monotonic()
         with open(self.log, "ab") as errors:
-            self.process = process = SPAWNER.submit(
-                subprocess.Popen, BOUND + self.prefix + [self.binary, "serve", "--data-dir", str(self.data), *self.words],
-                stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True).result()
+            command = [*BOUND, *self.prefix, self.binary, "serve", "--data-dir", str(self.data), *self.words]
+            started = SPAWNER.submit(subprocess.Popen, command, stdout=subprocess.PIPE, stderr=errors,
+                                     stdin=subprocess.DEVNULL, text=True)
+            self.process = process = started.result()
 
         def listen():
             for line in process.stdout:
@@ -194,9 +195,6 @@ class Cluster:
 
     def log_tail(self, lines=25):
         return "\n".join(f"--- node {n} said last\n{node.tail(lines)}" for n, node in self.nodes.items())
-
-    def log_text(self):
-        return "\n".join(node.log.read_text(errors="replace") for node in self.nodes.values())
 
     def kill(self, *numbers):
         """kill -9 of all that are named, at once; returns when that was."""

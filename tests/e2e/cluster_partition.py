@@ -98,8 +98,8 @@ def main():
         agreed = porcupine_judge.second_opinion(appends, strict, final)
         behind = len(judge(appends, strict + late, final))
         check(done > 20 * rounds.count and len(strict) > 20, "hardly anything was done")
-    rounds.done(f"{done} appends and {len(strict)} reads are linearizable, {agreed}; of {len(late)} reads of nodes that were cut "
-                f"off, {behind} showed less than there was")
+    rounds.done(f"{done} appends and {len(strict)} reads are linearizable, {agreed}; of {len(late)} "
+                f"reads of nodes that were cut off, {behind} showed less than there was")
 
 
 if __name__ == "__main__":
