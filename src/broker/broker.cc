@@ -326,7 +326,10 @@ io::Task<void> Broker::reopen_loop(ShardState& state) {
     if (co_await state.stop_wanted.wait(next)) break;
     if (state.draining) continue;
     co_await open_failed(state);
-    if (state.partitions.seats() != nullptr) co_await propose_own(state);
+    if (state.partitions.seats() == nullptr) continue;
+    co_await advance_moves(state);
+    co_await propose_own(state);
+    if (&state == states_[0].get()) co_await drain_nodes();
   }
 }
 
