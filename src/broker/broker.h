@@ -395,6 +395,8 @@ class Broker {
   io::Task<void> fetch_within(const std::vector<FetchItem>& items, const FetchBounds& bounds,
                               std::vector<FetchOutcome>& out);
   io::Task<OffsetAnswer> offset_one(unsigned shard, PartitionId id, const OffsetQuery& query);
+  /// Lets every shard begin with what it has opened, leading it as `active` says, if that is not null.
+  io::Task<void> begin(CatalogPtr active);
   io::Task<void> distribute(CatalogPtr catalog);
   /// True if what a shard knew of producers lies where it would never be written anew.
   [[nodiscard]] bool has_stray_snapshots(const replica::SnapshotFiles& files) const;
