@@ -12,6 +12,8 @@ namespace {
 /// A replica that is opened again may have lost what it held and had not synced, so it counts as
 /// another life; starts are further apart than that.
 constexpr std::uint64_t kLivesOfAStart = 1u << 20;
+/// Of a partition whose replicas move, between its epochs.
+constexpr Duration kBetweenSteps = std::chrono::seconds(2);
 }  // namespace
 
 bool Seats::hosts(const catalog::Partition& partition) const {
@@ -107,7 +109,7 @@ void Seats::tell(const PartitionId& id, const catalog::Catalog& state) {
   // What a former life has asked for it may have led.
   const bool of_this_life = partition->highest_proposed > seat->since;
   if (!ours || !of_this_life) return;
-  const auto next = next_epoch(*seat, *partition, config.min_insync_replicas);
+  const auto next = next_epoch(*seat, *partition, config.min_insync_replicas, state);
   if (!next) return;
   std::vector<catalog::Replica> replicas;
   for (const NodeId each : next->nodes) {
@@ -117,24 +119,31 @@ void Seats::tell(const PartitionId& id, const catalog::Catalog& state) {
                        next->write_quorum, config.unclean_leader_election);
 }
 
-std::set<NodeId> Seats::caught_up(const Seat& seat) const {
-  std::set<NodeId> out{ways_.self.node};
+catalog::Keeping Seats::keeping(const Seat& seat, const catalog::Partition& partition,
+                                const catalog::Catalog& state) const {
+  catalog::Keeping out;
+  out.replaced = catalog::replaced_disks(partition, state);
+  out.caught_up.insert(ways_.self.node);
   const replica::Leading* leading = seat.replica->participant()->leading();
   if (leading == nullptr) return out;
   for (const replica::Leading::Follower& each : leading->followers()) {
     const bool has_all = each.contiguous && each.linked && each.log_end >= seat.committed;
-    if (has_all || PYRALOG_PLANT("broker.move_to_whom_lacks_records")) out.insert(each.disk.node);
+    if (has_all || PYRALOG_PLANT("broker.move_to_whom_lacks_records")) {
+      out.caught_up.insert(each.disk.node);
+    }
   }
   return out;
 }
 
 std::optional<catalog::NextReplicas> Seats::next_epoch(const Seat& seat,
                                                        const catalog::Partition& partition,
-                                                       std::int32_t min_insync) const {
+                                                       std::int32_t min_insync,
+                                                       const catalog::Catalog& state) const {
   const NodeId self = ways_.self.node;
   const replica::Participant& participant = *seat.replica->participant();
   if (partition.current && participant.leads() && participant.epoch() == partition.current->epoch) {
-    auto next = catalog::next_replicas(partition, caught_up(seat), self, min_insync);
+    auto next =
+        catalog::next_replicas(partition, keeping(seat, partition, state), self, min_insync);
     if (next) return next;
   }
   return catalog::replicas_for_candidate(partition, self, min_insync);
@@ -142,19 +151,25 @@ std::optional<catalog::NextReplicas> Seats::next_epoch(const Seat& seat,
 
 std::vector<std::pair<PartitionId, NodeId>> Seats::advance(const catalog::Catalog& state) {
   std::vector<std::pair<PartitionId, NodeId>> others;
+  const Instant now = io::Shard::current().now();
   for (const auto& [id, seat] : seats_) {
     const catalog::Partition* partition = state.partition(id);
-    replica::Participant& participant = *seat->replica->participant();
+    const replica::Participant& participant = *seat->replica->participant();
     if (partition == nullptr || !partition->current || !participant.leads()) continue;
+    if (seat->led != participant.epoch()) {
+      seat->led = participant.epoch();
+      seat->led_since = now;
+    }
     const catalog::EpochRecord& current = *partition->current;
     const bool settled =
         current.epoch == participant.epoch() && partition->highest_proposed == current.epoch;
-    if (settled && !partition->target.empty()) {
-      const std::set<NodeId> have = caught_up(*seat);
-      const auto& config = state.topic(id.topic)->config;
-      if (catalog::next_replicas(*partition, have, ways_.self.node, config.min_insync_replicas)) {
+    // Who has just been taken in is given the time to come.
+    if (settled && !partition->target.empty() && now - seat->led_since >= kBetweenSteps) {
+      const catalog::Keeping keep = keeping(*seat, *partition, state);
+      const std::int32_t least = state.topic(id.topic)->config.min_insync_replicas;
+      if (catalog::next_replicas(*partition, keep, ways_.self.node, least)) {
         to_propose_.push_back(id);
-      } else if (const auto to = catalog::hand_over(*partition, have, ways_.self.node)) {
+      } else if (const auto to = catalog::hand_over(*partition, keep, ways_.self.node)) {
         others.emplace_back(id, *to);
       }
     }

@@ -90,15 +90,18 @@ class Seats {
     Epoch since;  ///< highest that was proposed before it was opened: none of those is its own
     bool fresh = false;
     bool left = false;
-    Offset committed;    ///< at the last look
+    Offset committed;  ///< at the last look
+    Epoch led;         ///< likewise, and since when
+    Instant led_since;
     io::WaitList ended;  ///< of an activation, or of the seat
   };
   /// Of what it leads: who has all that was committed at the last look, itself included.
-  [[nodiscard]] std::set<NodeId> caught_up(const Seat& seat) const;
+  [[nodiscard]] catalog::Keeping keeping(const Seat& seat, const catalog::Partition& partition,
+                                         const catalog::Catalog& state) const;
   /// The epoch that this node is to make of it; nullopt: it has no place there.
-  [[nodiscard]] std::optional<catalog::NextReplicas> next_epoch(const Seat& seat,
-                                                                const catalog::Partition& partition,
-                                                                std::int32_t min_insync) const;
+  [[nodiscard]] std::optional<catalog::NextReplicas> next_epoch(
+      const Seat& seat, const catalog::Partition& partition, std::int32_t min_insync,
+      const catalog::Catalog& state) const;
   io::Task<Result<void>> activate(std::shared_ptr<Seat> seat, Activation activation,
                                   std::optional<Loss> loss);
 
