@@ -168,8 +168,9 @@ class Kafka(Broker):
 
     name = "kafka"
 
-    def __init__(self, options=None, heap="512m", **kwargs):
+    def __init__(self, options=None, heap="512m", ports=None, **kwargs):
         super().__init__(**kwargs)
+        self.ports = ports  # of the broker and the controller; free ones at each start if not named
         self.options = dict(options or {})
         self.heap = heap
 
@@ -188,7 +189,7 @@ class Kafka(Broker):
     def start(self):
         if not self.available():
             raise BrokerError("Apache Kafka is not in .deps/kafka; run bench/setup.sh kafka")
-        port, controller = free_port(), free_port()
+        port, controller = self.ports or (free_port(), free_port())
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
