@@ -2,17 +2,19 @@
 a benchmark asks of them: who leads, what all nodes spend, and an end for one of them."""
 
 import concurrent.futures
+import contextlib
 import pathlib
 import secrets
 import shutil
 import signal
 import tempfile
 import time
+import urllib.request
 
 from harness import brokers
-from wire import Connection, array, i8, i16, i32, string
+from wire import Connection, array, batch, data, i8, i16, i32, string
 
-METADATA, CREATE_TOPICS, DELETE_TOPICS = 3, 19, 20
+PRODUCE, METADATA, CREATE_TOPICS, DELETE_TOPICS = 0, 3, 19, 20
 NODES = 3
 TROUBLE = (OSError, ValueError, brokers.BrokerError)  # of a node that has gone, or is about to
 KAFKA_TUNED = {  # what decides how soon a lost node is noticed, each at a fraction of its default
@@ -30,6 +32,7 @@ class KafkaNode(brokers.Kafka):
         super().__init__(heap=heap, ports=ports, options={
             "node.id": str(number), "controller.quorum.voters": voters,
             "offsets.topic.replication.factor": str(NODES), "min.insync.replicas": "2",
+            "group.initial.rebalance.delay.ms": "3000",  # as it ships
             "log.segment.delete.delay.ms": "1000", **options}, **kwargs)
         self.address = f"127.0.0.1:{port}"
 
@@ -93,6 +96,10 @@ class Cluster:
     def revive(self, number):
         self.nodes[number].start()
 
+    def controller(self):
+        """The node that leads the metadata, if it can be told."""
+        return None
+
     def pause(self, number):
         self.nodes[number].process.send_signal(signal.SIGSTOP)
 
@@ -117,6 +124,14 @@ class PyralogCluster(Cluster):
                 str(secret), "--shards", str(shards), *options])
             node.address = f"127.0.0.1:{node.port}"
             self.nodes.append(node)
+
+
+    def controller(self):
+        for number, node in enumerate(self.nodes):
+            with urllib.request.urlopen(f"http://{node.http}/metrics", timeout=10) as answer:
+                if b"\npyralog_cluster_is_controller 1\n" in answer.read():
+                    return number
+        return None
 
 
 class KafkaCluster(Cluster):
@@ -166,6 +181,33 @@ def metadata(connection, topic):
     return found
 
 
+def produce(connection, topic, partitions, wait_ms=4_000):
+    """A record of 100 B to each of the partitions, acks=all: {partition: error code}."""
+    payload = data(batch([b"x" * 100], now_ms=int(time.time() * 1000)))
+    body = array([string(topic) + array([i32(p) + payload for p in partitions])])
+    reader = connection.call(PRODUCE, 7, string(None) + i16(-1) + i32(wait_ms) + body)
+    found = {}
+    for _ in range(reader.i32()):
+        reader.string()
+        for _ in range(reader.i32()):
+            partition, code = reader.i32(), reader.i16()
+            reader.i64(), reader.i64(), reader.i64()
+            found[partition] = code
+    return found
+
+
+def await_writable(cluster, topic, leaders, patience=30):
+    """Until each partition has taken a record: that its replicas are said to be in sync does not mean
+    that its leader has heard of them."""
+    deadline, codes = time.monotonic() + patience, {}
+    for partition, address in enumerate(leaders):
+        with Connection(address, timeout=30) as connection:
+            while (codes := produce(connection, topic, [partition])) != {partition: 0}:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{cluster.name}: {topic}: takes no records: {codes}")
+                time.sleep(0.01)
+
+
 def create_topic(cluster, name, partitions, configs):
     """With three replicas, all in sync when it returns. Returns the seconds that took."""
     began = time.monotonic()
@@ -208,3 +250,19 @@ def await_in_sync(cluster, topic, partitions, patience=120):
             seen = "of %d are well, as the nodes see it: %s" % (partitions, [*map(len, good)])
         time.sleep(0.05)
     raise RuntimeError(f"{cluster.name}: {topic}: not in sync within {patience} s: {seen}")
+
+
+class Started:
+    """Clusters that run for the length of a `with` block: {name: cluster}."""
+
+    def __init__(self, makers):
+        self.makers = makers
+
+    def __enter__(self):
+        with contextlib.ExitStack() as held:
+            found = {name: held.enter_context(make()) for name, make in self.makers.items()}
+            self.held = held.pop_all()
+        return found
+
+    def __exit__(self, *_):
+        self.held.close()

@@ -166,6 +166,10 @@ class Area:
         self.only = arguments.row
         self.notes = []
 
+    @staticmethod
+    def more_options(parser):
+        """Options of its own."""
+
     # What a subclass says.
     def run(self):
         raise NotImplementedError
@@ -236,6 +240,7 @@ def main(area):
                         help="one short pair without a warm-up, to see that all rows run; implies "
                              "--dry-run, for such figures mean nothing")
     parser.add_argument("--dry-run", action="store_true", help="print, do not write the page")
+    area.more_options(parser)
     arguments = parser.parse_args()
     began = time.time()
     running = area(arguments)

@@ -1,36 +1,20 @@
 """How long partitions cannot be written to when their leader is lost: the clients that find out."""
 
 import contextlib
+import sys
 import threading
 import time
 
 import clusters
 from clusters import TROUBLE
-from wire import Connection, array, batch, data, i16, i32, string
+from harness import brokers
+from wire import Connection
 
-PRODUCE = 0
+sys.path.insert(0, str(brokers.DEPS / "py"))
+
 LOOK_AGAIN = 0.005  # between two looks at who leads
 ANSWER = 5.0  # for an answer to come; a lost one is asked for again elsewhere
 CHUNK = 50  # partitions in one request, so that a slow one holds few others up
-
-
-def produce_body(topic, partitions, payload, wait_ms=4_000):
-    body = string(None) + i16(-1) + i32(wait_ms)
-    return body + array([string(topic) + array([i32(p) + data(payload) for p in partitions])])
-
-
-def answered(reader):
-    """{partition: error code} of a produce response."""
-    found = {}
-    for _ in range(reader.i32()):
-        reader.string()
-        for _ in range(reader.i32()):
-            partition, code = reader.i32(), reader.i16()
-            reader.i64()
-            reader.i64()
-            reader.i64()
-            found[partition] = code
-    return found
 
 
 class Finder:
@@ -42,7 +26,6 @@ class Finder:
         self.topic = topic
         self.addresses = [cluster.addresses[number] for number in survivors]
         self.open = {}
-        self.payload = batch([b"x" * 100])
         self.turn = 0
         self.errors = {}
 
@@ -95,14 +78,13 @@ class Finder:
 
     def write(self, address, partitions, began, taken):
         try:
-            reader = self.connection(address).call(
-                PRODUCE, 7, produce_body(self.topic, partitions, self.payload))
+            answers = clusters.produce(self.connection(address), self.topic, partitions)
         except TROUBLE as trouble:
             self.errors[str(trouble)] = self.errors.get(str(trouble), 0) + 1
             self.close(address)
             return
         now = time.monotonic()
-        for partition, code in answered(reader).items():
+        for partition, code in answers.items():
             if code == 0:
                 taken[partition] = now - began
             else:
@@ -114,8 +96,8 @@ class StockWriter:
     five milliseconds; when was the first acknowledged of those that it took after the loss?"""
 
     def __init__(self, bootstrap, topic, partition):
-        from confluent_kafka import Producer
-        self.producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0,
+        import confluent_kafka  # who measures no such loss needs none
+        self.producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0,
                                   "message.timeout.ms": 60_000, "log_level": 0})
         self.topic, self.partition = topic, partition
         self.lost_at = None
@@ -158,31 +140,31 @@ class StockWriter:
                                       on_delivery=done)
             self.producer.poll(0.005)
 
-    def seconds(self, patience):
-        """From the loss to that acknowledgement."""
+    def first_acknowledged(self, patience):
+        """When that acknowledgement came."""
         if not self.first.wait(patience):
             raise RuntimeError(f"{self.topic}: the producer has no acknowledgement {patience} s after "
                                "the leader was lost")
-        return self.first_at - self.lost_at
+        return self.first_at
 
 
-def lose_leader(cluster, topic, partitions, lose, patience, stock=True):
-    """One loss of the node that leads partition 0: `lose(number)`. Seconds until the partitions that
-    it led take records: {"all": the last of them, "own": partition 0, "stock": a librdkafka producer
-    at partition 0}, and how many there were."""
+def lose_leader(cluster, topic, partitions, victim, lose, patience, stock=False):
+    """`lose(victim)` is called, a node that leads some of the partitions. Seconds from before that
+    until those take records again: {"own": {partition: seconds}} and, if asked for, {"stock": seconds
+    of a librdkafka producer at the first of them}. None if it leads none."""
     leaders = clusters.await_in_sync(cluster, topic, partitions)
-    victim = cluster.number_of(leaders[0])
+    lost = [p for p in range(partitions) if leaders[p] == cluster.addresses[victim]]
+    if not lost:
+        return None
     survivors = [number for number in range(clusters.NODES) if number != victim]
-    lost = [p for p in range(partitions) if leaders[p] == leaders[0]]
     with contextlib.ExitStack() as held:
         finder = held.enter_context(Finder(cluster, topic, survivors))
-        writer = held.enter_context(StockWriter(cluster.bootstrap, topic, 0)) if stock else None
+        writer = stock and held.enter_context(StockWriter(cluster.bootstrap, topic, lost[0]))
         began = time.monotonic()
-        if writer:
-            writer.lost_at = began
         lose(victim)
-        taken = finder.run(lost, began, patience)
-        found = {"victim": victim, "own": taken[0], "all": max(taken.values()), "lost": len(lost)}
         if writer:
-            found["stock"] = writer.seconds(patience)
+            writer.lost_at = time.monotonic()  # what it sends from now on, the lost node cannot take
+        found = {"own": finder.run(lost, began, patience), "victim": victim}
+        if writer:
+            found["stock"] = writer.first_acknowledged(patience) - began
     return found
