@@ -37,7 +37,7 @@ class ClusterArea(harness.Area):
 
     @staticmethod
     def more_options(parser):
-        parser.add_argument("--kills", type=int, default=50, help="of Pyralog; a fifth of Kafka")
+        parser.add_argument("--kills", type=int, default=50, help="of Pyralog; a tenth of Kafka")
         parser.add_argument("--shards", type=int, default=1, help="of each node of Pyralog")
 
     def run(self):
@@ -100,7 +100,7 @@ class ClusterArea(harness.Area):
     # --- the loss of a leader
 
     def lose(self):
-        few = max(1, self.kills // 5)
+        few = max(1, self.kills // 10)
         with clusters.Started(self.makers("pyralog", KAFKA, TUNED, heap="512m")) as found:
             for name, cluster in found.items():
                 clusters.create_topic(cluster, "lost", LED, loads.DURABILITY["os"][cluster.name])

@@ -6,9 +6,9 @@ import time
 
 from wire import Connection, array, data, i8, i16, i32, string
 
-FIND_COORDINATOR, JOIN_GROUP, SYNC_GROUP = 10, 11, 14
-AGAIN = {14, 15, 16}  # the coordinator loads, is not there yet, or is another node
-REBALANCE_IN_PROGRESS = 27
+FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, SYNC_GROUP = 10, 11, 12, 14
+LOADING = {14, 15, 16}  # the coordinator loads, is not there yet, or is another node
+AGAIN = {14, 27}  # it loads, or others have joined or left
 ASSIGNMENT = b"\0" * 64
 
 
@@ -25,106 +25,132 @@ def find_coordinator(cluster, group, patience=60):
         host, port = reader.string(), reader.i32()
         if code == 0:
             return f"{host}:{port}"
-        if code not in AGAIN or time.monotonic() > deadline:
+        if code not in LOADING or time.monotonic() > deadline:
             raise RuntimeError(f"{cluster.name}: no coordinator of {group}: error {code}")
         time.sleep(0.1)
 
 
+class Member:
+    """A member and where it stands; one request of it is under way, or none once it is settled."""
+
+    def __init__(self, group, address):
+        self.group = group
+        self.connection = Connection(address, timeout=60)
+        self.id, self.generation = "", -1
+        self.take = None  # what the answer under way is given to
+        self.settled = False
+
+    def ask(self, api, body, take):
+        self.connection.send(api, 3 if api == JOIN_GROUP else 1, string(self.group) + body)
+        self.take = take
+
+    def join(self, topic):
+        """`topic` is what it says of itself."""
+        self.settled = False
+        about = data(i16(0) + array([string(topic)]) + data(b""))
+        self.ask(JOIN_GROUP, i32(60_000) + i32(60_000) + string(self.id) + string("consumer")
+                 + array([string("range") + about]), lambda reader: self.joined(reader, topic))
+
+    def joined(self, reader, topic):
+        reader.i32()
+        code, self.generation = reader.i16(), reader.i32()
+        reader.string()
+        reader.string()
+        self.id = reader.string() or self.id
+        if code in AGAIN | LOADING:
+            if code in LOADING:  # of a group that is being made
+                time.sleep(0.02)
+            self.join(topic)
+            return
+        self.check(code)
+        everybody = reader.array(lambda: (reader.string(), reader.data()))  # told to the leader only
+        given = array([string(one) + data(ASSIGNMENT) for one, _ in everybody])
+        self.ask(SYNC_GROUP, i32(self.generation) + string(self.id) + given,
+                 lambda answer: self.told(answer, topic))
+
+    def beat(self, topic):
+        self.ask(HEARTBEAT, i32(self.generation) + string(self.id),
+                 lambda reader: self.told(reader, topic))
+
+    def told(self, reader, topic):
+        """It has its part, or must join again."""
+        reader.i32()
+        code = reader.i16()
+        if code in AGAIN:
+            self.join(topic)
+            return
+        self.check(code)
+        self.take, self.settled = None, True
+
+    def check(self, code):
+        if code != 0:
+            raise RuntimeError(f"{self.group}: member {self.id}: error {code}")
+
+
 class Members:
-    """They join and get their assignments all at once, in rounds; each round is a rebalance, because
-    what they say of themselves changes."""
+    """They join when the block begins. In a round all join again at once, and the group rebalances
+    because what they say of themselves has changed. Who has its part asks every quarter of a second
+    whether it still holds."""
+
+    BEAT = 0.25
 
     def __init__(self, cluster, group, count):
-        self.cluster, self.group = cluster, group
+        self.name = f"{cluster.name}: {group}"
         self.held = contextlib.ExitStack()
         address = find_coordinator(cluster, group)
-        self.all = [self.held.enter_context(Connection(address, timeout=60)) for _ in range(count)]
-        self.ids = [""] * count
-        self.round = 0
+        self.poll, self.members = select.poll(), {}
+        for _ in range(count):
+            member = Member(group, address)
+            self.held.enter_context(member.connection)
+            descriptor = member.connection.socket.fileno()
+            self.members[descriptor] = member
+            self.poll.register(descriptor, select.POLLIN)
+        self.round, self.generation = 0, -1
 
     def __enter__(self):
-        self.rebalance()
+        try:
+            self.rebalance()
+        except BaseException:
+            self.held.close()
+            raise
         return self
 
     def __exit__(self, *_):
         self.held.close()
 
-    def each(self, send, take, patience=60):
-        """Sends to every member's connection, takes the answers as they come."""
-        waiting = {}
-        for number, member in enumerate(self.all):
-            send(number, member)
-            waiting[member.socket.fileno()] = number
-        poll = select.poll()
-        for descriptor in waiting:
-            poll.register(descriptor, select.POLLIN)
-        deadline = time.monotonic() + patience
-        while waiting:
-            ready = poll.poll(max(0, 1000 * (deadline - time.monotonic())))
-            if not ready:
-                raise RuntimeError(f"{self.cluster.name}: {len(waiting)} members of {self.group} have "
-                                   f"no answer within {patience} s")
-            for descriptor, _ in ready:
-                number = waiting.pop(descriptor)
-                poll.unregister(descriptor)
-                answer = self.all[number].receive()
-                if answer is None:
-                    raise ConnectionError("the coordinator closed a connection")
-                take(number, answer[1])
-
-    def join(self):
-        """Every member joins; {number: (code, generation, whether it leads)}."""
-        found = {}
-        about = data(i16(0) + array([string(f"topic-{self.round}")]) + data(b""))
-
-        def send(number, member):
-            member.send(JOIN_GROUP, 3, string(self.group) + i32(60_000) + i32(60_000)
-                        + string(self.ids[number]) + string("consumer")
-                        + array([string("range") + about]))
-
-        def take(number, reader):
-            reader.i32()
-            code, generation = reader.i16(), reader.i32()
-            reader.string()
-            leader, own = reader.string(), reader.string()
-            self.ids[number] = own or self.ids[number]
-            found[number] = (code, generation, bool(own) and leader == own)
-
-        self.each(send, take)
-        return found
-
-    def sync(self, joined):
-        """Every member asks for its assignment, which the leader gives. The codes."""
-        codes = []
-
-        def send(number, member):
-            _, generation, leads = joined[number]
-            given = [string(one) + data(ASSIGNMENT) for one in self.ids] if leads else []
-            member.send(SYNC_GROUP, 1, string(self.group) + i32(generation)
-                        + string(self.ids[number]) + array(given))
-
-        def take(_, reader):
-            reader.i32()
-            codes.append(reader.i16())
-            reader.data()
-
-        self.each(send, take)
-        return codes
-
     def rebalance(self, patience=60):
-        """Seconds until all have been given their parts in one generation, and in how many goes:
-        whoever was late makes the others join again."""
+        """Seconds until all have been given their parts of one generation."""
         self.round += 1
+        topic = f"topic-{self.round}"
         began = time.monotonic()
-        goes = 0
-        while time.monotonic() < began + patience:
-            goes += 1
-            joined = self.join()
-            codes = {code for code, _, _ in joined.values()}
-            if codes <= {0} and len({generation for _, generation, _ in joined.values()}) == 1:
-                codes = set(self.sync(joined))
-                if codes <= {0}:
-                    return time.monotonic() - began, goes
-            if not codes <= AGAIN | {0, REBALANCE_IN_PROGRESS}:
-                raise RuntimeError(f"{self.cluster.name}: {self.group}: errors {codes}")
-        raise RuntimeError(f"{self.cluster.name}: {self.group}: no assignment within {patience} s")
+        for member in self.members.values():
+            member.join(topic)
+        beat_at = began + self.BEAT
+        while not self.agree():
+            now = time.monotonic()
+            if now > began + patience:
+                waiting = sum(not member.settled for member in self.members.values())
+                raise RuntimeError(f"{self.name}: {waiting} of {len(self.members)} members have no "
+                                   f"part within {patience} s")
+            if now >= beat_at:
+                beat_at = now + self.BEAT
+                for member in self.members.values():
+                    if member.take is None:
+                        member.beat(topic)
+            for descriptor, _ in self.poll.poll(max(1, 1000 * (beat_at - now))):
+                self.answer(self.members[descriptor])
+        took, before = time.monotonic() - began, self.generation
+        self.generation = next(iter(self.members.values())).generation
+        if self.generation <= before:
+            raise RuntimeError(f"{self.name}: all have joined and it is still generation {before}")
+        return took
+
+    def answer(self, member):
+        answer = member.connection.receive()
+        if answer is None or member.take is None:
+            raise ConnectionError(f"{self.name}: the coordinator closed a connection or spoke unasked")
+        member.take(answer[1])
+
+    def agree(self):
+        return (all(member.settled and member.take is None for member in self.members.values())
+                and len({member.generation for member in self.members.values()}) == 1)
