@@ -13,7 +13,7 @@ import loads
 import members
 import takeover
 from clusters import KafkaCluster, PyralogCluster
-from harness import MIB, at_most, brokers, field, middle, options, spread
+from harness import at_most, brokers, field, middle, options, spread
 
 GOAL, CPU_GOAL = 2, 1 / 2
 KILL_GOAL, PAUSE_GOAL, MANY_GOAL, REBALANCE_GOAL = 1.0, 2.5, 3.0, 3.0
@@ -246,10 +246,11 @@ class ClusterArea(harness.Area):
         ]
 
     def body(self):
-        return [*harness.table(loads.HEAD, self.loads), "",
-                *harness.table(("loss of a leader, most / median", "Pyralog", "Kafka", "Kafka tuned",
-                                "goal"), self.losses), "",
-                *harness.table(("what", "Pyralog", "Kafka", "Kafka tuned", "goal"), self.figures)]
+        kinds = ("Pyralog", "Kafka", "Kafka tuned", "goal")
+        tables = (harness.table(loads.HEAD, self.loads),
+                  harness.table(("loss of a leader, most / median", *kinds), self.losses),
+                  harness.table(("what", *kinds), self.figures))
+        return "\n\n".join("\n".join(one) for one in tables if one).splitlines()
 
 
 if __name__ == "__main__":

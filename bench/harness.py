@@ -13,6 +13,7 @@ import mmap
 import os
 import pathlib
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -243,6 +244,8 @@ def main(area):
     area.more_options(parser)
     arguments = parser.parse_args()
     began = time.time()
+    # Whoever ends this ends the brokers, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     running = area(arguments)
     running.run()
     text = running.report(began)
