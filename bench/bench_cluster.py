@@ -21,6 +21,7 @@ MEMORY_GOAL, IDLE_GOAL = 300, 0.01
 LED = 3  # partitions of the topic whose leaders are lost: each node leads some
 MANY, GROUP = 1000, 100
 PATIENCE = 90
+LOSSES = {"kill −9": ("kill", KILL_GOAL), "SIGSTOP": ("pause", PAUSE_GOAL)}  # how, and the goal
 KAFKA, TUNED = "kafka", "kafka tuned"
 
 
@@ -43,7 +44,7 @@ class ClusterArea(harness.Area):
     def run(self):
         if self.wanted("prebuilt batches"):
             self.produce()
-        if self.wanted("kill") or self.wanted("SIGSTOP"):
+        if any(map(self.wanted, LOSSES)):
             self.lose()
         if self.wanted("partitions") or self.wanted("group"):
             self.many()
@@ -100,39 +101,39 @@ class ClusterArea(harness.Area):
     # --- the loss of a leader
 
     def lose(self):
+        """One cluster at a time, for those of Kafka keep a machine busy by being there: half of
+        Pyralog's losses come before Kafka's, half after."""
         few = max(1, self.kills // 10)
-        with clusters.Started(self.makers("pyralog", KAFKA, TUNED, heap="512m")) as found:
-            for name, cluster in found.items():
+        makers = self.makers("pyralog", KAFKA, TUNED, heap="512m")
+        lost = {kind: {name: [] for name in makers} for kind in LOSSES if self.wanted(kind)}
+        for name in (*makers, "pyralog"):
+            ours = name == "pyralog"
+            counts = {"kill −9": self.kills if ours else few,
+                      "SIGSTOP": few if ours else max(1, few // 2)}
+            with makers[name]() as cluster:
                 clusters.create_topic(cluster, "lost", LED, loads.DURABILITY["os"][cluster.name])
                 clusters.await_writable(cluster, "lost",
                                         clusters.await_in_sync(cluster, "lost", LED))
-            turns = {name: itertools.cycle(range(clusters.NODES)) for name in found}
-            if self.wanted("kill"):
-                self.rounds("kill", found, turns, {name: self.kills if name == "pyralog" else few
-                                                   for name in found}, few)
-            if self.wanted("SIGSTOP"):
-                paused = max(1, few // 2)
-                self.rounds("pause", found, turns, {name: few if name == "pyralog" else paused
-                                                    for name in found}, paused)
+                turn = itertools.cycle(range(clusters.NODES))
+                for kind, all_ in lost.items():
+                    done = len(all_[name])
+                    upto = counts[kind] if not ours or done else (counts[kind] + 1) // 2
+                    for _ in range(done, upto):
+                        all_[name].append(self.once(kind, cluster, "lost", LED, turn))
+        for kind, all_ in lost.items():
+            self.tell_losses(kind, all_)
 
-    def rounds(self, kind, found, turns, counts, rounds):
-        """Losses of all clusters in turns, `counts` of them each."""
-        lost = {name: [] for name in found}
-        for turn in range(rounds):
-            for name, cluster in found.items():
-                for _ in range(counts[name] * (turn + 1) // rounds - counts[name] * turn // rounds):
-                    lost[name].append(self.once(kind, cluster, "lost", LED, turns[name]))
-        title = {"kill": "kill −9", "pause": "SIGSTOP"}[kind]
-        goal = {"kill": KILL_GOAL, "pause": PAUSE_GOAL}[kind]
+    def tell_losses(self, kind, lost):
         worst = {name: [max(one["own"].values()) for one in all_] for name, all_ in lost.items()}
-        self.loss(f"{title} → its partitions take records", worst, goal)
-        for kept, what in ((True, "led the metadata log, too"), (False, "did not")):
-            some = [max(one["own"].values()) for one in lost["pyralog"] if one["led_all"] == kept]
+        self.loss(f"{kind} → its partitions take records", worst, LOSSES[kind][1])
+        for led, what in ((True, "led the metadata log, too"), (False, "did not")):
+            some = [max(one["own"].values()) for one in lost["pyralog"] if one["led_all"] == led]
             if some:
-                self.loss(f"{title}, the lost node {what}", {"pyralog": some})
-        if kind == "kill":
-            self.loss(f"{title} → a librdkafka producer's next record is acknowledged",
-                      {name: field(all_, "stock") for name, all_ in lost.items()})
+                self.loss(f"{kind}, the lost node {what}", {"pyralog": some})
+        stock = {name: [one["stock"] for one in all_ if "stock" in one]
+                 for name, all_ in lost.items()}
+        if stock["pyralog"]:
+            self.loss(f"{kind} → a librdkafka producer's next record is acknowledged", stock)
 
     def once(self, kind, cluster, topic, partitions, turn):
         """The next node of `turn` that leads something is lost, and comes back."""
@@ -141,11 +142,11 @@ class ClusterArea(harness.Area):
         led_all = cluster.controller()
         for victim in turn:
             result = takeover.lose_leader(cluster, topic, partitions, victim,
-                                          getattr(cluster, kind), PATIENCE,
-                                          stock=kind == "kill" and partitions == LED)
+                                          getattr(cluster, LOSSES[kind][0]), PATIENCE,
+                                          stock=kind == "kill −9" and partitions == LED)
             if result:
                 break
-        (cluster.revive if kind == "kill" else cluster.resume)(victim)
+        getattr(cluster, {"kill": "revive", "pause": "resume"}[LOSSES[kind][0]])(victim)
         result["led_all"] = led_all == victim
         print(f"{cluster.name}: {kind} of node {victim + 1}{' (metadata)' * result['led_all']}: "
               f"{len(result['own'])} partitions, {max(result['own'].values()):.3f} s"
@@ -167,13 +168,13 @@ class ClusterArea(harness.Area):
 
     def many(self):
         found = {}
-        for name, make in self.makers("pyralog", KAFKA, TUNED).items():
+        for name, make in self.makers("pyralog", TUNED).items():
             with make() as cluster:
-                found[name] = self.many_once(cluster, tuned=name == TUNED)
+                found[name] = self.many_once(cluster)
 
         def row(what, key, show, goal="–"):
             shown = [show(found[name][key]) if name in found and key in found[name] else "–"
-                     for name in ("pyralog", KAFKA, TUNED)]
+                     for name in ("pyralog", TUNED)]
             self.figures.append([what, *shown, goal])
             print(" | ".join(self.figures[-1]), flush=True)
 
@@ -196,10 +197,9 @@ class ClusterArea(harness.Area):
             lambda v: f"{max(v):.2f} / {middle(v):.2f} s")
         row("so many it led, at the most", "led", lambda v: f"{max(v):,}")
 
-    def many_once(self, cluster, tuned):
-        """Tuned, Kafka differs in what a loss takes only."""
+    def many_once(self, cluster):
         found, count = {}, self.scaled(MANY, 100)
-        if self.wanted("group") and not tuned:
+        if self.wanted("group"):
             with members.Members(cluster, "rebalanced", self.scaled(GROUP, 20)) as group:
                 found["rebalance"] = [group.rebalance() for _ in range(self.scaled(10, 3))]
         if not self.wanted("partitions"):
@@ -212,8 +212,8 @@ class ClusterArea(harness.Area):
         time.sleep(self.scaled(30, 2))
         found["idle"] = (cluster.cpu_seconds() - before) / (time.monotonic() - began)
         turn = itertools.cycle(range(clusters.NODES))
-        kills = self.scaled(9, 1) if cluster.name == "pyralog" else self.scaled(3, 1)
-        lost = [self.once("kill", cluster, "many", count, turn) for _ in range(kills)]
+        kills = self.scaled(9, 1) if cluster.name == "pyralog" else self.scaled(2, 1)
+        lost = [self.once("kill −9", cluster, "many", count, turn) for _ in range(kills)]
         found["kill"] = [max(one["own"].values()) for one in lost]
         found["first"] = [min(one["own"].values()) for one in lost]
         found["led"] = [len(one["own"]) for one in lost]
@@ -239,7 +239,8 @@ class ClusterArea(harness.Area):
             "Losses: most / median; from before the signal to the first acknowledgement (acks=all) of "
             "a record sent after it, for the last of the partitions that the node led. The own client "
             "asks the nodes that are left every few milliseconds who leads, and writes there. Nodes "
-            "are lost in rotation, one at a time, after all replicas are in sync again",
+            "are lost in rotation, one at a time, after all replicas are in sync again. Clusters of "
+            "Kafka run alone; half of Pyralog's losses come before them, half after",
             f"kafka tuned: {tuned}",
             "A librdkafka producer with its defaults writes meanwhile; that figure has what it takes "
             "to find the new leader",
@@ -249,7 +250,7 @@ class ClusterArea(harness.Area):
         kinds = ("Pyralog", "Kafka", "Kafka tuned", "goal")
         tables = (harness.table(loads.HEAD, self.loads),
                   harness.table(("loss of a leader, most / median", *kinds), self.losses),
-                  harness.table(("what", *kinds), self.figures))
+                  harness.table(("what", "Pyralog", "Kafka tuned", "goal"), self.figures))
         return "\n\n".join("\n".join(one) for one in tables if one).splitlines()
 
 
