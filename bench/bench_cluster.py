@@ -34,11 +34,13 @@ class ClusterArea(harness.Area):
         super().__init__(arguments)
         self.shards = arguments.shards
         self.kills = 5 if self.quick else arguments.kills
+        self.kafka_kills = 1 if self.quick else arguments.kafka_kills
         self.loads, self.losses, self.figures = [], [], []
 
     @staticmethod
     def more_options(parser):
-        parser.add_argument("--kills", type=int, default=50, help="of Pyralog; a tenth of Kafka")
+        parser.add_argument("--kills", type=int, default=50, help="of nodes of Pyralog")
+        parser.add_argument("--kafka-kills", type=int, default=10, help="of nodes of each Kafka")
         parser.add_argument("--shards", type=int, default=1, help="of each node of Pyralog")
 
     def run(self):
@@ -103,13 +105,12 @@ class ClusterArea(harness.Area):
     def lose(self):
         """One cluster at a time, for those of Kafka keep a machine busy by being there: half of
         Pyralog's losses come before Kafka's, half after."""
-        few = max(1, self.kills // 10)
         makers = self.makers("pyralog", KAFKA, TUNED, heap="512m")
         lost = {kind: {name: [] for name in makers} for kind in LOSSES if self.wanted(kind)}
         for name in (*makers, "pyralog"):
             ours = name == "pyralog"
-            counts = {"kill −9": self.kills if ours else few,
-                      "SIGSTOP": few if ours else max(1, few // 2)}
+            counts = {"kill −9": self.kills if ours else self.kafka_kills,
+                      "SIGSTOP": max(1, self.kills // 10 if ours else self.kafka_kills // 3)}
             with makers[name]() as cluster:
                 clusters.create_topic(cluster, "lost", LED, loads.DURABILITY["os"][cluster.name])
                 clusters.await_writable(cluster, "lost",

@@ -26,6 +26,8 @@ KAFKA_TUNED = {  # what decides how soon a lost node is noticed, each at a fract
 class KafkaNode(brokers.Kafka):
     """A node of a Kafka cluster, combined broker and controller, on ports that it keeps."""
 
+    patience = 180  # three of them start at once
+
     def __init__(self, number, ports, controllers, options, heap, **kwargs):
         port, controller = ports
         voters = ",".join(f"{i + 1}@127.0.0.1:{c}" for i, c in enumerate(controllers))
@@ -228,7 +230,7 @@ def delete_topic(cluster, name):
         connection.call(DELETE_TOPICS, 1, array([string(name)]) + i32(60_000))
 
 
-def await_in_sync(cluster, topic, partitions, patience=120):
+def await_in_sync(cluster, topic, partitions, patience=240):
     """Until every node says of every partition that it has a leader and all replicas are in sync.
     The leader's address of each, in order."""
     deadline = time.monotonic() + patience

@@ -167,6 +167,7 @@ class Kafka(Broker):
     """Apache Kafka, one combined KRaft node, settings as Kafka ships them but for loopback."""
 
     name = "kafka"
+    patience = 60  # in seconds, until it listens
 
     def __init__(self, options=None, heap="512m", ports=None, **kwargs):
         super().__init__(**kwargs)
@@ -220,7 +221,7 @@ class Kafka(Broker):
         self.process = subprocess.Popen(
             self.prefix + self.java("kafka.Kafka", str(properties), flags=flags),
             stdout=errors, stderr=errors, stdin=subprocess.DEVNULL)
-        await_port(port, self.process, 60)
+        await_port(port, self.process, self.patience)
         self.bootstrap = f"127.0.0.1:{port}"
         self.start_seconds = time.monotonic() - began
 
