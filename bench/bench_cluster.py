@@ -35,6 +35,7 @@ class ClusterArea(harness.Area):
         self.shards = arguments.shards
         self.kills = 5 if self.quick else arguments.kills
         self.kafka_kills = 1 if self.quick else arguments.kafka_kills
+        self.stock = takeover.confluent_kafka is not None
         self.loads, self.losses, self.figures = [], [], []
 
     @staticmethod
@@ -64,6 +65,11 @@ class ClusterArea(harness.Area):
     # --- replicated produce
 
     def produce(self):
+        try:
+            harness.tool("produce_bench")
+        except harness.Skipped as reason:
+            self.note(f"prebuilt batches: skipped, {reason}")
+            return
         with clusters.Started(self.makers("pyralog", KAFKA)) as found:
             sizes = ((100, "prebuilt batches, 100 B"), (1024, "prebuilt batches, 1 KiB"))
             for cluster in found.values():
@@ -105,6 +111,9 @@ class ClusterArea(harness.Area):
     def lose(self):
         """One cluster at a time, for those of Kafka keep a machine busy by being there: half of
         Pyralog's losses come before Kafka's, half after."""
+        if not self.stock:
+            self.note("librdkafka producer: skipped, confluent-kafka is not in .deps/py "
+                      "(tests/clients/setup.sh)")
         makers = self.makers("pyralog", KAFKA, TUNED, heap="512m")
         lost = {kind: {name: [] for name in makers} for kind in LOSSES if self.wanted(kind)}
         for name in (*makers, "pyralog"):
@@ -144,7 +153,8 @@ class ClusterArea(harness.Area):
         for victim in turn:
             result = takeover.lose_leader(cluster, topic, partitions, victim,
                                           getattr(cluster, LOSSES[kind][0]), PATIENCE,
-                                          stock=kind == "kill −9" and partitions == LED)
+                                          stock=self.stock and kind == "kill −9"
+                                          and partitions == LED)
             if result:
                 break
         getattr(cluster, {"kill": "revive", "pause": "resume"}[LOSSES[kind][0]])(victim)
@@ -226,8 +236,8 @@ class ClusterArea(harness.Area):
         tuned = ", ".join(f"`{name}={value}`" for name, value in clusters.KAFKA_TUNED.items())
         return [
             "Peer: " + harness.kafka_version().replace(
-                "one node, 1 GiB heap", "three combined nodes, 1 GiB heap each, 512 MiB where "
-                "leaders are lost"),
+                "one node, 1 GiB heap", "three combined nodes, 1 GiB heap each, 512 MiB in the "
+                "table of losses"),
             f"Pyralog: three `pyralog serve --shards {self.shards}`; all six and the load share the "
             "machine",
             "Durability: os = Pyralog `durability=os`, Kafka as it ships with "

@@ -11,6 +11,10 @@ from harness import brokers
 from wire import Connection
 
 sys.path.insert(0, str(brokers.DEPS / "py"))
+try:
+    import confluent_kafka
+except ImportError:
+    confluent_kafka = None
 
 LOOK_AGAIN = 0.005  # between two looks at who leads
 ANSWER = 5.0  # for an answer to come; a lost one is asked for again elsewhere
@@ -96,7 +100,6 @@ class StockWriter:
     five milliseconds; when was the first acknowledged of those that it took after the loss?"""
 
     def __init__(self, bootstrap, topic, partition):
-        import confluent_kafka  # who measures no such loss needs none
         self.producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0,
                                   "message.timeout.ms": 60_000, "log_level": 0})
         self.topic, self.partition = topic, partition
