@@ -28,7 +28,7 @@ bench: ## every benchmark of this machine, rewrites docs/benchmarks.md
 	@scripts/setup.sh bench
 	@scripts/bench.sh $(ARGS)
 
-bench-%: ## one area of it: make bench-log (fetch, fsync, ids, latency, log, sizes)
+bench-%: ## one area of it: make bench-log (cluster, fetch, fsync, ids, latency, log, sizes)
 	@scripts/setup.sh bench
 	@scripts/bench.sh $* $(ARGS)
 

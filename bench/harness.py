@@ -13,6 +13,7 @@ import mmap
 import os
 import pathlib
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -166,6 +167,10 @@ class Area:
         self.only = arguments.row
         self.notes = []
 
+    @staticmethod
+    def more_options(parser):
+        """Options of its own."""
+
     # What a subclass says.
     def run(self):
         raise NotImplementedError
@@ -236,8 +241,11 @@ def main(area):
                         help="one short pair without a warm-up, to see that all rows run; implies "
                              "--dry-run, for such figures mean nothing")
     parser.add_argument("--dry-run", action="store_true", help="print, do not write the page")
+    area.more_options(parser)
     arguments = parser.parse_args()
     began = time.time()
+    # Whoever ends this ends the brokers, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     running = area(arguments)
     running.run()
     text = running.report(began)

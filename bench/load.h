@@ -36,6 +36,7 @@ Number parse(std::string_view text, std::string_view name) {
 struct Address {
   std::string host = "127.0.0.1";
   uint16_t port = 0;
+  bool operator==(const Address&) const = default;
 };
 /// HOST:PORT with a numeric IPv4 host.
 [[nodiscard]] Address parse_address(std::string_view text);

@@ -1,6 +1,9 @@
 // Sends prebuilt record batches to a Kafka broker from one pinned thread, so that the broker and
 // not the client is what is measured. Prints one JSON line.
 //
+// In a cluster --bootstrap names the leader of each partition, in order: A:1,B:1,A:1. Connections
+// go to the different ones by turns, and each writes to the partitions that are led there.
+//
 // Closed loop: each connection keeps `window` requests in flight. Open loop (--rate): requests
 // leave on a schedule, and a latency counts from the moment the request was due.
 
@@ -29,7 +32,7 @@ using namespace pyralog::bench;
 using Bytes = std::string;
 
 struct Options {
-  Address bootstrap;
+  std::vector<Address> leaders;  ///< of each partition; or one, of all
   std::string topic;
   int32_t partitions = 1;
   int16_t acks = -1;
@@ -132,11 +135,22 @@ Bytes build_request(const Options& options, const Batch& batch, int32_t partitio
   return out + body;
 }
 
+/// A broker and the requests to the partitions that it leads; its connections share the turns.
+struct Node {
+  Address address;
+  std::vector<const Bytes*> requests;
+  size_t turn = 0;
+};
+
 /// One connection: a request that is being written, those in flight, and a response being read.
 class Connection {
  public:
-  explicit Connection(const Options& options)
-      : topic_size_(options.topic.size()), fd_(connect_to(options.bootstrap)), input_(1 << 16) {}
+  /// `node` must outlive it.
+  Connection(const Options& options, Node& node)
+      : topic_size_(options.topic.size()),
+        node_(&node),
+        fd_(connect_to(node.address)),
+        input_(1 << 16) {}
   ~Connection() { ::close(fd_); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -145,8 +159,8 @@ class Connection {
   [[nodiscard]] bool writing() const { return written_ < request_.size(); }
   [[nodiscard]] size_t in_flight() const { return due_.size(); }
 
-  void start(const Bytes& request, Clock::time_point due) {
-    request_ = request;
+  void start(Clock::time_point due) {
+    request_ = *node_->requests[node_->turn++ % node_->requests.size()];
     const uint32_t correlation = htonl(++correlation_);
     std::memcpy(request_.data() + kCorrelationAt, &correlation, sizeof correlation);
     written_ = 0;
@@ -191,6 +205,7 @@ class Connection {
 
  private:
   size_t topic_size_;
+  Node* node_;
   int fd_;
   uint32_t correlation_ = 0;
   Bytes request_;
@@ -206,7 +221,17 @@ class Run {
     for (int32_t p = 0; p < options.partitions; ++p) {
       requests_.push_back(build_request(options, batch_, p));
     }
-    for (size_t i = 0; i < options.connections; ++i) connections_.emplace_back(options);
+    for (size_t p = 0; p < requests_.size(); ++p) {
+      const Address& leader = options.leaders[p % options.leaders.size()];
+      const auto same = [&](const Node& node) { return node.address == leader; };
+      auto node = std::ranges::find_if(nodes_, same);
+      if (node == nodes_.end()) node = nodes_.insert(node, {.address = leader, .requests = {}});
+      node->requests.push_back(&requests_[p]);
+    }
+    if (options.connections < nodes_.size()) die("fewer connections than leaders");
+    for (size_t i = 0; i < options.connections; ++i) {
+      connections_.emplace_back(options, nodes_[i % nodes_.size()]);
+    }
     for (Connection& connection : connections_) {
       polled_.push_back({connection.fd(), POLLIN, 0});
     }
@@ -258,8 +283,7 @@ class Run {
       Connection& connection = connections_[turn_++ % connections_.size()];
       while (!connection.writing() && connection.in_flight() < options_.window) {
         if (open_loop() && next_due_ > now) return;
-        connection.start(requests_[next_partition_++ % requests_.size()],
-                         open_loop() ? next_due_ : Clock::now());
+        connection.start(open_loop() ? next_due_ : Clock::now());
         sent_bytes_ += batch_.bytes.size();
         if (!open_loop()) continue;
         next_due_ += to_duration(batch_.records / options_.rate);
@@ -318,10 +342,10 @@ class Run {
   const Options& options_;
   Batch batch_;
   std::vector<Bytes> requests_;
+  std::vector<Node> nodes_;
   std::deque<Connection> connections_;
   std::vector<pollfd> polled_;
   size_t turn_ = 0;
-  size_t next_partition_ = 0;
   uint64_t sent_bytes_ = 0;
   uint64_t acknowledged_ = 0;
   uint64_t measured_ = 0;
@@ -331,9 +355,18 @@ class Run {
   std::vector<uint32_t> latencies_us_;
 };
 
+std::vector<Address> parse_addresses(std::string_view text) {
+  std::vector<Address> out;
+  for (size_t comma = 0; (comma = text.find(',')) != text.npos; text.remove_prefix(comma + 1)) {
+    out.push_back(parse_address(text.substr(0, comma)));
+  }
+  out.push_back(parse_address(text));
+  return out;
+}
+
 void set(Options& options, std::string_view name, std::string_view value) {
   if (name == "--bootstrap") {
-    options.bootstrap = parse_address(value);
+    options.leaders = parse_addresses(value);
   } else if (name == "--topic") {
     options.topic = value;
   } else if (name == "--acks") {
@@ -370,6 +403,11 @@ int main(int argc, char** argv) {
   Options options;
   for (const auto& [name, value] : option_pairs(argc, argv)) set(options, name, value);
   if (options.topic.empty()) die("--topic is needed");
+  if (options.leaders.empty()) die("--bootstrap is needed");
+  if (options.leaders.size() != 1 &&
+      options.leaders.size() != static_cast<size_t>(options.partitions)) {
+    die("--bootstrap names one address or that of each partition's leader");
+  }
   pin_to_cpu(options.cpu);
   Run run(options);
   run.go();

@@ -167,9 +167,11 @@ class Kafka(Broker):
     """Apache Kafka, one combined KRaft node, settings as Kafka ships them but for loopback."""
 
     name = "kafka"
+    patience = 60  # in seconds, until it listens
 
-    def __init__(self, options=None, heap="512m", **kwargs):
+    def __init__(self, options=None, heap="512m", ports=None, **kwargs):
         super().__init__(**kwargs)
+        self.ports = ports  # of the broker and the controller; free ones at each start if not named
         self.options = dict(options or {})
         self.heap = heap
 
@@ -188,7 +190,7 @@ class Kafka(Broker):
     def start(self):
         if not self.available():
             raise BrokerError("Apache Kafka is not in .deps/kafka; run bench/setup.sh kafka")
-        port, controller = free_port(), free_port()
+        port, controller = self.ports or (free_port(), free_port())
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -219,7 +221,7 @@ class Kafka(Broker):
         self.process = subprocess.Popen(
             self.prefix + self.java("kafka.Kafka", str(properties), flags=flags),
             stdout=errors, stderr=errors, stdin=subprocess.DEVNULL)
-        await_port(port, self.process, 60)
+        await_port(port, self.process, self.patience)
         self.bootstrap = f"127.0.0.1:{port}"
         self.start_seconds = time.monotonic() - began
 
