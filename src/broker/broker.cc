@@ -147,6 +147,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   std::vector<log::ShardLogStats> read(shards_.size());
   std::vector<std::vector<cluster::LedPartition>> led(shards_.size());
   std::vector<std::size_t> hosted(shards_.size());
+  std::vector<char> doubts_kept(shards_.size(), true);
   Groups everybody(shards_.size(), {0});
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     ShardState& state = *states_[s];
@@ -155,6 +156,7 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     if (opened[s]) opened[s] = co_await state.partitions.drop_snapshots_beyond_the_logs(stray);
     if (state.partitions.seats() == nullptr) led[s] = state.partitions.led();
     hosted[s] = state.partitions.hosted().size();
+    if (opened[s]) doubts_kept[s] = co_await state.partitions.keep_doubts();
     if (state.partitions.logs() != nullptr) read[s] = state.partitions.logs()->stats();
   });
   std::vector<cluster::LedPartition> all;
@@ -185,8 +187,10 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   if (cluster.joined() == nullptr) {
     PYRALOG_CO_ASSIGN(active, co_await cluster.activate(std::move(all), io::Shard::current().wall()));
   }
-  PYRALOG_CO_TRY(co_await cluster.losses_recorded());
-  PYRALOG_CO_TRY(co_await log::doubt_recorded(disk, options_.data_dir));
+  if (std::ranges::all_of(doubts_kept, std::identity{})) {
+    PYRALOG_CO_TRY(co_await cluster.losses_recorded());
+    PYRALOG_CO_TRY(co_await log::doubt_recorded(disk, options_.data_dir));
+  }
   co_await look_at_space(false);
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     ShardState& state = *states_[s];
@@ -339,6 +343,9 @@ io::Task<void> Broker::open_failed(ShardState& state) {
 }
 
 io::Task<void> Broker::drain() {
+  if (promises_ != nullptr && started_ && !PYRALOG_PLANT("broker.stop_without_handing_over")) {
+    co_await hand_over_all();
+  }
   const Groups everybody(shards_.size(), {0});
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     states_[s]->draining = true;

@@ -309,7 +309,9 @@ class Broker {
     const unsigned shard = ShardBroker::shard_of(*id, shards_.size());
     co_return co_await io::on(*shards_[shard], [this, shard, id = *id, &call]() -> io::Task<R> {
       const std::shared_ptr<GroupHost> host = states_[shard]->groups.find(id);
-      if (host == nullptr) co_return R(std::unexpected(KafkaError::kNotCoordinator));
+      if (host == nullptr || !host->is_current()) {
+        co_return R(std::unexpected(KafkaError::kNotCoordinator));
+      }
       if (const KafkaError no = states_[shard]->partitions.may_coordinate(id); no != KafkaError::kNone) {
         co_return R(std::unexpected(no));
       }
@@ -360,6 +362,7 @@ class Broker {
     std::map<PartitionId, Epoch> coordinated;  ///< in which epochs `groups` speak
     Lags said_lags;                            ///< to all nodes, last
     Instant said_lags_at;
+    int say_lags = 0;  ///< how often still
   };
   using Groups = std::vector<std::vector<std::size_t>>;  ///< shard → indices of items
 
@@ -420,6 +423,12 @@ class Broker {
   void take_lags(NodeId from, unsigned shard, Lags lags);
   void publish_lags();
   io::Task<void> take_move(peer::Request request);
+  /// Who could lead it, if this node does now.
+  [[nodiscard]] std::optional<NodeId> successor(const catalog::Partition& partition) const;
+  /// Its replica here has failed: another one is to lead, if this did.
+  io::Task<void> hand_over(ShardState& state, PartitionId id);
+  /// Before a stop, on shard 0.
+  io::Task<void> hand_over_all();
   [[nodiscard]] io::Task<Result<void>> activate(Seats::Activation activation,
                                                 std::optional<Seats::Loss> loss);
 

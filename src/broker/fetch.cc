@@ -299,7 +299,8 @@ io::Task<OffsetAnswer> Broker::offset_one(unsigned shard, PartitionId id,
   const std::shared_ptr<replica::Replica>& replica = *serving;
   out.error = check_epoch(query.leader_epoch, replica->epoch());
   if (out.error != KafkaError::kNone) co_return out;
-  log::PartitionLog& log = replica->log();
+  const auto kept = replica->kept_log();
+  log::PartitionLog& log = *kept;
   const auto epoch_at = [&](std::int64_t offset) {
     std::int32_t epoch = -1;
     for (const EpochStart& each : log.epochs()) {

@@ -18,6 +18,7 @@ GroupHost::GroupHost(const Options& options, std::shared_ptr<replica::Replica> r
     : options_(options),
       replica_(std::move(replica)),
       make_room_(std::move(make_room)),
+      epoch_(replica_->epoch()),
       table_(options.groups, std::move(tally)) {}
 
 group::Now GroupHost::now() {
@@ -246,13 +247,13 @@ io::Task<KafkaError> GroupHost::append_records(const group::Append& append) {
   auto owner = std::make_shared<Bytes>(std::move(*built));
   auto header = parse_batch_header(*owner);
   PYRALOG_ASSERT(header.has_value());
-  auto outcome = co_await replica_->append({owner, MutableBytes(*owner), *header});
+  auto outcome = co_await replica_->append({owner, MutableBytes(*owner), *header, epoch_});
   if (outcome.no_space && !stopped_ && co_await make_room_()) {
-    outcome = co_await replica_->append({owner, MutableBytes(*owner), *header});
+    outcome = co_await replica_->append({owner, MutableBytes(*owner), *header, epoch_});
   }
   if (outcome.error != KafkaError::kNone) co_return outcome.error;
   co_return co_await replica_->wait_committed(
-      outcome.end, io::Shard::current().now() + options_.commit_timeout);
+      outcome.end, epoch_, io::Shard::current().now() + options_.commit_timeout);
 }
 
 io::Task<void> GroupHost::append(group::Append append, std::vector<std::string> forgotten) {

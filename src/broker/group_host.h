@@ -54,6 +54,10 @@ class GroupHost {
   /// stored stays until the next call.
   [[nodiscard]] io::Task<group::Expired> expire(WallMs now);
   [[nodiscard]] const group::GroupTable& table() const { return table_; }
+  /// Whether the partition is led in the epoch in which it was loaded.
+  [[nodiscard]] bool is_current() const {
+    return replica_->epoch() == epoch_;
+  }
   [[nodiscard]] const std::string& partition_name() const { return replica_->name(); }
   /// Answers everybody who waits and ends; join before destroying.
   [[nodiscard]] io::Task<void> stop();
@@ -77,6 +81,7 @@ class GroupHost {
   const Options& options_;
   std::shared_ptr<replica::Replica> replica_;
   MakeRoom make_room_;
+  Epoch epoch_;  ///< in which it speaks: another leader may have stored more meanwhile
   group::GroupTable table_;
   group::Token next_token_ = 1;
   std::map<group::Token, std::shared_ptr<Waiting>> waiting_;

@@ -14,6 +14,8 @@ namespace pyralog::broker {
 namespace {
 /// A proposal that is not through by then is tried again by whoever needs it.
 constexpr Duration kProposal = std::chrono::seconds(2);
+/// How long a stop waits for others to lead what is led here.
+constexpr Duration kHandOver = std::chrono::seconds(2);
 /// Epochs that are asked for at once.
 constexpr std::size_t kProposedTogether = 2'000;
 /// Who does not keep up: how often that is looked at, said again though nothing changed, and how
@@ -21,6 +23,7 @@ constexpr std::size_t kProposedTogether = 2'000;
 constexpr Duration kLookAtLags = std::chrono::seconds(1);
 constexpr Duration kSayAgain = std::chrono::seconds(10);
 constexpr std::size_t kMostLags = 20'000;
+constexpr int kTimesToSay = 3;
 
 namespace wp = wire::peer;
 
@@ -53,6 +56,17 @@ Seats::Ways Broker::ways_of(unsigned s) {
     return activate(std::move(activation), std::move(loss));
   };
   ways.cutting = [&state](PartitionId id, Offset to) { return state.partitions.cutting(id, to); };
+  ways.cut_ended = [&state](PartitionId id) { state.partitions.cut_ended(id); };
+  ways.may_take = [&state](PartitionId id) {
+    if (!state.space.refusing) return true;
+    // Coordinators go on, from what the reserve has set free.
+    const catalog::TopicPtr topic = state.partitions.catalog()->topic(id.topic);
+    return topic == nullptr || topic->internal() || topic->config.durability == Durability::kMemory;
+  };
+  ways.failed = [this, &state](PartitionId id) {
+    state.partitions.failed(id);
+    if (!state.stopping) state.background.spawn(hand_over(state, id));
+  };
   ways.role_changed = [&state](PartitionId id) {
     state.changed_roles.insert(id);
     state.roles_changed.wake_all();
@@ -87,7 +101,7 @@ io::Task<Result<void>> Broker::prepare_seats() {
     states_[s]->partitions.join(std::make_unique<Seats>(std::move(ways)));
     peer::Service& service = peers.service(s);
     states_[s]->wire->serve(service, wires);
-    service.on(wp::Kind::kLagging, [this, s](peer::Request request) {
+    service.on(wp::Kind::kLagging, [this](peer::Request request) {
       auto said = wp::decode_message<wp::Lagging>(request.body.view(), request.version);
       if (!said || said->lags.size() > kMostLags) return;
       Lags lags;
@@ -96,8 +110,9 @@ io::Task<Result<void>> Broker::prepare_seats() {
                         Epoch(static_cast<std::uint32_t>(std::max(each.epoch, 0))),
                         NodeId(each.node)});
       }
-      shards_[0]->post([this, s, from = request.from, lags = std::move(lags)]() mutable {
-        take_lags(from, s, std::move(lags));
+      const auto lane = static_cast<unsigned>(request.peer->lane);
+      shards_[0]->post([this, lane, from = request.from, lags = std::move(lags)]() mutable {
+        take_lags(from, lane, std::move(lags));
       });
     });
     if (s == 0) {
@@ -182,8 +197,10 @@ io::Task<void> Broker::tell_lags(ShardState& state, unsigned shard) {
     Lags lags = state.partitions.seats()->lags(now);
     if (lags.size() > kMostLags) lags.resize(kMostLags);
     // What is said may be lost, and who has just come up has heard nothing.
-    const bool again = !lags.empty() && now - state.said_lags_at >= kSayAgain;
+    if (lags != state.said_lags || !lags.empty()) state.say_lags = kTimesToSay;
+    const bool again = state.say_lags > 0 && now - state.said_lags_at >= kSayAgain;
     if (lags != state.said_lags || again) {
+      --state.say_lags;
       wp::Lagging message;
       for (const Lag& each : lags) {
         message.lags.push_back({each.id.topic.uuid, each.id.partition.value,
@@ -244,11 +261,78 @@ io::Task<AdminOutcome> Broker::move_leader(PartitionRef target, std::optional<No
         co_return fail(wp::code_of(answer.message.code), std::move(answer.message.message));
       });
   if (done) co_return AdminOutcome{};
-  const KafkaError code = done.error().code == Code::kAlreadyExists ? KafkaError::kElectionNotNeeded
-                          : done.error().code == Code::kUnavailable
-                              ? KafkaError::kEligibleLeadersNotAvailable
-                              : KafkaError::kInvalidRequest;
+  KafkaError code = KafkaError::kInvalidRequest;
+  if (done.error().code == Code::kAlreadyExists) code = KafkaError::kElectionNotNeeded;
+  if (done.error().code == Code::kUnavailable) code = KafkaError::kEligibleLeadersNotAvailable;
+  if (done.error().code == Code::kTimedOut) code = KafkaError::kRequestTimedOut;
   co_return AdminOutcome{code, done.error().message};
+}
+
+std::optional<NodeId> Broker::successor(const catalog::Partition& partition) const {
+  if (!partition.current || partition.current->leader != node_) return std::nullopt;
+  const auto& replicas = partition.current->replicas;
+  for (const NodeId each : partition.replicas) {
+    const bool holds = std::ranges::find(replicas, each, &catalog::Replica::node) != replicas.end();
+    if (each != node_ && holds && !local().unreachable->contains(each)) return each;
+  }
+  return std::nullopt;
+}
+
+io::Task<void> Broker::hand_over(ShardState& state, PartitionId id) {
+  const CatalogPtr catalog = state.partitions.catalog();
+  const catalog::TopicPtr topic = catalog->topic(id.topic);
+  if (topic == nullptr) co_return;
+  const auto to = successor(*catalog->partition(id));
+  if (!to) co_return;
+  const AdminOutcome moved = co_await move_leader({topic->name, id.partition.value}, to);
+  if (moved.error == KafkaError::kNone) co_return;
+  observe::log_warn("broker.not_handed_over",
+                    {{"partition", topic->name + "-" + std::to_string(id.partition.value)},
+                     {"reason", moved.message}});
+}
+
+io::Task<void> Broker::hand_over_all() {
+  // Who is asked has to be reached, and the proposal goes by a majority: a stop waits for neither
+  // long.
+  const CatalogPtr state = catalog();
+  std::vector<catalog::EpochProposed> wanted;
+  for (const auto& topic : state->topics()) {
+    for (const auto& partition : topic->partitions) {
+      if (partition->current && partition->highest_proposed > partition->current->epoch) continue;
+      const auto to = successor(*partition);
+      if (!to) continue;
+      wanted.push_back(
+          {{topic->id, partition->index}, Epoch(partition->highest_proposed.value + 1), *to});
+    }
+  }
+  if (wanted.empty()) co_return;
+  const Instant until = io::Shard::current().now() + kHandOver;
+  const auto done = co_await cluster_->joined()->log().propose_within(
+      [&wanted](const catalog::Catalog& now) -> Entries {
+        std::vector<catalog::Entry> entries;
+        for (const catalog::EpochProposed& each : wanted) {
+          if (now.partition(each.partition) != nullptr && now.check(each))
+            entries.emplace_back(each);
+        }
+        return entries;
+      },
+      kHandOver);
+  if (!done) {
+    observe::log_warn("broker.not_handed_over",
+                      {{"partition", "all"}, {"reason", done.error().message}});
+    co_return;
+  }
+  const auto still_led = [&] {
+    return std::ranges::any_of(wanted, [&](const catalog::EpochProposed& each) {
+      const CatalogPtr now = cluster_->catalog();
+      const catalog::Partition* partition = now->partition(each.partition);
+      return partition != nullptr && partition->current && partition->current->leader == node_;
+    });
+  };
+  while (still_led() && io::Shard::current().now() < until) {
+    co_await cluster_->joined()->log().wait_change(
+        std::min(until, io::Shard::current().now() + std::chrono::milliseconds(100)));
+  }
 }
 
 io::Task<void> Broker::take_move(peer::Request request) {
@@ -349,7 +433,8 @@ io::Task<void> Broker::follow_roles(ShardState& state) {
     const Epoch epoch = led_in();
     if (epoch == Epoch(0) || state.draining || state.coordinated.contains(id)) continue;
     state.coordinated[id] = epoch;
-    state.groups.add(id, *state.partitions.leading(id), catalog);
+    // As it is by now: what has been made meanwhile is not gone.
+    state.groups.add(id, *state.partitions.leading(id), state.partitions.catalog());
   }
 }
 

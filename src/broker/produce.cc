@@ -213,7 +213,7 @@ io::Task<std::vector<ProduceOutcome>> Broker::produce(std::vector<ProduceItem> i
       if (appended.no_space) look_soon(*states_[s]);
       if (out.error == KafkaError::kNone && acks == Acks::kAll) {
         const Instant asked = io::Shard::current().now();
-        out.error = co_await replicas[k]->wait_committed(appended.end, deadline);
+        out.error = co_await replicas[k]->wait_committed(appended.end, appended.epoch, deadline);
         out.waited += io::Shard::current().now() - asked;
       }
       out.stored_in = io::Shard::current().now() - began;

@@ -22,6 +22,17 @@ bool Seats::hosts(const catalog::Partition& partition) const {
              partition.current->replicas.end();
 }
 
+io::Task<Result<void>> Seats::doubt(PartitionId id) {
+  replica::Promise promise;
+  if (const auto known = ways_.promises.find(id); known != ways_.promises.end())
+    promise = known->second;
+  if (promise.in_doubt) co_return Result<void>{};
+  promise.in_doubt = true;
+  PYRALOG_CO_TRY(co_await ways_.store(id, promise));
+  ways_.promises[id] = promise;
+  co_return Result<void>{};
+}
+
 io::Task<Result<void>> Seats::join(std::shared_ptr<replica::Replica> replica,
                                    std::optional<std::string> doubt, bool fresh,
                                    std::shared_ptr<const catalog::Catalog> state) {
@@ -30,14 +41,10 @@ io::Task<Result<void>> Seats::join(std::shared_ptr<replica::Replica> replica,
   const bool again = !had_one_.try_emplace(id, true).second;
   if (again) ++opened_again_;
   replica::Promise promise;
+  // A later start would not find what made this one doubt.
+  if (doubt) PYRALOG_CO_TRY(co_await this->doubt(id));
   if (const auto known = ways_.promises.find(id); known != ways_.promises.end())
     promise = known->second;
-  if (doubt && !promise.in_doubt && !PYRALOG_PLANT("broker.keep_doubts_in_memory")) {
-    // A later start would not find what made this one doubt.
-    promise.in_doubt = true;
-    PYRALOG_CO_TRY(co_await ways_.store(id, promise));
-    ways_.promises[id] = promise;
-  }
   auto seat = std::make_shared<Seat>();
   seat->replica = replica;
   seat->since = partition.highest_proposed;
@@ -54,6 +61,9 @@ io::Task<Result<void>> Seats::join(std::shared_ptr<replica::Replica> replica,
     co_return Result<void>{};
   };
   membership.cutting = [this, id](Offset to) { return ways_.cutting(id, to); };
+  membership.cut_ended = [this, id] { ways_.cut_ended(id); };
+  membership.may_take = [this, id] { return ways_.may_take(id); };
+  membership.failed = [this, id] { ways_.failed(id); };
   membership.activate = [this, weak = std::weak_ptr<Seat>(seat)](
                             Activation activation,
                             std::optional<Loss> loss) -> io::Task<Result<void>> {
@@ -83,21 +93,26 @@ void Seats::tell(const PartitionId& id, const catalog::Catalog& state) {
   replica::Participant& participant = *seat->replica->participant();
   participant.catalog(*partition, seat->fresh);
   const Epoch current = partition->current ? partition->current->epoch : Epoch(0);
+  const catalog::TopicConfig& config = state.topic(id.topic)->config;
+  const std::uint16_t quorum =
+      catalog::write_quorum(partition->replicas.size(), config.min_insync_replicas);
+  if (participant.leads() && participant.epoch() == current &&
+      partition->highest_proposed == current && partition->current->write_quorum != quorum &&
+      !PYRALOG_PLANT("broker.keep_the_first_quorum")) {
+    // What the topic's settings ask for now counts from the next epoch on.
+    to_propose_.push_back(id);
+  }
   const bool ours =
       partition->candidate == ways_.self.node && partition->highest_proposed > current;
   // What a former life has asked for it may have led.
-  const bool of_this_life = partition->highest_proposed > seat->since ||
-                            PYRALOG_PLANT("broker.lead_what_another_life_asked_for");
+  const bool of_this_life = partition->highest_proposed > seat->since;
   if (!ours || !of_this_life) return;
   std::vector<catalog::Replica> replicas;
   for (const NodeId each : partition->replicas) {
     if (const catalog::Node* node = state.node(each)) replicas.push_back({each, node->incarnation});
   }
-  const catalog::TopicConfig& config = state.topic(id.topic)->config;
-  participant.campaign(
-      partition->highest_proposed, *partition, std::move(replicas),
-      catalog::write_quorum(partition->replicas.size(), config.min_insync_replicas),
-      config.unclean_leader_election);
+  participant.campaign(partition->highest_proposed, *partition, std::move(replicas), quorum,
+                       config.unclean_leader_election);
 }
 
 Lags Seats::lags(Instant now) const {

@@ -38,6 +38,9 @@ class Seats {
     std::function<io::Task<Result<void>>(Activation, std::optional<Loss>)> activate;
     /// See replica::Membership.
     std::function<io::Task<Result<void>>(PartitionId, Offset)> cutting;
+    std::function<void(PartitionId)> cut_ended;
+    std::function<bool(PartitionId)> may_take;
+    std::function<void(PartitionId)> failed;
     std::function<void(PartitionId)> role_changed;
   };
 
@@ -45,6 +48,9 @@ class Seats {
 
   /// Whether this node holds, or is to hold, a replica of it.
   [[nodiscard]] bool hosts(const catalog::Partition& partition) const;
+  /// Keeps durably that acknowledged records may be missing of a partition that could not be
+  /// opened.
+  [[nodiscard]] io::Task<Result<void>> doubt(PartitionId id);
   /// Makes a replica that was just opened part of its set. `doubt`: why acknowledged records may be
   /// missing; durable before the replica says anything. `fresh`: it was made while this node ran.
   [[nodiscard]] io::Task<Result<void>> join(std::shared_ptr<replica::Replica> replica,

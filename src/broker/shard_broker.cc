@@ -131,7 +131,13 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
                                                 std::move(snapshot));
   if (opened && seats_ != nullptr) {
     hosted.replica = std::move(*opened);
-    if (auto taken = co_await take_seat(id, hosted, durability, in_doubt); !taken) {
+    // Before it takes anything.
+    auto told = co_await cutting(id, hosted.replica->log_end());
+    cut_ended(id);
+    if (!told) {
+      opened = fail(std::move(told.error()));
+      hosted.replica.reset();
+    } else if (auto taken = co_await take_seat(id, hosted, durability, in_doubt); !taken) {
       opened = fail(std::move(taken.error()));
       hosted.replica.reset();
     }
@@ -165,7 +171,19 @@ io::Task<Result<void>> ShardBroker::take_seat(PartitionId id, const Hosted& host
   co_return co_await seats_->join(hosted.replica, std::move(doubt), fresh, catalog_);
 }
 
+io::Task<bool> ShardBroker::keep_doubts() {
+  bool kept = true;
+  for (const auto& [id, hosted] : hosted_) {
+    if (hosted.replica != nullptr) continue;
+    const Durability durability = catalog_->topic(id.topic)->config.durability;
+    if (durability == Durability::kMemory || loss(id, durability, logs_->in_doubt(id)).empty()) continue;
+    kept = seats_ != nullptr && (co_await seats_->doubt(id)).has_value() && kept;
+  }
+  co_return kept || PYRALOG_PLANT("broker.forget_doubts_of_the_unopened");
+}
+
 io::Task<Result<void>> ShardBroker::cutting(PartitionId id, Offset to) {
+  cutting_.insert(id);
   const auto at = snapshots_.find(id);
   if (at == snapshots_.end() || at->second.covers <= to) co_return Result<void>{};
   // The log may be longer than that again by the next start, with other records.
@@ -348,6 +366,17 @@ void ShardBroker::lead_fresh(const std::vector<PartitionId>& fresh) {
 
 io::Task<std::vector<cluster::LedPartition>> ShardBroker::open_failed() {
   const auto guard = co_await changing_.lock();
+  for (const PartitionId& id : std::exchange(failed_, {})) {
+    const auto at = hosted_.find(id);
+    if (at == hosted_.end() || at->second.replica == nullptr || seats_ == nullptr) continue;
+    const std::shared_ptr<replica::Replica> gone = at->second.replica;
+    seats_->leave(id);
+    co_await gone->stop(KafkaError::kKafkaStorageError);
+    Hosted& hosted = hosted_.at(id);
+    hosted.failed = gone->offline().value_or(Error{Code::kIo, "it has failed", 0});
+    hosted.replica.reset();
+    if (may_pass(*hosted.failed)) try_later(id);
+  }
   const Instant now = io::Shard::current().now();
   std::vector<PartitionId> due;
   std::vector<PartitionId> closed;
@@ -436,11 +465,15 @@ std::expected<std::shared_ptr<replica::Replica>, KafkaError> ShardBroker::servin
 }
 
 io::Task<Result<void>> ShardBroker::store_snapshots() {
+  const std::uint64_t wanted = ++snapshots_changed_;
   const auto guard = co_await storing_snapshots_.lock();
+  if (snapshots_stored_ >= wanted) co_return Result<void>{};  // by who was before
+  const std::uint64_t with = snapshots_changed_;
   const producer::RunningMs now = options_.producer_clock.now(io::Shard::current().now());
   PYRALOG_CO_TRY(co_await replica::write_producer_snapshots(
       io::Shard::current().disk(), options_.data_dir, index_, {snapshots_, now}));
   clock_written_ = now;
+  snapshots_stored_ = with;
   co_return Result<void>{};
 }
 
@@ -469,6 +502,7 @@ io::Task<bool> ShardBroker::take_snapshots(std::size_t& producers) {
     }
     const auto at = hosted_.find(id);
     if (at == hosted_.end() || at->second.replica == nullptr) continue;
+    if (cutting_.contains(id)) continue;
     replica::Replica& replica = *at->second.replica;
     looked_at += replica.producers().size();
     replica.expire_producers();

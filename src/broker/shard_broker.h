@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -52,6 +53,12 @@ class ShardBroker {
   void begun() { leads_ = true; }
   /// A log is about to be cut there: what is kept of its producers must not speak of more.
   [[nodiscard]] io::Task<Result<void>> cutting(PartitionId id, Offset to);
+  void cut_ended(const PartitionId& id) { cutting_.erase(id); }
+  /// Its replica takes part in nothing any more: the next `open_failed` closes it, to open it again.
+  void failed(const PartitionId& id) { failed_.insert(id); }
+  /// Of what could not be opened at the start: keeps durably that acknowledged records may be missing.
+  /// False: that is not kept, so the next start has to find it as well.
+  [[nodiscard]] io::Task<bool> keep_doubts();
 
   /// Recovers this shard's partitions of `catalog`. What cannot be opened is kept with its reason.
   [[nodiscard]] io::Task<Result<void>> open(CatalogPtr catalog,
@@ -170,7 +177,11 @@ class ShardBroker {
   };
   std::unordered_map<PartitionId, Lost> lost_;  ///< records that may be missing
   log::RetentionClock retention_clock_;
+  std::set<PartitionId> cutting_;  ///< nothing is written down of their producers
+  std::set<PartitionId> failed_;
   io::Turn storing_snapshots_;
+  std::uint64_t snapshots_changed_ = 0;
+  std::uint64_t snapshots_stored_ = 0;
   replica::ProducerSnapshots snapshots_;  ///< the last written of each partition
   producer::RunningMs clock_written_;     ///< beside them, or at the start
   std::function<void(const PartitionId&, const catalog::Topic&, bool)> on_partition_;

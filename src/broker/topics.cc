@@ -21,6 +21,9 @@ AdminOutcome refusal(const Error& error) {
     case Code::kIo:
     case Code::kExhausted:
       return {KafkaError::kKafkaStorageError, error.message};
+    case Code::kUnavailable:
+    case Code::kTimedOut:
+      return {KafkaError::kRequestTimedOut, error.message};
     default:
       return {KafkaError::kUnknownServerError, error.message};
   }
@@ -75,6 +78,7 @@ io::Task<CreateOutcome> Broker::create_topic(catalog::CreateTopic request, bool 
       if (refused.error != KafkaError::kNone) break;
     }
     outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+      refused = {};
       again = existed && state.topic(request.name) == nullptr;
       if (again) return std::vector<catalog::Entry>{};
       auto planned = catalog::plan_create_topic(request, state, now, id, options_.topics);
@@ -97,6 +101,7 @@ io::Task<CreateOutcome> Broker::create_topic(catalog::CreateTopic request, bool 
 io::Task<AdminOutcome> Broker::delete_topic(TopicId id) {
   AdminOutcome refused;
   auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    refused = {};
     auto planned = catalog::plan_delete_topic(id, state);
     if (planned) return std::vector<catalog::Entry>{*planned};
     refused = refusal(planned.error());
@@ -108,6 +113,7 @@ io::Task<AdminOutcome> Broker::delete_topic(TopicId id) {
 io::Task<AdminOutcome> Broker::delete_topic(std::string name) {
   AdminOutcome refused;
   auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    refused = {};
     auto planned = catalog::plan_delete_topic(name, state);
     if (planned) return std::vector<catalog::Entry>{*planned};
     refused = refusal(planned.error());
@@ -203,6 +209,7 @@ io::Task<AdminOutcome> Broker::create_partitions(catalog::CreatePartitions reque
   }
   AdminOutcome refused;
   auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    refused = {};
     auto planned = catalog::plan_create_partitions(request, state, options_.topics);
     if (!planned) {
       refused = refusal(planned.error());
@@ -219,6 +226,7 @@ io::Task<AdminOutcome> Broker::alter_topic(std::string name,
                                            bool validate_only) {
   AdminOutcome refused;
   auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    refused = {};
     auto planned = catalog::plan_alter_topic(name, changes, state);
     if (!planned) refused = refusal(planned.error());
     if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
@@ -232,6 +240,7 @@ io::Task<AdminOutcome> Broker::replace_topic_settings(std::string name,
                                                       bool validate_only) {
   AdminOutcome refused;
   auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    refused = {};
     auto planned = catalog::plan_replace_topic_settings(name, settings, state);
     if (!planned) refused = refusal(planned.error());
     if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
@@ -244,6 +253,7 @@ io::Task<AdminOutcome> Broker::alter_defaults(std::vector<catalog::AlterSetting>
                                               bool validate_only) {
   AdminOutcome refused;
   auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    refused = {};
     auto planned = catalog::plan_alter_cluster(changes, state);
     if (!planned) refused = refusal(planned.error());
     if (!planned || validate_only || planned->changes.empty()) return std::vector<catalog::Entry>{};
@@ -256,6 +266,7 @@ io::Task<AdminOutcome> Broker::replace_defaults(catalog::SettingChanges settings
                                                 bool validate_only) {
   AdminOutcome refused;
   auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    refused = {};
     std::vector<catalog::AlterSetting> changes;
     for (const auto& [name, value] : settings) {
       changes.push_back({name, catalog::AlterOp::kSet, value});

@@ -38,17 +38,6 @@ Result<void> check_memory(const Topic& topic, const TopicConfig& next) {
                                           " memory; create another topic");
 }
 
-/// A topic's own min.insync.replicas may not exceed its smallest replica set.
-Result<void> check_min_insync(std::string_view name, const Settings& settings,
-                              const TopicConfig& config, std::size_t fewest_replicas) {
-  if (!settings.contains("min.insync.replicas")) return {};
-  if (static_cast<std::size_t>(config.min_insync_replicas) <= fewest_replicas) return {};
-  return fail(Code::kInvalidArgument,
-              "topic " + quoted(name) + ": min.insync.replicas " +
-                  std::to_string(config.min_insync_replicas) + " exceeds its replication factor " +
-                  std::to_string(fewest_replicas) + "; lower the one or raise the other");
-}
-
 std::shared_ptr<const Partition> new_partition(std::size_t index, std::vector<NodeId> replicas) {
   Partition p;
   p.index = PartitionIndex(static_cast<std::int32_t>(index));
@@ -63,7 +52,10 @@ std::size_t fewest(const std::vector<std::vector<NodeId>>& partitions) {
 }
 std::size_t fewest(const Topic& topic) {
   std::size_t least = kMaxReplicas;
-  for (const auto& p : topic.partitions) least = std::min(least, p->replicas.size());
+  for (const auto& p : topic.partitions) {
+    least = std::min(least, p->replicas.size());
+    if (!p->target.empty()) least = std::min(least, p->target.size());
+  }
   return least;
 }
 
@@ -98,8 +90,8 @@ bool operator==(const Catalog& a, const Catalog& b) {
   return a.position_ == b.position_ && a.cluster_ == b.cluster_ &&
          a.epoch_groups_ == b.epoch_groups_ && a.created_ == b.created_ &&
          a.next_producer_id_ == b.next_producer_id_ && *a.nodes_ == *b.nodes_ &&
-         *a.cluster_settings_ == *b.cluster_settings_ && *a.machines_ == *b.machines_ &&
-         deleted(a) == deleted(b) &&
+         *a.removed_ == *b.removed_ && *a.cluster_settings_ == *b.cluster_settings_ &&
+         *a.machines_ == *b.machines_ && deleted(a) == deleted(b) &&
          std::equal(s.begin(), s.end(), t.begin(), t.end(),
                     [](const TopicPtr& p, const TopicPtr& q) { return *p == *q; });
 }
@@ -182,6 +174,17 @@ void Catalog::note_deleted(const TopicId& id, std::uint64_t position) {
   deleted_.erase(forgotten);
 }
 
+/// A topic's own min.insync.replicas may not exceed its smallest replica set.
+Result<void> Catalog::check_min_insync(std::string_view name, const Settings& settings,
+                                       const TopicConfig& config, std::size_t fewest_replicas) {
+  if (!settings.contains("min.insync.replicas")) return {};
+  if (static_cast<std::size_t>(config.min_insync_replicas) <= fewest_replicas) return {};
+  return fail(Code::kInvalidArgument,
+              "topic " + quoted(name) + ": min.insync.replicas " +
+                  std::to_string(config.min_insync_replicas) + " exceeds its replication factor " +
+                  std::to_string(fewest_replicas) + "; lower the one or raise the other");
+}
+
 Result<void> Catalog::check_replicas(const std::vector<std::vector<NodeId>>& partitions,
                                      std::string_view topic) const {
   for (const auto& replicas : partitions) {
@@ -215,6 +218,27 @@ Result<void> Catalog::take(const ClusterCreated& e) {
   return {};
 }
 
+Result<void> Catalog::check_disk_is_free(const NodeRegistered& e) const {
+  const auto taken = [&](NodeId by, const char* since) {
+    return fail(Code::kFenced, "node " + std::to_string(e.node.value) +
+                                   ": its data directory's incarnation belongs to node " +
+                                   std::to_string(by.value) + since +
+                                   "; start with that node's own directory or an empty one");
+  };
+  for (const auto& [id, other] : *nodes_) {
+    if (std::ranges::find(other.retired, e.incarnation) != other.retired.end()) {
+      return taken(id, " and was replaced");
+    }
+    if (id != e.node && other.incarnation == e.incarnation) return taken(id, "");
+  }
+  const auto gone = std::ranges::find(*removed_, e.incarnation, &Replica::incarnation);
+  if (gone == removed_->end() || PYRALOG_PLANT("catalog.take_removed_disk")) return {};
+  return fail(Code::kFenced, "node " + std::to_string(e.node.value) +
+                                 ": its data directory was that of node " +
+                                 std::to_string(gone->node.value) +
+                                 ", which was removed from the cluster; start with an empty one");
+}
+
 Result<void> Catalog::take(const NodeRegistered& e) {
   const std::string who = "node " + std::to_string(e.node.value);
   if (e.node.value < 1 || e.incarnation.is_nil() || e.host.size() > 255 || e.rack.size() > 255 ||
@@ -223,17 +247,8 @@ Result<void> Catalog::take(const NodeRegistered& e) {
         Code::kInvalidArgument,
         who + ": needs an id from 1, an incarnation, a host and a port; check its settings");
   }
+  PYRALOG_TRY(check_disk_is_free(e));
   const Node* known = node(e.node);
-  for (const auto& [id, other] : *nodes_) {
-    const bool retired =
-        std::find(other.retired.begin(), other.retired.end(), e.incarnation) != other.retired.end();
-    if (retired || (id != e.node && other.incarnation == e.incarnation)) {
-      return fail(Code::kFenced, who + ": its data directory's incarnation belongs to node " +
-                                     std::to_string(id.value) +
-                                     (retired ? " and was replaced" : "") +
-                                     "; start with that node's own directory or an empty one");
-    }
-  }
   Node next;
   next.id = e.node;
   next.incarnation = e.incarnation;
@@ -246,6 +261,7 @@ Result<void> Catalog::take(const NodeRegistered& e) {
     next.peer_port = known->peer_port;
     next.feature_level = known->feature_level;
     next.retired = known->retired;
+    next.draining = known->draining;
     if (known->incarnation != e.incarnation) {
       if (!e.replace_disk) {
         return fail(Code::kFenced, who +
@@ -270,12 +286,16 @@ Result<void> Catalog::take(const PeerRegistered& e) {
   const std::string who = "node " + std::to_string(e.node.value);
   const Node* known = node(e.node);
   if (known == nullptr || known->incarnation != e.incarnation) {
-    return fail(Code::kFenced, who + ": its data directory is not the one registered; bring that back, "
-                                     "or run cluster replace-disk");
+    return fail(Code::kFenced,
+                who +
+                    ": its data directory is not the one registered; bring that back, "
+                    "or run cluster replace-disk");
   }
-  if (e.host.empty() || e.host.size() > 255 || e.port < 1 || e.port > 65535 || e.feature_level < 1) {
-    return fail(Code::kInvalidArgument,
-                who + ": needs a host and a port for other nodes, and a feature level; check its settings");
+  if (e.host.empty() || e.host.size() > 255 || e.port < 1 || e.port > 65535 ||
+      e.feature_level < 1) {
+    return fail(
+        Code::kInvalidArgument,
+        who + ": needs a host and a port for other nodes, and a feature level; check its settings");
   }
   auto nodes = std::make_shared<std::map<NodeId, Node>>(*nodes_);
   Node& next = nodes->at(e.node);

@@ -29,6 +29,7 @@ struct Node {
   std::int32_t peer_port = 0;
   std::uint16_t feature_level = 0;  ///< that it understands; 0 = it has not said
   std::vector<Uuid> retired;        ///< incarnations that were replaced; they never come back
+  bool draining = false;            ///< nothing new is placed on it
   friend bool operator==(const Node&, const Node&) = default;
 };
 
@@ -54,6 +55,7 @@ struct LostRecord {
 struct Partition {
   PartitionIndex index;
   std::vector<NodeId> replicas;        ///< assigned, in order of preference
+  std::vector<NodeId> target;          ///< what they are to become, see reassign.h; empty = nothing
   Epoch highest_proposed;              ///< 0 = none yet
   NodeId candidate;                    ///< who proposed it
   std::optional<EpochRecord> current;  ///< none until the first activation
@@ -107,6 +109,10 @@ class Catalog {
 
   [[nodiscard]] const Node* node(NodeId id) const;
   [[nodiscard]] const std::map<NodeId, Node>& nodes() const { return *nodes_; }
+  /// Disks of removed nodes that are remembered; the oldest is forgotten for a new one.
+  static constexpr std::size_t kMaxRemoved = 1'000;
+  /// Oldest first. None of them is registered again.
+  [[nodiscard]] const std::vector<Replica>& removed() const { return *removed_; }
 
   /// Null if there is none.
   [[nodiscard]] TopicPtr topic(std::string_view name) const;
@@ -153,6 +159,9 @@ class Catalog {
   [[nodiscard]] Result<void> take(const LostRange& entry);
   [[nodiscard]] Result<void> take(const MachineIdGranted& entry);
   [[nodiscard]] Result<void> take(const PeerRegistered& entry);
+  [[nodiscard]] Result<void> take(const ReplicasWanted& entry);
+  [[nodiscard]] Result<void> take(const NodeDraining& entry);
+  [[nodiscard]] Result<void> take(const NodeRemoved& entry);
 
   void put(TopicPtr topic);
   void note_deleted(const TopicId& id, std::uint64_t position);
@@ -160,11 +169,17 @@ class Catalog {
   using Reconfigured = std::unordered_map<TopicPtr, TopicPtr>;
   [[nodiscard]] Result<Reconfigured> reconfigured(const Settings& cluster,
                                                   const TopicConfig& defaults) const;
+  [[nodiscard]] static Result<void> check_min_insync(std::string_view name,
+                                                     const Settings& settings,
+                                                     const TopicConfig& config,
+                                                     std::size_t fewest_replicas);
   [[nodiscard]] Result<void> check_replicas(const std::vector<std::vector<NodeId>>& partitions,
                                             std::string_view topic) const;
   [[nodiscard]] Result<Partition> activated(const EpochActivation& a) const;
   [[nodiscard]] Result<void> take_in_a_row(const std::vector<const EpochProposed*>& entries);
   [[nodiscard]] Result<const Partition*> existing(const PartitionId& id) const;
+  [[nodiscard]] Result<void> check_disk_is_free(const NodeRegistered& entry) const;
+  [[nodiscard]] bool needs_level_2() const;
   /// Replaces partitions of one topic; topic and partitions exist.
   void put_partitions(const TopicId& topic, std::vector<Partition> partitions);
   friend class SnapshotReader;
@@ -176,6 +191,8 @@ class Catalog {
   std::int64_t next_producer_id_ = 0;
   std::shared_ptr<const std::map<NodeId, Node>> nodes_ =
       std::make_shared<const std::map<NodeId, Node>>();
+  std::shared_ptr<const std::vector<Replica>> removed_ =
+      std::make_shared<const std::vector<Replica>>();
   std::shared_ptr<const Settings> cluster_settings_ = std::make_shared<const Settings>();
   std::shared_ptr<const std::map<std::uint16_t, MachineGrant>> machines_ =
       std::make_shared<const std::map<std::uint16_t, MachineGrant>>();

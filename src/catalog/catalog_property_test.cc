@@ -1,8 +1,12 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "catalog/catalog.h"
 #include "catalog/catalog_testing.h"
+#include "catalog/reassign.h"
 
 namespace pyralog::catalog {
 namespace {
@@ -59,7 +63,7 @@ EpochActivation any_activation() {
 
 Entry any_entry() {
   static const std::vector<std::string> kNames{"a", "b", "a.b", "a_b", "..", "x y", "c"};
-  switch (pick(14)) {
+  switch (pick(18)) {
     case 0:
       return ClusterCreated{uuid(small_id()), static_cast<std::uint16_t>(pick(20)),
                             WallMs{pick(9)}};
@@ -101,6 +105,16 @@ Entry any_entry() {
       return PeerRegistered{who, uuid(static_cast<std::uint8_t>(100 + who.value)), text(3), pick(3),
                             static_cast<std::uint16_t>(pick(3))};
     }
+    case 13:
+    case 14: {
+      ReplicasWanted e{partition_id(small_id(), pick(3)), {}};
+      for (int i = pick(4); i > 0; --i) e.target.push_back(any_node());
+      return e;
+    }
+    case 15:
+      return NodeDraining{any_node(), pick(2) == 0};
+    case 16:
+      return NodeRemoved{any_node()};
     default:
       return MachineIdGranted{static_cast<std::uint16_t>(pick(3)), any_node(),
                               static_cast<std::uint64_t>(pick(50))};
@@ -120,8 +134,38 @@ RC_GTEST_PROP(CatalogProperty, entries_survive_their_bytes, ()) {
   RC_ASSERT(!decode_entry(longer).has_value());
 }
 
+void check_nodes(const Catalog& c, const Partition& p) {
+  std::set<NodeId> now;
+  if (p.current) {
+    for (const Replica& each : p.current->replicas) now.insert(each.node);
+  }
+  for (const auto* nodes : {&p.replicas, &p.target}) {
+    const std::set<NodeId> distinct(nodes->begin(), nodes->end());
+    RC_ASSERT(distinct.size() == nodes->size());
+    for (const NodeId each : distinct) RC_ASSERT(c.node(each) != nullptr);
+  }
+  for (const NodeId each : now) RC_ASSERT(c.node(each) != nullptr);
+  RC_ASSERT(!p.replicas.empty());
+  // The catalogue takes what is planned for it.
+  for (const auto& [node, known] : c.nodes()) {
+    const auto next = next_replicas(p, now, node, 1);
+    RC_ASSERT(!next || (p.current && now.contains(node)));
+    const auto its = replicas_for_candidate(p, node, 1);
+    if (its) RC_ASSERT(std::ranges::find(its->nodes, node) != its->nodes.end());
+  }
+}
+
 /// What must hold of every catalogue, whatever was applied.
 void check_invariants(const Catalog& c) {
+  for (const Replica& gone : c.removed()) {
+    for (const auto& [id, node] : c.nodes()) RC_ASSERT(node.incarnation != gone.incarnation);
+  }
+  for (const auto& [id, node] : c.nodes()) {
+    Catalog copy = c;
+    for (const auto& move : plan_drain(c, id, 3).moves) {
+      RC_ASSERT(copy.apply(move, copy.position() + 1).has_value());
+    }
+  }
   for (const TopicPtr& t : c.topics()) {
     RC_ASSERT(c.topic(t->name) == t);
     RC_ASSERT(c.topic(t->id) == t);
@@ -131,6 +175,7 @@ void check_invariants(const Catalog& c) {
         RC_ASSERT(p->epochs[i - 1].epoch < p->epochs[i].epoch);
         RC_ASSERT(p->epochs[i - 1].start < p->epochs[i].start);
       }
+      check_nodes(c, *p);
       if (!p->current) continue;
       RC_ASSERT(p->current->epoch <= p->highest_proposed);
       RC_ASSERT(p->epochs.back() == (EpochStart{p->current->epoch, p->current->start}));

@@ -52,20 +52,13 @@ std::size_t read_count(Reader& in, std::size_t least, std::size_t most, bool& so
 
 void write_assignment(Writer& out, const std::vector<std::vector<NodeId>>& partitions) {
   out.le(static_cast<std::uint32_t>(partitions.size()));
-  for (const auto& replicas : partitions) {
-    out.le(static_cast<std::uint8_t>(replicas.size()));
-    for (const NodeId node : replicas) out.le(node.value);
-  }
+  for (const auto& replicas : partitions) write_nodes(out, replicas);
 }
 std::vector<std::vector<NodeId>> read_assignment(Reader& in, bool& sound) {
   std::vector<std::vector<NodeId>> partitions(read_count(in, 1, kMaxPartitionsPerTopic, sound));
   for (auto& replicas : partitions) {
-    const std::size_t count = in.le<std::uint8_t>();
-    if (count > kMaxReplicas || count > in.left() / 4) {
-      sound = false;
-      return {};
-    }
-    for (std::size_t i = 0; i < count; ++i) replicas.emplace_back(in.le<std::int32_t>());
+    replicas = read_nodes(in, sound);
+    if (!sound) return {};
   }
   return partitions;
 }
@@ -179,6 +172,15 @@ void write_body(Writer& out, const Entry& entry) {
             write_uuid(out, e.incarnation);
             out.sized(e.host).le(e.port).le(e.feature_level);
           },
+          [&](const ReplicasWanted& e) {
+            write_partition(out, e.partition);
+            write_nodes(out, e.target);
+          },
+          [&](const NodeDraining& e) {
+            out.le(e.node.value);
+            write_flag(out, e.draining);
+          },
+          [&](const NodeRemoved& e) { out.le(e.node.value); },
       },
       entry);
 }
@@ -195,7 +197,7 @@ PeerRegistered read_peer_registered(Reader& in) {
 
 /// The feature level that brought an entry's form in.
 std::uint16_t level_of(EntryType type) {
-  return type == EntryType::kPeerRegistered ? 2 : 1;
+  return type >= EntryType::kPeerRegistered ? 2 : 1;
 }
 
 TopicCreated read_topic_created(Reader& in, bool& sound) {
@@ -279,6 +281,12 @@ Entry read_body(EntryType type, Reader& in, bool& sound) {
                               in.le<std::uint64_t>()};
     case EntryType::kPeerRegistered:
       return read_peer_registered(in);
+    case EntryType::kReplicasWanted:
+      return ReplicasWanted{read_partition(in), read_nodes(in, sound)};
+    case EntryType::kNodeDraining:
+      return NodeDraining{NodeId(in.le<std::int32_t>()), read_flag(in, sound)};
+    case EntryType::kNodeRemoved:
+      return NodeRemoved{NodeId(in.le<std::int32_t>())};
   }
   sound = false;
   return TopicDeleted{};
@@ -294,6 +302,21 @@ Uuid read_uuid(Reader& in) {
   const ByteView raw = in.raw(id.bytes.size());
   std::copy(raw.begin(), raw.end(), id.bytes.begin());
   return id;
+}
+
+void write_nodes(Writer& out, const std::vector<NodeId>& nodes) {
+  out.le(static_cast<std::uint8_t>(nodes.size()));
+  for (const NodeId node : nodes) out.le(node.value);
+}
+std::vector<NodeId> read_nodes(Reader& in, bool& sound) {
+  const std::size_t count = in.le<std::uint8_t>();
+  std::vector<NodeId> nodes;
+  if (!in.ok() || count > kMaxReplicas || count > in.left() / 4) {
+    sound = false;
+    return nodes;
+  }
+  for (std::size_t i = 0; i < count; ++i) nodes.emplace_back(in.le<std::int32_t>());
+  return nodes;
 }
 
 void write_settings(Writer& out, const Settings& settings) {
@@ -349,6 +372,12 @@ const char* name(EntryType type) {
       return "machine_id_granted";
     case EntryType::kPeerRegistered:
       return "peer_registered";
+    case EntryType::kReplicasWanted:
+      return "replicas_wanted";
+    case EntryType::kNodeDraining:
+      return "node_draining";
+    case EntryType::kNodeRemoved:
+      return "node_removed";
   }
   return "unknown";
 }

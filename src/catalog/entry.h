@@ -103,8 +103,8 @@ struct EpochProposed {
 
 /// Step 5: seals the epoch before at `start` and activates `epoch` there, in one. Refused if
 /// `epoch` is below the highest proposed, or is that and `leader` is not who proposed it. An epoch
-/// above the highest proposed is proposed by this very record: a partition's first one, or one of the
-/// only replica that the epoch before had.
+/// above the highest proposed is proposed by this very record: a partition's first one, or one of
+/// the only replica that the epoch before had.
 struct EpochActivation {
   PartitionId partition;
   Epoch epoch;
@@ -160,8 +160,8 @@ struct MachineIdGranted {
   friend bool operator==(const MachineIdGranted&, const MachineIdGranted&) = default;
 };
 
-/// Where a registered node listens for the others of its cluster, and the newest feature level that it
-/// understands. Only nodes of a cluster have one; brought in by feature level 2.
+/// Where a registered node listens for the others of its cluster, and the newest feature level that
+/// it understands. Only nodes of a cluster have one; brought in by feature level 2.
 struct PeerRegistered {
   NodeId node;
   Uuid incarnation;  ///< as registered
@@ -171,11 +171,36 @@ struct PeerRegistered {
   friend bool operator==(const PeerRegistered&, const PeerRegistered&) = default;
 };
 
+/// Where a partition's replicas are to be from now on, in order of preference, on different nodes
+/// that are registered and not draining unless they hold it already or are to, at least as many as
+/// its topic's own min.insync.replicas; empty = stop, and go back to where they were assigned
+/// before. It is done once an epoch of just these nodes is active.
+struct ReplicasWanted {
+  PartitionId partition;
+  std::vector<NodeId> target;
+  friend bool operator==(const ReplicasWanted&, const ReplicasWanted&) = default;
+};
+
+/// Whether `node` is to get rid of all that it holds: nothing new is placed on it.
+struct NodeDraining {
+  NodeId node;
+  bool draining = false;
+  friend bool operator==(const NodeDraining&, const NodeDraining&) = default;
+};
+
+/// `node` is no longer one of the cluster. Refused while a partition's replicas, target or newest
+/// epoch names it. Its id may be a new node's; its disks never come back.
+struct NodeRemoved {
+  NodeId node;
+  friend bool operator==(const NodeRemoved&, const NodeRemoved&) = default;
+};
+
 /// One record of the metadata log. Types are numbered on disk by EntryType.
 using Entry =
     std::variant<ClusterCreated, NodeRegistered, TopicCreated, TopicDeleted, PartitionsAdded,
                  TopicSettingsChanged, ClusterSettingsChanged, EpochProposed, EpochsActivated,
-                 EpochSealed, ProducerIdBlock, LostRange, MachineIdGranted, PeerRegistered>;
+                 EpochSealed, ProducerIdBlock, LostRange, MachineIdGranted, PeerRegistered,
+                 ReplicasWanted, NodeDraining, NodeRemoved>;
 
 enum class EntryType : std::uint16_t {
   kClusterCreated = 1,
@@ -192,6 +217,9 @@ enum class EntryType : std::uint16_t {
   kLostRange = 12,
   kMachineIdGranted = 13,
   kPeerRegistered = 14,
+  kReplicasWanted = 15,
+  kNodeDraining = 16,
+  kNodeRemoved = 17,
 };
 [[nodiscard]] EntryType type_of(const Entry& entry);
 /// "topic_created" and so on, for logs and `inspect`.
@@ -209,5 +237,9 @@ void write_settings(Writer& out, const Settings& settings);
 [[nodiscard]] Result<Settings> read_settings(Reader& in);
 void write_uuid(Writer& out, const Uuid& id);
 [[nodiscard]] Uuid read_uuid(Reader& in);
+/// u8 number, then each; at most kMaxReplicas.
+void write_nodes(Writer& out, const std::vector<NodeId>& nodes);
+/// Spoils `sound` if they are not there.
+[[nodiscard]] std::vector<NodeId> read_nodes(Reader& in, bool& sound);
 
 }  // namespace pyralog::catalog

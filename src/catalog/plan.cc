@@ -38,6 +38,21 @@ std::string joined(const std::vector<std::string>& list) {
   return text;
 }
 
+/// The nodes that take new replicas.
+struct Places {
+  explicit Places(const Catalog& catalog) : nodes(catalog.nodes()) {
+    if (PYRALOG_PLANT("catalog.place_on_draining")) return;
+    std::erase_if(nodes, [&](const auto& each) {
+      if (!each.second.draining) return false;
+      without += (without.empty() ? " without node " : ", ") + std::to_string(each.first.value);
+      return true;
+    });
+    if (!without.empty()) without += " (draining)";
+  }
+  std::map<NodeId, Node> nodes;
+  std::string without;  ///< " without node 3, 5 (draining)", or empty
+};
+
 /// A client's replicas must be distinct, known, and as many everywhere.
 Planned<void> check_assignment(const std::vector<std::vector<NodeId>>& partitions,
                                std::size_t replicas, const Catalog& catalog) {
@@ -50,11 +65,11 @@ Planned<void> check_assignment(const std::vector<std::vector<NodeId>>& partition
                     "nodes, for every partition");
     }
     for (const NodeId node : nodes) {
-      if (catalog.node(node) == nullptr) {
-        return refuse(KafkaError::kInvalidReplicaAssignment, "the assignment names node " +
-                                                                 std::to_string(node.value) +
-                                                                 ", which is not registered");
-      }
+      const Node* known = catalog.node(node);
+      if (known != nullptr && !known->draining) continue;
+      return refuse(KafkaError::kInvalidReplicaAssignment,
+                    "the assignment names node " + std::to_string(node.value) + ", which is " +
+                        (known == nullptr ? "not registered" : "draining") + "; name another");
     }
   }
   return {};
@@ -87,7 +102,8 @@ Planned<std::vector<std::vector<NodeId>>> assigned(const CreateTopic& request,
 
 Planned<std::vector<std::vector<NodeId>>> placed(const CreateTopic& request, const Catalog& catalog,
                                                  const Uuid& id, const PlanOptions& options) {
-  const std::size_t nodes = catalog.nodes().size();
+  const Places places(catalog);
+  const std::size_t nodes = places.nodes.size();
   const std::int32_t partitions =
       request.partitions == -1 ? options.default_partitions : request.partitions;
   if (partitions < 1 || partitions > options.max_partitions) {
@@ -95,7 +111,7 @@ Planned<std::vector<std::vector<NodeId>>> placed(const CreateTopic& request, con
                   "the number of partitions is " + std::to_string(partitions) +
                       ", allowed is 1 to " + std::to_string(options.max_partitions));
   }
-  std::size_t replicas = std::min<std::size_t>(3, nodes);
+  std::size_t replicas = std::clamp<std::size_t>(nodes, 1, 3);
   if (request.replication_factor != -1) {
     if (request.replication_factor < 1) {
       return refuse(KafkaError::kInvalidReplicationFactor,
@@ -106,9 +122,10 @@ Planned<std::vector<std::vector<NodeId>>> placed(const CreateTopic& request, con
   if (replicas > nodes || replicas == 0 || replicas > kMaxReplicas) {
     return refuse(KafkaError::kInvalidReplicationFactor,
                   "replication factor " + std::to_string(replicas) + " is larger than the " +
-                      std::to_string(nodes) + " nodes there are; lower it or add nodes");
+                      std::to_string(nodes) + " nodes there are" + places.without +
+                      "; lower it or add nodes");
   }
-  return place(catalog.nodes(), static_cast<std::size_t>(partitions), replicas, xxh3_64(id.bytes));
+  return place(places.nodes, static_cast<std::size_t>(partitions), replicas, xxh3_64(id.bytes));
 }
 
 /// Each partition costs memory and open files, whoever asks for it.
@@ -236,8 +253,9 @@ Planned<TopicCreated> plan_create_topic(const CreateTopic& request, const Catalo
   }
   if (const TopicPtr other = catalog.collision(request.name)) {
     if (other->name == request.name) {
-      return refuse(KafkaError::kTopicAlreadyExists,
-                    "topic \"" + request.name + "\": exists already; choose another name, or alter it");
+      return refuse(
+          KafkaError::kTopicAlreadyExists,
+          "topic \"" + request.name + "\": exists already; choose another name, or alter it");
     }
     return refuse(KafkaError::kInvalidTopicException,
                   "topic \"" + request.name + "\": collides with \"" + other->name +
@@ -313,16 +331,45 @@ Planned<PartitionsAdded> plan_create_partitions(const CreatePartitions& request,
     }
     entry.partitions = *request.assignments;
   } else {
-    if (replicas > catalog.nodes().size()) {
+    const Places places(catalog);
+    if (replicas > places.nodes.size()) {
       return refuse(KafkaError::kInvalidReplicationFactor,
                     "topic \"" + request.name + "\": has " + std::to_string(replicas) +
-                        " replicas, more than there are nodes; add nodes");
+                        " replicas, more than the " + std::to_string(places.nodes.size()) +
+                        " nodes there are" + places.without + "; add nodes");
     }
-    auto all = place(catalog.nodes(), static_cast<std::size_t>(request.count), replicas,
+    auto all = place(places.nodes, static_cast<std::size_t>(request.count), replicas,
                      xxh3_64(topic->id.uuid.bytes));
     entry.partitions.assign(all.begin() + now, all.end());
   }
   if (auto ok = rehearse(entry, catalog, KafkaError::kInvalidRequest); !ok) {
+    return std::unexpected(ok.error());
+  }
+  return entry;
+}
+
+Planned<ReplicasWanted> plan_reassign(std::string_view name, std::int32_t partition,
+                                      const std::optional<std::vector<NodeId>>& replicas,
+                                      const Catalog& catalog) {
+  const TopicPtr topic = catalog.topic(name);
+  if (!topic) return no_topic(name);
+  const std::string what = "topic \"" + topic->name + "\" partition " + std::to_string(partition);
+  ReplicasWanted entry{{topic->id, PartitionIndex(partition)}, {}};
+  if (replicas) entry.target = *replicas;
+  const Partition* now = catalog.partition(entry.partition);
+  if (now == nullptr) {
+    return refuse(KafkaError::kUnknownTopicOrPartition,
+                  what + ": does not exist; ask for the topic list");
+  }
+  if (!replicas && now->target.empty()) {
+    return refuse(KafkaError::kNoReassignmentInProgress,
+                  what + ": its replicas are not being moved; nothing is to be cancelled");
+  }
+  if (replicas && replicas->empty()) {
+    return refuse(KafkaError::kInvalidReplicaAssignment,
+                  what + ": the assignment is empty; name the nodes, or leave it out to cancel");
+  }
+  if (auto ok = rehearse(entry, catalog, KafkaError::kInvalidReplicaAssignment); !ok) {
     return std::unexpected(ok.error());
   }
   return entry;

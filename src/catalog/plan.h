@@ -37,7 +37,7 @@ struct PlanOptions {
 struct CreateTopic {
   std::string name;
   std::int32_t partitions = -1;          ///< −1 = default; −1 also with `assignment`
-  std::int16_t replication_factor = -1;  ///< −1 = min(3, nodes)
+  std::int16_t replication_factor = -1;  ///< −1 = min(3, nodes that are not draining)
   ManualAssignment assignment;
   SettingChanges settings;  ///< a null value is refused, as Kafka does
 };
@@ -58,6 +58,11 @@ struct CreatePartitions {
 [[nodiscard]] Planned<PartitionsAdded> plan_create_partitions(const CreatePartitions& request,
                                                               const Catalog& catalog,
                                                               const PlanOptions& options = {});
+
+/// AlterPartitionReassignments: where the replicas of a partition are to be; nullopt cancels.
+[[nodiscard]] Planned<ReplicasWanted> plan_reassign(
+    std::string_view topic, std::int32_t partition,
+    const std::optional<std::vector<NodeId>>& replicas, const Catalog& catalog);
 
 /// Numbered as IncrementalAlterConfigs does.
 enum class AlterOp : std::int8_t { kSet = 0, kDelete = 1, kAppend = 2, kSubtract = 3 };

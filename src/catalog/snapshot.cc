@@ -12,7 +12,7 @@ namespace pyralog::catalog {
 namespace {
 
 constexpr std::string_view kMagic = "PYRACAT1";
-constexpr std::uint16_t kVersion = 2;  // 1 = no node has peers; still written then
+constexpr std::uint16_t kVersion = 2;  // 1 = of a lone node; still written then
 
 std::unexpected<Error> corrupt(const char* what) {
   return fail(Code::kCorrupt, std::string("metadata snapshot: ") + what +
@@ -24,15 +24,14 @@ void write_uuids(Writer& out, const std::vector<Uuid>& ids) {
   for (const Uuid& id : ids) write_uuid(out, id);
 }
 
-bool has_peers(const std::map<NodeId, Node>& nodes) {
-  return std::ranges::any_of(nodes, [](const auto& each) { return !each.second.peer_host.empty(); });
-}
-
-void write_node(Writer& out, const Node& n, bool peers) {
+void write_node(Writer& out, const Node& n, bool of_cluster) {
   out.le(n.id.value);
   write_uuid(out, n.incarnation);
   out.le(n.boot_counter).sized(n.host).le(n.port).sized(n.rack);
-  if (peers) out.sized(n.peer_host).le(n.peer_port).le(n.feature_level);
+  if (of_cluster) {
+    out.sized(n.peer_host).le(n.peer_port).le(n.feature_level);
+    out.le(static_cast<std::uint8_t>(n.draining ? 1 : 0));
+  }
   write_uuids(out, n.retired);
 }
 
@@ -45,9 +44,9 @@ void write_record(Writer& out, const EpochRecord& r) {
   }
 }
 
-void write_partition(Writer& out, const Partition& p) {
-  out.le(static_cast<std::uint8_t>(p.replicas.size()));
-  for (const NodeId node : p.replicas) out.le(node.value);
+void write_partition(Writer& out, const Partition& p, bool of_cluster) {
+  write_nodes(out, p.replicas);
+  if (of_cluster) write_nodes(out, p.target);
   out.le(p.highest_proposed.value).le(p.candidate.value);
   out.le(static_cast<std::uint8_t>(p.current ? 1 : 0));
   if (p.current) write_record(out, *p.current);
@@ -59,33 +58,55 @@ void write_partition(Writer& out, const Partition& p) {
   }
 }
 
-void write_topic(Writer& out, const Topic& t) {
+void write_topic(Writer& out, const Topic& t, bool of_cluster) {
   write_uuid(out, t.id.uuid);
   out.sized(t.name).le(t.created.ms);
   write_settings(out, t.settings);
   out.le(static_cast<std::uint32_t>(t.partitions.size()));
-  for (const auto& p : t.partitions) write_partition(out, *p);
+  for (const auto& p : t.partitions) write_partition(out, *p, of_cluster);
 }
 
 }  // namespace
 
+bool Catalog::needs_level_2() const {
+  const auto joined = [](const auto& each) {
+    return !each.second.peer_host.empty() || each.second.draining;
+  };
+  if (!removed_->empty() || std::ranges::any_of(*nodes_, joined)) return true;
+  bool moving = false;
+  by_name_.for_each([&](const std::string&, const TopicPtr& topic) {
+    moving = moving || std::ranges::any_of(topic->partitions,
+                                           [](const auto& p) { return !p->target.empty(); });
+  });
+  return moving;
+}
+
 Bytes Catalog::encode_snapshot() const {
   Writer out;
   // Alone, a node writes what older versions read as well.
-  const bool peers = has_peers(*nodes_);
-  out.raw(as_bytes(kMagic)).le(std::uint16_t(peers ? 2 : 1)).le(std::uint16_t(peers ? 2 : 1));
+  const bool of_cluster = needs_level_2();
+  const std::uint16_t form = of_cluster ? 2 : 1;
+  out.raw(as_bytes(kMagic)).le(form).le(form);
   out.le(position_);
   write_uuid(out, cluster_);
   out.le(epoch_groups_).le(created_.ms).le(next_producer_id_);
   out.le(static_cast<std::uint32_t>(nodes_->size()));
-  for (const auto& [id, node] : *nodes_) write_node(out, node, peers);
+  for (const auto& [id, node] : *nodes_) write_node(out, node, of_cluster);
+  if (of_cluster) {
+    out.le(static_cast<std::uint32_t>(removed_->size()));
+    for (const Replica& disk : *removed_) {
+      out.le(disk.node.value);
+      write_uuid(out, disk.incarnation);
+    }
+  }
   write_settings(out, *cluster_settings_);
   out.le(static_cast<std::uint32_t>(machines_->size()));
   for (const auto& [machine, grant] : *machines_) {
     out.le(machine).le(grant.node.value).le(grant.ceiling_ms);
   }
   out.le(static_cast<std::uint32_t>(by_name_.size()));
-  by_name_.for_each([&](const std::string&, const TopicPtr& topic) { write_topic(out, *topic); });
+  by_name_.for_each(
+      [&](const std::string&, const TopicPtr& topic) { write_topic(out, *topic, of_cluster); });
   out.le(static_cast<std::uint32_t>(deleted_.size()));
   deleted_.for_each([&](const TopicId& id, std::uint64_t at) {
     write_uuid(out, id.uuid);
@@ -98,7 +119,7 @@ Bytes Catalog::encode_snapshot() const {
 /// Reads a body that has the right checksum, and still trusts no length in it.
 class SnapshotReader {
  public:
-  SnapshotReader(ByteView body, bool peers) : in_(body), peers_(peers) {}
+  SnapshotReader(ByteView body, bool of_cluster) : in_(body), of_cluster_(of_cluster) {}
 
   Result<Catalog> read() {
     Catalog c;
@@ -108,6 +129,7 @@ class SnapshotReader {
     c.created_ = WallMs{in_.le<std::int64_t>()};
     c.next_producer_id_ = in_.le<std::int64_t>();
     c.nodes_ = nodes();
+    if (of_cluster_) c.removed_ = removed();
     PYRALOG_ASSIGN(Settings cluster_settings, read_settings(in_));
     c.cluster_settings_ = std::make_shared<const Settings>(std::move(cluster_settings));
     c.machines_ = machines();
@@ -148,15 +170,29 @@ class SnapshotReader {
       node.host = in_.sized_text();
       node.port = in_.le<std::int32_t>();
       node.rack = in_.sized_text();
-      if (peers_) {
+      if (of_cluster_) {
         node.peer_host = in_.sized_text();
         node.peer_port = in_.le<std::int32_t>();
         node.feature_level = in_.le<std::uint16_t>();
+        const auto draining = in_.le<std::uint8_t>();
+        sound_ = draining <= 1 && sound_;
+        node.draining = draining == 1;
       }
       const std::size_t retired = count(16);
       for (std::size_t r = 0; r < retired; ++r) node.retired.push_back(read_uuid(in_));
       const NodeId id = node.id;
       sound_ = all->emplace(id, std::move(node)).second && sound_;
+    }
+    return all;
+  }
+
+  std::shared_ptr<const std::vector<Replica>> removed() {
+    auto all = std::make_shared<std::vector<Replica>>();
+    const std::size_t n = count(20);
+    if (n > Catalog::kMaxRemoved) sound_ = false;
+    for (std::size_t i = 0; i < n && sound_; ++i) {
+      const NodeId node(in_.le<std::int32_t>());
+      all->push_back(Replica{node, read_uuid(in_)});
     }
     return all;
   }
@@ -215,8 +251,8 @@ class SnapshotReader {
   Partition partition(std::size_t index) {
     Partition p;
     p.index = PartitionIndex(static_cast<std::int32_t>(index));
-    const std::size_t replicas = small_count(4);
-    for (std::size_t i = 0; i < replicas; ++i) p.replicas.emplace_back(in_.le<std::int32_t>());
+    p.replicas = read_nodes(in_, sound_);
+    if (of_cluster_) p.target = read_nodes(in_, sound_);
     p.highest_proposed = Epoch(in_.le<std::uint32_t>());
     p.candidate = NodeId(in_.le<std::int32_t>());
     const auto has_current = in_.le<std::uint8_t>();
@@ -257,7 +293,7 @@ class SnapshotReader {
   }
 
   Reader in_;
-  bool peers_;
+  bool of_cluster_;
   bool sound_ = true;
 };
 

@@ -70,7 +70,9 @@ void Leading::joined() {
 }
 
 void Leading::trimmed(Offset log_start) {
-  if (log_start > log_.start()) log_.trim(std::min(log_start, log_.end()));
+  if (log_start <= log_.start()) return;
+  log_.trim(std::min(log_start, log_.end()));
+  for (Peer& peer : peers_) peer.told.reset();  // that is news
 }
 
 void Leading::advance() {

@@ -96,6 +96,7 @@ void Participant::break_down(Error why) {
 void Participant::take(Append message, SharedBytes records, Answer answer) {
   if (failed_ || stopping_ || !may_speak(message.leader, message.epoch))
     return answer(std::nullopt);
+  if (!records.empty() && !host_.may_take()) return answer(std::nullopt);
   Inbound in{std::move(message), {}, std::move(records), std::move(answer)};
   if (!in.records.empty()) {
     auto batches = parse_batches(in.records.view());
@@ -259,13 +260,20 @@ io::Task<Result<Wire::Range>> Participant::range_of(ReadRange range) {
 }
 
 void Participant::look_at_links() {
-  if (!leading_ || failed_) return;
+  Leading* to = feeding();
+  if (to == nullptr || failed_) return;
   const Instant now = io::Shard::current().now();
-  for (const catalog::Replica& each : leading_->term().replicas) {
-    if (each.node != following_.self().disk.node && wire_.connected(each.node)) {
-      leading_->link_heard(each.node, now);
+  bool back = false;
+  for (const Leading::Follower& each : to->followers()) {
+    if (!wire_.connected(each.disk.node)) continue;
+    // It may have come up before anybody was told of links.
+    if (!each.linked) {
+      to->link_up(each.disk.node, now);
+      back = true;
     }
+    if (to == (leading_ ? &*leading_ : nullptr)) to->link_heard(each.disk.node, now);
   }
+  if (back) wake_feeders_.wake_all();
 }
 
 void Participant::link_changed(NodeId node) {
@@ -519,6 +527,13 @@ void Participant::appended(SharedBytes batch, std::size_t pinned, Offset base, O
 void Participant::trimmed(Offset log_start) {
   following_.trimmed(log_start);
   if (Leading* to = feeding()) to->trimmed(log_start);
+  wake_feeders_.wake_all();
+}
+
+void Participant::set_durability(Durability durability) {
+  if (options_.durability == durability) return;
+  options_.durability = durability;
+  if (!failed_ && !stopping_ && !cutting_) make_stable();
 }
 
 void Participant::make_stable() {

@@ -71,6 +71,8 @@ class Participant {
     /// other refusals; kUnavailable and kTimedOut: it is asked again.
     [[nodiscard]] virtual io::Task<Result<void>> activate(catalog::EpochActivation activation,
                                                           std::optional<Recovery::Loss> loss) = 0;
+    /// Whether records of others may be written now; else they come again.
+    [[nodiscard]] virtual bool may_take() = 0;
     /// It takes part in nothing any more, until it is opened anew.
     virtual void failed(Error why) = 0;
   };
@@ -123,6 +125,10 @@ class Participant {
   void appended(SharedBytes batch, std::size_t pinned, Offset base, Offset end);
   /// Records below went from the log.
   void trimmed(Offset log_start);
+  /// From now on records count as stable so; what counted before stays.
+  void set_durability(Durability durability);
+  /// The log can be used no more: it takes part in nothing, until it is opened anew.
+  void give_up(Error why) { break_down(std::move(why)); }
 
   [[nodiscard]] const Following& following() const { return following_; }
   [[nodiscard]] const Leading* leading() const { return leading_ ? &*leading_ : nullptr; }

@@ -123,6 +123,11 @@ TEST(ParticipantTest, who_waits_for_a_leader_that_is_none_any_more_is_told_so) {
   ASSERT_TRUE(replicas.well());
   EXPECT_EQ(replicas.values(0), (std::vector<std::string>{"all hold it", "instead"}));
   EXPECT_EQ(told, KafkaError::kNotLeaderOrFollower);
+  // And whoever comes to wait for it only now, leading or not.
+  EXPECT_EQ(replicas.wait_in(0, Offset(2), Epoch(1)), KafkaError::kNotLeaderOrFollower);
+  ASSERT_TRUE(replicas.take_over(0));
+  EXPECT_EQ(replicas.wait_in(0, Offset(2), Epoch(1)), KafkaError::kNotLeaderOrFollower);
+  EXPECT_EQ(replicas.wait_in(0, Offset(2), replicas.at(0)->epoch()), KafkaError::kNone);
 }
 
 TEST(ParticipantTest, a_first_epoch_whose_leader_never_ran_is_recovered) {

@@ -254,6 +254,14 @@ void Replicas::wait(std::size_t i, Offset end, std::optional<KafkaError>& told) 
   });
 }
 
+KafkaError Replicas::wait_in(std::size_t i, Offset end, Epoch epoch) {
+  const auto waited = machine(i).try_run([&, this]() -> io::Task<KafkaError> {
+    co_return co_await nodes_[i]->replica->wait_committed(end, epoch,
+                                                          io::Shard::current().now() + 5s);
+  });
+  return waited.value_or(KafkaError::kKafkaStorageError);
+}
+
 KafkaError Replicas::produce(std::size_t i, const std::string& value) {
   const auto at_offset = append(i, value);
   if (!at_offset) return KafkaError::kNotLeaderOrFollower;

@@ -72,6 +72,8 @@ class Replicas {
   [[nodiscard]] std::optional<Offset> append(std::size_t i, const std::string& value);
   /// Waits as acks=all does, beside what goes on; `told` outlives it.
   void wait(std::size_t i, Offset end, std::optional<KafkaError>& told);
+  /// Waits for what was appended in `epoch`, five seconds at most.
+  [[nodiscard]] KafkaError wait_in(std::size_t i, Offset end, Epoch epoch);
   /// Appends and waits.
   [[nodiscard]] KafkaError produce(std::size_t i, const std::string& value);
   [[nodiscard]] bool committed(std::size_t i, Offset end, Duration limit = 5s);

@@ -73,6 +73,9 @@ void Replica::lead(Epoch epoch) {
 void Replica::configure(Options options) {
   options_ = std::move(options);
   log_->set_config(options_.log);
+  if (participant_ != nullptr && !PYRALOG_PLANT("replica.keep_the_first_durability")) {
+    participant_->set_durability(options_.log.durability);
+  }
 }
 
 AppendOutcome Replica::refused(KafkaError error, std::string message) const {
@@ -90,7 +93,7 @@ AppendOutcome Replica::storage_error(const Error& error) const {
 
 io::Task<AppendOutcome> Replica::append(NewBatch batch) {
   if (stopped_ != KafkaError::kNone) co_return refused(stopped_, "is being closed");
-  if (auto no = may_lead()) co_return std::move(*no);
+  if (auto no = may_lead(batch.only_in)) co_return std::move(*no);
   const WallMs wall = io::Shard::current().wall();
   // The usual case awaits nothing; a roll, and whoever comes while one is under way, takes turns.
   if (queued_appends_ == 0 && log_->ready(batch.bytes.size(), wall)) co_return append_now(batch, wall);
@@ -98,12 +101,13 @@ io::Task<AppendOutcome> Replica::append(NewBatch batch) {
   const auto guard = co_await append_turn_.lock();
   Result<void> prepared;
   if (!log_->ready(batch.bytes.size(), wall)) {
-    prepared = co_await log_->prepare(batch.bytes.size(), wall);
+    const auto log = log_;
+    prepared = co_await log->prepare(batch.bytes.size(), wall);
   }
   --queued_appends_;
   if (stopped_ != KafkaError::kNone) co_return refused(stopped_, "is being closed");
   // It may have ended to lead meanwhile.
-  if (auto no = may_lead()) co_return std::move(*no);
+  if (auto no = may_lead(batch.only_in)) co_return std::move(*no);
   if (!prepared) {
     tell_if_offline();
     co_return storage_error(prepared.error());
@@ -120,6 +124,7 @@ std::optional<AppendOutcome> Replica::judge(const BatchHeader& header, producer:
       AppendOutcome original;
       original.base = judgement.base_offset;
       original.end = Offset(judgement.last_offset.value + 1);
+      original.epoch = epoch();
       if (options_.log_append_time) original.append_time_ms = judgement.max_timestamp;
       return original;
     }
@@ -138,6 +143,7 @@ AppendOutcome Replica::append_now(NewBatch& batch, WallMs wall) {
     if (auto answer = judge(batch.header, now)) return std::move(*answer);
   }
   AppendOutcome out;
+  out.epoch = epoch();
   out.base = log_->end_offset();
   const Offset began = log_->start_offset();
   assign_offset_and_epoch(batch.bytes, out.base, epoch());
@@ -186,6 +192,7 @@ io::Task<void> Replica::sync_loop() {
 
 void Replica::tell_if_offline() {
   if (!offline()) return;
+  if (participant_ != nullptr && log_->offline()) participant_->give_up(*log_->offline());
   committed_.wake_all();
   wake_watchers();
 }
@@ -206,9 +213,10 @@ void Replica::committed_to(Offset end) {
   }
 }
 
-io::Task<KafkaError> Replica::wait_committed(Offset end, Instant deadline) {
+io::Task<KafkaError> Replica::wait_committed(Offset end, Epoch epoch, Instant deadline) {
   // Another leader may commit other records there.
-  const Epoch epoch = this->epoch();
+  if (PYRALOG_PLANT("replica.wait_in_any_epoch")) epoch = this->epoch();
+  if (participant_ != nullptr && epoch == Epoch(0)) co_return KafkaError::kNotLeaderOrFollower;
   while (high_watermark_ < end) {
     if (offline()) co_return KafkaError::kKafkaStorageError;
     if (stopped_ != KafkaError::kNone) co_return stopped_;
@@ -227,7 +235,8 @@ io::Task<Result<log::ReadResult>> Replica::read(Offset offset, std::uint64_t max
   limits.upto = PYRALOG_PLANT("replica.serve_past_high_watermark") ? log_->end_offset()
                                                                    : high_watermark_;
   limits.min_one = min_one;
-  auto result = co_await log_->read(offset, limits);
+  const auto log = log_;
+  auto result = co_await log->read(offset, limits);
   // Damage that a read finds ends the partition for everybody.
   if (!result) tell_if_offline();
   co_return result;
@@ -246,8 +255,9 @@ io::Task<Result<void>> Replica::delete_records_below(Offset offset) {
                        std::to_string(from.value) + " on are still read by " + name +
                        "; delete up to there, or try again when it has come further");
   }
-  const Offset began = log_->start_offset();
-  Result<void> done = co_await clean(offset, log_->delete_records_below(offset));
+  const auto log = log_;
+  const Offset began = log->start_offset();
+  Result<void> done = co_await clean(offset, log->delete_records_below(offset));
   tell_trimmed(began);
   co_return done;
 }
@@ -316,8 +326,9 @@ void Replica::release(std::string_view name) {
 io::Task<Result<void>> Replica::retain(WallMs now) {
   const std::optional<Offset> held = held_from();
   const Offset limit = std::min(high_watermark_, held.value_or(high_watermark_));
-  const Offset began = log_->start_offset();
-  Result<void> done = co_await clean(limit, log_->retain(now, high_watermark_, held));
+  const auto log = log_;
+  const Offset began = log->start_offset();
+  Result<void> done = co_await clean(limit, log->retain(now, high_watermark_, held));
   tell_trimmed(began);
   co_return done;
 }
@@ -330,7 +341,8 @@ io::Task<Result<log::Compacted>> Replica::compact(log::CompactionCall call) {
     return stopped_ != KafkaError::kNone || held_from().value_or(limit) < limit || (stop && stop());
   };
   const Offset limit = call.limit;
-  co_return co_await clean(limit, log_->compact(call));
+  const auto log = log_;
+  co_return co_await clean(limit, log->compact(call));
 }
 
 EpochStart Replica::epoch_end(Epoch epoch) const {

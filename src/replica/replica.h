@@ -25,6 +25,7 @@ struct NewBatch {
   std::shared_ptr<void> owner;  ///< keeps `bytes` alive
   MutableBytes bytes;           ///< one whole batch
   BatchHeader header;           ///< as parsed from them
+  std::optional<Epoch> only_in = std::nullopt;  ///< not in another epoch than this
 };
 
 /// What became of an append. `end` is what to wait for; with an error it means nothing.
@@ -35,6 +36,7 @@ struct AppendOutcome {
   Offset base{-1};
   Offset end{-1};
   std::int64_t append_time_ms = -1;  ///< on log-append-time topics
+  Epoch epoch;                       ///< in which it was appended, to be waited for in it
 };
 
 /// Told when there is more to read: called on the replica's shard, once, then forgotten.
@@ -52,8 +54,14 @@ struct Membership {
   bool in_doubt = false;  ///< see Following::Opened
   /// Durable when it returns.
   std::function<io::Task<Result<void>>(Promise)> store;
-  /// The log is about to be cut there: whatever is kept outside of it must not speak of more, durably.
+  /// The log is about to be cut there, until `cut_ended`: whatever is kept outside of it must not speak
+  /// of more, durably.
   std::function<io::Task<Result<void>>(Offset)> cutting;
+  std::function<void()> cut_ended;
+  /// Whether records of others may be written now.
+  std::function<bool()> may_take;
+  /// It takes part in nothing any more, until it is opened anew: called within the loop, may not wait.
+  std::function<void()> failed;
   /// See Participant::Host::activate.
   std::function<io::Task<Result<void>>(catalog::EpochActivation, std::optional<Recovery::Loss>)> activate;
   /// It begins to lead, or ends to: called within the loop, may not wait.
@@ -107,8 +115,13 @@ class Replica {
   /// and the original's end to wait for.
   [[nodiscard]] io::Task<AppendOutcome> append(NewBatch batch);
   /// Waits until everything below `end` is committed: kNone, kRequestTimedOut at the deadline (it may
-  /// still commit), kKafkaStorageError if the log has gone offline.
-  [[nodiscard]] io::Task<KafkaError> wait_committed(Offset end, Instant deadline);
+  /// still commit), kKafkaStorageError if the log has gone offline, kNotLeaderOrFollower if this does not
+  /// lead in `epoch` any more: other records may be there then.
+  [[nodiscard]] io::Task<KafkaError> wait_committed(Offset end, Epoch epoch, Instant deadline);
+  /// The same of what is there now, in the epoch that is led.
+  [[nodiscard]] io::Task<KafkaError> wait_committed(Offset end, Instant deadline) {
+    return wait_committed(end, epoch(), deadline);
+  }
 
   [[nodiscard]] Offset log_start() const { return log_->start_offset(); }
   [[nodiscard]] Offset log_end() const { return log_->end_offset(); }
@@ -134,6 +147,8 @@ class Replica {
   void wake_watchers();
 
   [[nodiscard]] log::PartitionLog& log() { return *log_; }
+  /// For who waits in it: a cut may put another in its place.
+  [[nodiscard]] std::shared_ptr<log::PartitionLog> kept_log() { return log_; }
   [[nodiscard]] const producer::ProducerTable& producers() const { return producers_; }
   /// Those that have not been silent too long, by id.
   [[nodiscard]] std::vector<producer::ActiveProducer> active_producers() const {
@@ -186,7 +201,7 @@ class Replica {
   /// What the participant asks of the partition: replica_seat.cc.
   class Seat;
   /// Whether this node may append now; else why not.
-  [[nodiscard]] std::optional<AppendOutcome> may_lead() const;
+  [[nodiscard]] std::optional<AppendOutcome> may_lead(std::optional<Epoch> only_in) const;
   [[nodiscard]] io::Task<Result<void>> cut(Offset to, bool restart);
   /// Where the lowest hold lies; nullopt = there is none.
   [[nodiscard]] std::optional<Offset> held_from() const;
@@ -198,6 +213,7 @@ class Replica {
   io::Task<void> sync_loop();
   /// Records from `before` on went.
   void tell_trimmed(Offset before);
+  [[nodiscard]] io::Task<Result<void>> cut_log(Offset to, bool restart);
 
   log::ShardLogs& logs_;
   PartitionId id_;

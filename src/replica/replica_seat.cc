@@ -47,11 +47,13 @@ class Replica::Seat final : public Participant::Host {
                                   std::optional<Recovery::Loss> loss) override {
     return of_.membership_.activate(std::move(activation), std::move(loss));
   }
+  bool may_take() override { return !of_.membership_.may_take || of_.membership_.may_take(); }
   void failed(Error why) override {
     observe::log_error("replica.offline",
                        {{"partition", of_.options_.name}, {"reason", why.message}});
     of_.committed_.wake_all();
     of_.wake_watchers();
+    if (of_.membership_.failed) of_.membership_.failed();
   }
 
  private:
@@ -86,7 +88,10 @@ Result<void> Replica::join(Membership membership) {
   return {};
 }
 
-std::optional<AppendOutcome> Replica::may_lead() const {
+std::optional<AppendOutcome> Replica::may_lead(std::optional<Epoch> only_in) const {
+  if (only_in && *only_in != epoch()) {
+    return refused(KafkaError::kNotLeaderOrFollower, "is led in another epoch by now");
+  }
   if (participant_ == nullptr) {
     if (epoch_.value != 0) return std::nullopt;
     return refused(KafkaError::kLeaderNotAvailable, "has no leader yet");
@@ -103,13 +108,21 @@ std::optional<AppendOutcome> Replica::may_lead() const {
 
 io::Task<Result<void>> Replica::cut(Offset to, bool restart) {
   high_watermark_ = std::min(high_watermark_, to);
-  if (membership_.cutting) PYRALOG_CO_TRY(co_await membership_.cutting(to));
+  Result<void> done;
+  if (membership_.cutting) done = co_await membership_.cutting(to);
+  if (done) done = co_await cut_log(to, restart);
+  if (membership_.cut_ended) membership_.cut_ended();
+  co_return done;
+}
+
+io::Task<Result<void>> Replica::cut_log(Offset to, bool restart) {
   if (restart) {
     const log::LogConfig config = options_.log;
     PYRALOG_CO_TRY(co_await logs_.delete_log(id_));
     PYRALOG_CO_ASSIGN(log_, co_await logs_.open_log(id_, config, to));
   } else {
-    PYRALOG_CO_TRY(co_await log_->truncate_to(to));
+    const auto log = log_;
+    PYRALOG_CO_TRY(co_await log->truncate_to(to));
   }
   if (!restart && producers_.truncate_from(to)) co_return Result<void>{};
   producers_ = producer::ProducerTable(options_.producers);

@@ -48,6 +48,10 @@ constexpr Setting kSettings[] = {
      "end of the line not counted. Only its owner may be able to read it (chmod 600)."},
     {"broker.rack", "", "Cluster", Kind::kText, &Options::rack, 0, 0, "",
      "Where this node stands: replicas of a partition go to different racks if there are any."},
+    {"replica.lag.time.max.ms", "", "Cluster", Kind::kMillis, &Options::replica_lag_time_max_ms,
+     1'000, kMaxMillis, "",
+     "A replica that has not had all that its leader has for so long is shown as not in sync. Nothing "
+     "else depends on it."},
 
     {"max.connections", "", "Connections and requests", Kind::kInteger, &Options::max_connections,
      1, 1'000'000, "", "Kafka connections at a time; further ones are closed at once."},

@@ -98,8 +98,8 @@ def produce_answer(reader):
 class Client:
     """One connection, one request at a time."""
 
-    def __init__(self, bootstrap):
-        self.wire = Connection(bootstrap, timeout=30.0)
+    def __init__(self, bootstrap, timeout=30.0):
+        self.wire = Connection(bootstrap, timeout)
 
     def __enter__(self):
         return self
@@ -110,9 +110,9 @@ class Client:
     def call(self, api, version, body) -> Reader:
         return self.wire.call(api, version, body)
 
-    def create_topic(self, name, partitions=1, **settings):
+    def create_topic(self, name, partitions=1, replicas=1, **settings):
         pairs = [string(key.replace("_", ".")) + string(str(value)) for key, value in settings.items()]
-        body = array([string(name) + i32(partitions) + i16(1) + array([]) + array(pairs)])
+        body = array([string(name) + i32(partitions) + i16(replicas) + array([]) + array(pairs)])
         reader = self.call(CREATE_TOPICS, 2, body + i32(15_000) + i8(0))
         reader.i32()
         code, message = reader.array(lambda: (reader.string(), reader.i16(), reader.string()))[0][1:]

@@ -2,7 +2,8 @@
 
 With probability `loss` (seeded) it lets a Produce request through, swallows the broker's response
 and closes the connection, so that the client cannot know whether its records were written. In
-responses that name the broker's own address it puts its own port, so that clients stay on it.
+responses that name the broker's own address it puts its own port, so that clients stay on it. Of a cluster
+("HOST:PORT,HOST:PORT,…") it has a port for each node.
 """
 
 import random
@@ -33,36 +34,42 @@ class Frames:
 
 
 class ResponseLossProxy:
-    """Listens on a free port of 127.0.0.1 while its `with` block lasts."""
+    """Listens on a free port of 127.0.0.1 for each node while its `with` block lasts."""
 
     def __init__(self, upstream, loss, seed):
-        host, port = upstream.rsplit(":", 1)
-        self.upstream = (host, int(port))
         self.loss = loss
         self.random = random.Random(seed)
         self.lock = threading.Lock()
         self.produced = 0
         self.swallowed = 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.bootstrap = f"127.0.0.1:{self.port}"
+        self.doors = []  # (listener, address of the node)
+        self.renamed = []  # (how an answer names a node, how the proxy does)
+        for each in upstream.split(","):
+            host, port = each.rsplit(":", 1)
+            listener = socket.create_server(("127.0.0.1", 0))
+            self.doors.append((listener, (host, int(port))))
+            self.renamed.append((host.encode() + struct.pack(">i", int(port)),
+                                 host.encode() + struct.pack(">i", listener.getsockname()[1])))
+        self.bootstrap = ",".join(f"127.0.0.1:{listener.getsockname()[1]}" for listener, _ in self.doors)
         self.open = True
 
     def __enter__(self):
-        threading.Thread(target=self.accept, daemon=True).start()
+        for door in self.doors:
+            threading.Thread(target=self.accept, args=door, daemon=True).start()
         return self
 
     def __exit__(self, *_):
         self.open = False
-        self.listener.close()
+        for listener, _ in self.doors:
+            listener.close()
 
-    def accept(self):
+    def accept(self, listener, upstream):
         while self.open:
             try:
-                client, _ = self.listener.accept()
+                client, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self.relay, args=(client,), daemon=True).start()
+            threading.Thread(target=self.relay, args=(client, upstream), daemon=True).start()
 
     def swallow(self):
         with self.lock:
@@ -71,9 +78,9 @@ class ResponseLossProxy:
             self.swallowed += lost
             return lost
 
-    def relay(self, client):
+    def relay(self, client, upstream):
         try:
-            server = socket.create_connection(self.upstream)
+            server = socket.create_connection(upstream)
         except OSError:
             client.close()
             return
@@ -102,12 +109,12 @@ class ResponseLossProxy:
 
     def give_back(self, frames, keys, client):
         """Passes responses on; False when one was swallowed and the connection must close."""
-        host = self.upstream[0].encode()
-        theirs = host + struct.pack(">i", self.upstream[1])
-        ours = host + struct.pack(">i", self.port)
         for frame in frames:
             api = keys.pop(struct.unpack_from(">i", frame, 4)[0], None)
             if api == PRODUCE and self.swallow():
                 return False
-            client.sendall(frame.replace(theirs, ours) if api in NAMES_ADDRESS else frame)
+            if api in NAMES_ADDRESS:
+                for theirs, ours in self.renamed:
+                    frame = frame.replace(theirs, ours)
+            client.sendall(frame)
         return True

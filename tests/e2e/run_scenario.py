@@ -8,6 +8,9 @@ With --unrest the broker is killed and started again at random while it plays, a
 by size and by key. A step that a kill has spoilt is played again on topics of its own, a few times; what
 was acknowledged to any step, also to one that failed, must be there at the end, at its offset.
 
+With --nodes 3 the broker is a cluster, topics have three replicas, and with --unrest besides it is the leader of
+what clients have just written to that is killed, again and again.
+
 With --seen a proxy writes down which versions of which APIs the clients use, and what the table in
 docs/kafka-compatibility.md does not have is red; --write-seen writes that table anew instead.
 """
@@ -28,12 +31,14 @@ import traceback
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import brokers  # noqa: E402
+import cluster  # noqa: E402
 import seen  # noqa: E402
 import steps  # noqa: E402
 import unrest  # noqa: E402
 from drivers import Driver, StepFailed, prepare  # noqa: E402
 
 PRINTING = threading.Lock()
+CLUSTER_OPTIONS = ("--shards", "1", "--log-cleaner-backoff-ms", "200", "--group-initial-rebalance-delay-ms", "200")
 
 
 def say(text):
@@ -49,11 +54,12 @@ def needed(client, step, disturbed):
     return None
 
 
-def play(name, scenario, chosen, bootstrap, own_bootstrap, run, log, disturber):
+def play(name, scenario, chosen, broker, own_bootstrap, run, log, disturber):
     """Plays the chosen steps on one client; returns {step: (verdict, seconds, text)}."""
     client = scenario["client"][name]
-    ctx = steps.Context(name, client["lacks"], client["partner"], bootstrap, scenario["limits"],
+    ctx = steps.Context(name, client["lacks"], client["partner"], broker.bootstrap, scenario["limits"],
                         run, log)
+    ctx.nodes = len(getattr(broker, "nodes", "1"))
     ctx.account = disturber and disturber.account
     ctx.own_bootstrap = own_bootstrap
     results = {}
@@ -119,6 +125,8 @@ def broker_of(arguments):
         return brokers.External(arguments.bootstrap)
     if arguments.kafka:
         return brokers.Kafka()
+    if arguments.nodes > 1:
+        return cluster.Cluster(arguments.binary, arguments.nodes, CLUSTER_OPTIONS)
     if arguments.unrest:
         return brokers.Pyralog(arguments.binary, options=unrest.OPTIONS, port=brokers.quiet_port())
     return brokers.Pyralog(arguments.binary, options=["--log-cleaner-backoff-ms", "200"])
@@ -170,6 +178,7 @@ def main():
     parser.add_argument("--step", action="append", help="only this step (may be repeated)")
     parser.add_argument("--unrest", type=float, metavar="SECONDS",
                         help="kill the broker about so long after it was started, again and again")
+    parser.add_argument("--nodes", type=int, default=1, help="of the cluster under test (default 1, no cluster)")
     parser.add_argument("--turns", type=int, default=1, help="play everything so often (default 1)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31),
                         help="of the moments at which it is killed")
@@ -200,12 +209,13 @@ def main():
         disturber = None
         if arguments.unrest:
             print(f"unrest: seed {arguments.seed}", flush=True)
-            disturber = unrest.Unrest(broker, arguments.seed, (arguments.unrest / 2, arguments.unrest * 3 / 2))
+            kind = unrest.Unrest if arguments.nodes == 1 else unrest.LeadersKilled
+            disturber = kind(broker, arguments.seed, (arguments.unrest / 2, arguments.unrest * 3 / 2))
         with (disturber or contextlib.nullcontext(), recorders(arguments, clients, broker.bootstrap) as proxies,
               concurrent.futures.ThreadPoolExecutor(arguments.parallel) as pool):
             lanes = max(1, arguments.parallel // len(clients))  # a lone client plays two steps at once
             futures = [(name, pool.submit(play, name, scenario, chosen[lane::lanes],
-                                          broker.bootstrap, proxies.get(name, broker).bootstrap,
+                                          broker, proxies.get(name, broker).bootstrap,
                                           f"{run}t{turn}", log, disturber))
                        for turn in range(arguments.turns) for name in clients for lane in range(lanes)]
             results = {name: {} for name in clients}
@@ -215,7 +225,8 @@ def main():
             verdict, _, text = judged(disturber, log)
             results.setdefault("broker", {})["unrest"] = (verdict, 0.0, text)
             say(f"{verdict:4} broker        unrest\n     {text}")
-            print(f"soak: scenario_unrest count={len(disturber.kills)} seeds={arguments.seed}..{arguments.seed}")
+            name = "scenario_unrest" if arguments.nodes == 1 else "_".join(["scenario_cluster", *(arguments.client or [])])
+            print(f"soak: {name} count={len(disturber.kills)} seeds={arguments.seed}..{arguments.seed}")
         verdicts = [cell[0] for cells in results.values() for cell in cells.values()]
         if "FAIL" in verdicts:
             log.seek(0)

@@ -28,6 +28,7 @@ class Context:
         self.serial = 0
         self.deadline = None
         self.account = None  # of what is acknowledged, where the broker is killed meanwhile
+        self.nodes = 1  # of the cluster under test
 
     def begin(self, step):
         self.step = step["name"]
@@ -72,11 +73,14 @@ class Context:
 
     def topic(self, suffix="t", partitions=1, **configs):
         name = self.named(suffix)
-        self.call("create_topic", self.helper("admin"), topic=name, partitions=partitions,
-                  configs=configs)
+        self.create(name, self.helper("admin"), partitions=partitions, configs=configs)
         if "cleanup.policy" in configs:
             self.forgetful.add(name)
         return name
+
+    def create(self, name, client=None, **options):
+        options.setdefault("replication_factor", min(3, self.nodes))
+        self.call("create_topic", client, topic=name, **options)
 
     def member(self, group, topics=(), client=None, **options):
         member = Driver(client or self.client, self.way(client or self.client), self.log)
@@ -155,11 +159,11 @@ def admin_errors(ctx, _):
     name = ctx.topic("a", partitions=2)
 
     def create(topic, **more):
-        return lambda: ctx.call("create_topic", topic=topic, **more)
+        return lambda: ctx.create(topic, **more)
 
     expect_code(TOPIC_EXISTS, "same topic twice", create(name))
-    expect_code(BAD_REPLICATION, "replication factor 3 on one node",
-                create(ctx.named("r"), replication_factor=3))
+    expect_code(BAD_REPLICATION, "more replicas than nodes",
+                create(ctx.named("r"), replication_factor=ctx.nodes + 2))
     expect_code(BAD_CONFIG, "impossible retention.ms",
                 create(ctx.named("c"), configs={"retention.ms": "soon"}))
     expect_code(BAD_TOPIC, "forbidden name", create("no spaces allowed"))
@@ -505,7 +509,7 @@ def regex(ctx, _):
     admin_client = ctx.helper("admin")
 
     def create(name):
-        ctx.call("create_topic", admin_client, topic=name, partitions=1)
+        ctx.create(name, admin_client, partitions=1)
         ctx.produce(name, [{"partition": 0, "key": "k", "value": name}])
         return name
 

@@ -1,6 +1,6 @@
 """A broker that has no peace: it is killed, or now and then stopped, and started again at random, while
 topics of its own forget by size and by key. What was acknowledged to these, and to the clients of the
-scenario, is asked for."""
+scenario, is asked for. And a cluster, where whoever leads is killed."""
 
 import pathlib
 import random
@@ -32,9 +32,11 @@ class Account:
     def __init__(self):
         self.lock = threading.Lock()
         self.told = {}  # (topic, partition): {offset: (key, value)}
+        self.last = None  # the topic that was written to last
 
     def add(self, topic, records, offsets):
         with self.lock:
+            self.last = topic
             for record, offset in zip(records, offsets):
                 if offset >= 0:  # kcat is not told where its records went
                     held = self.told.setdefault((topic, record.get("partition", 0)), {})
@@ -139,3 +141,67 @@ class Unrest:
                              + ("worked" if "broker.compacted" in log else "never worked"))
         return (f"{len(self.kills)} times ended, {records} records of the scenario as acknowledged, "
                 f"{self.forgotten} forgotten by size, {log.count('broker.compacted')} compactions")
+
+
+class LeadersKilled:
+    """Kills (-9) at random who leads what was written to last, while its `with` block lasts, and starts it
+    again; the other nodes go on. The next one is killed when the cluster is whole again."""
+
+    def __init__(self, broker, seed, pause):
+        self.broker, self.rng, self.pause = broker, random.Random(seed), pause
+        self.account = Account()
+        self.kills = []  # (when it began, when the cluster was whole again)
+        self.failure = None
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.guarded, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join(90)
+
+    since = Unrest.since
+
+    def guarded(self):
+        try:
+            pause = 1.0  # whatever is played, it meets one
+            while not self.over.wait(pause):
+                self.kill_one()
+                pause = self.rng.uniform(*self.pause)
+        except Exception as failed:
+            self.failure = f"{type(failed).__name__}: {failed}"
+
+    def victim(self):
+        leaders = []
+        try:
+            leaders = [node for node in self.broker.leaders(self.account.last).values() if node in self.broker.nodes]
+        except (crash_client.Refused, OSError):
+            pass  # nothing was written to yet, or it is deleted
+        return leaders[0] if leaders else self.rng.choice(list(self.broker.nodes))
+
+    def kill_one(self):
+        victim = self.victim()
+        began = time.monotonic()
+        self.kills.append((began, float("inf")))
+        self.broker.kill(victim)
+        time.sleep(self.rng.uniform(0.0, 4.0))
+        self.broker.restart(victim)
+        self.broker.await_whole()
+        self.kills[-1] = (began, time.monotonic())
+
+    def judge(self, driver):
+        """After the last step, with all nodes up: what the run was, or StepFailed."""
+        if self.thread.is_alive():
+            raise StepFailed("the thread that kills the leaders does not end")
+        if self.failure:
+            raise StepFailed(self.failure)
+        if not self.kills:
+            raise StepFailed("no leader was killed: the steps were over too soon")
+        try:
+            records = self.account.audit(driver)
+        except SystemExit as failed:
+            raise StepFailed(str(failed)) from failed
+        return f"{len(self.kills)} leaders killed, {records} records of the scenario as acknowledged"

@@ -77,7 +77,7 @@ function failure (error) {
 const bootstrap = process.argv[2]
 const connectTo = (brokers) => new Kafka({
   clientId: 'scenario',
-  brokers: [brokers],
+  brokers: brokers.split(','),
   logLevel: logLevel.NOTHING,
   requestTimeout: 20000,
   retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 20 }
@@ -85,7 +85,7 @@ const connectTo = (brokers) => new Kafka({
 const kafka = connectTo(bootstrap)
 const quick = new Kafka({
   clientId: 'scenario',
-  brokers: [bootstrap],
+  brokers: bootstrap.split(','),
   logLevel: logLevel.NOTHING,
   retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 3 }
 })
@@ -219,26 +219,34 @@ ops.fetch = async (request) => {
     let full
     const done = new Promise((resolve) => { full = resolve })
     const others = known.filter((found) => found.partition !== request.partition)
-    consumer.on(consumer.events.GROUP_JOIN, () => {
-      if (others.length) consumer.pause([{ topic: request.topic, partitions: others.map((o) => o.partition) }])
-    })
+    const { topic, partition } = request
+    let next = BigInt(from)
     let positioned = false
+    // A consumer that has lost its coordinator joins anew by itself, from the beginning of the topic.
+    consumer.on(consumer.events.GROUP_JOIN, () => {
+      if (others.length) consumer.pause([{ topic, partitions: others.map((o) => o.partition) }])
+      consumer.seek({ topic, partition, offset: String(next) })
+      positioned = true
+    })
     await consumer.run({
       autoCommit: false,
       eachBatchAutoResolve: false,
       eachBatch: async ({ batch }) => {
-        if (batch.partition !== request.partition || !positioned) return
+        if (batch.partition !== partition || !positioned) return
         for (const message of batch.messages) {
           if (records.length >= request.count) break
-          if (BigInt(message.offset) < BigInt(from)) continue
+          if (BigInt(message.offset) < next) continue
           records.push(toRecord(message))
+          next = BigInt(message.offset) + 1n
         }
         if (records.length >= request.count) full()
-        else consumer.seek({ topic: request.topic, partition: request.partition, offset: String(BigInt(batch.lastOffset()) + 1n) })
+        else {
+          const end = BigInt(batch.lastOffset()) + 1n
+          if (end > next) next = end
+          consumer.seek({ topic, partition, offset: String(next) })
+        }
       }
     })
-    consumer.seek({ topic: request.topic, partition: request.partition, offset: from })
-    positioned = true
     await Promise.race([done, sleep(request.timeout_ms || 10000)])
   } finally {
     await consumer.disconnect()
