@@ -26,7 +26,8 @@ std::string line_of(const std::string& topic, const client::PartitionInfo& parti
   std::string out = topic + "  partition " + std::to_string(partition.index) + "  leader " +
                     (partition.leader < 0 ? "none" : std::to_string(partition.leader)) +
                     "  epoch " + std::to_string(partition.leader_epoch) + "  replicas " +
-                    joined(partition.replicas) + "  in sync " + joined(partition.in_sync);
+                    joined(partition.replicas) + "  in sync " +
+                    (partition.in_sync.empty() ? "none" : joined(partition.in_sync));
   if (!partition.offline.empty()) out += "  offline " + joined(partition.offline);
   if (partition.leader >= 0 && partition.leader != preferred(partition)) {
     out += "  prefers " + std::to_string(preferred(partition));

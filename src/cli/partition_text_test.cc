@@ -36,7 +36,7 @@ TEST(PartitionText, says_who_leads_who_should_and_who_is_missing) {
   EXPECT_EQ(partitions_text({orders()}, false),
             "orders  partition 0  leader 1  epoch 5  replicas 1,2,3  in sync 1,2  offline 3\n"
             "orders  partition 1  leader 1  epoch 7  replicas 2,1,3  in sync 1,2,3  prefers 2\n"
-            "orders  partition 2  leader none  epoch 4  replicas 3  in sync   offline 3\n");
+            "orders  partition 2  leader none  epoch 4  replicas 3  in sync none  offline 3\n");
   const std::string json = partitions_text({orders()}, true);
   EXPECT_THAT(json,
               HasSubstr(R"({"topic":"orders","partition":0,"leader":1,"leader_epoch":5,)"

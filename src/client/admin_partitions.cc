@@ -19,6 +19,14 @@ std::int32_t server_time(Instant attempt_end) {
   return static_cast<std::int32_t>(std::clamp<std::int64_t>(left.count() * 3 / 4, 1, 60'000));
 }
 
+/// What the server says, without the partition that it may name first: it is named already.
+std::optional<std::string> without_name(const std::optional<std::string>& said,
+                                        const TopicPartition& partition) {
+  const std::string name =
+      "partition " + partition.topic + "-" + std::to_string(partition.partition) + ": ";
+  return said && said->starts_with(name) ? said->substr(name.size()) : said;
+}
+
 }  // namespace
 
 io::Task<Result<Elections>> Admin::elect_preferred(
@@ -50,8 +58,8 @@ io::Task<Result<Elections>> Admin::elect_preferred(
       } else if (error == KafkaError::kElectionNotNeeded) {
         found.emplace(partition, Election::kNotNeeded);
       } else {
-        found.emplace(partition,
-                      fail(to_error(to_string(partition), each.error_code, each.error_message)));
+        found.emplace(partition, fail(to_error(to_string(partition), each.error_code,
+                                               without_name(each.error_message, partition))));
       }
     }
   }

@@ -296,7 +296,8 @@ Result<Bytes> FakeBroker::elect_leaders(const kafka::RequestFrame& request, std:
     if (results.empty() || results.back().topic != name) results.emplace_back().topic = name;
     const std::int16_t own = each.led_by_another ? each.refuses_election : std::int16_t{84};
     if (own == 0) each.led_by_another = false;
-    results.back().partition_result.push_back({index, own, std::nullopt});
+    const std::string said = "partition " + name + "-" + std::to_string(index) + ": as it was asked";
+    results.back().partition_result.push_back({index, own, said});
   };
   if (asked.topic_partitions) {
     for (const auto& topic : *asked.topic_partitions) {
