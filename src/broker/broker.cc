@@ -192,6 +192,23 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     PYRALOG_CO_TRY(co_await log::doubt_recorded(disk, options_.data_dir));
   }
   co_await look_at_space(false);
+  co_await begin(active);
+  keeps_time_ = true;
+  states_[0]->background.spawn(keep_time(*states_[0]));  // a start waits for no more of the disk
+  states_[0]->background.spawn(space_loop(*states_[0]));
+  co_await cluster.metadata().on_change(
+      [this](CatalogPtr changed) { return distribute(std::move(changed)); });
+  if (cluster.joined() != nullptr) co_await take_part();
+  // What comes back has a new epoch, and every shard is to hear of that.
+  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
+    states_[s]->background.spawn(reopen_loop(*states_[s]));
+    co_return;
+  });
+  co_return Result<void>{};
+}
+
+io::Task<void> Broker::begin(CatalogPtr active) {
+  const Groups everybody(shards_.size(), {0});
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     ShardState& state = *states_[s];
     state.partitions.on_partition(
@@ -212,18 +229,6 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
     state.background.spawn(expiry_loop(state));
     co_return;
   });
-  keeps_time_ = true;
-  states_[0]->background.spawn(keep_time(*states_[0]));  // a start waits for no more of the disk
-  states_[0]->background.spawn(space_loop(*states_[0]));
-  co_await cluster.metadata().on_change(
-      [this](CatalogPtr changed) { return distribute(std::move(changed)); });
-  if (cluster.joined() != nullptr) co_await take_part();
-  // What comes back has a new epoch, and every shard is to hear of that.
-  co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
-    states_[s]->background.spawn(reopen_loop(*states_[s]));
-    co_return;
-  });
-  co_return Result<void>{};
 }
 
 io::Task<void> Broker::distribute(CatalogPtr changed) {
@@ -326,7 +331,10 @@ io::Task<void> Broker::reopen_loop(ShardState& state) {
     if (co_await state.stop_wanted.wait(next)) break;
     if (state.draining) continue;
     co_await open_failed(state);
-    if (state.partitions.seats() != nullptr) co_await propose_own(state);
+    if (state.partitions.seats() == nullptr) continue;
+    co_await advance_moves(state);
+    co_await propose_own(state);
+    if (&state == states_[0].get()) co_await drain_nodes();
   }
 }
 

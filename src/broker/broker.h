@@ -293,6 +293,12 @@ class Broker {
   /// Lets `to`, which holds a replica, lead the partition; none = whom its assignment prefers. Not for a
   /// lone node: kInvalidRequest.
   [[nodiscard]] io::Task<AdminOutcome> move_leader(PartitionRef target, std::optional<NodeId> to);
+  /// Lets a partition's replicas come to be on these nodes, in order of preference, step by step, while it
+  /// is written and read; none = stop and go back.
+  [[nodiscard]] io::Task<AdminOutcome> reassign(PartitionRef target,
+                                                std::optional<std::vector<NodeId>> replicas);
+  /// Whether a node is to lead and hold nothing; its replicas are moved to others, as far as there are any.
+  [[nodiscard]] io::Task<AdminOutcome> set_draining(NodeId node, bool draining);
   /// A producer id that nobody has had.
   [[nodiscard]] io::Task<Result<std::int64_t>> new_producer_id();
 
@@ -389,6 +395,8 @@ class Broker {
   io::Task<void> fetch_within(const std::vector<FetchItem>& items, const FetchBounds& bounds,
                               std::vector<FetchOutcome>& out);
   io::Task<OffsetAnswer> offset_one(unsigned shard, PartitionId id, const OffsetQuery& query);
+  /// Lets every shard begin with what it has opened, leading it as `active` says, if that is not null.
+  io::Task<void> begin(CatalogPtr active);
   io::Task<void> distribute(CatalogPtr catalog);
   /// True if what a shard knew of producers lies where it would never be written anew.
   [[nodiscard]] bool has_stray_snapshots(const replica::SnapshotFiles& files) const;
@@ -414,6 +422,10 @@ class Broker {
   io::Task<void> take_part();
   io::Task<void> leave_others();
   io::Task<void> propose_own(ShardState& state);
+  /// Takes replicas of what this shard leads a step further to where they are to be.
+  io::Task<void> advance_moves(ShardState& state);
+  /// Where the metadata log is led: moves replicas away from nodes that are draining. On shard 0.
+  io::Task<void> drain_nodes();
   io::Task<void> follow_roles(ShardState& state);
   /// Tells all shards whom this node reaches. On shard 0.
   void look_at_nodes();

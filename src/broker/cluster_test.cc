@@ -430,6 +430,104 @@ TEST_F(ClusterOfBrokersTest, a_producer_may_send_again_what_was_cut_whatever_was
   EXPECT_THAT(read("t"), ElementsAre("first", "a", "b", "c", "d", "again"));
 }
 
+TEST_F(ClusterOfBrokersTest, replicas_move_to_other_nodes_while_they_are_written) {
+  start_all();
+  for (const std::int16_t replicas : {std::int16_t{1}, std::int16_t{2}}) {
+    const std::string topic = "t" + std::to_string(replicas);
+    ASSERT_EQ(create(1, topic, 1, {}, replicas), KafkaError::kNone);
+    std::vector<std::string> all;
+    const auto write_some = [&](int count) {
+      for (int i = 0; i < count; ++i) {
+        all.push_back(std::to_string(all.size()) + std::string(20'000, 'x'));
+        ASSERT_TRUE(write(topic, all.back()));
+      }
+    };
+    write_some(30);
+    const auto partition = [&] { return at(1).cluster->catalog()->topic(topic)->partitions[0]; };
+    const std::vector<NodeId> before = partition()->replicas;
+    std::vector<NodeId> after;
+    for (std::int32_t i = 1; i <= kNodes; ++i) {
+      if (std::ranges::find(before, NodeId(i)) == before.end()) after.emplace_back(i);
+    }
+    after.resize(static_cast<std::size_t>(replicas), before.back());
+    ASSERT_EQ(run(3,
+                  [&, this]() -> io::Task<KafkaError> {
+                    co_return (co_await at(3).broker->reassign({topic, 0}, after)).error;
+                  }),
+              KafkaError::kNone);
+    const Instant end = sim_.now() + 60s;
+    while (sim_.now() < end && !partition()->target.empty()) write_some(1);
+    EXPECT_TRUE(partition()->target.empty());
+    EXPECT_EQ(partition()->replicas, after);
+    std::set<NodeId> nodes;
+    for (const auto& each : partition()->current->replicas) nodes.insert(each.node);
+    EXPECT_EQ(nodes, std::set<NodeId>(after.begin(), after.end()));
+    write_some(3);
+    // What was under way at a step may have been told to be sent again.
+    std::vector<std::string> there = read(topic);
+    there.erase(std::ranges::unique(there).begin(), there.end());
+    EXPECT_TRUE(there == all);
+    EXPECT_TRUE(
+        sim_.run_until([&] { return status(before.front().value, topic).log_end == -1; }, 10s))
+        << "its files go";
+  }
+}
+
+TEST_F(ClusterOfBrokersTest, a_move_outlives_those_who_take_part_in_it) {
+  start_all();
+  ASSERT_EQ(create(1, "t", 1, {}, 2), KafkaError::kNone);
+  std::vector<std::string> all;
+  for (int i = 0; i < 40; ++i) {
+    all.push_back(std::to_string(i) + std::string(50'000, 'x'));
+    ASSERT_TRUE(write("t", all.back()));
+  }
+  const auto partition = [&](std::int32_t i) {
+    return at(i).cluster->catalog()->topic("t")->partitions[0];
+  };
+  const std::vector<NodeId> before = partition(1)->replicas;
+  const NodeId other(6 - before[0].value - before[1].value);
+  const std::vector<NodeId> after{other, before[1]};
+  ASSERT_EQ(run(1,
+                [&, this]() -> io::Task<KafkaError> {
+                  co_return (co_await at(1).broker->reassign({"t", 0}, after)).error;
+                }),
+            KafkaError::kNone);
+  for (const NodeId each : {other, before[0], before[1]}) {
+    sim_.run_for(700ms);
+    kill(each.value, true);
+    start(each.value);
+    ASSERT_TRUE(up({each.value}));
+  }
+  EXPECT_TRUE(sim_.run_until([&] { return partition(1)->target.empty(); }, 60s));
+  EXPECT_EQ(partition(1)->replicas, after);
+  ASSERT_TRUE(write("t", "last"));
+  all.emplace_back("last");
+  EXPECT_TRUE(read("t") == all);
+}
+
+TEST_F(ClusterOfBrokersTest, a_node_that_drains_leads_and_holds_nothing_in_the_end) {
+  start_all();
+  ASSERT_EQ(create(1, "t", 6, {}, 2), KafkaError::kNone);
+  ASSERT_TRUE(write("t", "a"));
+  const auto drain = [&](bool draining) {
+    return run(2, [&, this]() -> io::Task<KafkaError> {
+      co_return (co_await at(2).broker->set_draining(NodeId(3), draining)).error;
+    });
+  };
+  ASSERT_EQ(drain(true), KafkaError::kNone);
+  const auto held = [&] {
+    return run(3, [this]() -> io::Task<std::size_t> {
+      co_return (co_await at(3).broker->status()).size();
+    });
+  };
+  EXPECT_TRUE(sim_.run_until([&] { return held() == 0; }, 60s)) << held();
+  ASSERT_TRUE(write("t", "b"));
+  EXPECT_THAT(read("t"), ElementsAre("a", "b"));
+  ASSERT_EQ(drain(false), KafkaError::kNone);
+  ASSERT_EQ(create(1, "u", 6, {}, 2), KafkaError::kNone);
+  EXPECT_GT(held(), 0u);
+}
+
 TEST_F(ClusterOfBrokersTest, a_partition_of_one_replica_is_led_again_by_its_node) {
   start_all();
   ASSERT_EQ(create(1, "t", 1, {}, 1), KafkaError::kNone);

@@ -5,6 +5,7 @@
 
 #include "base/plant.h"
 #include "broker/broker.h"
+#include "catalog/reassign.h"
 #include "observe/log.h"
 #include "wire/peer/gen/lagging.h"
 #include "wire/peer/gen/move_leader.h"
@@ -24,6 +25,8 @@ constexpr Duration kLookAtLags = std::chrono::seconds(1);
 constexpr Duration kSayAgain = std::chrono::seconds(10);
 constexpr std::size_t kMostLags = 20'000;
 constexpr int kTimesToSay = 3;
+/// Replicas that leave a node at once.
+constexpr std::size_t kDrainedTogether = 10;
 
 namespace wp = wire::peer;
 
@@ -408,6 +411,41 @@ io::Task<Result<void>> Broker::activate(Seats::Activation activation,
     if (!done) co_return fail(std::move(done.error()));
     co_return Result<void>{};
   });
+}
+
+io::Task<void> Broker::advance_moves(ShardState& state) {
+  const CatalogPtr catalog = state.partitions.catalog();
+  for (const auto& [id, to] : state.partitions.seats()->advance(*catalog)) {
+    const catalog::TopicPtr topic = catalog->topic(id.topic);
+    const AdminOutcome moved = co_await move_leader({topic->name, id.partition.value}, to);
+    if (moved.error == KafkaError::kNone) continue;
+    observe::log_warn("broker.not_handed_over",
+                      {{"partition", topic->name + "-" + std::to_string(id.partition.value)},
+                       {"reason", moved.message}});
+  }
+}
+
+io::Task<void> Broker::drain_nodes() {
+  cluster::Joined& joined = *cluster_->joined();
+  if (!joined.raft().settled_leader(cluster::kGlobalGroup)) co_return;
+  const CatalogPtr state = cluster_->catalog();
+  for (const auto& [id, node] : state->nodes()) {
+    if (!node.draining) continue;
+    if (catalog::plan_drain(*state, id, kDrainedTogether).moves.empty()) continue;
+    const auto done = co_await joined.log().propose_within(
+        [node = id](const catalog::Catalog& now) -> Entries {
+          std::vector<catalog::Entry> entries;
+          for (auto& each : catalog::plan_drain(now, node, kDrainedTogether).moves) {
+            entries.emplace_back(std::move(each));
+          }
+          return entries;
+        },
+        kProposal);
+    if (!done) {
+      observe::log_warn("broker.not_drained",
+                        {{"node", id.value}, {"reason", done.error().message}});
+    }
+  }
 }
 
 io::Task<void> Broker::follow_roles(ShardState& state) {

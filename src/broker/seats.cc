@@ -107,12 +107,60 @@ void Seats::tell(const PartitionId& id, const catalog::Catalog& state) {
   // What a former life has asked for it may have led.
   const bool of_this_life = partition->highest_proposed > seat->since;
   if (!ours || !of_this_life) return;
+  const auto next = next_epoch(*seat, *partition, config.min_insync_replicas);
+  if (!next) return;
   std::vector<catalog::Replica> replicas;
-  for (const NodeId each : partition->replicas) {
+  for (const NodeId each : next->nodes) {
     if (const catalog::Node* node = state.node(each)) replicas.push_back({each, node->incarnation});
   }
-  participant.campaign(partition->highest_proposed, *partition, std::move(replicas), quorum,
-                       config.unclean_leader_election);
+  participant.campaign(partition->highest_proposed, *partition, std::move(replicas),
+                       next->write_quorum, config.unclean_leader_election);
+}
+
+std::set<NodeId> Seats::caught_up(const Seat& seat) const {
+  std::set<NodeId> out{ways_.self.node};
+  const replica::Leading* leading = seat.replica->participant()->leading();
+  if (leading == nullptr) return out;
+  for (const replica::Leading::Follower& each : leading->followers()) {
+    const bool has_all = each.contiguous && each.linked && each.log_end >= seat.committed;
+    if (has_all || PYRALOG_PLANT("broker.move_to_whom_lacks_records")) out.insert(each.disk.node);
+  }
+  return out;
+}
+
+std::optional<catalog::NextReplicas> Seats::next_epoch(const Seat& seat,
+                                                       const catalog::Partition& partition,
+                                                       std::int32_t min_insync) const {
+  const NodeId self = ways_.self.node;
+  const replica::Participant& participant = *seat.replica->participant();
+  if (partition.current && participant.leads() && participant.epoch() == partition.current->epoch) {
+    auto next = catalog::next_replicas(partition, caught_up(seat), self, min_insync);
+    if (next) return next;
+  }
+  return catalog::replicas_for_candidate(partition, self, min_insync);
+}
+
+std::vector<std::pair<PartitionId, NodeId>> Seats::advance(const catalog::Catalog& state) {
+  std::vector<std::pair<PartitionId, NodeId>> others;
+  for (const auto& [id, seat] : seats_) {
+    const catalog::Partition* partition = state.partition(id);
+    replica::Participant& participant = *seat->replica->participant();
+    if (partition == nullptr || !partition->current || !participant.leads()) continue;
+    const catalog::EpochRecord& current = *partition->current;
+    const bool settled =
+        current.epoch == participant.epoch() && partition->highest_proposed == current.epoch;
+    if (settled && !partition->target.empty()) {
+      const std::set<NodeId> have = caught_up(*seat);
+      const auto& config = state.topic(id.topic)->config;
+      if (catalog::next_replicas(*partition, have, ways_.self.node, config.min_insync_replicas)) {
+        to_propose_.push_back(id);
+      } else if (const auto to = catalog::hand_over(*partition, have, ways_.self.node)) {
+        others.emplace_back(id, *to);
+      }
+    }
+    seat->committed = seat->replica->high_watermark();
+  }
+  return others;
 }
 
 Lags Seats::lags(Instant now) const {

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "base/result.h"
 #include "broker/lag_board.h"
 #include "catalog/catalog.h"
+#include "catalog/reassign.h"
 #include "io/shard.h"
 #include "replica/peer_wire.h"
 #include "replica/replica.h"
@@ -65,6 +67,9 @@ class Seats {
     ways_.promises.erase(id);
     ways_.forget(id);
   }
+  /// Now and then: finds which of what is led here can go on to where its replicas are to be. Some
+  /// of it comes from `take_to_propose`, of the rest another node is to lead: that is returned.
+  [[nodiscard]] std::vector<std::pair<PartitionId, NodeId>> advance(const catalog::Catalog& state);
   /// Who does not keep up with what is led here.
   [[nodiscard]] Lags lags(Instant now) const;
   /// What this node leads by the catalogue, but in an epoch of another life, or of a replica that
@@ -85,8 +90,15 @@ class Seats {
     Epoch since;  ///< highest that was proposed before it was opened: none of those is its own
     bool fresh = false;
     bool left = false;
+    Offset committed;    ///< at the last look
     io::WaitList ended;  ///< of an activation, or of the seat
   };
+  /// Of what it leads: who has all that was committed at the last look, itself included.
+  [[nodiscard]] std::set<NodeId> caught_up(const Seat& seat) const;
+  /// The epoch that this node is to make of it; nullopt: it has no place there.
+  [[nodiscard]] std::optional<catalog::NextReplicas> next_epoch(const Seat& seat,
+                                                                const catalog::Partition& partition,
+                                                                std::int32_t min_insync) const;
   io::Task<Result<void>> activate(std::shared_ptr<Seat> seat, Activation activation,
                                   std::optional<Loss> loss);
 

@@ -284,6 +284,27 @@ io::Task<AdminOutcome> Broker::replace_defaults(catalog::SettingChanges settings
   co_return refused.error != KafkaError::kNone ? refused : outcome;
 }
 
+io::Task<AdminOutcome> Broker::reassign(PartitionRef target,
+                                        std::optional<std::vector<NodeId>> replicas) {
+  AdminOutcome refused;
+  auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    refused = {};
+    auto planned = catalog::plan_reassign(target.topic, target.partition, replicas, state);
+    if (planned) return std::vector<catalog::Entry>{*planned};
+    refused = refusal(planned.error());
+    return std::vector<catalog::Entry>{};
+  });
+  co_return refused.error != KafkaError::kNone ? refused : outcome;
+}
+
+io::Task<AdminOutcome> Broker::set_draining(NodeId node, bool draining) {
+  co_return co_await propose([&](const catalog::Catalog& state) -> Entries {
+    const catalog::Node* known = state.node(node);
+    if (known != nullptr && known->draining == draining) return std::vector<catalog::Entry>{};
+    return std::vector<catalog::Entry>{catalog::NodeDraining{node, draining}};
+  });
+}
+
 io::Task<Result<std::int64_t>> Broker::new_producer_id() {
   ShardState& state = local();
   const auto guard = co_await state.producer_ids_turn.lock();

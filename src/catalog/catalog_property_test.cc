@@ -148,7 +148,7 @@ void check_nodes(const Catalog& c, const Partition& p) {
   RC_ASSERT(!p.replicas.empty());
   // The catalogue takes what is planned for it.
   for (const auto& [node, known] : c.nodes()) {
-    const auto next = next_replicas(p, now, node, 1);
+    const auto next = next_replicas(p, {now, replaced_disks(p, c)}, node, 1);
     RC_ASSERT(!next || (p.current && now.contains(node)));
     const auto its = replicas_for_candidate(p, node, 1);
     if (its) RC_ASSERT(std::ranges::find(its->nodes, node) != its->nodes.end());

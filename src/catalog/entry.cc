@@ -405,6 +405,7 @@ Result<Entry> decode_entry(ByteView bytes) {
                     ", this build knows " + std::to_string(kFeatureLevel) +
                     "; run a newer pyralog on this data");
   }
+  if (level != level_of(static_cast<EntryType>(type))) return corrupt("its level is another's");
   bool sound = true;
   Entry entry = read_body(static_cast<EntryType>(type), in, sound);
   if (!sound || !in.done()) return corrupt(name(static_cast<EntryType>(type)));

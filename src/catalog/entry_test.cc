@@ -33,6 +33,15 @@ TEST(Entry, a_newer_one_is_refused_by_its_feature_level) {
   EXPECT_NE(newer_form.error().message.find("feature level 3"), std::string::npos);
 }
 
+TEST(Entry, with_another_level_than_its_type_has_is_damage) {
+  Bytes bytes = encode_entry(ProducerIdBlock{1, 1000, NodeId(2)});
+  bytes[4] = 2;
+  EXPECT_EQ(decode_entry(bytes).error().code, Code::kCorrupt);
+  bytes = encode_entry(NodeRemoved{NodeId(2)});
+  bytes[4] = 1;
+  EXPECT_EQ(decode_entry(bytes).error().code, Code::kCorrupt);
+}
+
 TEST(Entry, huge_counts_are_refused_before_anything_is_allocated) {
   Writer out;
   out.le(std::uint16_t{9}).le(std::uint16_t{1}).le(std::uint16_t{1}).le(std::uint32_t{0xFFFFFFFF});

@@ -46,9 +46,11 @@ void judge_state(const Catalog& c) {
   for (const TopicPtr& topic : c.topics()) {
     for (const auto& p : topic->partitions) {
       for (const NodeId each : p->replicas) {
-        (void)next_replicas(*p, {each}, each, topic->config.min_insync_replicas);
-        (void)hand_over(*p, {each}, each);
-        (void)replace_missing(*p, {each}, each, topic->config.min_insync_replicas);
+        (void)next_replicas(*p, {{each}, replaced_disks(*p, c)}, each,
+                            topic->config.min_insync_replicas);
+        (void)hand_over(*p, {{each}, replaced_disks(*p, c)}, each);
+        (void)replace_missing(*p, {{each}, replaced_disks(*p, c)}, each,
+                              topic->config.min_insync_replicas);
         (void)replicas_for_candidate(*p, each, topic->config.min_insync_replicas);
       }
     }

@@ -30,13 +30,16 @@ const Nodes& goal_of(const Partition& partition) {
 
 /// A partition under way, as its leader sees it.
 struct Way {
-  Way(const Partition& partition, const std::set<NodeId>& caught_up, NodeId leading,
-      std::int32_t min)
+  Way(const Partition& partition, const Keeping& keeping, NodeId leading, std::int32_t min)
       : leader(leading),
         goal(goal_of(partition)),
+        size(partition.current->replicas.size()),
         write_quorum(partition.current->write_quorum),
         min_insync(min) {
-    for (const Replica& each : partition.current->replicas) add(now, each.node);
+    const auto& [caught_up, replaced] = keeping;
+    for (const Replica& each : partition.current->replicas) {
+      if (!replaced.contains(each.node)) add(now, each.node);
+    }
     for (const NodeId each : now) {
       if (caught_up.contains(each) || each == leader) full.push_back(each);
     }
@@ -76,11 +79,12 @@ struct Way {
   }
 
   NodeId leader;
-  Nodes goal;     ///< T
-  Nodes now;      ///< C
-  Nodes full;     ///< of C, who holds everything
-  Nodes missing;  ///< of T, who is not in C
-  Nodes last;     ///< T and the leader
+  Nodes goal;        ///< T
+  Nodes now;         ///< C, without disks that are no more
+  Nodes full;        ///< of C, who holds everything
+  Nodes missing;     ///< of T, who is not in C
+  Nodes last;        ///< T and the leader
+  std::size_t size;  ///< of C, with such disks
   std::uint16_t write_quorum;
   std::int32_t min_insync;
 };
@@ -99,8 +103,8 @@ std::optional<NextReplicas> grown(const Way& way) {
     nodes.push_back(each);
   }
   if (nodes.size() > way.now.size()) return way.step(nodes);
-  if (way.missing.empty() || way.full.size() < way.now.size() || nodes.size() >= kMaxReplicas)
-    return std::nullopt;
+  const bool all_full = way.full.size() == way.now.size() && !way.blocked();
+  if (way.missing.empty() || !all_full || nodes.size() >= kMaxReplicas) return std::nullopt;
   nodes.push_back(way.missing.front());
   return way.step(nodes, way.write_quorum);
 }
@@ -129,17 +133,27 @@ std::optional<NextReplicas> exchanged(const Way& way) {
 
 }  // namespace
 
-std::optional<NextReplicas> next_replicas(const Partition& partition,
-                                          const std::set<NodeId>& caught_up, NodeId leader,
-                                          std::int32_t min_insync) {
+std::set<NodeId> replaced_disks(const Partition& partition, const Catalog& catalog) {
+  std::set<NodeId> replaced;
+  if (!partition.current) return replaced;
+  for (const Replica& each : partition.current->replicas) {
+    const Node* known = catalog.node(each.node);
+    if (known == nullptr || known->incarnation != each.incarnation) replaced.insert(each.node);
+  }
+  return replaced;
+}
+
+std::optional<NextReplicas> next_replicas(const Partition& partition, const Keeping& keeping,
+                                          NodeId leader, std::int32_t min_insync) {
   if (!partition.current) return std::nullopt;
-  const Way way(partition, caught_up, leader, min_insync);
+  const Way way(partition, keeping, leader, min_insync);
   if (!has(way.now, leader)) return std::nullopt;
   const std::uint16_t as_is = way.quorum(way.now.size());
   if (arrived(way)) {
     const bool there = same(way.now, way.last);
     if (there && !has(way.goal, leader)) return std::nullopt;  // hands over
-    if (there && partition.target.empty() && way.write_quorum == as_is) return std::nullopt;
+    const bool is_last = partition.target.empty() && way.size == way.now.size();
+    if (there && is_last && way.write_quorum == as_is) return std::nullopt;
     return way.step(way.last);
   }
   if (auto next = grown(way)) return next;
@@ -151,10 +165,9 @@ std::optional<NextReplicas> next_replicas(const Partition& partition,
   return std::nullopt;
 }
 
-std::optional<NodeId> hand_over(const Partition& partition, const std::set<NodeId>& caught_up,
-                                NodeId leader) {
+std::optional<NodeId> hand_over(const Partition& partition, const Keeping& keeping, NodeId leader) {
   if (!partition.current) return std::nullopt;
-  const Way way(partition, caught_up, leader, 1);
+  const Way way(partition, keeping, leader, 1);
   if (has(way.goal, leader) || !same(way.now, way.last) || !arrived(way)) return std::nullopt;
   // One that was not assigned before takes T for its epoch, and not what was assigned.
   const auto fresh =
@@ -162,17 +175,16 @@ std::optional<NodeId> hand_over(const Partition& partition, const std::set<NodeI
   return fresh != way.goal.end() ? *fresh : way.goal.front();
 }
 
-std::optional<NextReplicas> replace_missing(const Partition& partition,
-                                            const std::set<NodeId>& caught_up, NodeId leader,
-                                            std::int32_t min_insync) {
-  if (!partition.current || next_replicas(partition, caught_up, leader, min_insync))
+std::optional<NextReplicas> replace_missing(const Partition& partition, const Keeping& keeping,
+                                            NodeId leader, std::int32_t min_insync) {
+  if (!partition.current || next_replicas(partition, keeping, leader, min_insync))
     return std::nullopt;
-  const Way way(partition, caught_up, leader, min_insync);
-  const std::size_t seals = way.now.size() - way.write_quorum + 1;
+  const Way way(partition, keeping, leader, min_insync);
+  const std::size_t seals = way.size - std::min<std::size_t>(way.write_quorum, way.size) + 1;
   if (!has(way.now, leader) || !way.blocked() || way.full.size() < seals) return std::nullopt;
   Nodes nodes = way.full;
   for (const NodeId each : way.missing) {
-    if (nodes.size() < way.now.size()) nodes.push_back(each);
+    if (nodes.size() < way.size) nodes.push_back(each);
   }
   if (nodes.size() == way.full.size() || !way.keeps_promise(nodes.size())) return std::nullopt;
   return way.step(nodes);

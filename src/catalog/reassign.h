@@ -25,8 +25,19 @@ struct NextReplicas {
   friend bool operator==(const NextReplicas&, const NextReplicas&) = default;
 };
 
+/// How the nodes of an epoch keep up, as its leader sees it. Whoever is not caught up is taken for
+/// gone or far behind: ask only once the nodes of an epoch had the time to join it.
+struct Keeping {
+  std::set<NodeId>
+      caught_up;              ///< of C, who holds everything or will in a moment; the leader always
+  std::set<NodeId> replaced;  ///< of C, whose disk is no longer the one of the epoch
+};
+/// Those whose registered disk is another than in the newest epoch. They are of no use to it, and a
+/// next one brings them back in.
+[[nodiscard]] std::set<NodeId> replaced_disks(const Partition& partition, const Catalog& catalog);
+
 /// The next epoch of a partition that `leader` leads in its newest one; nullopt: none, as long as
-/// nothing changes. `caught_up`: of C, who holds everything or will in a moment, the leader always.
+/// nothing changes.
 /// `min_insync`: the topic's, as in `write_quorum`, which gives W of every step but one:
 /// - C and new ones that fit. If all of C hold everything and even one does not fit, as with a lone
 ///   replica, it comes alone and W stays: a seal of that epoch needs it too.
@@ -35,21 +46,21 @@ struct NextReplicas {
 ///   place. If so many have fallen behind that nothing is acknowledged, new ones go again as well.
 /// Never fewer copies than W of now or of T, whichever is less.
 [[nodiscard]] std::optional<NextReplicas> next_replicas(const Partition& partition,
-                                                        const std::set<NodeId>& caught_up,
-                                                        NodeId leader, std::int32_t min_insync);
+                                                        const Keeping& keeping, NodeId leader,
+                                                        std::int32_t min_insync);
 
 /// To whom `leader`, not in T, hands over, once the epoch's nodes are T and the leader, and all of
 /// T hold everything: the first of T that was not assigned before, for its epoch is T's, or the
 /// first.
-[[nodiscard]] std::optional<NodeId> hand_over(const Partition& partition,
-                                              const std::set<NodeId>& caught_up, NodeId leader);
+[[nodiscard]] std::optional<NodeId> hand_over(const Partition& partition, const Keeping& keeping,
+                                              NodeId leader);
 
 /// The one step that waits for a copy, for a partition in which nothing is acknowledged, that no
 /// other step helps, and whose missing nodes will not come back: as many new nodes as are missing,
 /// in their place. An operator's decision, or that of long patience; nullopt if it would not help.
 [[nodiscard]] std::optional<NextReplicas> replace_missing(const Partition& partition,
-                                                          const std::set<NodeId>& caught_up,
-                                                          NodeId leader, std::int32_t min_insync);
+                                                          const Keeping& keeping, NodeId leader,
+                                                          std::int32_t min_insync);
 
 /// The epoch of a candidate, which does not know who is caught up: the assigned replicas while all
 /// of them are still in C, for they hold what they always held, new ones may hold nothing; else T

@@ -21,9 +21,10 @@ Nodes ids(std::initializer_list<std::int32_t> numbers) {
   for (const std::int32_t each : numbers) nodes.emplace_back(each);
   return nodes;
 }
-Set set_of(std::initializer_list<std::int32_t> numbers) {
+/// These are caught up.
+Keeping full(std::initializer_list<std::int32_t> numbers, Set replaced = {}) {
   const Nodes nodes = ids(numbers);
-  return Set(nodes.begin(), nodes.end());
+  return Keeping{Set(nodes.begin(), nodes.end()), std::move(replaced)};
 }
 Set set_of(const Nodes& nodes) {
   return Set(nodes.begin(), nodes.end());
@@ -49,15 +50,15 @@ NextReplicas step(std::initializer_list<std::int32_t> nodes, std::uint16_t w) {
 TEST(NextReplicas, takes_in_as_many_as_leave_nobody_waiting) {
   const Nodes three = ids({1, 2, 3});
   const NodeId leader(1);
-  EXPECT_EQ(next_replicas(at(three, ids({4, 5, 6}), three, 2), set_of({1, 2, 3}), leader, 1),
+  EXPECT_EQ(next_replicas(at(three, ids({4, 5, 6}), three, 2), full({1, 2, 3}), leader, 1),
             step({4, 5, 1, 2, 3}, 3));
-  EXPECT_EQ(next_replicas(at(three, ids({1, 2, 4}), three, 2), set_of({1, 2, 3}), leader, 1),
+  EXPECT_EQ(next_replicas(at(three, ids({1, 2, 4}), three, 2), full({1, 2, 3}), leader, 1),
             step({1, 2, 4, 3}, 3));
   const Nodes five = ids({1, 2, 3, 4, 5});
-  EXPECT_EQ(next_replicas(at(three, ids({4, 5, 6}), five, 3), set_of({1, 2, 3}), leader, 1),
+  EXPECT_EQ(next_replicas(at(three, ids({4, 5, 6}), five, 3), full({1, 2, 3}), leader, 1),
             std::nullopt)
       << "one of the new ones has to catch up first";
-  EXPECT_EQ(next_replicas(at(three, ids({4, 5, 6}), five, 3), set_of({1, 2, 3, 4}), leader, 1),
+  EXPECT_EQ(next_replicas(at(three, ids({4, 5, 6}), five, 3), full({1, 2, 3, 4}), leader, 1),
             step({4, 5, 6, 1, 2, 3}, 4));
 }
 
@@ -66,92 +67,120 @@ TEST(NextReplicas, the_second_copy_of_a_lone_replica_counts_once_it_is_one) {
   EXPECT_EQ(next_replicas(at(ids({1}), ids({2, 1, 3}), ids({1}), 1), {}, leader, 1),
             step({2, 1}, 1));
   const Partition two = at(ids({1}), ids({1, 2}), ids({1, 2}), 1);
-  EXPECT_EQ(next_replicas(two, set_of({1}), leader, 1), std::nullopt);
-  EXPECT_EQ(next_replicas(two, set_of({1, 2}), leader, 1), step({1, 2}, 2));
-  EXPECT_EQ(
-      next_replicas(at(ids({1, 2}), ids({1, 2, 3}), ids({1, 2}), 2), set_of({1, 2}), leader, 3),
-      step({1, 2, 3}, 2))
+  EXPECT_EQ(next_replicas(two, full({1}), leader, 1), std::nullopt);
+  EXPECT_EQ(next_replicas(two, full({1, 2}), leader, 1), step({1, 2}, 2));
+  EXPECT_EQ(next_replicas(at(ids({1, 2}), ids({1, 2, 3}), ids({1, 2}), 2), full({1, 2}), leader, 3),
+            step({1, 2, 3}, 2))
       << "nor with a cluster-wide min.insync.replicas above what there was";
 }
 
 TEST(NextReplicas, keeps_who_leaves_until_all_who_stay_hold_everything) {
   const Partition p = at(ids({1, 2, 3}), ids({1, 2, 4}), ids({1, 2, 4, 3}), 3);
-  EXPECT_EQ(next_replicas(p, set_of({1, 2, 3}), NodeId(1), 1), std::nullopt);
-  EXPECT_EQ(next_replicas(p, set_of({1, 2, 3, 4}), NodeId(1), 1), step({1, 2, 4}, 2));
-  EXPECT_EQ(next_replicas(p, set_of({1, 2, 4}), NodeId(1), 1), step({1, 2, 4}, 2));
+  EXPECT_EQ(next_replicas(p, full({1, 2, 3}), NodeId(1), 1), std::nullopt);
+  EXPECT_EQ(next_replicas(p, full({1, 2, 3, 4}), NodeId(1), 1), step({1, 2, 4}, 2));
+  EXPECT_EQ(next_replicas(p, full({1, 2, 4}), NodeId(1), 1), step({1, 2, 4}, 2));
 }
 
 TEST(NextReplicas, replaces_a_node_that_is_gone_without_waiting_for_it) {
   const Nodes three = ids({1, 2, 3});
-  EXPECT_EQ(next_replicas(at(three, ids({1, 2, 4}), three, 2), set_of({1, 2}), NodeId(1), 1),
+  EXPECT_EQ(next_replicas(at(three, ids({1, 2, 4}), three, 2), full({1, 2}), NodeId(1), 1),
             step({1, 2, 4}, 2));
   EXPECT_EQ(
-      next_replicas(at(three, ids({1, 2, 4}), ids({1, 2, 3, 4}), 3), set_of({1, 2}), NodeId(1), 1),
+      next_replicas(at(three, ids({1, 2, 4}), ids({1, 2, 3, 4}), 3), full({1, 2}), NodeId(1), 1),
       step({1, 2, 4}, 2))
       << "also when it went after the new one had come";
-  EXPECT_EQ(next_replicas(at(three, ids({4, 5, 6}), ids({1, 2, 3, 4, 5}), 3), set_of({1, 2}),
-                          NodeId(1), 1),
-            step({4, 1, 2}, 2))
+  EXPECT_EQ(
+      next_replicas(at(three, ids({4, 5, 6}), ids({1, 2, 3, 4, 5}), 3), full({1, 2}), NodeId(1), 1),
+      step({4, 1, 2}, 2))
       << "as few copies as promised are enough to go on";
 }
 
 TEST(NextReplicas, never_promises_less_than_before_or_after) {
-  EXPECT_EQ(next_replicas(at(ids({1, 2}), ids({1, 3}), ids({1, 2}), 2), set_of({1}), NodeId(1), 1),
+  EXPECT_EQ(next_replicas(at(ids({1, 2}), ids({1, 3}), ids({1, 2}), 2), full({1}), NodeId(1), 1),
             std::nullopt)
       << "node 1 alone would acknowledge";
-  EXPECT_EQ(next_replicas(at(ids({1, 2, 3}), {}, ids({1, 2, 3}), 2), set_of({1}), NodeId(1), 1),
+  EXPECT_EQ(next_replicas(at(ids({1, 2, 3}), {}, ids({1, 2, 3}), 2), full({1}), NodeId(1), 1),
             std::nullopt);
-  EXPECT_EQ(next_replicas(at(ids({1, 2}), ids({1}), ids({1, 2}), 2), set_of({1}), NodeId(1), 1),
+  EXPECT_EQ(next_replicas(at(ids({1, 2}), ids({1}), ids({1, 2}), 2), full({1}), NodeId(1), 1),
             step({1}, 1))
       << "what is asked for";
 }
 
 TEST(NextReplicas, missing_ones_are_replaced_by_waiting_only_if_asked_for) {
   const Partition two = at(ids({1, 2}), ids({1, 3}), ids({1, 2}), 2);
-  EXPECT_EQ(replace_missing(two, set_of({1}), NodeId(1), 1), step({1, 3}, 2));
-  EXPECT_EQ(replace_missing(two, set_of({1, 2}), NodeId(1), 1), std::nullopt);
+  EXPECT_EQ(replace_missing(two, full({1}), NodeId(1), 1), step({1, 3}, 2));
+  EXPECT_EQ(replace_missing(two, full({1, 2}), NodeId(1), 1), std::nullopt);
   const Partition all = at(ids({1, 2, 3}), ids({1, 2, 4}), ids({1, 2, 3}), 3);
-  EXPECT_EQ(replace_missing(all, set_of({1, 2}), NodeId(1), 3), step({1, 2, 4}, 3));
+  EXPECT_EQ(replace_missing(all, full({1, 2}), NodeId(1), 3), step({1, 2, 4}, 3));
   const Partition three = at(ids({1, 2, 3}), ids({1, 4, 5}), ids({1, 2, 3}), 2);
-  EXPECT_EQ(replace_missing(three, set_of({1}), NodeId(1), 1), std::nullopt)
+  EXPECT_EQ(replace_missing(three, full({1}), NodeId(1), 1), std::nullopt)
       << "nobody knows what nodes 2 and 3 acknowledged";
 }
 
 TEST(NextReplicas, nothing_is_to_be_done_where_it_is_to_be) {
   const Nodes three = ids({1, 2, 3});
-  EXPECT_EQ(next_replicas(at(three, {}, three, 2), set_of({1, 2, 3}), NodeId(1), 1), std::nullopt);
-  EXPECT_EQ(next_replicas(at(three, {}, three, 2), set_of({1, 2}), NodeId(1), 1), std::nullopt);
-  EXPECT_EQ(next_replicas(at(three, {}, three, 2), set_of({1, 2, 3}), NodeId(4), 1), std::nullopt);
+  EXPECT_EQ(next_replicas(at(three, {}, three, 2), full({1, 2, 3}), NodeId(1), 1), std::nullopt);
+  EXPECT_EQ(next_replicas(at(three, {}, three, 2), full({1, 2}), NodeId(1), 1), std::nullopt);
+  EXPECT_EQ(next_replicas(at(three, {}, three, 2), full({1, 2, 3}), NodeId(4), 1), std::nullopt);
   Partition none;
   none.replicas = three;
-  EXPECT_EQ(next_replicas(none, set_of({1, 2, 3}), NodeId(1), 1), std::nullopt);
-  EXPECT_EQ(next_replicas(at(three, {}, ids({1, 2, 3, 4}), 3), set_of({1, 2, 3}), NodeId(1), 1),
+  EXPECT_EQ(next_replicas(none, full({1, 2, 3}), NodeId(1), 1), std::nullopt);
+  EXPECT_EQ(next_replicas(at(three, {}, ids({1, 2, 3, 4}), 3), full({1, 2, 3}), NodeId(1), 1),
             step({1, 2, 3}, 2))
       << "a step that was under way when all was cancelled";
 }
 
 TEST(NextReplicas, follows_a_change_of_min_insync_replicas) {
   const Partition p = at(ids({1, 2, 3}), {}, ids({1, 2, 3}), 2);
-  EXPECT_EQ(next_replicas(p, set_of({1, 2, 3}), NodeId(1), 3), step({1, 2, 3}, 3));
-  EXPECT_EQ(next_replicas(p, set_of({1, 2}), NodeId(1), 3), std::nullopt);
-  EXPECT_EQ(next_replicas(at(ids({1, 2, 3}), {}, ids({1, 2, 3}), 3), set_of({1, 2}), NodeId(1), 1),
+  EXPECT_EQ(next_replicas(p, full({1, 2, 3}), NodeId(1), 3), step({1, 2, 3}, 3));
+  EXPECT_EQ(next_replicas(p, full({1, 2}), NodeId(1), 3), std::nullopt);
+  EXPECT_EQ(next_replicas(at(ids({1, 2, 3}), {}, ids({1, 2, 3}), 3), full({1, 2}), NodeId(1), 1),
             step({1, 2, 3}, 2));
+}
+
+TEST(NextReplicas, bring_a_node_back_whose_disk_was_replaced) {
+  const Nodes three = ids({1, 2, 3});
+  const Set third{NodeId(3)};
+  EXPECT_EQ(next_replicas(at(three, {}, three, 2), full({1, 2}, third), NodeId(1), 1),
+            step({1, 2, 3}, 2));
+  EXPECT_EQ(next_replicas(at(three, ids({1, 2}), three, 2), full({1, 2}, third), NodeId(1), 1),
+            step({1, 2}, 2));
+  EXPECT_EQ(next_replicas(at(ids({1, 2}), {}, three, 2), full({1, 2}, third), NodeId(1), 1),
+            step({1, 2}, 2))
+      << "a disk that nobody waits for";
+  const Nodes two = ids({1, 2});
+  EXPECT_EQ(next_replicas(at(two, {}, two, 2), full({1}, {NodeId(2)}), NodeId(1), 1), std::nullopt)
+      << "it has to get everything first";
+  EXPECT_EQ(replace_missing(at(two, {}, two, 2), full({1}, {NodeId(2)}), NodeId(1), 1),
+            step({1, 2}, 2));
+  Catalog c = cluster(3);
+  ASSERT_TRUE(apply(c, topic(1, "a", 1, two)));
+  EXPECT_EQ(replaced_disks(*c.partition(partition_id(1)), c), Set());
+  EpochActivation first = activation(1, 1, 0);
+  first.replicas.push_back({NodeId(2), uuid(102)});
+  ASSERT_TRUE(apply(c, activated(first)));
+  EXPECT_EQ(replaced_disks(*c.partition(partition_id(1)), c), Set());
+  NodeRegistered replaced = node(2);
+  replaced.incarnation = uuid(77);
+  replaced.replace_disk = true;
+  ASSERT_TRUE(apply(c, replaced));
+  EXPECT_EQ(replaced_disks(*c.partition(partition_id(1)), c), Set{NodeId(2)});
 }
 
 TEST(HandOver, a_leader_that_leaves_goes_last) {
   const Partition p = at(ids({1, 2, 3}), ids({4, 5, 6}), ids({1, 4, 5, 6}), 3);
-  EXPECT_EQ(next_replicas(p, set_of({1, 4, 5, 6}), NodeId(1), 1), std::nullopt);
-  EXPECT_EQ(hand_over(p, set_of({1, 4, 5, 6}), NodeId(1)), NodeId(4));
-  EXPECT_EQ(hand_over(p, set_of({1, 4, 5}), NodeId(1)), std::nullopt) << "holds what node 6 lacks";
-  EXPECT_EQ(hand_over(p, set_of({4, 5, 6}), NodeId(4)), std::nullopt) << "does not leave";
+  EXPECT_EQ(next_replicas(p, full({1, 4, 5, 6}), NodeId(1), 1), std::nullopt);
+  EXPECT_EQ(hand_over(p, full({1, 4, 5, 6}), NodeId(1)), NodeId(4));
+  EXPECT_EQ(hand_over(p, full({1, 4, 5}), NodeId(1)), std::nullopt) << "holds what node 6 lacks";
+  EXPECT_EQ(hand_over(p, full({4, 5, 6}), NodeId(4)), std::nullopt) << "does not leave";
   EXPECT_EQ(replicas_for_candidate(p, NodeId(5), 1), step({4, 5, 6}, 2));
   const Partition some = at(ids({1, 2, 3}), ids({2, 3, 4}), ids({1, 2, 3, 4}), 3);
-  EXPECT_EQ(hand_over(some, set_of({1, 2, 3, 4}), NodeId(1)), NodeId(4));
+  EXPECT_EQ(hand_over(some, full({1, 2, 3, 4}), NodeId(1)), NodeId(4));
   EXPECT_EQ(replicas_for_candidate(some, NodeId(4), 1), step({2, 3, 4}, 2));
   const Partition fewer = at(ids({1, 2, 3}), ids({3, 2}), ids({1, 2, 3}), 2);
-  EXPECT_EQ(hand_over(fewer, set_of({1, 2, 3}), NodeId(1)), NodeId(3));
+  EXPECT_EQ(hand_over(fewer, full({1, 2, 3}), NodeId(1)), NodeId(3));
   const Partition early = at(ids({1, 2, 3}), ids({4, 5, 6}), ids({1, 2, 3, 4, 5}), 3);
-  EXPECT_EQ(hand_over(early, set_of({1, 2, 3, 4, 5}), NodeId(1)), std::nullopt);
+  EXPECT_EQ(hand_over(early, full({1, 2, 3, 4, 5}), NodeId(1)), std::nullopt);
 }
 
 TEST(ReplicasForCandidate, are_those_that_surely_hold_something) {
@@ -245,16 +274,16 @@ class Journey {
   bool go_on() {
     const Set all = nodes();
     const std::size_t w = now().current->write_quorum;
-    if (const auto next = next_replicas(now(), full_, leader_, min_insync_)) {
+    if (const auto next = next_replicas(now(), {full_, {}}, leader_, min_insync_)) {
       check(*next);
       activate(*next);
-    } else if (const auto to = hand_over(now(), full_, leader_)) {
+    } else if (const auto to = hand_over(now(), {full_, {}}, leader_)) {
       const auto theirs = replicas_for_candidate(now(), *to, min_insync_);
       PYRALOG_ASSERT(theirs.has_value());
       leader_ = *to;
       check(*theirs);
       activate(*theirs);
-    } else if (const auto waiting = replace_missing(now(), full_, leader_, min_insync_)) {
+    } else if (const auto waiting = replace_missing(now(), {full_, {}}, leader_, min_insync_)) {
       EXPECT_LT(full_in(all), w);
       EXPECT_GE(waiting->write_quorum, std::min(w, goal_quorum()));
       copied_for(*waiting);

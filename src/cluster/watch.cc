@@ -73,7 +73,7 @@ void Watch::look() {
     if (up) ++reached;
     const auto [known, is_new] = nodes_.try_emplace(id, NodeLife{.up = up, .since = now});
     if (!is_new && known->second.up != up) known->second = {.up = up, .since = now};
-    known->second.draining = draining_.contains(id);
+    known->second.draining = node.draining || draining_.contains(id);
   }
   if (2 * reached <= state->nodes().size()) {
     reaches_most_since_.reset();

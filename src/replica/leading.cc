@@ -142,6 +142,7 @@ void Leading::held(Peer& peer, const AppendReply& reply, Instant now) {
   if (reply.stable_end > reply.log_end || reply.log_end > log_.end()) return;  // it cannot be
   Follower& known = peer.known;
   known.heard = now;
+  peer.asked = 0;
   if (!known.contiguous) forget_flights(peer, reply.log_end);
   known.contiguous = true;
   peer.stalled = false;
@@ -237,7 +238,13 @@ void Leading::sent(NodeId node, const Append& message, std::uint64_t bytes, Inst
   Peer* peer = find(node);
   if (peer == nullptr) return;
   peer->told = message.high_watermark;
-  peer->quiet_until = now + (peer->known.contiguous ? options_.heartbeat : options_.resend);
+  if (peer->known.contiguous) {
+    peer->quiet_until = now + options_.heartbeat;
+  } else {
+    constexpr unsigned kMostDoublings = 10;
+    const Duration soon = options_.first_resend * (1u << std::min(peer->asked++, kMostDoublings));
+    peer->quiet_until = now + std::min(options_.resend, soon);
+  }
   // What came meanwhile may have moved it: then these records count for nothing.
   if (message.end == message.base || !peer->known.contiguous || message.base != peer->next) return;
   peer->flights.push_back({message.end, bytes, now});
@@ -255,6 +262,9 @@ Instant Leading::wake_at(NodeId node) const {
 bool Leading::may_accept(Instant now) const {
   if (PYRALOG_PLANT("replica.accept_without_quorum")) return active_ && !fenced_;
   if (!active_ || fenced_) return false;
+  // Of a partition that has just been made the others may not have heard yet.
+  const bool made = term_.start == Offset(0) && begun_ + options_.lease > now;
+  if (made && !PYRALOG_PLANT("replica.refuse_until_all_have_heard")) return true;
   const auto reached = std::ranges::count_if(peers_, [&](const Peer& peer) {
     if (!peer.known.contiguous || !peer.known.heard) return false;
     if (*peer.known.heard + options_.lease > now) return true;

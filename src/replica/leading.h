@@ -26,7 +26,8 @@ class Leading {
     Duration lag_time_max = 30s;  ///< replica.lag.time.max.ms
     /// To a follower that has all there is. In between its link says whether it can be reached.
     Duration heartbeat = 5s;
-    Duration resend = 500ms;    ///< of questions that are not answered
+    Duration resend = 500ms;    ///< of questions that are not answered; at first sooner:
+    Duration first_resend = 10ms;  ///< the replica may be about to be made
     Duration lost_after = 10s;  ///< records that are not answered by then, though nobody said so
     std::size_t window_requests = 64;  ///< on their way to one follower
     std::uint64_t window_bytes = 16u << 20;
@@ -122,6 +123,7 @@ class Leading {
     Instant caught_up;
     Offset then_end;  ///< the log's end at the answer before the last
     Instant then;
+    unsigned asked = 0;    ///< without an answer
     bool stalled = false;  ///< something was not answered in time: one message until something is
     Offset rewound_to{-1};
     Instant rewound_until;

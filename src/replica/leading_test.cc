@@ -240,6 +240,24 @@ TEST(Leading, accepts_nothing_without_w_replicas_within_a_lease) {
   EXPECT_FALSE(l.may_accept(at(2'001))) << "heard of, but not known to be contiguous";
 }
 
+TEST(Leading, of_a_partition_that_was_just_made_it_accepts_before_the_others_have_heard) {
+  Leading l({Epoch(1), Offset(0), {disk(1), disk(2), disk(3)}, 2, {disk(1), 7}, {}}, History(), {},
+            at(0));
+  EXPECT_FALSE(l.may_accept(at(1)));
+  l.activated(at(100));
+  EXPECT_TRUE(l.may_accept(at(101)));
+  EXPECT_TRUE(l.may_accept(at(1'099)));
+  EXPECT_FALSE(l.may_accept(at(1'100)));
+  // And asks again soon, for they are about to hear.
+  Instant now = at(100);
+  int asked = 0;
+  for (; now < at(200); now = l.wake_at(NodeId(2)), ++asked) (void)send(l, 2, 10, now);
+  EXPECT_GE(asked, 4);
+  now = at(60'000);
+  (void)send(l, 2, 10, now);
+  EXPECT_LE(l.wake_at(NodeId(2)) - now, Duration(std::chrono::milliseconds(500)));
+}
+
 TEST(Leading, a_link_that_is_up_speaks_for_a_follower_that_answers_now_and_then) {
   Leading l = active();
   EXPECT_TRUE(l.may_accept(at(900)));

@@ -358,8 +358,9 @@ class Table(unittest.TestCase):
 
     def test_every_command_has_answered_in_text_and_in_json(self):
         table = {each["command"] for each in pyralog("--json").document()}
-        # cli_lifecycle.py, cli_doctor.py, cli_bench.py
-        elsewhere = {"serve", "doctor", "bench produce", "bench consume", "bench latency"}
+        # cli_lifecycle.py, cli_doctor.py, cli_bench.py, cli_cluster.py
+        elsewhere = {"serve", "doctor", "bench produce", "bench consume", "bench latency", "dev cluster",
+                     "cluster status"}
         self.assertEqual(table - ANSWERED_IN_TEXT, elsewhere)
         self.assertEqual(table - ANSWERED_IN_JSON, elsewhere)
 

@@ -1,14 +1,14 @@
 """Clients that append to one partition of a cluster and read it, and write down what happened when. They speak
 Kafka's protocol by themselves, so that an answer is an answer and nothing is sent twice."""
 
-import socket
+import random
 import sys
 import threading
 import time
 
 from append_history import FAILED, OK, UNKNOWN, Append, Read
 from cluster import Door, until, wire_client
-from wire import array, batch, data, i8, i16, i32, i64, string
+from wire import array, batch, i8, i16, i32, i64, string
 
 REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS = 7, 19
 OUT_OF_RANGE = 1
@@ -40,7 +40,8 @@ def outcome_of(code):
 
 
 class Client(threading.Thread):
-    """One connection, to whom it takes for the leader; after a refusal it asks anew."""
+    """One connection, to whom it takes for the leader; after a refusal it asks anew, whoever comes first. If only
+    replicas are missing it may as well stay."""
 
     def __init__(self, name, cluster, topic, seconds=2.5, gap=0.004):
         super().__init__(daemon=True)
@@ -48,6 +49,7 @@ class Client(threading.Thread):
         self.door, self.node = None, None
         self.answers = {}  # {error: how often}
         self.over = threading.Event()
+        self.rng = random.Random(name)
 
     def leave(self):
         if self.door is not None:
@@ -56,7 +58,8 @@ class Client(threading.Thread):
 
     def find(self):
         """Connects to who leads, as some node says; waits a little if none does."""
-        for number in self.cluster.alive():
+        alive = self.cluster.alive()
+        for number in self.rng.sample(alive, len(alive)):
             try:
                 with Door(self.cluster.nodes[number].kafka, 0.5) as asked:
                     _, found = asked.metadata(self.topic)
@@ -79,7 +82,9 @@ class Client(threading.Thread):
                 code = "no answer"
             if code:
                 self.answers[code] = self.answers.get(code, 0) + 1
-            if code not in (0, NOT_ENOUGH_REPLICAS, REQUEST_TIMED_OUT, OUT_OF_RANGE):
+            stays = code in (0, OUT_OF_RANGE) or (code in (NOT_ENOUGH_REPLICAS, REQUEST_TIMED_OUT)
+                                                  and self.rng.random() < 0.8)
+            if not stays:
                 self.leave()
             self.over.wait(self.gap)
         self.leave()

@@ -75,13 +75,10 @@ class Door(wire_client.Client):
 class Node:
     """`pyralog serve` of one node."""
 
-    def __init__(self, number, folder, binary, words):
-        self.number, self.folder = number, folder
+    def __init__(self, number, folder, binary, place):
+        self.number, self.binary, self.words = number, binary, []
         self.data, self.log = folder / f"node-{number}", folder / f"node-{number}.log"
-        self.kafka = f"127.0.0.1:{brokers.quiet_port()}"
-        self.http = f"127.0.0.1:{brokers.quiet_port()}"
-        self.peer = f"127.0.0.1:{brokers.quiet_port()}"
-        self.binary, self.words = binary, words
+        self.prefix, self.kafka, self.http, self.peer = place
         self.process = None
         self.ready = threading.Event()
         self.began = self.ready_seconds = None
@@ -91,9 +88,10 @@ class Node:
         self.ready = ready = threading.Event()
         self.began = time.monotonic()
         with open(self.log, "ab") as errors:
-            self.process = process = SPAWNER.submit(
-                subprocess.Popen, BOUND + [self.binary, "serve", "--data-dir", str(self.data), *self.words],
-                stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True).result()
+            command = [*BOUND, *self.prefix, self.binary, "serve", "--data-dir", str(self.data), *self.words]
+            started = SPAWNER.submit(subprocess.Popen, command, stdout=subprocess.PIPE, stderr=errors,
+                                     stdin=subprocess.DEVNULL, text=True)
+            self.process = process = started.result()
 
         def listen():
             for line in process.stdout:
@@ -152,12 +150,16 @@ class Cluster:
         secret.write_text("the tests' own secret, of no worth\n")
         secret.chmod(0o600)
         binary = str(binary or brokers.Pyralog().binary)
-        self.nodes = {n: Node(n, self.folder, binary, []) for n in range(1, size + 1)}
+        self.nodes = {n: Node(n, self.folder, binary, self.place(n)) for n in range(1, size + 1)}
         members = ",".join(f"{n}@{node.peer}" for n, node in self.nodes.items())
         for number, node in self.nodes.items():
             node.words = ["--node-id", str(number), "--cluster", members, "--cluster-secret-file", str(secret),
                           "--kafka", node.kafka, "--http", node.http, *options]
         self.bootstrap = ",".join(node.kafka for node in self.nodes.values())
+
+    def place(self, number):
+        """What to begin its command with, and its addresses for clients, for HTTP and for other nodes."""
+        return [], *(f"127.0.0.1:{brokers.quiet_port()}" for _ in range(3))
 
     def __enter__(self):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the nodes end as well
@@ -193,9 +195,6 @@ class Cluster:
 
     def log_tail(self, lines=25):
         return "\n".join(f"--- node {n} said last\n{node.tail(lines)}" for n, node in self.nodes.items())
-
-    def log_text(self):
-        return "\n".join(node.log.read_text(errors="replace") for node in self.nodes.values())
 
     def kill(self, *numbers):
         """kill -9 of all that are named, at once; returns when that was."""

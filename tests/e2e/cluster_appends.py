@@ -50,16 +50,6 @@ def freeze_and_kill_who_takes_over(cluster, leader, rng):
 FAULTS = (kill, freeze, kill_while_another_is_frozen, freeze_and_kill_who_takes_over)
 
 
-def second_opinion(appends, reads, final):
-    """Whether Porcupine was there to judge, too."""
-    program = porcupine_judge.program()
-    if program is None:
-        return False
-    said = porcupine_judge.verdicts(program, porcupine_judge.windows(porcupine_judge.operations(appends, reads, final)))
-    check(set(said) == {"ok"}, f"Porcupine says {said}")
-    return True
-
-
 def main():
     rounds = Rounds("cluster_appends", quick=5, full=200)
     with Cluster() as cluster:
@@ -89,7 +79,7 @@ def main():
               f"errors of appends {refused_in_words(writers)}; of reads {refused_in_words(readers)}")
         wrong = judge(appends, reads, final)
         check(not wrong, f"{len(wrong)} things are wrong, the first: " + "\n  ".join(wrong[:5]))
-        agreed = "by Porcupine as well" if second_opinion(appends, reads, final) else "by one judge"
+        agreed = porcupine_judge.second_opinion(appends, reads, final)
         check(done > 100 * rounds.count / 5 and len(reads) > 20, "hardly anything was done")
     rounds.done(f"{done} appends and {len(reads)} reads are linearizable, {agreed}")
 

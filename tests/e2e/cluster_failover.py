@@ -50,8 +50,9 @@ def main():
             killed = cluster.kill(victim)
             took = pause_of(producers, killed, led)
             pauses += took.values()
-            print(f"round {number}: node {victim} led {len(led)} partitions{' and the metadata' if controller else ''}; "
-                  f"they took records again after {min(took.values()):.2f} to {max(took.values()):.2f} s", flush=True)
+            what = f"{len(led)} partitions{' and the metadata' if controller else ''}"
+            print(f"round {number}: node {victim} led {what}; they took records again after "
+                  f"{min(took.values()):.2f} to {max(took.values()):.2f} s", flush=True)
             check(max(took.values()) <= PAUSE, f"a partition took nothing for {max(took.values()):.2f} s, "
                                                f"longer than {PAUSE} s")
             time.sleep(rng.choice((0.0, 0.3)))

@@ -7,13 +7,17 @@ The Go client fetches the module that porcupine/go.mod names and go.sum vouches 
 import hashlib
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
 
-from append_history import OK
-from brokers import DEPS, REPOSITORY
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "crash"))
+
+from append_history import OK  # noqa: E402
+from brokers import DEPS, REPOSITORY  # noqa: E402
+from rounds import check  # noqa: E402
 
 SOURCE = REPOSITORY / "tests/e2e/porcupine"
 WINDOW = 4_000  # operations at a time: its memory grows with their square
@@ -81,3 +85,13 @@ def verdicts(judge, histories):
     lines = "".join(json.dumps(history) + "\n" for history in histories)
     done = subprocess.run([str(judge)], input=lines, text=True, stdout=subprocess.PIPE, timeout=600, check=True)
     return done.stdout.split()
+
+
+def second_opinion(appends, reads, final):
+    """Fails if Porcupine finds no order; returns who has judged, in words."""
+    judge = program()
+    if judge is None:
+        return "by one judge"
+    said = verdicts(judge, windows(operations(appends, reads, final)))
+    check(set(said) == {"ok"}, f"Porcupine says {said}")
+    return "by Porcupine as well"

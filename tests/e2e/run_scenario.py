@@ -225,7 +225,9 @@ def main():
             verdict, _, text = judged(disturber, log)
             results.setdefault("broker", {})["unrest"] = (verdict, 0.0, text)
             say(f"{verdict:4} broker        unrest\n     {text}")
-            name = "scenario_unrest" if arguments.nodes == 1 else "_".join(["scenario_cluster", *(arguments.client or [])])
+            name = "scenario_unrest"
+            if arguments.nodes > 1:
+                name = "_".join(["scenario_cluster", *(arguments.client or [])])
             print(f"soak: {name} count={len(disturber.kills)} seeds={arguments.seed}..{arguments.seed}")
         verdicts = [cell[0] for cells in results.values() for cell in cells.values()]
         if "FAIL" in verdicts:
