@@ -119,6 +119,15 @@ void add_clusters(std::vector<CommandSpec>& out) {
        {value("http", "HOST:PORT", "Where a node serves HTTP.", "127.0.0.1:9094")},
        {"pyralog cluster status", "pyralog cluster status --http 127.0.0.1:9094 --json"},
        cluster_status});
+  out.push_back({"cluster rebalance",
+                 "Let every partition be led by its preferred replica.",
+                 "That is the first of its replicas. Nodes that were down have lost their leaders to others; "
+                 "a cluster gives them back by itself some minutes later, this does it now. Says what became "
+                 "of each partition that another has led, and fails if one is still led by another.",
+                 {},
+                 client({}),
+                 {"pyralog cluster rebalance"},
+                 cluster_rebalance});
   PositionalSpec nodes = argument("N", "How many nodes: 1, 3 or 5; left out, 3.");
   nodes.required = false;
   OptionSpec dir =
@@ -194,6 +203,27 @@ void add_topics(std::vector<CommandSpec>& out) {
        {"pyralog topic delete orders",
         "pyralog topic delete orders --records-before 2026-01-31T12:00:00Z"},
        topic_delete});
+}
+
+void add_partitions(std::vector<CommandSpec>& out) {
+  PositionalSpec only = argument("TOPIC", "Only this topic's.");
+  only.required = false;
+  out.push_back({"partition list",
+                 "List partitions: who leads them, who holds them, who keeps up.",
+                 "A node that is offline cannot be reached from the one that answers. A partition that is not led "
+                 "by its preferred replica, the first of its replicas, says whom it prefers.",
+                 {only},
+                 client({flag("internal", "Also of topics that the server keeps for itself.")}),
+                 {"pyralog partition list", "pyralog partition list orders --json"},
+                 partition_list});
+  out.push_back({"partition move",
+                 "Let a partition be led by its preferred replica.",
+                 "That is the first of its replicas. It must be in sync. Nothing that was promised is lost; clients "
+                 "find the new leader by themselves.",
+                 {argument("TOPIC", "The topic's name."), argument("PARTITION", "The partition's number.")},
+                 client({flag("preferred", "To the first of its replicas.")}),
+                 {"pyralog partition move orders 0 --preferred"},
+                 partition_move});
 }
 
 void add_data(std::vector<CommandSpec>& out) {
@@ -478,6 +508,7 @@ const std::vector<CommandSpec>& commands() {
     add_server(out);
     add_clusters(out);
     add_topics(out);
+    add_partitions(out);
     add_data(out);
     add_groups(out);
     add_bench(out);

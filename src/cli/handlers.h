@@ -14,6 +14,8 @@ Outcome topic_alter(const Args& args, Console& console);
 Outcome topic_delete(const Args& args, Console& console);
 /// `topic delete` with --records-before.
 Outcome delete_records(const Args& args, Console& console);
+Outcome partition_list(const Args& args, Console& console);
+Outcome partition_move(const Args& args, Console& console);
 Outcome produce(const Args& args, Console& console);
 Outcome consume(const Args& args, Console& console);
 Outcome bench_produce(const Args& args, Console& console);
@@ -33,6 +35,7 @@ Outcome id_inspect(const Args& args, Console& console);
 Outcome config_check(const Args& args, Console& console);
 Outcome config_reference(const Args& args, Console& console);
 Outcome cluster_status(const Args& args, Console& console);
+Outcome cluster_rebalance(const Args& args, Console& console);
 Outcome dev_cluster(const Args& args, Console& console);
 Outcome doctor(const Args& args, Console& console);
 Outcome version(const Args& args, Console& console);

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "cli/handlers.h"
+#include "cli/partition_text.h"
 #include "cli/with_client.h"
 #include "client/admin.h"
 #include "client/offsets.h"
@@ -31,18 +32,6 @@ io::Task<Result<std::map<std::int32_t, Ends>>> ends_of(client::Cluster& cluster,
   for (const auto& [partition, at] : starts) found[partition.partition].start = at.offset;
   for (const auto& [partition, at] : ends) found[partition.partition].end = at.offset;
   co_return found;
-}
-
-std::string joined(const std::vector<std::int32_t>& ids) {
-  std::string out;
-  for (const std::int32_t id : ids) out += (out.empty() ? "" : ",") + std::to_string(id);
-  return out;
-}
-
-void ids_json(JsonWriter& json, std::string_view key, const std::vector<std::int32_t>& ids) {
-  json.key(key).array();
-  for (const std::int32_t id : ids) json.value(id);
-  json.end();
 }
 
 std::string description_json(const client::TopicInfo& info,

@@ -50,6 +50,13 @@ struct GroupDescription {
   Offsets offsets;  ///< committed
 };
 
+/// What became of the leader of a partition that was to be given back to its preferred replica.
+enum class Election : std::uint8_t {
+  kMoved,     ///< it leads now
+  kNotNeeded  ///< it has led already
+};
+using Elections = std::map<TopicPartition, Result<Election>>;
+
 /// Administration. Each call goes on trying until `deadline` where an error may pass. One shard.
 class Admin {
  public:
@@ -71,6 +78,11 @@ class Admin {
   /// error is told: kOutOfRange beyond the high watermark, kInvalidArgument for a topic that is
   /// compacted only.
   [[nodiscard]] io::Task<Result<Offsets>> delete_records(Offsets before, Instant deadline);
+  /// Lets partitions be led by the replica that their assignment prefers, and returns once it does.
+  /// Of all partitions (nullopt) only those are in the answer that it did not lead. kUnavailable for
+  /// one whose preferred replica cannot lead now, kTimedOut if it may still come.
+  [[nodiscard]] io::Task<Result<Elections>> elect_preferred(
+      std::optional<std::set<TopicPartition>> partitions, Instant deadline);
   /// The groups of all servers, by name.
   [[nodiscard]] io::Task<Result<std::vector<GroupListing>>> list_groups(Instant deadline);
   /// kNotFound if there is no such group.

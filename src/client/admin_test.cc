@@ -94,5 +94,34 @@ TEST_F(AdminTest, a_partition_that_refuses_keeps_no_other_from_being_cut) {
   EXPECT_EQ(broker_.count(ApiKey::kDeleteRecords), 1);
 }
 
+TEST_F(AdminTest, each_partition_says_whether_its_leader_was_moved) {
+  broker_.partition("t", 0).led_by_another = true;
+  broker_.partition("t", 2).led_by_another = true;
+  broker_.partition("t", 2).refuses_election = 80;
+  with_cluster([&](Cluster& cluster) -> io::Task<void> {
+    Admin admin(cluster);
+    const auto named = co_await admin.elect_preferred({{{"t", 0}, {"t", 1}}}, in(30s));
+    EXPECT_TRUE(named);
+    EXPECT_EQ(named->size(), 2u);
+    EXPECT_EQ(named->at({"t", 0}), Election::kMoved);
+    EXPECT_EQ(named->at({"t", 1}), Election::kNotNeeded);
+    const auto rest = co_await admin.elect_preferred(std::nullopt, in(30s));
+    EXPECT_TRUE(rest);
+    EXPECT_EQ(rest->size(), 1u);
+    EXPECT_FALSE(rest->at({"t", 2}));
+    EXPECT_THAT(rest->at({"t", 2}).error().message, HasSubstr("topic \"t\" partition 2: as it was asked"));
+  });
+  EXPECT_EQ(broker_.count(ApiKey::kElectLeaders), 2);
+}
+
+TEST_F(AdminTest, an_election_that_is_refused_as_a_whole_fails) {
+  refuse(ApiKey::kElectLeaders, 42, 1);
+  with_cluster([](Cluster& cluster) -> io::Task<void> {
+    const auto refused = co_await Admin(cluster).elect_preferred(std::nullopt, in(30s));
+    EXPECT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::kInvalidArgument);
+  });
+}
+
 }  // namespace
 }  // namespace pyralog::client

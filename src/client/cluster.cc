@@ -115,7 +115,8 @@ io::Task<Result<std::vector<TopicInfo>>> Cluster::ask(std::optional<std::string>
     for (auto& partition : topic.partitions) {
       info.partitions.push_back({partition.partition_index, partition.leader_id,
                                  partition.leader_epoch, std::move(partition.replica_nodes),
-                                 std::move(partition.isr_nodes)});
+                                 std::move(partition.isr_nodes),
+                                 std::move(partition.offline_replicas)});
     }
     std::ranges::sort(info.partitions, {}, &PartitionInfo::index);
     topics_[info.name] = {info, now};

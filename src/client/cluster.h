@@ -36,6 +36,7 @@ struct PartitionInfo {
   std::int32_t leader_epoch = -1;
   std::vector<std::int32_t> replicas;
   std::vector<std::int32_t> in_sync;
+  std::vector<std::int32_t> offline;  ///< of `replicas`: cannot be reached
 };
 struct TopicInfo {
   std::string name;

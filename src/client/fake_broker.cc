@@ -6,6 +6,7 @@
 #include "wire/kafka/frame_cutter.h"
 #include "wire/kafka/gen/api_versions.h"
 #include "wire/kafka/gen/delete_records.h"
+#include "wire/kafka/gen/elect_leaders.h"
 #include "wire/kafka/gen/fetch.h"
 #include "wire/kafka/gen/find_coordinator.h"
 #include "wire/kafka/gen/init_producer_id.h"
@@ -111,6 +112,8 @@ Result<Bytes> FakeBroker::answer(const kafka::RequestFrame& request, const Fault
       return fetch(request, code);
     case kafka::ApiKey::kListOffsets:
       return list_offsets(request);
+    case kafka::ApiKey::kElectLeaders:
+      return elect_leaders(request, code);
     case kafka::ApiKey::kDeleteRecords:
       return delete_records(request, code);
     case kafka::ApiKey::kInitProducerId:
@@ -278,6 +281,35 @@ Result<Bytes> FakeBroker::delete_records(const kafka::RequestFrame& request, std
       const std::int16_t told = code != 0 ? code : own;
       if (told == 0) from.start = std::max(from.start, each.offset < 0 ? from.end : each.offset);
       into.partitions.push_back({each.partition_index, told == 0 ? from.start : -1, told});
+    }
+  }
+  return finish(request, response);
+}
+
+Result<Bytes> FakeBroker::elect_leaders(const kafka::RequestFrame& request, std::int16_t code) {
+  PYRALOG_ASSIGN(const auto asked, kafka::decode_message<kafka::ElectLeadersRequest>(
+                                       request.body, request.header.request_api_version));
+  kafka::ElectLeadersResponse response;
+  response.error_code = code;
+  const auto elect = [&](const std::string& name, std::int32_t index, Partition& each) {
+    auto& results = response.replica_election_results;
+    if (results.empty() || results.back().topic != name) results.emplace_back().topic = name;
+    const std::int16_t own = each.led_by_another ? each.refuses_election : std::int16_t{84};
+    if (own == 0) each.led_by_another = false;
+    const std::string said = "partition " + name + "-" + std::to_string(index) + ": as it was asked";
+    results.back().partition_result.push_back({index, own, said});
+  };
+  if (asked.topic_partitions) {
+    for (const auto& topic : *asked.topic_partitions) {
+      for (const std::int32_t index : topic.partitions) {
+        elect(topic.topic, index, partition(topic.topic, index));
+      }
+    }
+  } else {
+    for (auto& [name, partitions] : topics_) {
+      for (std::size_t i = 0; i < partitions.size(); ++i) {
+        if (partitions[i].led_by_another) elect(name, static_cast<std::int32_t>(i), partitions[i]);
+      }
     }
   }
   return finish(request, response);

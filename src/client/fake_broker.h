@@ -38,6 +38,8 @@ class FakeBroker {
     std::vector<Bytes> batches;  ///< with base offsets
     std::int64_t start = 0;
     std::int64_t end = 0;
+    bool led_by_another = false;  ///< than it prefers
+    std::int16_t refuses_election = 0;  ///< an error code
     std::map<std::int64_t, std::int32_t> next_sequence;  ///< by producer id
   };
 
@@ -80,6 +82,7 @@ class FakeBroker {
   std::int16_t store(Partition& partition, ByteView batch, std::int64_t& base);
   Result<Bytes> fetch(const wire::kafka::RequestFrame& request, std::int16_t code);
   Result<Bytes> delete_records(const wire::kafka::RequestFrame& request, std::int16_t code);
+  Result<Bytes> elect_leaders(const wire::kafka::RequestFrame& request, std::int16_t code);
   Result<Bytes> list_offsets(const wire::kafka::RequestFrame& request);
   Result<Bytes> init_producer_id(const wire::kafka::RequestFrame& request);
   Result<Bytes> find_coordinator(const wire::kafka::RequestFrame& request);

@@ -233,7 +233,9 @@ class Development(CommandTest):
         self.refused("cluster", "status", "--http", server.http, says=[server.http, "--http"])
 
 
-class Serve(CommandTest):
+class NodesTest(CommandTest):
+    """Nodes of a cluster, each a `serve` of its own."""
+
     def setUp(self):
         super().setUp()
         self.secret = self.write("secret", "0123456789abcdef0123456789abcdef\n")
@@ -256,6 +258,67 @@ class Serve(CommandTest):
         self.addCleanup(process.kill)
         return process, log
 
+
+class Partitions(NodesTest):
+    def setUp(self):
+        super().setUp()
+        self.running = {node: self.run_node(node) for node in (1, 2, 3)}
+        self.kafka = {node: self.ready(node) for node in self.running}
+        self.good("topic", "create", "orders", "--partitions", "3", "--replication-factor", "3", *self.to(1))
+        self.preferred = {each["partition"]: each["preferred"] for each in self.listed(1)}
+
+    def ready(self, node):
+        process, log = self.running[node]
+        line = process.stdout.readline()
+        self.assertRegex(line, "^ready kafka=", log.read_text())
+        return re.search(r"kafka=(\S+)", line)[1]
+
+    def to(self, node):
+        return "--bootstrap", self.kafka[node]
+
+    def listed(self, node, *words):
+        return self.good("partition", "list", *words, "--json", *self.to(node)).document()
+
+    def leaders(self, node):
+        return {each["partition"]: each["leader"] for each in self.listed(node, "orders")}
+
+    def all(self):
+        return "".join(f"--- {log}\n{log.read_text()}" for _, log in self.running.values())
+
+    def test_leaders_of_a_node_that_was_down_are_given_back(self):
+        until(20, lambda: self.leaders(1) == self.preferred, self.all)
+        self.refused("partition", "move", "orders", "0", *self.to(1), code=2, says=["--preferred"])
+        self.refused("partition", "move", "orders", "x", "--preferred", *self.to(1), code=2, says=['"x"'])
+        self.refused("partition", "move", "orders", "9", "--preferred", *self.to(1),
+                     says=['topic "orders" partition 9', "no such partition"])
+        self.assertIn("already", self.good("partition", "move", "orders", "0", "--preferred", *self.to(2)).out)
+        self.assertIn("already", self.good("cluster", "rebalance", *self.to(3)).out)
+        down = self.preferred[0]
+        other = down % 3 + 1
+        self.running[down][0].kill()
+        until(20, lambda: self.leaders(other)[0] not in (None, down), self.all)
+        found = self.listed(other, "orders")[0]
+        self.assertEqual((found["offline"], found["preferred"]), ([down], down))
+        self.assertNotIn(down, found["in_sync"])
+        lines = self.good("partition", "list", "orders", *self.to(other)).out.splitlines()
+        self.assertRegex(lines[0], rf"^orders  partition 0  leader \d  epoch \d+  replicas {down},\d,\d  "
+                                   rf"in sync \d,\d  offline {down}  prefers {down}$")
+        self.refused("partition", "move", "orders", "0", "--preferred", *self.to(other),
+                     says=['topic "orders" partition 0', f"node {down}", "start it"])
+        failed = pyralog("cluster", "rebalance", "--json", *self.to(other))
+        self.assertEqual(failed.code, 1, failed)
+        self.assertEqual([each["leader"] for each in failed.document() if each["topic"] == "orders"], ["failed"])
+        self.running[down] = self.run_node(down)
+        self.kafka[down] = self.ready(down)
+        until(30, lambda: down in self.listed(other, "orders")[0]["in_sync"], self.all)
+        moved = self.good("partition", "move", "orders", "0", "--preferred", "--json", *self.to(other)).document()
+        self.assertEqual(moved, [{"topic": "orders", "partition": 0, "leader": "moved"}])
+        self.assertEqual(self.leaders(other)[0], down)
+        self.good("cluster", "rebalance", *self.to(other))
+        self.assertEqual(self.leaders(other), self.preferred)
+
+
+class Serve(NodesTest):
     def test_what_is_said_of_a_cluster_by_halves_is_refused(self):
         loose = self.write("loose", "0123456789abcdef\n")
         loose.chmod(0o644)

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "group/records.h"
+#include "protocol/kafka/cluster_testing.h"
 #include "protocol/kafka/nodes.h"
-#include "protocol/kafka/testing.h"
 #include "wire/kafka/gen/delete_groups.h"
 #include "wire/kafka/gen/delete_records.h"
 #include "wire/kafka/gen/describe_cluster.h"
@@ -28,65 +28,17 @@ namespace pyralog::protocol::kafka {
 namespace {
 
 using testing::batch_of;
-using testing::KafkaTest;
+using testing::disk_of;
+using testing::Ids;
 using testing::RawClient;
-using Ids = std::vector<std::int32_t>;
 
-Uuid disk_of(std::int32_t node) {
-  return Uuid{{0xd1, static_cast<std::uint8_t>(node)}};
-}
 constexpr std::int16_t kNotLeader = 6;
 constexpr std::int16_t kFenced = 74;
 constexpr std::int16_t kNoCoordinator = 15;
 constexpr std::int16_t kNotCoordinator = 16;
 
-/// A node whose catalogue knows of nodes 2 and 3 and of what they lead.
-class ClusterTest : public KafkaTest {
+class ClusterTest : public testing::KafkaOfManyTest {
  protected:
-  ClusterTest() {
-    start();
-    propose({catalog::NodeRegistered{NodeId(2), disk_of(2), 1, "10.0.0.2", 9192, "b", false},
-             catalog::NodeRegistered{NodeId(3), disk_of(3), 1, "10.0.0.3", 9292, "c", false}});
-  }
-  io::Task<bool> stand(std::vector<catalog::Entry> entries) {
-    const auto done = co_await cluster_->metadata().propose(
-        [&](const catalog::Catalog&) -> Result<std::vector<catalog::Entry>> { return entries; });
-    EXPECT_TRUE(done) << done.error().message;
-    co_return done.has_value();
-  }
-  void propose(std::vector<catalog::Entry> entries) {
-    EXPECT_TRUE(node().run([&] { return stand(entries); }));
-  }
-  static TopicId id_of(const std::string& topic) {
-    return TopicId{Uuid{{0x70, static_cast<std::uint8_t>(topic.size())}}};
-  }
-  /// A topic with these replicas of each partition, that nobody leads yet.
-  static catalog::Entry topic(const std::string& name,
-                              std::vector<std::vector<NodeId>> partitions) {
-    return catalog::TopicCreated{id_of(name), name, std::move(partitions), {}, WallMs{1}};
-  }
-  static catalog::EpochProposed proposed(TopicId topic, std::int32_t index, std::uint32_t epoch,
-                                         std::int32_t candidate) {
-    return {{topic, PartitionIndex(index)}, Epoch(epoch), NodeId(candidate)};
-  }
-  catalog::EpochsActivated led(TopicId topic, std::int32_t index, std::uint32_t epoch,
-                               std::int32_t leader, Ids others = {}) const {
-    catalog::EpochActivation made;
-    made.partition = {topic, PartitionIndex(index)};
-    made.epoch = Epoch(epoch);
-    made.leader = NodeId(leader);
-    others.insert(others.begin(), leader);
-    for (const std::int32_t each : others) {
-      made.replicas.push_back(
-          {NodeId(each), each == 1 ? cluster_->cookie().incarnation : disk_of(each)});
-    }
-    return {{made}};
-  }
-  static std::vector<NodeId> nodes(const Ids& ids) {
-    std::vector<NodeId> made;
-    for (const std::int32_t id : ids) made.emplace_back(id);
-    return made;
-  }
   /// "10.0.0.2:9192 b" and so on.
   template <typename Node>
   static std::string address(const Node& node) {

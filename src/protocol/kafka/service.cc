@@ -37,6 +37,7 @@ const std::vector<OfferedApi>& offered_apis() {
       {ApiKey::kDescribeLogDirs, 1, 4},
       {ApiKey::kCreatePartitions, 0, 3},
       {ApiKey::kDeleteGroups, 0, 2},
+      {ApiKey::kElectLeaders, 0, 2},
       {ApiKey::kIncrementalAlterConfigs, 0, 1},
       {ApiKey::kOffsetDelete, 0, 0},
       {ApiKey::kDescribeCluster, 0, 1},
@@ -88,6 +89,7 @@ Function handler_of(ApiKey key) {
     case ApiKey::kDeleteRecords: return handle_delete_records;
     case ApiKey::kDescribeLogDirs: return handle_describe_log_dirs;
     case ApiKey::kOffsetDelete: return handle_offset_delete;
+    case ApiKey::kElectLeaders: return handle_elect_leaders;
   }
   return nullptr;
 }

@@ -132,6 +132,8 @@ void count_errors(const Message& message, ErrorCounts& out) {
   if constexpr (requires { message.groups.begin(); }) each(message.groups);
   if constexpr (requires { message.members.begin(); }) each(message.members);
   if constexpr (requires { message.coordinators.begin(); }) each(message.coordinators);
+  if constexpr (requires { message.replica_election_results.begin(); }) each(message.replica_election_results);
+  if constexpr (requires { message.partition_result.begin(); }) each(message.partition_result);
 }
 
 /// The encoded response to `request`, with the payload of external records put in their places.
@@ -190,6 +192,7 @@ Handled handle_delete_topics(Service& service, Request request);
 Handled handle_delete_records(Service& service, Request request);
 Handled handle_describe_log_dirs(Service& service, Request request);
 Handled handle_create_partitions(Service& service, Request request);
+Handled handle_elect_leaders(Service& service, Request request);
 Handled handle_describe_configs(Service& service, Request request);
 Handled handle_alter_configs(Service& service, Request request);
 Handled handle_incremental_alter_configs(Service& service, Request request);

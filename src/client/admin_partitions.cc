@@ -1,0 +1,78 @@
+// Who leads partitions.
+#include <algorithm>
+
+#include "client/admin.h"
+#include "wire/kafka/gen/elect_leaders.h"
+
+namespace pyralog::client {
+
+namespace kafka = wire::kafka;
+
+namespace {
+
+constexpr std::int8_t kPreferred = 0;
+
+/// What a server may take, so that its answer comes before the request is given up.
+std::int32_t server_time(Instant attempt_end) {
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+      attempt_end - io::Shard::current().now());
+  return static_cast<std::int32_t>(std::clamp<std::int64_t>(left.count() * 3 / 4, 1, 60'000));
+}
+
+/// What the server says, without the partition that it may name first: it is named already.
+std::optional<std::string> without_name(const std::optional<std::string>& said,
+                                        const TopicPartition& partition) {
+  const std::string name =
+      "partition " + partition.topic + "-" + std::to_string(partition.partition) + ": ";
+  return said && said->starts_with(name) ? said->substr(name.size()) : said;
+}
+
+}  // namespace
+
+io::Task<Result<Elections>> Admin::elect_preferred(
+    std::optional<std::set<TopicPartition>> partitions, Instant deadline) {
+  kafka::ElectLeadersRequest request;
+  request.election_type = kPreferred;
+  request.timeout_ms = server_time(cluster_.attempt_end(deadline));
+  if (partitions) {
+    request.topic_partitions.emplace();
+    for (const auto& [topic, partition] : *partitions) {
+      auto& all = *request.topic_partitions;
+      if (all.empty() || all.back().topic != topic) all.emplace_back().topic = topic;
+      all.back().partitions.push_back(partition);
+    }
+  }
+  PYRALOG_CO_ASSIGN(const auto reply, co_await cluster_.call_any<kafka::ElectLeadersResponse>(
+                                          std::move(request), deadline));
+  if (reply.message.error_code != 0) {
+    co_return fail(to_error("election of leaders", reply.message.error_code));
+  }
+  Elections found;
+  for (const auto& topic : reply.message.replica_election_results) {
+    cluster_.forget_topic(topic.topic);
+    for (const auto& each : topic.partition_result) {
+      const TopicPartition partition{topic.topic, each.partition_id};
+      const auto error = static_cast<KafkaError>(each.error_code);
+      if (error == KafkaError::kNone) {
+        found.emplace(partition, Election::kMoved);
+      } else if (error == KafkaError::kElectionNotNeeded) {
+        found.emplace(partition, Election::kNotNeeded);
+      } else {
+        found.emplace(partition, fail(to_error(to_string(partition), each.error_code,
+                                               without_name(each.error_message, partition))));
+      }
+    }
+  }
+  // What is not answered is not done.
+  if (partitions) {
+    for (const TopicPartition& each : *partitions) {
+      if (found.contains(each)) continue;
+      found.emplace(each, fail(Code::kCorrupt, to_string(each) +
+                                                   ": the server did not say what became of it; "
+                                                   "look at pyralog partition list"));
+    }
+  }
+  co_return found;
+}
+
+}  // namespace pyralog::client
