@@ -181,6 +181,8 @@ TEST(ParticipantTest, nobody_speaks_for_an_epoch_that_the_catalogue_has_not_give
   Replicas replicas(8);
   ASSERT_TRUE(
       replicas.sim_.run_until([&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+  ASSERT_TRUE(replicas.sim_.run_until(
+      [&] { return replicas.at(1)->following().promise().promised == Epoch(1); }, 5s));
   std::optional<Code> told;
   replicas.machine(1).run([&]() -> io::Task<void> {
     replicas.at(1)->take(Seal{Epoch(2147483647), NodeId(3)}, [&](Result<SealAnswer> answer) {
