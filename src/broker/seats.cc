@@ -194,6 +194,14 @@ Lags Seats::lags(Instant now) const {
   return out;
 }
 
+std::vector<PartitionId> Seats::take_to_propose() {
+  std::vector<PartitionId> out = std::exchange(to_propose_, {});
+  // One that is proposed twice in one go would be refused, and all with it.
+  std::ranges::sort(out);
+  out.erase(std::ranges::unique(out).begin(), out.end());
+  return out;
+}
+
 void Seats::leave(const PartitionId& id) {
   const auto at = seats_.find(id);
   if (at == seats_.end()) return;

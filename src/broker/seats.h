@@ -74,9 +74,7 @@ class Seats {
   [[nodiscard]] Lags lags(Instant now) const;
   /// What this node leads by the catalogue, but in an epoch of another life, or of a replica that
   /// was closed since: it takes an epoch that this one has asked for. Each is returned once.
-  [[nodiscard]] std::vector<PartitionId> take_to_propose() {
-    return std::exchange(to_propose_, {});
-  }
+  [[nodiscard]] std::vector<PartitionId> take_to_propose();
   /// They could not be proposed yet.
   void propose_later(const std::vector<PartitionId>& ids) {
     to_propose_.insert(to_propose_.end(), ids.begin(), ids.end());
