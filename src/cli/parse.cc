@@ -47,6 +47,7 @@ void bind(Bound& bound) {
   for (const PositionalSpec& spec : bound.spec->positionals) {
     CLI::Option* option = bound.app->add_option(spec.name, bound.values[spec.name], spec.help);
     option->expected(spec.many ? -1 : 1);
+    if (!spec.many) option->allow_extra_args(false);  // the next word is the next argument's
     if (spec.required) option->required();
     if (!spec.choices.empty()) option->check(CLI::IsMember(split(spec.choices, '|')));
     bound.options.emplace_back(spec.name, option);
