@@ -61,6 +61,7 @@ e2fsprogs|power-loss tests on a loop-mounted image
 strace|fault tests
 curl|reading health and metrics in the documents' examples
 iproute2|tests in a network namespace of their own
+procps|pgrep, which the examples find a node with
 debootstrap|make fresh: a bare Debian root
 iso-codes|a real data set for the round trip
 clang-format-22|make format

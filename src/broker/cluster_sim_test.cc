@@ -260,10 +260,11 @@ class World : public ClusterOfBrokersTest {
 TEST(ClusterSimulation, nothing_acknowledged_is_lost_whatever_fails) {
   Met met;
   const char* one = std::getenv("PYRALOG_SEED");
+  const char* wanted = std::getenv("PYRALOG_CLUSTER_SEEDS");
   const std::uint64_t first = one != nullptr ? std::strtoull(one, nullptr, 10) : 1;
-  const std::uint64_t seeds = one != nullptr                           ? 1
-                              : std::getenv("PYRALOG_SOAK") != nullptr ? 10'000
-                                                                       : 60;
+  std::uint64_t seeds = std::getenv("PYRALOG_SOAK") != nullptr ? 1'000 : 40;
+  if (wanted != nullptr) seeds = std::strtoull(wanted, nullptr, 10);
+  if (one != nullptr) seeds = 1;
   for (std::uint64_t seed = first; seed < first + seeds && !::testing::Test::HasFailure(); ++seed) {
     World(seed, met).run_all();
   }
