@@ -174,8 +174,8 @@ Handled handle_elect_leaders(Service& service, Request request) {
     each.target = {name, index};
     const catalog::Partition* partition = partition_of(topic, index);
     if (partition == nullptr) {
-      each.outcome =
-          refused(KafkaError::kUnknownTopicOrPartition, each.target, "there is no such partition");
+      each.outcome = refused(KafkaError::kUnknownTopicOrPartition, each.target,
+                             "there is no such partition; check the topic and the number");
     } else if (type == kUnclean) {
       refuse_unclean(service.broker(), *topic, *partition, each);
     } else {
