@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "base/plant.h"
-
 namespace pyralog::broker {
 
 bool is_lagging(const Lags& lags, const Lag& replica) {
@@ -17,7 +15,7 @@ bool LagBoard::take(NodeId from, unsigned shard, Lags lags) {
     if (lags.empty()) said_.erase(at);
     return false;
   }
-  if (lags.empty() && !PYRALOG_PLANT("broker.lag_for_ever")) {
+  if (lags.empty()) {
     said_.erase(at);
   } else {
     at->second = std::move(lags);

@@ -128,7 +128,7 @@ catalog::Keeping Seats::keeping(const Seat& seat, const catalog::Partition& part
   if (leading == nullptr) return out;
   for (const replica::Leading::Follower& each : leading->followers()) {
     const bool has_all = each.contiguous && each.linked && each.log_end >= seat.committed;
-    if (has_all || PYRALOG_PLANT("broker.move_to_whom_lacks_records")) {
+    if (has_all) {
       out.caught_up.insert(each.disk.node);
     }
   }

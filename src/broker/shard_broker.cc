@@ -173,13 +173,14 @@ io::Task<Result<void>> ShardBroker::take_seat(PartitionId id, const Hosted& host
 
 io::Task<bool> ShardBroker::keep_doubts() {
   bool kept = true;
+  if (PYRALOG_PLANT("broker.forget_doubts_of_the_unopened")) co_return kept;
   for (const auto& [id, hosted] : hosted_) {
     if (hosted.replica != nullptr) continue;
     const Durability durability = catalog_->topic(id.topic)->config.durability;
     if (durability == Durability::kMemory || loss(id, durability, logs_->in_doubt(id)).empty()) continue;
     kept = seats_ != nullptr && (co_await seats_->doubt(id)).has_value() && kept;
   }
-  co_return kept || PYRALOG_PLANT("broker.forget_doubts_of_the_unopened");
+  co_return kept;
 }
 
 io::Task<Result<void>> ShardBroker::cutting(PartitionId id, Offset to) {
