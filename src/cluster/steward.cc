@@ -134,6 +134,11 @@ Duration Steward::patience(const Case& open) const {
   return std::min(out, std::max(options_.most_patience, options_.candidate_patience));
 }
 
+Instant Steward::takeover_due(const NodeLife& life) const {
+  const bool at_once = life.ended && !PYRALOG_PLANT("cluster.wait_for_the_dead");
+  return at_once ? life.since : life.since + options_.takeover_after;
+}
+
 void Steward::failed() {
   changed_ = true;
   for (auto at = cases_.begin(); at != cases_.end();) {
@@ -172,7 +177,7 @@ void Steward::look_at_leaders(const Liveness& nodes, Instant now, Proposals& out
   for (const auto& [leader, led] : leaders_.settled()) {
     const NodeLife* life = life_of(nodes, leader);
     if (life == nullptr || life->up) continue;
-    const Instant due = life->since + options_.takeover_after;
+    const Instant due = takeover_due(*life);
     if (now < due && !PYRALOG_PLANT("cluster.take_over_at_once")) {
       come_back(due);
       continue;
@@ -206,7 +211,7 @@ void Steward::look_at_pending(const Liveness& nodes, Instant now, Proposals& out
     const NodeLife* life = life_of(nodes, partition->candidate);
     Instant due = open.since + patience(open);
     if (open.own_until) due = std::max(due, *open.own_until);
-    if (life != nullptr && !life->up) due = std::min(due, life->since + options_.takeover_after);
+    if (life != nullptr && !life->up) due = std::min(due, takeover_due(*life));
     if (now < due) {
       come_back(due);
       continue;
@@ -299,7 +304,7 @@ bool Steward::is_calm(const Liveness& nodes, Instant now) const {
   // Who has just gone may be taken over from at any moment.
   return std::ranges::none_of(leaders_.settled(), [&](const auto& each) {
     const NodeLife* life = life_of(nodes, each.first);
-    return life != nullptr && !life->up && now < life->since + options_.takeover_after;
+    return life != nullptr && !life->up && now < takeover_due(*life);
   });
 }
 

@@ -20,6 +20,7 @@ namespace pyralog::cluster {
 struct NodeLife {
   bool up = false;        ///< can be reached, on the registered disk, its last start registered
   Instant since;          ///< when that began
+  bool ended = false;     ///< not up, and its process is gone: it comes back by a start
   bool draining = false;  ///< is to lead nothing any more
   friend bool operator==(const NodeLife&, const NodeLife&) = default;
 };
@@ -34,7 +35,8 @@ using Liveness = std::map<NodeId, NodeLife>;
 class Steward {
  public:
   struct Options {
-    Duration takeover_after = 250ms;   ///< a leader that is down for less keeps its partitions
+    Duration takeover_after = 250ms;   ///< a leader that is down for less keeps its partitions,
+                                       ///< unless it has ended
     Duration own_grace = 2s;           ///< for a node that has started again to propose for itself
     Duration candidate_patience = 3s;  ///< for a candidate to activate its epoch; doubles each time
                                        ///< that all of a partition's candidates have failed,
@@ -112,6 +114,8 @@ class Steward {
   [[nodiscard]] std::vector<NodeId> candidates(const catalog::Partition& partition,
                                                const Liveness& nodes) const;
   [[nodiscard]] Duration patience(const Case& open) const;
+  /// When a node that is down is taken over from.
+  [[nodiscard]] Instant takeover_due(const NodeLife& life) const;
   void come_back(Instant at) { again_ = std::min(again_, at); }
 
   Options options_;

@@ -110,6 +110,14 @@ class StewardTest : public ::testing::Test {
   Steward steward_;
 };
 
+TEST_F(StewardTest, waits_for_nobody_whose_process_has_ended) {
+  make(1, {nodes({1, 2, 3})});
+  live(1, false);
+  EXPECT_THAT(step(), IsEmpty()) << "it may be back in a moment";
+  nodes_[NodeId(1)].ended = true;
+  EXPECT_THAT(step(), ElementsAre(catalog::EpochProposed{part(), Epoch(2), NodeId(2)}));
+}
+
 TEST_F(StewardTest, takes_over_from_a_leader_that_is_down_for_long_enough) {
   make(1, {nodes({1, 2, 3}), nodes({2, 3, 1}), nodes({3, 1, 2})});
   EXPECT_THAT(step(), IsEmpty());

@@ -26,6 +26,7 @@ void Watch::start() {
   links_.on_change([this](NodeId node, bool, const std::string&) {
     // At once: what it was is gone by the time that anybody comes to look.
     look();
+    if (links_.has_ended(node)) raft_.has_ended(node);
     changed_.wake_all();
     if (also_) also_(node);
   });
@@ -73,6 +74,7 @@ void Watch::look() {
     if (up) ++reached;
     const auto [known, is_new] = nodes_.try_emplace(id, NodeLife{.up = up, .since = now});
     if (!is_new && known->second.up != up) known->second = {.up = up, .since = now};
+    known->second.ended = !up && links_.has_ended(id);
     known->second.draining = node.draining || draining_.contains(id);
   }
   if (2 * reached <= state->nodes().size()) {

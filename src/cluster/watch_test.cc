@@ -174,10 +174,10 @@ class WatchTest : public ::testing::Test {
   Duration balance_after_ = 5min;
 };
 
-TEST_F(WatchTest, a_killed_nodes_partitions_have_a_candidate_within_a_second) {
+TEST_F(WatchTest, a_killed_nodes_partitions_have_a_candidate_at_once) {
   form(false);
   machine(a_).kill();
-  EXPECT_LE(until_proposed(b_, 0, Epoch(1)), 1s);
+  EXPECT_LE(until_proposed(b_, 0, Epoch(1)), 50ms) << "nobody listens there: it has ended";
   EXPECT_EQ(partition(b_, 0).candidate, NodeId(b_));
   EXPECT_EQ(partition(b_, 1).highest_proposed, Epoch(1)) << "whose leader is well";
   EXPECT_EQ(partition(b_, 2).highest_proposed, Epoch(1));
@@ -194,7 +194,7 @@ TEST_F(WatchTest, so_is_one_that_led_the_metadata) {
   balance_after_ = 10s;
   form();
   machine(boss_).kill();
-  EXPECT_LE(until_proposed(a_, 2, Epoch(1)), 1s);
+  EXPECT_LE(until_proposed(a_, 2, Epoch(1)), 250ms) << "an election, and then the same";
   EXPECT_EQ(partition(a_, 2).candidate, NodeId(a_));
   machine(boss_).restart();
   start(boss_);
@@ -356,7 +356,6 @@ TEST_F(WatchTest, what_others_change_meanwhile_spoils_nothing) {
   }
   machine(a_).kill();
   // While its partitions are taken over they disappear, one after the other.
-  sim_.run_for(200ms);
   for (const TopicId& topic : topics) {
     change(catalog::TopicDeleted{topic});
     sim_.run_for(1ms);

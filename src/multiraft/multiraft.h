@@ -108,6 +108,8 @@ class MultiRaft {
   /// Waits until `index` is applied here; false at the deadline and once it is stopped.
   [[nodiscard]] io::Task<bool> wait_applied(GroupId group, raft::Index index, Instant deadline);
   [[nodiscard]] Result<void> transfer(GroupId group, NodeId to);
+  /// A node's process has ended, as far as can be seen from here: what it led has no leader.
+  void has_ended(NodeId node);
 
   [[nodiscard]] NodeId self() const { return options_.self; }
   [[nodiscard]] bool has(GroupId group) const { return groups_.contains(group); }

@@ -110,6 +110,11 @@ io::Task<bool> MultiRaft::wait_applied(GroupId id, raft::Index index, Instant de
   co_return co_await wait(id, index, raft::Term(0), deadline) == Fate::kApplied;
 }
 
+void MultiRaft::has_ended(NodeId node) {
+  for (auto& [id, each] : groups_) each.raft->has_ended(node);
+  wake();
+}
+
 Result<void> MultiRaft::transfer(GroupId id, NodeId to) {
   const auto begun = group(id).raft->transfer_to(to);
   wake();

@@ -1,5 +1,6 @@
 #include "peer/links.h"
 
+#include <cerrno>
 #include <utility>
 #include <vector>
 
@@ -51,6 +52,7 @@ struct Links::Link {
   std::shared_ptr<Channel> channel;  ///< nullptr: no connection
   Peer peer;                         ///< while there is one
   std::string why_down;
+  bool ended = false;  ///< whoever listened there
   std::uint64_t next_correlation = 1;
   std::unordered_map<std::uint64_t, Pending*> pending;
   std::list<Ticket*> waiting;
@@ -117,11 +119,18 @@ io::Task<void> Links::keep(std::shared_ptr<Link> link) {
     if (dialled) {
       const Instant up = io::Shard::current().now();
       co_await live(link, std::move(*dialled));
-      // One that ends at once is no better than none.
-      if (io::Shard::current().now() - up > options_.channel.dead_after) backoff.reset();
+      // One that ends at once is no better than none. Else the next dial tells whether the other
+      // process has ended, which somebody may wait for.
+      if (io::Shard::current().now() - up > options_.channel.dead_after) {
+        backoff.reset();
+        if (!link->stopping && !PYRALOG_PLANT("peer.redial_later")) continue;
+      }
     } else {
       ++stats_.failed_dials;
       note_failure(*link, dialled.error());
+      const bool refused = dialled.error().sys_errno == ECONNREFUSED;
+      if (refused && !std::exchange(link->ended, true) && on_change_)
+        on_change_(link->node, false, link->why_down);
     }
     if (link->stopping) break;
     io::Shard& shard = io::Shard::current();
@@ -145,7 +154,8 @@ io::Task<Result<Links::Dialled>> Links::dial(std::shared_ptr<Link> link) {
   auto stream = co_await shard.net().connect(link->address, deadline);
   if (!stream) {
     co_return fail(stream.error().code,
-                   link->name + ": " + without(link->address, stream.error().message));
+                   link->name + ": " + without(link->address, stream.error().message),
+                   stream.error().sys_errno);
   }
   if (link->stopping) co_return fail(Code::kCancelled, link->name + ": is no peer any more");
   link->shaking = stream->get();
@@ -173,6 +183,7 @@ io::Task<void> Links::live(std::shared_ptr<Link> link, Dialled dialled) {
   link->channel = channel;
   link->peer = dialled.agreed.peer;
   link->why_down.clear();
+  link->ended = false;
   ++stats_.ups;
   link->wake_first();
   if (on_change_) on_change_(link->node, true, "");
@@ -313,6 +324,11 @@ Result<void> Links::take(Link& link, Frame frame) {
 const Peer* Links::connected(NodeId node) const {
   const auto found = links_.find(node);
   return found == links_.end() || !found->second->up() ? nullptr : &found->second->peer;
+}
+
+bool Links::has_ended(NodeId node) const {
+  const auto found = links_.find(node);
+  return found != links_.end() && found->second->ended;
 }
 
 std::string Links::why_down(NodeId node) const {

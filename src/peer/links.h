@@ -68,8 +68,8 @@ class Links {
     std::uint64_t calls_timed_out = 0;
     std::uint64_t late_replies = 0;
   };
-  /// `why` is empty when a connection has come up. Called from within the loop; may call anything
-  /// here.
+  /// `why` is empty when a connection has come up. Called, too, once `has_ended` says so. Called
+  /// from within the loop; may call anything here.
   using OnChange = std::function<void(NodeId node, bool up, const std::string& why)>;
 
   explicit Links(Options options);
@@ -114,6 +114,9 @@ class Links {
   /// The node as it has proved itself; nullptr while there is no connection. Valid until the next
   /// wait.
   [[nodiscard]] const Peer* connected(NodeId node) const;
+  /// Whether, since there is no connection any more, nobody has listened where it did: its process
+  /// has ended.
+  [[nodiscard]] bool has_ended(NodeId node) const;
   /// Why there is no connection; empty if there is one or none has failed yet.
   [[nodiscard]] std::string why_down(NodeId node) const;
   [[nodiscard]] const Stats& stats() const { return stats_; }

@@ -283,6 +283,23 @@ TEST(PeerLinks, a_peer_that_restarts_is_found_again) {
   EXPECT_EQ(a.ask(2, "from the start").value(), "from the start");
 }
 
+TEST(PeerLinks, whether_a_process_has_ended_is_known_at_once) {
+  Two two;
+  two.sim.run_for(5s);
+  two.b.node().kill();
+  ASSERT_TRUE(two.until([&] { return !two.a.up(2); }, 1s));
+  ASSERT_TRUE(two.until([&] { return two.a.links().has_ended(NodeId(2)); }, 5ms));
+  EXPECT_EQ(two.a.changes.size(), 3U) << "up, down, ended";
+  two.restart(1);
+  ASSERT_TRUE(two.until([&] { return two.a.up(2); }, 3s));
+  EXPECT_FALSE(two.a.links().has_ended(NodeId(2)));
+  // Whoever is cut off may be well.
+  two.sim.net().isolate(two.b.node());
+  ASSERT_TRUE(two.until([&] { return !two.a.up(2); }, 3s));
+  two.sim.run_for(10s);
+  EXPECT_FALSE(two.a.links().has_ended(NodeId(2)));
+}
+
 TEST(PeerLinks, who_is_left_out_or_has_moved_is_let_go) {
   Two two;
   Machine& c = two.add(3);

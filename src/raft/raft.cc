@@ -54,7 +54,7 @@ void Raft::reset(Role role, Term term) {
   progress_.clear();
   elapsed_ = 0;
   since_heartbeat_ = 0;
-  timeout_ = options_.election_ticks + static_cast<unsigned>(random() % options_.election_ticks);
+  timeout_ = election_timeout();
   transferee_ = kNobody;
   uncommitted_bytes_ = 0;
   round_began_.clear();
@@ -63,6 +63,10 @@ void Raft::reset(Role role, Term term) {
   leaving_ = false;
   self_vote_ = Term(0);
   refuse_reads();
+}
+
+unsigned Raft::election_timeout() {
+  return options_.election_ticks + static_cast<unsigned>(random() % options_.election_ticks);
 }
 
 void Raft::become_follower(Term term, NodeId leader) {
@@ -134,6 +138,20 @@ bool Raft::may_campaign() const {
 void Raft::campaign() {
   if (promised() && !PYRALOG_PLANT("raft.campaign_in_lease")) return;
   if (role_ != Role::kLeader && may_campaign()) become_candidate(options_.pre_vote, false);
+}
+
+void Raft::has_ended(NodeId node) {
+  if (role_ != Role::kFollower || leader_ != node || promised()) return;
+  leader_ = kNobody;
+  refuse_reads();
+  // Two that ask at once may both fail, and wait for long: each leaves the one before it the time
+  // to win.
+  unsigned before = 0;
+  for (const NodeId each : config_.all()) {
+    if (each != node && each < options_.id && config_.is_voter(each)) ++before;
+  }
+  if (PYRALOG_PLANT("raft.all_ask_at_once")) before = 0;
+  timeout_ = elapsed_ + 1 + 2 * before;
 }
 
 /// A leader that was heard of now may have a lease by it. The first tick from now on may come at
@@ -230,6 +248,8 @@ void Raft::step(Message m) {
       }
       if (role_ != Role::kFollower) become_follower(hard_.term, m.from);
       elapsed_ = 0;
+      // It may have been taken for dead.
+      if (leader_ == kNobody) timeout_ = election_timeout();
       leader_ = m.from;
       if (options_.lease_ticks > 0 && !PYRALOG_PLANT("raft.forget_the_lease")) {
         promise();

@@ -99,6 +99,10 @@ class Raft {
   /// kInvalidArgument.
   Result<void> transfer_to(NodeId node);
   void campaign();
+  /// `node` has ended: whoever followed it is not held back by having heard of it, and a follower
+  /// asks for an election soon, one after the other by their ids. Changes nothing within a promise,
+  /// nor for who follows somebody else; that it is not so costs at most an election.
+  void has_ended(NodeId node);
   /// While it may not, this member begins no election, not even if a leader asks for one. It votes
   /// and follows, and one that leads goes on.
   void may_lead(bool may);
@@ -158,6 +162,7 @@ class Raft {
   void become_leader();
   void reset(Role role, Term term);
   [[nodiscard]] std::uint64_t random();
+  [[nodiscard]] unsigned election_timeout();
   void poll(NodeId from, bool granted);
   void handle_vote(const Message& m);
   void learn_commit(const Message& m);

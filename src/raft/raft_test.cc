@@ -211,6 +211,52 @@ TEST_F(RaftTest, who_may_not_lead_begins_no_election_and_takes_no_lead) {
   EXPECT_EQ(at(3).role(), Role::kLeader) << "who leads goes on";
 }
 
+TEST_F(RaftTest, a_leader_that_has_ended_is_followed_by_the_next_within_ticks) {
+  group(5);
+  elect(4);
+  tick(3);
+  const Term before = at(4).term();
+  cut_ = {1, 4};  // the first that would ask has no chance
+  for (const int each : {1, 2, 3, 5}) at(each).has_ended(NodeId(4));
+  tick(3);
+  EXPECT_EQ(at(2).role(), Role::kLeader);
+  EXPECT_EQ(at(2).term(), Term(before.value + 1)) << "at the first try";
+  EXPECT_EQ(at(3).leader(), NodeId(2));
+  EXPECT_EQ(at(5).leader(), NodeId(2));
+}
+
+TEST_F(RaftTest, a_leader_that_has_not_ended_after_all_leads_on) {
+  group(3);
+  elect(1);
+  tick(3);
+  const Term before = at(1).term();
+  at(2).has_ended(NodeId(1));
+  at(3).has_ended(NodeId(2));
+  tick(30);
+  EXPECT_EQ(at(1).role(), Role::kLeader);
+  EXPECT_EQ(at(1).term(), before);
+  EXPECT_EQ(at(2).leader(), NodeId(1));
+  // Whoever took it for ended is no more eager from then on.
+  cut_ = {1};
+  tick(9);
+  EXPECT_EQ(at(2).role(), Role::kFollower);
+  EXPECT_EQ(at(3).role(), Role::kFollower);
+}
+
+TEST_F(RaftTest, within_a_promise_a_leader_that_has_ended_is_not_followed) {
+  options_.lease_ticks = 8;
+  group(3);
+  tick(40);  // those that have just started promise nothing
+  const NodeId leader = at(1).leader();
+  ASSERT_NE(leader, kNobody);
+  cut_ = {leader.value};
+  for (const int each : {1, 2, 3}) at(each).has_ended(leader);
+  tick(9);
+  for (const int each : {1, 2, 3}) {
+    if (NodeId(each) != leader) EXPECT_EQ(at(each).role(), Role::kFollower);
+  }
+}
+
 TEST_F(RaftTest, of_one_term_there_is_one_leader) {
   group(3);
   elect(1);

@@ -217,6 +217,11 @@ void Participant::take(const Seal& seal, SealedAnswer answer) {
     each.second(fail(Code::kUnavailable, "asked again"));
     return true;
   });
+  // The candidate may have heard of its proposal before this node has.
+  if (is_early(seal.epoch) && !PYRALOG_PLANT("replica.refuse_early_seals")) {
+    seals_.emplace_back(seal, std::move(answer));
+    return;
+  }
   if (seal.epoch.value == 0 || !may_speak(seal.candidate, seal.epoch)) {
     return answer(fail(Code::kUnavailable, "partition " + options_.name + ": epoch " +
                                                std::to_string(seal.epoch.value) + " of node " +
@@ -226,6 +231,19 @@ void Participant::take(const Seal& seal, SealedAnswer answer) {
   seals_.emplace_back(seal, std::move(answer));
   apply(following_.seal(seal), nullptr);
   settle();
+}
+
+bool Participant::is_early(Epoch epoch) const {
+  return epoch > std::max(known_.highest, known_.current);
+}
+
+void Participant::take_early_seals(Epoch heard_before) {
+  std::vector<std::pair<Seal, SealedAnswer>> heard;
+  for (auto& each : std::exchange(seals_, {})) {
+    const bool now = each.first.epoch > heard_before && !is_early(each.first.epoch);
+    (now ? heard : seals_).push_back(std::move(each));
+  }
+  for (auto& [seal, answer] : heard) take(seal, std::move(answer));
 }
 
 void Participant::take(ReadRange range, RangeAnswer answer) {
@@ -293,10 +311,12 @@ void Participant::catalog(const catalog::Partition& partition, bool fresh) {
   if (failed_ || stopping_) return;
   const Instant now = io::Shard::current().now();
   const auto& current = partition.current;
+  const Epoch heard_before = std::max(known_.highest, known_.current);
   known_.highest = partition.highest_proposed;
   known_.candidate = partition.candidate;
   known_.current = current ? current->epoch : Epoch(0);
   known_.leader = current ? current->leader : NodeId(0);
+  take_early_seals(heard_before);
   if (recovery_) apply(recovery_->catalog(partition, now));
   if (leading_ && current && current->epoch > leading_->term().epoch) stop_leading();
   const bool ours =
@@ -396,7 +416,10 @@ void Participant::apply(Following::Effects effects, const Batches* batches) {
       if (recovery_) apply(recovery_->answered(*effects.sealed, io::Shard::current().now()));
     } else {
       const auto asked = std::ranges::find_if(
-          seals_, [&](const auto& each) { return each.first.candidate == effects.sealed_to; });
+          seals_, [&](const auto& each) {
+            return each.first.candidate == effects.sealed_to &&
+                   each.first.epoch == effects.sealed->epoch;
+          });
       if (asked != seals_.end()) {
         SealedAnswer answer = std::move(asked->second);
         seals_.erase(asked);

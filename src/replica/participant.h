@@ -153,6 +153,9 @@ class Participant {
   /// Whether the catalogue, as it is known here, lets `node` speak for `epoch`.
   [[nodiscard]] bool may_speak(NodeId node, Epoch epoch) const;
   void end_old_seals();
+  /// Whether the catalogue, as it is known here, says nothing of that epoch yet.
+  [[nodiscard]] bool is_early(Epoch epoch) const;
+  void take_early_seals(Epoch heard_before);
   void apply(Following::Effects effects, const Batches* batches);
   void apply(Recovery::Effects effects, const Batches* batches = nullptr);
   void answer_self(const AppendReply& reply);

@@ -184,8 +184,11 @@ TEST(ParticipantTest, nobody_speaks_for_an_epoch_that_the_catalogue_has_not_give
   ASSERT_TRUE(replicas.sim_.run_until(
       [&] { return replicas.at(1)->following().promise().promised == Epoch(1); }, 5s));
   std::optional<Code> told;
+  bool told_early = false;
   replicas.machine(1).run([&]() -> io::Task<void> {
-    replicas.at(1)->take(Seal{Epoch(2147483647), NodeId(3)}, [&](Result<SealAnswer> answer) {
+    replicas.at(1)->take(Seal{Epoch(2147483647), NodeId(3)},
+                         [&](const Result<SealAnswer>&) { told_early = true; });
+    replicas.at(1)->take(Seal{Epoch(1), NodeId(2)}, [&](Result<SealAnswer> answer) {
       if (!answer) told = answer.error().code;
     });
     Append stranger;
@@ -198,9 +201,27 @@ TEST(ParticipantTest, nobody_speaks_for_an_epoch_that_the_catalogue_has_not_give
     co_return;
   });
   EXPECT_EQ(told, Code::kUnavailable);
+  EXPECT_FALSE(told_early) << "that epoch may be news that is still on its way";
   EXPECT_EQ(replicas.at(1)->following().promise().promised, Epoch(1));
   ASSERT_TRUE(replicas.append(0, "goes on"));
   ASSERT_TRUE(replicas.all_have(Offset(1)));
+}
+
+TEST(ParticipantTest, a_candidate_that_is_the_first_to_hear_of_its_epoch_waits_for_nobody_to_ask_again) {
+  int quick = 0;
+  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+    Replicas::Options options;
+    options.news = 30ms;
+    Replicas replicas(seed, options);
+    ASSERT_TRUE(replicas.sim_.run_until(
+        [&] { return replicas.leader() == 0 && replicas.accepts(0); }, 5s));
+    ASSERT_TRUE(replicas.append(0, "a"));
+    ASSERT_TRUE(replicas.all_have(Offset(1)));
+    replicas.kill(0);
+    replicas.campaign(1);
+    quick += replicas.sim_.run_until([&] { return replicas.leader() == 1; }, 60ms) ? 1 : 0;
+  }
+  EXPECT_GE(quick, 8) << "of 10: an activation whose answer is lost is asked for again, later";
 }
 
 /// What seeds of one kind have met.
