@@ -10,6 +10,8 @@
 namespace pyralog::broker {
 
 namespace {
+/// After a node was lost its partitions get other leaders within this, if they get any.
+constexpr Duration kSettling = std::chrono::seconds(1);
 constexpr Duration kFirstScrubAfter = std::chrono::minutes(1);
 constexpr Duration kLeastScrubPause = std::chrono::seconds(1);
 constexpr Duration kLeastTimeStep = std::chrono::milliseconds(500);
@@ -34,7 +36,7 @@ CatalogPtr Broker::catalog() const {
 PartitionRoles Broker::roles(const catalog::Topic& topic, const catalog::Partition& partition) const {
   PartitionRoles out;
   out.replicas = partition.replicas;
-  const std::set<NodeId>& unreachable = *local().unreachable;
+  const Lost& unreachable = *local().unreachable;
   for (const NodeId each : partition.replicas) {
     if (unreachable.contains(each)) out.offline.push_back(each);
   }
@@ -49,6 +51,22 @@ PartitionRoles Broker::roles(const catalog::Topic& topic, const catalog::Partiti
     if (!unreachable.contains(each.node) && !is_lagging(lags, lag)) out.in_sync.push_back(each.node);
   }
   return out;
+}
+
+std::optional<Instant> Broker::lost_since(NodeId node) const {
+  const Lost& unreachable = *local().unreachable;
+  const auto found = unreachable.find(node);
+  return found == unreachable.end() ? std::nullopt : std::optional(found->second);
+}
+
+bool Broker::settling() const {
+  const Instant now = io::Shard::current().now();
+  return std::ranges::any_of(*local().unreachable,
+                             [now](const auto& lost) { return now < lost.second + kSettling; });
+}
+
+io::Task<bool> Broker::wait_news(Instant deadline) const {
+  co_return co_await local().news.wait(deadline);
 }
 
 std::expected<NodeId, KafkaError> Broker::coordinator(const std::string& group) const {
@@ -246,6 +264,7 @@ io::Task<void> Broker::distribute(CatalogPtr changed) {
       }
     }
     co_await state.partitions.apply(changed);
+    state.news.wake_all();
     if (deleted.empty()) co_return;
     for (const auto& [id, host] : state.groups.all()) host->forget(deleted);
     // Among others that may wait for a quorum, which comes from the next change of the catalogue.

@@ -239,6 +239,13 @@ class Broker {
                                      const catalog::Partition& partition) const;
   /// False for a node that this one knows it cannot reach; any shard.
   [[nodiscard]] bool reachable(NodeId node) const { return !local().unreachable->contains(node); }
+  /// Since when this one knows that it cannot reach a node; nullopt if it can. Any shard.
+  [[nodiscard]] std::optional<Instant> lost_since(NodeId node) const;
+  /// A node was lost so lately that what it led may be about to get another leader; any shard.
+  [[nodiscard]] bool settling() const;
+  /// Waits until this shard hears of another catalogue, or of other nodes that can be reached; false
+  /// at the deadline.
+  [[nodiscard]] io::Task<bool> wait_news(Instant deadline) const;
   /// Who coordinates `group`: kCoordinatorNotAvailable while nobody does.
   [[nodiscard]] std::expected<NodeId, KafkaError> coordinator(const std::string& group) const;
   /// Where a partition lives, whoever leads it; nullopt if there is no such partition.
@@ -341,6 +348,8 @@ class Broker {
   [[nodiscard]] const RecoveryStatus& recovery() const { return recovery_; }
 
  private:
+  /// Nodes that this one cannot reach, and since when.
+  using Lost = std::map<NodeId, Instant>;
   /// What a shard has of the broker; touched by that shard only.
   struct ShardState {
     ShardState(const Options& options, unsigned index, std::size_t shards,
@@ -353,8 +362,8 @@ class Broker {
     io::Turn producer_ids_turn;
     bool draining = false;
     bool stopping = false;
-    /// Nodes that this one cannot reach.
-    std::shared_ptr<const std::set<NodeId>> unreachable = std::make_shared<const std::set<NodeId>>();
+    std::shared_ptr<const Lost> unreachable = std::make_shared<const Lost>();
+    io::WaitList news;  ///< of them, or a catalogue
     std::shared_ptr<const Lags> lags = std::make_shared<const Lags>();  ///< of all that is led anywhere
     SpaceStatus space;
     std::uint64_t refused_for_space = 0;
@@ -470,7 +479,7 @@ class Broker {
   cluster::Cluster* cluster_ = nullptr;  ///< shard 0
   std::unique_ptr<replica::Promises> promises_;  ///< shard 0; null of a lone node
   LagBoard lag_board_;                           ///< shard 0
-  std::set<NodeId> unreachable_;                 ///< shard 0: as all were told last
+  Lost unreachable_;                             ///< shard 0: as all were told last
   std::vector<std::unique_ptr<ShardState>> states_;
   bool started_ = false;
   RecoveryStatus recovery_;  ///< shard 0

@@ -169,18 +169,24 @@ io::Task<void> Broker::leave_others() {
 }
 
 void Broker::look_at_nodes() {
-  std::set<NodeId> unreachable;
+  Lost unreachable;
+  bool forgotten = false;
   for (const auto& [id, node] : cluster_->catalog()->nodes()) {
-    if (!cluster_->joined()->reaches(id)) unreachable.insert(id);
+    if (cluster_->joined()->reaches(id)) continue;
+    const auto known = unreachable_.find(id);
+    const bool fresh = known == unreachable_.end();
+    unreachable.emplace(id, fresh ? io::Shard::current().now() : known->second);
+    if (fresh) forgotten = lag_board_.forget(id) || forgotten;
   }
   if (unreachable == unreachable_) return;
-  bool forgotten = false;
-  for (const NodeId gone : unreachable) forgotten = lag_board_.forget(gone) || forgotten;
   if (forgotten) publish_lags();
   unreachable_ = unreachable;
-  const auto told = std::make_shared<const std::set<NodeId>>(std::move(unreachable));
+  const auto told = std::make_shared<const Lost>(std::move(unreachable));
   for (unsigned s = 0; s < shards_.size(); ++s) {
-    shards_[s]->post([state = states_[s].get(), told] { state->unreachable = told; });
+    shards_[s]->post([state = states_[s].get(), told] {
+      state->unreachable = told;
+      state->news.wake_all();
+    });
   }
 }
 

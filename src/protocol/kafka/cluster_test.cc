@@ -124,9 +124,13 @@ class NodesTest : public ::testing::Test {
     }
     state_ = std::make_shared<const catalog::Catalog>(std::move(state));
   }
-  [[nodiscard]] Nodes seen_by_2(const Ids& reached) const {
-    return {state_, NodeId(2), [&reached](NodeId id) {
-              return std::ranges::find(reached, id.value) != reached.end();
+  [[nodiscard]] Nodes seen_by_2(const Ids& reached, const Ids& lost_lately = {}) const {
+    const auto has = [](const Ids& ids, NodeId id) {
+      return std::ranges::find(ids, id.value) != ids.end();
+    };
+    return {state_, NodeId(2), [&](NodeId id) {
+              if (has(reached, id)) return Nodes::Seen::kReached;
+              return has(lost_lately, id) ? Nodes::Seen::kLost : Nodes::Seen::kGone;
             }};
   }
   broker::CatalogPtr state_;
@@ -142,14 +146,18 @@ TEST_F(NodesTest, leave_out_whom_they_cannot_reach_unless_they_are_cut_off_thems
   const Nodes without_1 = seen_by_2({3});
   EXPECT_EQ(ids(without_1), (Ids{2, 3}));
   EXPECT_EQ(ids(seen_by_2({})), (Ids{1, 2, 3})) << "clients may reach whom this one does not";
+  const Nodes just_without_1 = seen_by_2({3}, {1});
+  EXPECT_EQ(ids(just_without_1), (Ids{1, 2, 3})) << "for a while";
+  EXPECT_EQ(just_without_1.find(NodeId(1)), nullptr);
   EXPECT_EQ(without_1.find(NodeId(1)), nullptr);
   EXPECT_EQ(without_1.find(NodeId(4)), nullptr);
   EXPECT_EQ(without_1.find(NodeId(3))->id, NodeId(3));
-  // Whom clients are not told of they are not sent to.
+  // Who is not reached leads nothing, told of or not.
   broker::PartitionRoles roles;
   EXPECT_EQ(without_1.leader(roles), std::nullopt);
   roles.leader = NodeId(1);
   EXPECT_EQ(without_1.leader(roles), std::nullopt);
+  EXPECT_EQ(just_without_1.leader(roles), std::nullopt);
   roles.leader = NodeId(3);
   EXPECT_EQ(without_1.leader(roles), NodeId(3));
 }

@@ -2,6 +2,7 @@
 #include "broker/cluster_testing.h"
 #include "protocol/kafka/service.h"
 #include "wire/kafka/gen/elect_leaders.h"
+#include "wire/kafka/gen/metadata.h"
 
 namespace pyralog::protocol::kafka {
 namespace {
@@ -13,37 +14,49 @@ class ElectionsTest : public ClusterOfBrokersTest {
  protected:
   ElectionsTest() { start_all(); }
 
-  /// What node `i` answers; `wanted` none = all partitions.
+  /// What node `i` answers.
+  template <typename Response, typename Asked>
+  io::Task<Response> ask(std::int32_t i, Asked asked, std::int16_t version) {
+    auto frame = wire::encode_request(asked, version, 1, "test");
+    PYRALOG_ASSERT(frame.has_value());
+    auto bytes = std::make_shared<Bytes>(frame->bytes.begin() + 4, frame->bytes.end());
+    auto parsed = wire::parse_request(*bytes);
+    PYRALOG_ASSERT(parsed.has_value());
+    Request request;
+    request.frame = std::move(*parsed);
+    request.bytes = std::move(bytes);
+    Service service(*at(i).broker, io::Shard::current().index(), {});
+    auto reply = co_await service.handle(std::move(request));
+    PYRALOG_ASSERT(reply.has_value());
+    const Bytes all = co_await broker::testing::bytes_of(std::move(reply->pieces));
+    const auto head = wire::parse_response(ByteView(all).subspan(4), Asked::kApiKey, version);
+    PYRALOG_ASSERT(head.has_value());
+    auto answer = wire::decode_message<Response>(head->body, version);
+    PYRALOG_ASSERT(answer.has_value());
+    co_return std::move(*answer);
+  }
+  /// `wanted` none = all partitions.
   Answer elect(std::int32_t i, std::optional<std::vector<std::int32_t>> wanted,
                std::int32_t timeout_ms = 10'000, std::int16_t version = 2) {
     return run(i, [=, this]() -> io::Task<Answer> {
       wire::ElectLeadersRequest asked;
       asked.timeout_ms = timeout_ms;
       if (wanted) asked.topic_partitions.emplace().push_back({"t", *wanted});
-      auto frame = wire::encode_request(asked, version, 1, "test");
-      PYRALOG_ASSERT(frame.has_value());
-      auto bytes = std::make_shared<Bytes>(frame->bytes.begin() + 4, frame->bytes.end());
-      auto parsed = wire::parse_request(*bytes);
-      PYRALOG_ASSERT(parsed.has_value());
-      Request request;
-      request.frame = std::move(*parsed);
-      request.bytes = std::move(bytes);
-      Service service(*at(i).broker, io::Shard::current().index(), {});
-      auto reply = co_await service.handle(std::move(request));
-      PYRALOG_ASSERT(reply.has_value());
-      const Bytes all = co_await broker::testing::bytes_of(std::move(reply->pieces));
-      const auto head =
-          wire::parse_response(ByteView(all).subspan(4), wire::ApiKey::kElectLeaders, version);
-      PYRALOG_ASSERT(head.has_value());
-      const auto answer = wire::decode_message<wire::ElectLeadersResponse>(head->body, version);
-      PYRALOG_ASSERT(answer.has_value());
+      const auto answer = co_await ask<wire::ElectLeadersResponse>(i, std::move(asked), version);
       Answer out;
-      for (const auto& topic : answer->replica_election_results) {
+      for (const auto& topic : answer.replica_election_results) {
         for (const auto& each : topic.partition_result) {
           out[topic.topic + "-" + std::to_string(each.partition_id)] = each.error_code;
         }
       }
       co_return out;
+    });
+  }
+  wire::MetadataResponse metadata(std::int32_t i, std::optional<std::string> topic = {}) {
+    return run(i, [=, this]() -> io::Task<wire::MetadataResponse> {
+      wire::MetadataRequest asked;
+      if (topic) asked.topics.emplace().emplace_back().name = topic;
+      co_return co_await ask<wire::MetadataResponse>(i, std::move(asked), 9);
     });
   }
   /// Whom the assignment prefers.
@@ -123,6 +136,51 @@ TEST_F(ElectionsTest, whoever_cannot_be_reached_is_not_asked_to_lead) {
   ASSERT_TRUE(up({whom}));
   ASSERT_TRUE(sim_.run_until([&] { return elect(other, {{0}}).at("t-0") == 0; }, 20s));
   EXPECT_EQ(leader(other, "t"), whom);
+}
+
+TEST_F(ElectionsTest, who_asks_while_leaders_change_is_told_the_new_ones) {
+  create_led(6);
+  sim_.run_for(2s);
+  const std::int32_t gone = preferred(0);
+  const std::int32_t other = gone % kNodes + 1;
+  kill(gone);
+  // Once it has seen that, and before anybody else can lead.
+  ASSERT_TRUE(sim_.run_until(
+      [&] {
+        return run(other, [&]() -> io::Task<bool> {
+          co_return !at(other).broker->reachable(NodeId(gone));
+        });
+      },
+      1s));
+  ASSERT_EQ(leader(other, "t"), gone);
+  for (const bool all : {false, true}) {
+    const auto answer = metadata(other, all ? std::nullopt : std::optional<std::string>("t"));
+    EXPECT_EQ(answer.brokers.size(), 3u) << "the lost one is told of for a while";
+    for (const auto& each : answer.topics.at(0).partitions) {
+      EXPECT_EQ(each.error_code, 0) << each.partition_index;
+      EXPECT_NE(each.leader_id, gone);
+    }
+  }
+  sim_.run_for(11s);
+  EXPECT_EQ(metadata(other).brokers.size(), 2u);
+}
+
+TEST_F(ElectionsTest, who_asks_about_what_nobody_can_lead_is_told_so) {
+  ASSERT_EQ(create(1, "t", 3, {}, 1), KafkaError::kNone);
+  for (std::int32_t p = 0; p < 3; ++p) ASSERT_TRUE(led(p, preferred(p)));
+  const std::int32_t gone = preferred(0);
+  const std::int32_t other = gone % kNodes + 1;
+  kill(gone);
+  ASSERT_TRUE(sim_.run_until(
+      [&] {
+        return run(other, [&]() -> io::Task<bool> {
+          co_return !at(other).broker->reachable(NodeId(gone));
+        });
+      },
+      1s));
+  const Instant asked = sim_.now();
+  EXPECT_EQ(metadata(other, "t").topics.at(0).partitions.at(0).error_code, 5);
+  EXPECT_LT(sim_.now() - asked, 50ms);
 }
 
 TEST_F(ElectionsTest, nothing_is_begun_once_the_time_is_up) {

@@ -14,7 +14,7 @@ namespace {
 constexpr std::int8_t kPreferred = 0;
 constexpr std::int8_t kUnclean = 1;
 constexpr int kAtOnce = 16;  ///< moves under way for one request
-constexpr Duration kLookEvery = std::chrono::milliseconds(20);
+constexpr Duration kLookEvery = std::chrono::milliseconds(100);  ///< whether the client is there
 
 /// One partition that a request asks for, and what becomes of it.
 struct Election {
@@ -149,7 +149,8 @@ io::Task<void> wait_led(Service& service, const Request& request, Elections& wor
     if (open.empty() || left || PYRALOG_PLANT("kafka.elect_without_waiting") ||
         io::Shard::current().now() >= work.deadline)
       co_return;
-    co_await io::sleep_for(kLookEvery);
+    const Instant look = io::Shard::current().now() + kLookEvery;
+    (void)co_await service.broker().wait_news(std::min(look, work.deadline));
   }
 }
 

@@ -74,6 +74,47 @@ io::Task<Found> find_or_create(Service& service, std::string name, bool may_crea
       nullptr, made.error == KafkaError::kNone ? KafkaError::kUnknownTopicOrPartition : made.error};
 }
 
+/// At most; less than clients wait for an answer, and than anybody takes to lead after a loss.
+constexpr Duration kWaitForLeaders = std::chrono::milliseconds(500);
+
+/// Whether somebody is about to lead a partition that nobody leads now.
+bool expects_leader(const broker::Broker& broker, const Nodes& nodes, const catalog::Topic& topic) {
+  return std::ranges::any_of(topic.partitions, [&](const auto& partition) {
+    if (!partition->current || nodes.leader(broker.roles(topic, *partition))) return false;
+    const auto& replicas = partition->current->replicas;
+    return std::ranges::any_of(
+        replicas, [&](const catalog::Replica& each) { return nodes.find(each.node) != nullptr; });
+  });
+}
+
+bool expects_leader(const broker::Broker& broker, const wire::MetadataRequest& in, bool all) {
+  const Nodes nodes(broker);
+  const broker::CatalogPtr state = broker.catalog();
+  if (all) {
+    return std::ranges::any_of(state->topics(), [&](const catalog::TopicPtr& topic) {
+      return expects_leader(broker, nodes, *topic);
+    });
+  }
+  return std::ranges::any_of(*in.topics, [&](const auto& named) {
+    const catalog::TopicPtr topic = named.topic_id.is_nil() && named.name
+                                        ? state->topic(*named.name)
+                                        : state->topic(TopicId{named.topic_id});
+    return topic != nullptr && expects_leader(broker, nodes, *topic);
+  });
+}
+
+/// A client that hears that nobody leads asks again after a pause of its own, a second with
+/// librdkafka; a takeover takes a fraction of that. So, for a moment after a node was lost, it is
+/// told who leads then.
+io::Task<void> wait_for_leaders(const broker::Broker& broker, const wire::MetadataRequest& in,
+                                bool all) {
+  const Instant deadline = io::Shard::current().now() + kWaitForLeaders;
+  while (broker.settling() && expects_leader(broker, in, all) &&
+         !PYRALOG_PLANT("kafka.tell_of_no_leader_at_once")) {
+    if (!co_await broker.wait_news(deadline)) co_return;
+  }
+}
+
 template <typename Broker>
 void tell(const catalog::Node& node, Broker& out) {
   out.host = node.host;
@@ -86,12 +127,13 @@ void tell(const catalog::Node& node, Broker& out) {
 Handled handle_metadata(Service& service, Request request) {
   PYRALOG_CO_ASSIGN(const auto in, decode<wire::MetadataRequest>(request));
   wire::MetadataResponse out;
+  const bool all = !in.topics || (request.version() == 0 && in.topics->empty());
+  co_await wait_for_leaders(service.broker(), in, all);
   std::optional<Nodes> nodes(service.broker());
   const auto tell_of = [&](const catalog::TopicPtr& topic) {
     out.topics.push_back(describe(service.broker(), *nodes, *topic));
     return request.take_room(size_of(out.topics.back()));
   };
-  const bool all = !in.topics || (request.version() == 0 && in.topics->empty());
   if (all) {
     for (const auto& topic : service.broker().catalog()->topics()) PYRALOG_CO_TRY(tell_of(topic));
   } else {

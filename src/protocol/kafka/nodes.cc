@@ -7,24 +7,37 @@
 
 namespace pyralog::protocol::kafka {
 
-Nodes::Nodes(const broker::Broker& broker)
-    : Nodes(broker.catalog(), broker.node(),
-            [&broker](NodeId id) { return broker.reachable(id); }) {}
+namespace {
+/// For how long after it was lost clients are told where a node is; about as long as with Kafka.
+constexpr Duration kToldOf = std::chrono::seconds(10);
+}  // namespace
 
-Nodes::Nodes(broker::CatalogPtr state, NodeId self, const std::function<bool(NodeId)>& reachable)
+Nodes::Nodes(const broker::Broker& broker)
+    : Nodes(broker.catalog(), broker.node(), [&broker](NodeId id) {
+        const auto since = broker.lost_since(id);
+        if (!since) return Seen::kReached;
+        const bool lately = io::Shard::current().now() < *since + kToldOf;
+        return lately && !PYRALOG_PLANT("kafka.leave_out_at_once") ? Seen::kLost : Seen::kGone;
+      }) {}
+
+Nodes::Nodes(broker::CatalogPtr state, NodeId self, const std::function<Seen(NodeId)>& seen)
     : state_(std::move(state)) {
   const auto& nodes = state_->nodes();
   for (const auto& [id, node] : nodes) {
-    if (id == self || reachable(id)) all_.push_back(&node);
+    const Seen is = id == self ? Seen::kReached : seen(id);
+    if (is == Seen::kReached) reached_.push_back(&node);
+    if (is != Seen::kGone) all_.push_back(&node);
   }
-  if (all_.size() * 2 > nodes.size() || PYRALOG_PLANT("kafka.cut_off_and_still_judging")) return;
+  const bool cut_off = reached_.size() * 2 <= nodes.size();
+  if (!cut_off || PYRALOG_PLANT("kafka.cut_off_and_still_judging")) return;
   all_.clear();
   for (const auto& [id, node] : nodes) all_.push_back(&node);
+  reached_ = all_;
 }
 
 const catalog::Node* Nodes::find(NodeId id) const {
-  const auto at = std::ranges::lower_bound(all_, id, {}, &catalog::Node::id);
-  return at != all_.end() && (*at)->id == id ? *at : nullptr;
+  const auto at = std::ranges::lower_bound(reached_, id, {}, &catalog::Node::id);
+  return at != reached_.end() && (*at)->id == id ? *at : nullptr;
 }
 
 std::optional<NodeId> Nodes::leader(const broker::PartitionRoles& roles) const {

@@ -13,21 +13,24 @@
 
 namespace pyralog::protocol::kafka {
 
-/// The nodes that one answer tells its client of. Those that cannot be reached are left out, as
-/// Kafka leaves out fenced brokers; but a node that reaches no majority is cut off itself and
-/// judges nobody: its clients may well reach the others. On the handler's shard, as of its
-/// catalogue.
+/// The nodes that one answer tells its client of. Those that cannot be reached lead nothing, and
+/// are left out after some seconds, as Kafka leaves out fenced brokers; but a node that reaches no
+/// majority is cut off itself and judges nobody: its clients may well reach the others. On the
+/// handler's shard, as of its catalogue.
 class Nodes {
  public:
   explicit Nodes(const broker::Broker& broker);
+  /// Reached; lost a moment ago: still told of, since librdkafka loses its place in partitions
+  /// that get another leader in the same answer that leaves out the old one; or left out.
+  enum class Seen : std::uint8_t { kReached, kLost, kGone };
   /// `self` is always reached.
-  Nodes(broker::CatalogPtr state, NodeId self, const std::function<bool(NodeId)>& reachable);
+  Nodes(broker::CatalogPtr state, NodeId self, const std::function<Seen(NodeId)>& seen);
 
   /// By id.
   [[nodiscard]] const std::vector<const catalog::Node*>& all() const { return all_; }
-  /// Null if clients are not told of it.
+  /// Null if it is not reached.
   [[nodiscard]] const catalog::Node* find(NodeId id) const;
-  /// The leader, unless clients are not told of it.
+  /// The leader, unless it is not reached.
   [[nodiscard]] std::optional<NodeId> leader(const broker::PartitionRoles& roles) const;
   /// What Metadata says of a partition.
   [[nodiscard]] wire::MetadataResponse::Partition describe(
@@ -36,6 +39,7 @@ class Nodes {
  private:
   broker::CatalogPtr state_;  ///< keeps the nodes alive
   std::vector<const catalog::Node*> all_;
+  std::vector<const catalog::Node*> reached_;
 };
 
 /// Who leads, told beside a refusal (KIP-951), and where those nodes are: the client need not ask
