@@ -51,7 +51,7 @@ io::Task<void> change_some(Service& service, const Request& request, Changes& wo
     if (!each.open) continue;
     const bool late = io::Shard::current().now() >= work.deadline;
     if (late && !PYRALOG_PLANT("kafka.reassign_past_the_deadline")) {
-      refuse(each, KafkaError::kRequestTimedOut, "it was not begun in time; allow more");
+      refuse(each, KafkaError::kRequestTimedOut, "it was not begun in time; allow more of it");
       continue;
     }
     if (request.answers != nullptr && request.answers->left()) {
@@ -109,19 +109,24 @@ Handled handle_alter_partition_reassignments(Service& service, Request request) 
           places.try_emplace({named.name, asked.partition_index}, work.all.size());
       if (!fresh && !PYRALOG_PLANT("kafka.reassign_twice")) {
         // Which of them is meant is not clear.
-        refuse(work.all[place->second], KafkaError::kInvalidRequest, "it is named more than once");
+        refuse(work.all[place->second], KafkaError::kInvalidRequest,
+               "it is named more than once; name it once");
         continue;
       }
       Change& each = work.all.emplace_back();
       each.target = place->first;
-      if (asked.replicas) {
-        each.replicas.emplace();
-        for (const std::int32_t id : *asked.replicas) each.replicas->emplace_back(id);
-      }
       if (find(topic.get(), asked.partition_index) == nullptr) {
         refuse(each, KafkaError::kUnknownTopicOrPartition,
                "there is no such partition; check the topic and the number");
+      } else if (asked.replicas && asked.replicas->size() > catalog::kMaxReplicas) {
+        refuse(each, KafkaError::kInvalidReplicaAssignment,
+               std::to_string(asked.replicas->size()) + " nodes are too many; name at most " +
+                   std::to_string(catalog::kMaxReplicas));
+      } else if (asked.replicas) {
+        each.replicas.emplace();
+        for (const std::int32_t id : *asked.replicas) each.replicas->emplace_back(id);
       }
+      if (PYRALOG_PLANT("kafka.reassign_without_bound")) continue;
       PYRALOG_CO_TRY(
           request.take_room(2 * sizeof each + 4 * named.name.size() +
                             (each.replicas ? each.replicas->size() * sizeof(NodeId) : 0)));

@@ -147,6 +147,31 @@ TEST_F(ReassignTest, nothing_is_begun_once_the_time_is_up) {
   EXPECT_TRUE(list().topics.empty());
 }
 
+TEST_F(ReassignTest, more_nodes_than_can_hold_it_are_refused) {
+  propose({topic("t", {nodes({1, 2})})});
+  Ids many(10'000);
+  for (std::size_t i = 0; i < many.size(); ++i) many[i] = static_cast<std::int32_t>(i);
+  EXPECT_EQ(move("t", 0, many).first, 39);
+  EXPECT_TRUE(list().topics.empty());
+}
+
+class ReassignRoomTest : public testing::KafkaTest {
+ protected:
+  ReassignRoomTest() {
+    service_.max_answer_bytes = 1u << 20;
+    start();
+  }
+};
+
+TEST_F(ReassignRoomTest, a_request_that_names_too_much_ends_its_connection) {
+  with_client([](RawClient& client) -> io::Task<void> {
+    std::vector<std::tuple<std::string, std::int32_t, Wanted>> all;
+    for (std::int32_t i = 0; i < 20'000; ++i) all.emplace_back("t", i, std::nullopt);
+    co_await client.send(asked_for(all), 0);
+    EXPECT_TRUE(co_await client.closed());
+  });
+}
+
 /// In a cluster, by requests to any of its nodes.
 class ReassignmentsTest : public broker::testing::ClusterOfBrokersTest {
  protected:
