@@ -123,7 +123,8 @@ def by_kafkas_tool(cluster, rng):
         check(all(f"{TOPIC}-{p}: replicas:" in said and f"adding: {down}" in said for p in moved), said)
         said = tool(moved, "--verify")
         check(f"Reassignment of partition {TOPIC}-{min(moved)} is still in progress." in said, said)
-        said = tool(moved, "--cancel")
+        # It would have Kafka's settings of throttles removed, also from the node that is down.
+        said = tool(moved, "--cancel", "--preserve-throttles")
         check("Successfully cancelled" in said, said)
     cluster.restart(down)
     until(lambda: not json.loads(pyralog(cluster, "partition", "list", "--moving", "--json")), "all are back", 30)
