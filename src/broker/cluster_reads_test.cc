@@ -151,11 +151,12 @@ TEST_F(ClusterReadsTest, a_follower_knows_its_leaders_epoch) {
   EXPECT_EQ(from_near(0, {}, epoch + 1).error, KafkaError::kUnknownLeaderEpoch);
   const std::int32_t third = third_;
   sim_.run_for(2s);  // who has just come up is not handed anything
-  ASSERT_EQ(run(leader_,
-                [this, third]() -> io::Task<KafkaError> {
-                  co_return (co_await at(leader_).broker->move_leader({"t", 0}, NodeId(third))).error;
-                }),
-            KafkaError::kNone);
+  ASSERT_EQ(
+      run(leader_,
+          [this, third]() -> io::Task<KafkaError> {
+            co_return (co_await at(leader_).broker->move_leader({"t", 0}, NodeId(third))).error;
+          }),
+      KafkaError::kNone);
   ASSERT_TRUE(sim_.run_until([&] { return leads(third, "t"); }, 10s));
   ASSERT_TRUE(sim_.run_until([&] { return from_near(0).error == KafkaError::kNone; }, 10s));
   EXPECT_EQ(from_near(0, {}, epoch).error, KafkaError::kFencedLeaderEpoch);

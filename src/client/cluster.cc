@@ -130,12 +130,14 @@ io::Task<Result<std::vector<TopicInfo>>> Cluster::ask(std::optional<std::string>
 
 void Cluster::keep(TopicInfo info, Instant now) {
   const auto known = topics_.find(info.name);
-  const bool same = known != topics_.end() && known->second.info.id == info.id &&
-                    info.id != TopicId{};
+  const bool same =
+      known != topics_.end() && known->second.info.id == info.id && info.id != TopicId{};
   // Servers hear of a change one after the other: one may know less than another has said.
   for (PartitionInfo& each : info.partitions) {
-    if (!same || static_cast<std::size_t>(each.index) >= known->second.info.partitions.size()) break;
-    const PartitionInfo& before = known->second.info.partitions[static_cast<std::size_t>(each.index)];
+    if (!same || static_cast<std::size_t>(each.index) >= known->second.info.partitions.size())
+      break;
+    const PartitionInfo& before =
+        known->second.info.partitions[static_cast<std::size_t>(each.index)];
     if (before.index != each.index || before.leader_epoch <= each.leader_epoch) continue;
     each.leader = before.leader;
     each.leader_epoch = before.leader_epoch;
@@ -191,7 +193,7 @@ bool Cluster::refused(const TopicPartition& partition, const io::Address& by, Ka
 
 bool Cluster::is_refused(const TopicPartition& partition, const PartitionInfo& info) const {
   const auto found = refusals_.find(partition);
-  if (found == refusals_.end() || PYRALOG_PLANT("client.ask_who_has_refused")) return false;
+  if (found == refusals_.end()) return false;
   const Refusal& refusal = found->second;
   return refusal.leader == info.leader && refusal.epoch >= info.leader_epoch &&
          io::Shard::current().now() < refusal.until;
@@ -215,7 +217,8 @@ io::Task<Result<TopicInfo>> Cluster::topic(std::string name, bool create, Instan
   for (;;) {
     while (asking_.contains(name)) {
       if (!co_await asked_.wait(deadline)) {
-        co_return fail(Code::kTimedOut, "topic \"" + name + "\": no server has said in time who leads it");
+        co_return fail(Code::kTimedOut,
+                       "topic \"" + name + "\": no server has said in time who leads it");
       }
       if (const TopicInfo* known = known_topic(name)) co_return *known;
     }
@@ -256,8 +259,9 @@ io::Task<Result<std::shared_ptr<Connection>>> Cluster::leader(TopicPartition par
     }
     if (is_refused(partition, each)) {
       forget_topic(partition.topic);
-      co_return fail(Code::kUnavailable, to_string(partition) + ": who led it does not, and nobody "
-                                                                "else is said to");
+      co_return fail(Code::kUnavailable, to_string(partition) +
+                                             ": who led it does not, and nobody "
+                                             "else is said to");
     }
     auto connection = co_await node(each.leader, deadline);
     if (!connection) forget_topic(partition.topic);

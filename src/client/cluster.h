@@ -79,10 +79,10 @@ class Cluster {
   [[nodiscard]] const TopicInfo* known_topic(const std::string& name) const;
   /// The next use asks the server again.
   void forget_topic(const std::string& name);
-  /// A server has refused with an error that says that the metadata are stale, and may have said who
-  /// leads `partition` (KIP-951): true if that is news, and where it is is known, so that it can be
-  /// asked next. Else the servers are asked; one that does not lead is not believed to, in the same
-  /// epoch, for a moment.
+  /// A server has refused with an error that says that the metadata are stale, and may have said
+  /// who leads `partition` (KIP-951): true if that is news, and where it is is known, so that it
+  /// can be asked next. Else the servers are asked; one that does not lead is not believed to, in
+  /// the same epoch, for a moment.
   bool refused(const TopicPartition& partition, const io::Address& by, KafkaError error,
                LeaderHint hint);
   /// Where a server is, as an answer says.

@@ -220,7 +220,8 @@ kafka::FetchRequest Fetcher::request_for(const Way& way, const std::vector<Wante
     if (options_.session != nullptr) {
       const auto met = options_.session->position(each.partition, each.id);
       if (met) {
-        partition.current_leader_epoch = std::max(partition.current_leader_epoch, met->leader_epoch);
+        partition.current_leader_epoch =
+            std::max(partition.current_leader_epoch, met->leader_epoch);
       }
     }
     request.topics.back().partitions.push_back(partition);
@@ -233,9 +234,8 @@ io::Task<void> Fetcher::fetch(Way way, std::vector<Wanted> wanted) {
       io::Shard::current().now() + options_.max_wait + cluster_.options().request_timeout;
   // Where topics have no ids they go by their names.
   constexpr std::int16_t kLastByName = 12;
-  const bool by_id = std::ranges::all_of(wanted, [](const Wanted& each) {
-    return each.id != TopicId{};
-  });
+  const bool by_id =
+      std::ranges::all_of(wanted, [](const Wanted& each) { return each.id != TopicId{}; });
   const std::int16_t newest = by_id ? kafka::FetchRequest::kMaxVersion : kLastByName;
   const auto reply = co_await way.connection->call<kafka::FetchResponse>(request_for(way, wanted),
                                                                          end, {}, newest);
@@ -309,7 +309,8 @@ void Fetcher::refused(const kafka::FetchResponse::Partition& answer, const Wante
   const ErrorTraits& traits = traits_of(answer.error_code);
   if (wanted.from_replica) {
     // Whatever it is, the leader knows better; and of a newer epoch the next use asks.
-    if (traits.error == KafkaError::kFencedLeaderEpoch) cluster_.forget_topic(wanted.partition.topic);
+    if (traits.error == KafkaError::kFencedLeaderEpoch)
+      cluster_.forget_topic(wanted.partition.topic);
     return back_to_leader(state);
   }
   if (traits.error == KafkaError::kOffsetOutOfRange) {

@@ -31,9 +31,10 @@ struct FetchOptions {
   std::int32_t partition_max_bytes = 1 << 20;
   bool read_committed = true;
   ReadFrom read_from = ReadFrom::kLeader;
-  std::string rack;                  ///< where this client is; needed for kNearest
-  std::shared_ptr<Session> session;  ///< what is read is not older than this; null = as it is found
-  Duration back_at_leader = 2s;      ///< for so long after a replica was of no use
+  std::string rack{};  ///< where this client is; needed for kNearest
+  std::shared_ptr<Session>
+      session{};                 ///< what is read is not older than this; null = as it is found
+  Duration back_at_leader = 2s;  ///< for so long after a replica was of no use
 };
 
 /// One record batch as it was stored, CRC checked. Records below `from` were seen before.
@@ -44,9 +45,10 @@ struct PolledBatch {
   std::int64_t from = 0;
 };
 
-/// Reads partitions from their leaders, or the replicas that those name, one request per server at a
-/// time, a response ahead of the reader. A replica that fails, is behind the session, or lacks what is
-/// asked for sends the reader back to the leader. Lives on one shard; close() before destroying.
+/// Reads partitions from their leaders, or the replicas that those name, one request per server at
+/// a time, a response ahead of the reader. A replica that fails, is behind the session, or lacks
+/// what is asked for sends the reader back to the leader. Lives on one shard; close() before
+/// destroying.
 class Fetcher {
  public:
   Fetcher(Cluster& cluster, FetchOptions options);
@@ -83,10 +85,10 @@ class Fetcher {
     std::int64_t position = 0;  ///< after what was handed out
     std::int64_t fetch_at = 0;  ///< after what was read
     std::int64_t high_watermark = -1;
-    TopicId topic;  ///< of the last answer
+    TopicId topic;             ///< of the last answer
     std::size_t buffered = 0;  ///< batches read and not handed out
     bool out_of_range = false;
-    Instant not_before{};  ///< after an error
+    Instant not_before{};       ///< after an error
     std::int32_t replica = -1;  ///< to read from, until then
     Instant replica_until{};
     Instant leader_until{};  ///< no replica before then

@@ -31,7 +31,7 @@ struct ProducerOptions {
   unsigned max_in_flight = 5;            ///< batches under way per partition; at most 5
   std::size_t buffer_bytes = 64u << 20;  ///< unsent and unacknowledged; beyond it send() waits
   bool create_topics = true;
-  std::shared_ptr<Session> session;  ///< takes note of what is acknowledged; null = nobody reads it
+  std::shared_ptr<Session> session{};  ///< takes note of what is acknowledged; null = nobody reads it
 };
 
 struct ProducerRecord {

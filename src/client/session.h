@@ -8,9 +8,10 @@
 
 namespace pyralog::client {
 
-/// How far one application has written and read each partition. Producers and consumers that share it
-/// read what they wrote, and nothing older than what they have read, from any replica: one that is not
-/// there yet is waited for, or the leader is asked. Lives on one shard, and outlives who uses it.
+/// How far one application has written and read each partition. Producers and consumers that share
+/// it read what they wrote, and nothing older than what they have read, from any replica: one that
+/// is not there yet is waited for, or the leader is asked. Lives on one shard, and outlives who
+/// uses it.
 class Session {
  public:
   struct Position {

@@ -22,7 +22,8 @@ TEST(SessionTest, begins_anew_with_a_topic_that_is_made_again) {
   Session session;
   session.reached(kThere, {kTopic, 3, 10});
   const TopicId again{Uuid{{2}}};
-  EXPECT_EQ(session.position(kThere, again), std::nullopt) << "its offsets are not those of the old";
+  EXPECT_EQ(session.position(kThere, again), std::nullopt)
+      << "its offsets are not those of the old";
   session.reached(kThere, {again, 1, 2});
   EXPECT_EQ(session.position(kThere, again), (Session::Position{again, 1, 2}));
   EXPECT_EQ(session.position(kThere, kTopic), std::nullopt);

@@ -49,17 +49,21 @@ class Reading:
         self.driver.call("join", group=f"group-{topic}", topics=[topic], reset="earliest",
                          session_timeout_ms=10_000, rack=f"r{self.near}")
 
+    def led_by(self):
+        leader = self.cluster.leaders(self.topic)[0]
+        return leader if leader in self.cluster.alive() else None
+
     def write(self, count):
         def one(value):
             def attempt():
-                leader = self.cluster.leaders(self.topic)[0]
-                if leader not in self.cluster.alive():
+                leader = self.led_by()
+                if leader is None:
                     return False
                 with self.cluster.door(leader, 3.0) as door:
                     return produce(door, self.topic, 0, value)[0] == 0
             until(attempt, f"{value} is acknowledged", 20)
             self.written.append(value)
-        leader = self.cluster.leaders(self.topic)[0]
+        leader = until(self.led_by, f"{self.topic} is led", 20)
         try:
             with self.cluster.door(leader, 3.0) as door:
                 for _ in range(count):

@@ -23,7 +23,8 @@ class SessionReads : public KafkaBrokersTest {
     return options;
   }
   /// Polls until the value is there, or time is up.
-  static io::Task<bool> comes(client::Consumer& consumer, const std::string& value, Duration limit) {
+  static io::Task<bool> comes(client::Consumer& consumer, const std::string& value,
+                              Duration limit) {
     const Instant deadline = in(limit);
     while (io::Shard::current().now() < deadline) {
       const auto batches = co_await consumer.poll(deadline);
@@ -38,11 +39,11 @@ class SessionReads : public KafkaBrokersTest {
   static io::Task<std::int64_t> write(client::Producer& producer, std::int32_t partition,
                                       std::string value) {
     std::int64_t offset = -1;
-    const auto sent = co_await producer.send(
-        record(partition, value), [&offset](const Result<client::Delivery>& done) {
-          offset = done ? done->offset : -1;
-          EXPECT_TRUE(done) << done.error().message;
-        });
+    const auto sent = co_await producer.send(record(partition, value),
+                                             [&offset](const Result<client::Delivery>& done) {
+                                               offset = done ? done->offset : -1;
+                                               EXPECT_TRUE(done) << done.error().message;
+                                             });
     EXPECT_TRUE(sent);
     const auto flushed = co_await producer.flush();
     EXPECT_TRUE(flushed) << flushed.error().message;
@@ -171,7 +172,8 @@ TEST_F(SessionRounds, session_reads) {
     ASSERT_TRUE(ended || done > before) << "nothing goes on after operation " << done;
     disturb();
   }
-  EXPECT_GT(from_replicas, static_cast<std::uint64_t>(operations) / 4) << "replicas were hardly read";
+  EXPECT_GT(from_replicas, static_cast<std::uint64_t>(operations) / 4)
+      << "replicas were hardly read";
   std::printf("%d operations, %llu read where a replica was the nearest\n", done,
               static_cast<unsigned long long>(from_replicas));
 }
