@@ -35,7 +35,8 @@ class Racks(Cluster):
             text = connection.getresponse().read().decode()
         finally:
             connection.close()
-        found = re.search(r'^pyralog_kafka_topic_fetched_records_total\{[^}]*topic="%s"[^}]*\} (\d+)' % topic, text, re.M)
+        series = r'^pyralog_kafka_topic_fetched_records_total\{[^}]*topic="%s"[^}]*\} (\d+)'
+        found = re.search(series % topic, text, re.M)
         return int(found.group(1)) if found else 0
 
 
