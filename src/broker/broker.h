@@ -67,6 +67,8 @@ struct FetchOutcome {
   std::int64_t offsets = 0;  ///< that `records` span
   /// Where the client's log parts from ours, if it does.
   std::optional<EpochStart> diverging;
+  std::optional<NodeId> read_from;  ///< a replica nearer to the client: it is to read there instead
+  bool beyond = false;  ///< of a follower: the offset is above all that its leader has told it of
   Duration waited{};  ///< by the whole fetch, for records to come
   bool in_memory = false;     ///< the partition's records are, and stay there for as long as `records` live
   std::uint64_t lacking = 0;  ///< of these: the next batch, if FetchMemory had no room for it
@@ -110,6 +112,8 @@ struct FetchBounds {
   Instant deadline{};
   FetchMemory* memory = nullptr;  ///< outlives the fetch; null = records in memory have no bound
   FetchEnd* end = nullptr;        ///< likewise; null = only the deadline ends its wait
+  std::string rack{};  ///< where the client is: it may be sent to a follower there, and read from one;
+                     ///< empty = it reads from leaders
 };
 
 struct OffsetQuery {
@@ -410,9 +414,15 @@ class Broker {
   io::Task<ProduceOutcome> produce_one(unsigned shard, PartitionId id, replica::NewBatch batch,
                                        Acks acks, Instant deadline);
   io::Task<FetchOutcome> fetch_one(unsigned shard, PartitionId id, const FetchItem& item,
-                                   std::uint64_t max_bytes, bool min_one);
+                                   const FetchBounds& bounds, std::uint64_t max_bytes,
+                                   bool min_one);
   io::Task<FetchOutcome> fetch_held(unsigned shard, PartitionId id, const FetchItem& item,
-                                    std::uint64_t wanted, std::uint64_t room, bool min_one);
+                                    const FetchBounds& bounds, std::uint64_t wanted,
+                                    std::uint64_t room, bool min_one);
+  /// Of a partition that is led here: the replica in the client's rack, if there is one that keeps
+  /// up, has the offset, and can be reached.
+  [[nodiscard]] std::optional<NodeId> nearer(const replica::Replica& replica,
+                                             const std::string& rack, Offset offset) const;
   io::Task<void> fetch_pass(const std::vector<FetchItem>& items, const FetchBounds& bounds,
                             std::uint64_t memory_room, std::vector<FetchOutcome>& out);
   io::Task<void> fetch_within(const std::vector<FetchItem>& items, const FetchBounds& bounds,

@@ -30,6 +30,7 @@ struct Met {
   std::uint64_t refused = 0;
   std::uint64_t unknown = 0;
   std::uint64_t read = 0;
+  std::uint64_t read_near = 0;  ///< answers of followers
   std::uint64_t takeovers = 0;
   std::uint64_t crashes = 0;
   std::uint64_t losses = 0;  ///< that were recorded
@@ -164,16 +165,22 @@ class World : public ClusterOfBrokersTest {
 
   void read_one() {
     const char* topic = kTopics[pick(3)];
-    const std::int32_t i = whom(topic);
+    // Half of them from any replica.
+    const bool near = chance(2);
+    const std::int32_t i = near ? static_cast<std::int32_t>(1 + pick(kNodes)) : whom(topic);
     if (at(i).broker == nullptr) return;
     const auto from = static_cast<std::int64_t>(pick(20));
-    machine(i).spawn([this, i, topic, from]() -> io::Task<void> {
+    const bool follows = !leads(i, topic);
+    machine(i).spawn([this, i, topic, from, near, follows]() -> io::Task<void> {
       std::vector<FetchItem> wanted(1);
       wanted[0].target = {topic, 0};
       wanted[0].offset = from;
       wanted[0].max_bytes = 1 << 20;
-      auto out = co_await at(i).broker->fetch(std::move(wanted), {1, 50u << 20, Instant{}});
+      FetchBounds bounds{.min_bytes = 1, .max_bytes = 50u << 20};
+      if (near) bounds.rack = "where nobody is";
+      auto out = co_await at(i).broker->fetch(std::move(wanted), std::move(bounds));
       if (out.front().error != KafkaError::kNone || out.front().bytes == 0) co_return;
+      if (near && follows) ++met_.read_near;
       const Bytes bytes = co_await bytes_of(std::move(out.front().records));
       see(topic, bytes);
     });
@@ -272,6 +279,7 @@ TEST(ClusterSimulation, nothing_acknowledged_is_lost_whatever_fails) {
   EXPECT_GT(met.acknowledged, seeds * 20);
   EXPECT_GT(met.refused, seeds);
   EXPECT_GT(met.read, seeds * 20);
+  EXPECT_GT(met.read_near, seeds);
   EXPECT_GT(met.takeovers, seeds * 3);
   EXPECT_GT(met.crashes, seeds * 3);
   EXPECT_GT(met.losses, 0u);

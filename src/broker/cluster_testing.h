@@ -45,6 +45,7 @@ class ClusterOfBrokersTest : public ::testing::Test {
     bool stopping = false;
   };
   static std::string name_of(std::int32_t i) { return "n" + std::to_string(i); }
+  static std::string rack_of(std::int32_t i) { return "r" + std::to_string(i); }
   One& at(std::int32_t i) { return *nodes_[static_cast<std::size_t>(i - 1)]; }
   io::sim::Node& machine(std::int32_t i) { return sim_.node(static_cast<std::size_t>(i - 1)); }
 
@@ -53,6 +54,7 @@ class ClusterOfBrokersTest : public ::testing::Test {
     options.data_dir = "/data";
     options.node = NodeId(i);
     options.host = name_of(i);
+    if (in_racks_) options.rack = rack_of(i);
     options.join.members = members_;
     options.join.secret = Bytes(32, 7);
     options.join.secret_name = "the secret";
@@ -142,6 +144,26 @@ class ClusterOfBrokersTest : public ::testing::Test {
       wanted[0].max_bytes = 1 << 20;
       auto out = co_await at(i).broker->fetch(std::move(wanted), {1, 50u << 20, Instant{}});
       co_return std::move(out.front());
+    });
+  }
+  /// As a client that stands in `rack` reads.
+  FetchOutcome fetch_near(std::int32_t i, const std::string& rack, std::int64_t offset,
+                          Duration wait = {}, std::int32_t epoch = -1) {
+    return run(i, [&, this]() -> io::Task<FetchOutcome> {
+      std::vector<FetchItem> wanted(1);
+      wanted[0].target = {"t", 0};
+      wanted[0].offset = offset;
+      wanted[0].leader_epoch = epoch;
+      wanted[0].max_bytes = 1 << 20;
+      FetchBounds bounds{.min_bytes = 1, .deadline = io::Shard::current().now() + wait};
+      bounds.rack = rack;
+      auto out = co_await at(i).broker->fetch(std::move(wanted), std::move(bounds));
+      co_return std::move(out.front());
+    });
+  }
+  std::vector<std::string> values_in(std::int32_t i, FetchOutcome& out) {
+    return run(i, [&]() -> io::Task<std::vector<std::string>> {
+      co_return values_of(co_await bytes_of(std::move(out.records)));
     });
   }
   /// What a node's replica of partition 0 has; log_end −1 = it has none.
@@ -272,6 +294,9 @@ class ClusterOfBrokersTest : public ::testing::Test {
   Options options_;
   std::vector<cluster::Member> members_;
   std::vector<std::unique_ptr<One>> nodes_;
+  bool in_racks_ = false;  ///< each node in a rack of its own
+  /// Serves clients until the node is to stop, and drains the broker then.
+  std::function<io::Task<void>(std::int32_t, Broker&)> door_;
 
  private:
   io::Task<void> life(std::int32_t i, cluster::Cluster::Options options) {
@@ -294,8 +319,12 @@ class ClusterOfBrokersTest : public ::testing::Test {
     one.cluster = cluster->get();
     one.stop = &stop;
     one.broker = &broker;
-    while (!one.stopping) co_await stop.wait(Instant::never());
-    co_await broker.drain();
+    if (door_) {
+      co_await door_(i, broker);
+    } else {
+      while (!one.stopping) co_await stop.wait(Instant::never());
+      co_await broker.drain();
+    }
     const auto stopped = co_await broker.stop();
     EXPECT_TRUE(stopped) << stopped.error().message;
     co_await (*cluster)->stop();

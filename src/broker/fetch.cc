@@ -85,7 +85,8 @@ struct Brought {
       bytes += each.bytes;
       if (each.in_memory) in_memory += each.bytes;
       if (lacking == 0) lacking = each.lacking;
-      failed = failed || each.error != KafkaError::kNone || each.diverging.has_value();
+      failed = failed || each.error != KafkaError::kNone || each.diverging.has_value() ||
+               each.read_from.has_value();
     }
   }
   std::uint64_t bytes = 0;
@@ -101,20 +102,53 @@ constexpr Duration kWaitForRoom = std::chrono::seconds(5);
 
 }  // namespace
 
+std::optional<NodeId> Broker::nearer(const replica::Replica& replica, const std::string& rack,
+                                     Offset offset) const {
+  const replica::Participant* participant = replica.participant();
+  const replica::Leading* leading = participant == nullptr ? nullptr : participant->leading();
+  if (rack.empty() || leading == nullptr) return std::nullopt;
+  const CatalogPtr state = catalog();
+  const auto stands_there = [&](NodeId id) {
+    const catalog::Node* node = state->node(id);
+    return node != nullptr && node->rack == rack;
+  };
+  if (stands_there(node_)) return std::nullopt;
+  const std::vector<NodeId> in_sync = leading->in_sync(io::Shard::current().now());
+  std::optional<replica::Leading::Follower> best;
+  for (const replica::Leading::Follower& each : leading->followers()) {
+    const NodeId id = each.disk.node;
+    const bool has_it = each.contiguous && each.log_start <= offset && offset <= each.log_end;
+    const bool there = each.linked && reachable(id) && std::ranges::binary_search(in_sync, id);
+    if (!stands_there(id) || !has_it || !there) continue;
+    if (!best || each.log_end > best->log_end) best = each;
+  }
+  if (!best) return std::nullopt;
+  return best->disk.node;
+}
+
 io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const FetchItem& item,
-                                         std::uint64_t max_bytes, bool min_one) {
+                                         const FetchBounds& bounds, std::uint64_t max_bytes,
+                                         bool min_one) {
   FetchOutcome out;
-  const auto serving = states_[shard]->partitions.leading(id);
-  if (!serving) {
-    out.error = serving.error();
+  const auto readable = states_[shard]->partitions.readable(id, !bounds.rack.empty());
+  if (!readable) {
+    out.error = readable.error();
     co_return out;
   }
-  const std::shared_ptr<replica::Replica>& replica = *serving;
-  out.error = check_epoch(item.leader_epoch, replica->epoch());
+  const std::shared_ptr<replica::Replica>& replica = readable->replica;
+  const bool follows = readable->told.has_value();
+  out.error = check_epoch(item.leader_epoch, readable->epoch);
   if (out.error != KafkaError::kNone) co_return out;
   out.high_watermark = replica->high_watermark().value;
   out.last_stable = replica->last_stable_offset().value;
   out.log_start = replica->log_start().value;
+  // A follower knows nothing yet of what it has not been told of: that comes.
+  const bool to_come = follows && item.offset > out.high_watermark &&
+                       !PYRALOG_PLANT("broker.out_of_range_between_the_watermarks");
+  if (to_come) {
+    out.beyond = item.offset > readable->told->value;
+    co_return out;
+  }
   if (item.last_fetched_epoch >= 0) {
     const EpochStart end =
         replica->epoch_end(Epoch(static_cast<std::uint32_t>(item.last_fetched_epoch)));
@@ -128,6 +162,8 @@ io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const F
     out.error = KafkaError::kOffsetOutOfRange;
     co_return out;
   }
+  if (!follows) out.read_from = nearer(*replica, bounds.rack, Offset(item.offset));
+  if (out.read_from) co_return out;
   // What is in memory tells how large its next batch is.
   out.in_memory = replica->log().config().durability == Durability::kMemory;
   if (item.offset >= out.high_watermark || (max_bytes == 0 && !min_one && !out.in_memory)) {
@@ -152,13 +188,14 @@ io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const F
 }
 
 io::Task<FetchOutcome> Broker::fetch_held(unsigned shard, PartitionId id, const FetchItem& item,
-                                          std::uint64_t wanted, std::uint64_t room, bool min_one) {
+                                          const FetchBounds& bounds, std::uint64_t wanted,
+                                          std::uint64_t room, bool min_one) {
   FetchOutcome out =
-      co_await fetch_one(shard, id, item, std::min(wanted, room), /*min_one=*/false);
+      co_await fetch_one(shard, id, item, bounds, std::min(wanted, room), /*min_one=*/false);
   // The first batch goes out whatever the client's bounds, and never beyond ours.
   const bool first = min_one && out.bytes == 0 && out.lacking > wanted;
   if (first && out.lacking <= room) {
-    out = co_await fetch_one(shard, id, item, out.lacking, /*min_one=*/false);
+    out = co_await fetch_one(shard, id, item, bounds, out.lacking, /*min_one=*/false);
   }
   // Is it ours that held the next one back?
   const bool held_back = out.bytes + out.lacking > room &&
@@ -188,14 +225,15 @@ io::Task<void> Broker::fetch_pass(const std::vector<FetchItem>& items, const Fet
     for (const std::size_t i : mine) {
       const auto most = static_cast<std::uint64_t>(std::max<std::int64_t>(items[i].max_bytes, 0));
       const std::uint64_t want = std::min(left, most);
-      const auto serving = states_[s]->partitions.leading(ids[i]);
-      const bool held = serving && (*serving)->log().config().durability == Durability::kMemory &&
+      const auto readable = states_[s]->partitions.readable(ids[i], !bounds.rack.empty());
+      const bool held = readable &&
+                        readable->replica->log().config().durability == Durability::kMemory &&
                         !PYRALOG_PLANT("broker.unbounded_memory_reads");
       if (held) {
-        out[i] = co_await fetch_held(s, ids[i], items[i], want, room, first);
+        out[i] = co_await fetch_held(s, ids[i], items[i], bounds, want, room, first);
         room -= std::min(room, out[i].bytes);
       } else {
-        out[i] = co_await fetch_one(s, ids[i], items[i], want, first);
+        out[i] = co_await fetch_one(s, ids[i], items[i], bounds, want, first);
       }
       if (out[i].bytes > 0) first = false;
       left -= std::min(left, out[i].bytes);
@@ -235,6 +273,7 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
   Duration waited{};
   // More than may be sent at once never comes.
   bounds.min_bytes = std::min(bounds.min_bytes, bounds.max_bytes);
+  if (!options_.read_by_rack) bounds.rack.clear();
   while (true) {
     co_await fetch_within(items, bounds, out);
     const Brought got(out);
@@ -247,7 +286,13 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
                       local().draining || is_left();
     if (bounds.memory != nullptr) bounds.memory->keep(done ? got.in_memory : 0);
     if (done) {
-      for (FetchOutcome& each : out) each.waited = waited;
+      for (FetchOutcome& each : out) {
+        each.waited = waited;
+        // It has not come: whether there is such an offset at all the leader knows.
+        if (each.beyond && home.now() >= bounds.deadline) {
+          each.error = KafkaError::kNotLeaderOrFollower;
+        }
+      }
       co_return out;
     }
     // What there is would be held for as long as the wait lasts: it is read again.
@@ -264,12 +309,12 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
     }
     const auto watch = [&](unsigned s, const std::vector<std::size_t>& mine) -> io::Task<void> {
       for (const std::size_t i : mine) {
-        const auto replica = states_[s]->partitions.leading(ids[i]);
+        const auto readable = states_[s]->partitions.readable(ids[i], !bounds.rack.empty());
         // Draining wakes those who watch; whoever comes after that must not begin to.
-        if (!replica || states_[s]->draining) {
+        if (!readable || states_[s]->draining) {
           waiter->data_available();
         } else {
-          (*replica)->watch(Offset(out[i].high_watermark), waiter);
+          readable->replica->watch(Offset(out[i].high_watermark), waiter);
         }
       }
       co_return;

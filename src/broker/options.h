@@ -35,6 +35,7 @@ struct Options {
   io::BackoffOptions reopen{.first = std::chrono::seconds(1),   ///< of partitions that could not
                             .most = std::chrono::seconds(30)};  ///< be opened
   Duration replica_lag_time_max = std::chrono::seconds(30);  ///< replica.lag.time.max.ms
+  bool read_by_rack = true;  ///< replica.selector.class: clients that name their rack may read there
   Duration commit_timeout = std::chrono::seconds(5);  ///< of a coordinator's own records
   std::int32_t producer_id_block = 1000;
   SpaceOptions space;                        ///< min.free.bytes, disk.reserve.bytes

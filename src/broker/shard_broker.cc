@@ -446,6 +446,23 @@ std::expected<std::shared_ptr<replica::Replica>, KafkaError> ShardBroker::leadin
   return found;
 }
 
+std::expected<ShardBroker::Readable, KafkaError> ShardBroker::readable(const PartitionId& id,
+                                                                       bool follows_too) const {
+  auto found = serving(id);
+  if (!found) return std::unexpected(found.error());
+  replica::Replica& replica = **found;
+  if (replica.participant() == nullptr || replica.epoch() != Epoch(0)) {
+    const Epoch epoch = replica.epoch();
+    return Readable{std::move(*found), epoch, std::nullopt};
+  }
+  if (follows_too) {
+    if (const auto followed = replica.participant()->followed(io::Shard::current().now())) {
+      return Readable{std::move(*found), followed->epoch, followed->committed};
+    }
+  }
+  return std::unexpected(KafkaError::kNotLeaderOrFollower);
+}
+
 KafkaError ShardBroker::may_coordinate(const PartitionId& id) const {
   if (seats_ == nullptr) return KafkaError::kNone;
   const auto replica = leading(id);

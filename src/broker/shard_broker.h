@@ -90,6 +90,15 @@ class ShardBroker {
   /// As `serving`; NOT_LEADER_OR_FOLLOWER, too, if another node leads it, or none does.
   [[nodiscard]] std::expected<std::shared_ptr<replica::Replica>, KafkaError> leading(
       const PartitionId& id) const;
+  /// A replica that may be read, and what its readers go by.
+  struct Readable {
+    std::shared_ptr<replica::Replica> replica;
+    Epoch epoch;                    ///< in which it leads or follows
+    std::optional<Offset> told;     ///< of a follower: see Participant::Followed::committed
+  };
+  /// As `leading`, or where `follows_too` one that follows and keeps up: see Participant::followed.
+  [[nodiscard]] std::expected<Readable, KafkaError> readable(const PartitionId& id,
+                                                             bool follows_too) const;
   /// kNone if its groups may be coordinated here now: it is led, and not cut off from the others.
   [[nodiscard]] KafkaError may_coordinate(const PartitionId& id) const;
   /// The replica, if it can be asked; else NOT_LEADER_OR_FOLLOWER, or KAFKA_STORAGE_ERROR for one that

@@ -283,6 +283,9 @@ void add_data(std::vector<CommandSpec>& out) {
                      "end; with --group, beginning"),
                value("group", "NAME", "Read as a member of this group."),
                value("partition", "N", "Read this partition only."),
+               value("rack", "RACK",
+                     "Read from replicas in this rack, where there are any in sync, in place of the "
+                     "leaders."),
                value("count", "N", "Stop after so many records."),
                flag("until-end", "Stop at the end that each partition has now."),
                value("format", "TEXT", "How a record is printed.", "%s\\n"),

@@ -47,6 +47,12 @@ Result<Plan> plan_of(const Args& args) {
   plan.until_end = args.flag("until-end");
   plan.as_json = args.flag("json");
   plan.consumer.fetch.read_committed = args.text("isolation", "committed") == "committed";
+  if (args.has("rack")) {
+    plan.consumer.fetch.read_from = client::ReadFrom::kNearest;
+    plan.consumer.fetch.rack = args.text("rack");
+    // Members of a group go on where others have been: what was read is there for who reads next.
+    plan.consumer.fetch.session = std::make_shared<client::Session>();
+  }
   plan.consumer.auto_commit = false;
   if (args.has("group")) {
     plan.group = args.text("group");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/plant.h"
 #include "wire/kafka/gen/find_coordinator.h"
 #include "wire/kafka/gen/metadata.h"
 
@@ -11,6 +12,8 @@ namespace kafka = wire::kafka;
 
 namespace {
 constexpr unsigned kCreationAttempts = 8;
+/// Longer than a server that is told to lead needs to begin, or others to hear who does.
+constexpr Duration kRefusalHolds = 500ms;
 }  // namespace
 
 Result<std::vector<io::Address>> parse_bootstrap(std::string_view text) {
@@ -119,31 +122,113 @@ io::Task<Result<std::vector<TopicInfo>>> Cluster::ask(std::optional<std::string>
                                  std::move(partition.offline_replicas)});
     }
     std::ranges::sort(info.partitions, {}, &PartitionInfo::index);
-    topics_[info.name] = {info, now};
-    found.push_back(std::move(info));
+    found.push_back(info);
+    keep(std::move(info), now);
   }
   co_return found;
 }
 
+void Cluster::keep(TopicInfo info, Instant now) {
+  const auto known = topics_.find(info.name);
+  const bool same =
+      known != topics_.end() && known->second.info.id == info.id && info.id != TopicId{};
+  // Servers hear of a change one after the other: one may know less than another has said.
+  for (PartitionInfo& each : info.partitions) {
+    if (!same || static_cast<std::size_t>(each.index) >= known->second.info.partitions.size())
+      break;
+    const PartitionInfo& before =
+        known->second.info.partitions[static_cast<std::size_t>(each.index)];
+    if (before.index != each.index || before.leader_epoch <= each.leader_epoch) continue;
+    each.leader = before.leader;
+    each.leader_epoch = before.leader_epoch;
+  }
+  const std::string name = info.name;
+  topics_[name] = {std::move(info), now, false};
+}
+
+PartitionInfo* Cluster::find(const TopicPartition& partition) {
+  const auto known = topics_.find(partition.topic);
+  if (known == topics_.end()) return nullptr;
+  for (PartitionInfo& each : known->second.info.partitions) {
+    if (each.index == partition.partition) return &each;
+  }
+  return nullptr;
+}
+
+std::int32_t Cluster::leader_epoch(const TopicPartition& partition) const {
+  const auto known = topics_.find(partition.topic);
+  if (known == topics_.end()) return -1;
+  for (const PartitionInfo& each : known->second.info.partitions) {
+    if (each.index == partition.partition) return each.leader_epoch;
+  }
+  return -1;
+}
+
+TopicId Cluster::topic_id(const std::string& name) const {
+  const auto known = topics_.find(name);
+  return known == topics_.end() ? TopicId{} : known->second.info.id;
+}
+
+bool Cluster::refused(const TopicPartition& partition, const io::Address& by, KafkaError error,
+                      LeaderHint hint) {
+  PartitionInfo* info = find(partition);
+  if (info == nullptr) return false;
+  const bool usable = hint.leader >= 0 && nodes_.contains(hint.leader) &&
+                      !PYRALOG_PLANT("client.ignore_leader_hints");
+  if (usable && hint.epoch > info->leader_epoch) {
+    info->leader = hint.leader;
+    info->leader_epoch = hint.epoch;
+    return true;
+  }
+  const auto at = nodes_.find(info->leader);
+  // Another answer may have said meanwhile who leads.
+  if (at != nodes_.end() && !(at->second == by)) return true;
+  if (at != nodes_.end() && error == KafkaError::kNotLeaderOrFollower) {
+    refusals_[partition] = {info->leader, info->leader_epoch,
+                            io::Shard::current().now() + kRefusalHolds};
+  }
+  forget_topic(partition.topic);
+  return false;
+}
+
+bool Cluster::is_refused(const TopicPartition& partition, const PartitionInfo& info) const {
+  const auto found = refusals_.find(partition);
+  if (found == refusals_.end()) return false;
+  const Refusal& refusal = found->second;
+  return refusal.leader == info.leader && refusal.epoch >= info.leader_epoch &&
+         io::Shard::current().now() < refusal.until;
+}
+
 const TopicInfo* Cluster::known_topic(const std::string& name) const {
   const auto known = topics_.find(name);
-  if (known == topics_.end()) return nullptr;
+  if (known == topics_.end() || known->second.stale) return nullptr;
   const Instant now = io::Shard::current().now();
   return now - known->second.asked > options_.metadata_max_age ? nullptr : &known->second.info;
 }
 
 void Cluster::forget_topic(const std::string& name) {
-  topics_.erase(name);
+  const auto known = topics_.find(name);
+  if (known != topics_.end()) known->second.stale = true;
 }
 
 io::Task<Result<TopicInfo>> Cluster::topic(std::string name, bool create, Instant deadline) {
   if (const TopicInfo* known = known_topic(name)) co_return *known;
   io::Backoff backoff(options_.backoff);
   for (;;) {
-    auto found = co_await ask(name, create, deadline);
-    if (found && !found->empty() && !found->front().partitions.empty()) {
-      co_return std::move(found->front());
+    while (asking_.contains(name)) {
+      if (!co_await asked_.wait(deadline)) {
+        co_return fail(Code::kTimedOut,
+                       "topic \"" + name + "\": no server has said in time who leads it");
+      }
+      if (const TopicInfo* known = known_topic(name)) co_return *known;
     }
+    asking_.insert(name);
+    auto found = co_await ask(name, create, deadline);
+    asking_.erase(name);
+    asked_.wake_all();
+    // As it is kept: another answer may have said more.
+    const TopicInfo* known = known_topic(name);
+    if (found && known != nullptr && !known->partitions.empty()) co_return *known;
     const Error error =
         found ? Error{Code::kUnavailable, "topic \"" + name + "\": has no partitions yet", 0}
               : found.error();
@@ -171,6 +256,12 @@ io::Task<Result<std::shared_ptr<Connection>>> Cluster::leader(TopicPartition par
     if (each.leader < 0) {
       forget_topic(partition.topic);
       co_return fail(Code::kUnavailable, to_string(partition) + ": has no leader now");
+    }
+    if (is_refused(partition, each)) {
+      forget_topic(partition.topic);
+      co_return fail(Code::kUnavailable, to_string(partition) +
+                                             ": who led it does not, and nobody "
+                                             "else is said to");
     }
     auto connection = co_await node(each.leader, deadline);
     if (!connection) forget_topic(partition.topic);

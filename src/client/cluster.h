@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,6 +30,12 @@ struct ClusterOptions {
 
 /// "a:1,b:2" → addresses; kInvalidArgument names the bad one.
 [[nodiscard]] Result<std::vector<io::Address>> parse_bootstrap(std::string_view text);
+
+/// Who leads a partition, as an answer says.
+struct LeaderHint {
+  std::int32_t leader = -1;
+  std::int32_t epoch = -1;
+};
 
 struct PartitionInfo {
   std::int32_t index = 0;
@@ -72,6 +79,18 @@ class Cluster {
   [[nodiscard]] const TopicInfo* known_topic(const std::string& name) const;
   /// The next use asks the server again.
   void forget_topic(const std::string& name);
+  /// A server has refused with an error that says that the metadata are stale, and may have said
+  /// who leads `partition` (KIP-951): true if that is news, and where it is is known, so that it
+  /// can be asked next. Else the servers are asked; one that does not lead is not believed to, in
+  /// the same epoch, for a moment.
+  bool refused(const TopicPartition& partition, const io::Address& by, KafkaError error,
+               LeaderHint hint);
+  /// Where a server is, as an answer says.
+  void learn_node(std::int32_t id, io::Address address) { nodes_[id] = std::move(address); }
+  /// The newest epoch that is known of a partition; −1 = none.
+  [[nodiscard]] std::int32_t leader_epoch(const TopicPartition& partition) const;
+  /// As last known; zero if it is not, or if servers have no ids.
+  [[nodiscard]] TopicId topic_id(const std::string& name) const;
 
   /// The server that leads a partition; kUnavailable if none does, kNotFound if there is no such
   /// partition. One attempt: callers retry with backoff.
@@ -123,7 +142,16 @@ class Cluster {
   struct CachedTopic {
     TopicInfo info;
     Instant asked;
+    bool stale = false;  ///< to be asked for again; older epochs are not believed then
   };
+  struct Refusal {
+    std::int32_t leader = -1;
+    std::int32_t epoch = -1;
+    Instant until;
+  };
+  [[nodiscard]] PartitionInfo* find(const TopicPartition& partition);
+  void keep(TopicInfo info, Instant now);
+  [[nodiscard]] bool is_refused(const TopicPartition& partition, const PartitionInfo& info) const;
   io::Task<Result<std::shared_ptr<Connection>>> connect(io::Address address, Instant deadline);
   io::Task<Result<std::vector<TopicInfo>>> ask(std::optional<std::string> name, bool create,
                                                Instant deadline);
@@ -132,6 +160,9 @@ class Cluster {
   std::map<std::string, std::unique_ptr<Slot>> slots_;  ///< by address
   std::map<std::int32_t, io::Address> nodes_;
   std::map<std::string, CachedTopic> topics_;
+  std::map<TopicPartition, Refusal> refusals_;
+  std::set<std::string> asking_;  ///< topics: who wants to know meanwhile waits for that answer
+  io::WaitList asked_;
   std::map<std::string, std::int32_t> coordinators_;
   std::size_t next_bootstrap_ = 0;
   io::TaskGroup tasks_;

@@ -39,7 +39,8 @@ class Aborted {
 
 }  // namespace
 
-Fetcher::Fetcher(Cluster& cluster, FetchOptions options) : cluster_(cluster), options_(options) {}
+Fetcher::Fetcher(Cluster& cluster, FetchOptions options)
+    : cluster_(cluster), options_(std::move(options)) {}
 
 Fetcher::~Fetcher() {
   PYRALOG_ASSERT(tasks_.running() == 0);
@@ -118,10 +119,23 @@ io::Task<Result<std::vector<PolledBatch>>> Fetcher::poll(Instant deadline) {
   }
 }
 
+std::int32_t Fetcher::replica(const TopicPartition& partition) const {
+  const auto state = states_.find(partition);
+  return state == states_.end() ? -1 : state->second.replica;
+}
+
 std::vector<PolledBatch> Fetcher::hand_out() {
   std::vector<PolledBatch> batches(std::make_move_iterator(buffer_.begin()),
                                    std::make_move_iterator(buffer_.end()));
   buffer_.clear();
+  if (options_.session != nullptr) {
+    for (const PolledBatch& each : batches) {
+      const auto state = states_.find(each.partition);
+      if (state == states_.end()) continue;
+      options_.session->reached(each.partition, {state->second.topic, each.header.leader_epoch,
+                                                 each.header.next_offset()});
+    }
+  }
   for (auto& [partition, state] : states_) {
     state.position = state.fetch_at;
     state.buffered = 0;
@@ -129,8 +143,33 @@ std::vector<PolledBatch> Fetcher::hand_out() {
   return batches;
 }
 
+io::Task<Result<Fetcher::Way>> Fetcher::way_to(TopicPartition partition, Instant deadline) {
+  const auto state = states_.find(partition);
+  const Instant now = io::Shard::current().now();
+  const bool nearest = options_.read_from == ReadFrom::kNearest && !options_.rack.empty();
+  const bool near = nearest && now >= state->second.leader_until;
+  if (near && state->second.replica >= 0 && now < state->second.replica_until) {
+    const std::uint64_t version = state->second.version;
+    const Instant soon = std::min(deadline, now + cluster_.options().backoff.most);
+    auto connection = co_await cluster_.node(state->second.replica, soon);
+    if (connection) co_return Way{std::move(*connection), true};
+    const auto still = states_.find(partition);
+    if (still != states_.end() && still->second.version == version) back_to_leader(still->second);
+    PYRALOG_CO_ASSIGN(auto leader, co_await cluster_.leader(partition, deadline));
+    co_return Way{std::move(leader), false};
+  }
+  PYRALOG_CO_ASSIGN(auto leader, co_await cluster_.leader(partition, deadline));
+  co_return Way{std::move(leader), near};
+}
+
+void Fetcher::back_to_leader(State& state) {
+  state.replica = -1;
+  state.leader_until = io::Shard::current().now() + options_.back_at_leader;
+  state.version = next_version_++;
+}
+
 io::Task<Result<void>> Fetcher::start_fetches(Instant deadline) {
-  std::map<std::shared_ptr<Connection>, std::vector<Wanted>> by_leader;
+  std::map<Way, std::vector<Wanted>> by_way;
   const Instant now = io::Shard::current().now();
   for (const TopicPartition& partition : partitions()) {
     const auto before = states_.find(partition);
@@ -138,52 +177,75 @@ io::Task<Result<void>> Fetcher::start_fetches(Instant deadline) {
         now < before->second.not_before) {
       continue;
     }
-    auto leader = co_await cluster_.leader(partition, deadline);
+    auto way = co_await way_to(partition, deadline);
     const auto state = states_.find(partition);
     if (state == states_.end()) continue;
-    if (!leader) {
-      if (!is_retriable(leader.error())) co_return fail(leader.error());
+    if (!way) {
+      if (!is_retriable(way.error())) co_return fail(way.error());
       state->second.not_before = io::Shard::current().now() + cluster_.options().backoff.most;
       continue;
     }
-    if (busy_.contains(leader->get())) continue;
-    by_leader[*leader].push_back({partition, state->second.version, state->second.fetch_at});
+    if (busy_.contains(*way)) continue;
+    by_way[*way].push_back({partition, state->second.version, state->second.fetch_at,
+                            way->near && state->second.replica >= 0,
+                            cluster_.topic_id(partition.topic)});
   }
   if (closed_) co_return Result<void>();
-  for (auto& [connection, wanted] : by_leader) {
-    busy_.insert(connection.get());
-    tasks_.spawn(fetch(connection, std::move(wanted)));
+  for (auto& [way, wanted] : by_way) {
+    busy_.insert(way);
+    tasks_.spawn(fetch(way, std::move(wanted)));
   }
   co_return Result<void>();
 }
 
-io::Task<void> Fetcher::fetch(std::shared_ptr<Connection> connection, std::vector<Wanted> wanted) {
+kafka::FetchRequest Fetcher::request_for(const Way& way, const std::vector<Wanted>& wanted) const {
   kafka::FetchRequest request;
   request.max_wait_ms = static_cast<std::int32_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(options_.max_wait).count());
   request.min_bytes = options_.min_bytes;
   request.max_bytes = options_.max_bytes;
   request.isolation_level = options_.read_committed ? 1 : 0;
+  if (way.near) request.rack_id = options_.rack;
   for (const Wanted& each : wanted) {
     if (request.topics.empty() || request.topics.back().topic != each.partition.topic) {
       request.topics.emplace_back().topic = each.partition.topic;
+      request.topics.back().topic_id = each.id.uuid;
     }
     kafka::FetchRequest::Partition partition;
     partition.partition = each.partition.partition;
     partition.fetch_offset = each.at;
     partition.partition_max_bytes = options_.partition_max_bytes;
+    // Who knows an older epoch only may lack what was there in a newer one.
+    partition.current_leader_epoch = cluster_.leader_epoch(each.partition);
+    if (options_.session != nullptr) {
+      const auto met = options_.session->position(each.partition, each.id);
+      if (met) {
+        partition.current_leader_epoch =
+            std::max(partition.current_leader_epoch, met->leader_epoch);
+      }
+    }
     request.topics.back().partitions.push_back(partition);
   }
+  return request;
+}
+
+io::Task<void> Fetcher::fetch(Way way, std::vector<Wanted> wanted) {
   const Instant end =
       io::Shard::current().now() + options_.max_wait + cluster_.options().request_timeout;
+  // Where topics have no ids they go by their names.
   constexpr std::int16_t kLastByName = 12;
-  const auto reply =
-      co_await connection->call<kafka::FetchResponse>(std::move(request), end, {}, kLastByName);
-  busy_.erase(connection.get());
+  const bool by_id =
+      std::ranges::all_of(wanted, [](const Wanted& each) { return each.id != TopicId{}; });
+  const std::int16_t newest = by_id ? kafka::FetchRequest::kMaxVersion : kLastByName;
+  const auto reply = co_await way.connection->call<kafka::FetchResponse>(request_for(way, wanted),
+                                                                         end, {}, newest);
+  busy_.erase(way);
   const auto answered = [&](const Wanted& each) -> const kafka::FetchResponse::Partition* {
     if (!reply) return nullptr;
     for (const auto& topic : reply->message.responses) {
-      if (topic.topic != each.partition.topic) continue;
+      const bool of_it = reply->version > kLastByName ? topic.topic_id == each.id.uuid
+                                                      : topic.topic == each.partition.topic;
+      if (!of_it) continue;
       for (const auto& partition : topic.partitions) {
         if (partition.partition_index == each.partition.partition) return &partition;
       }
@@ -194,11 +256,21 @@ io::Task<void> Fetcher::fetch(std::shared_ptr<Connection> connection, std::vecto
   if (reply && reply->message.error_code != 0) {
     fail_with(to_error("fetch", reply->message.error_code));
   }
+  if (reply) {
+    for (const auto& each : reply->message.node_endpoints) {
+      cluster_.learn_node(each.node_id, {each.host, static_cast<std::uint16_t>(each.port)});
+    }
+  }
   for (const Wanted& each : wanted) {
     const auto* answer = answered(each);
+    const auto state = states_.find(each.partition);
     if (answer != nullptr) {
-      take(*answer, each, reply->frame);
-    } else if (const auto state = states_.find(each.partition); state != states_.end()) {
+      take(*answer, each, way.connection->address(), reply->frame);
+    } else if (state != states_.end() && state->second.version == each.version) {
+      if (each.from_replica) {
+        back_to_leader(state->second);
+        continue;
+      }
       cluster_.forget_topic(each.partition.topic);
       state->second.not_before = io::Shard::current().now() + cluster_.options().backoff.first;
     }
@@ -206,17 +278,41 @@ io::Task<void> Fetcher::fetch(std::shared_ptr<Connection> connection, std::vecto
   arrived_.wake_all();
 }
 
+bool Fetcher::is_behind(const TopicPartition& partition, const State& state) const {
+  if (options_.session == nullptr) return false;
+  const auto met = options_.session->position(partition, state.topic);
+  return met && state.fetch_at < met->next && state.high_watermark < met->next;
+}
+
 void Fetcher::take(const kafka::FetchResponse::Partition& answer, const Wanted& wanted,
-                   const SharedBytes& frame) {
+                   const io::Address& from, const SharedBytes& frame) {
   const auto found = states_.find(wanted.partition);
   if (found == states_.end() || found->second.version != wanted.version) return;
   State& state = found->second;
-  if (answer.error_code == 0) {
-    state.high_watermark = answer.high_watermark;
-    take_batches(answer, state, wanted.partition, frame);
+  state.topic = wanted.id;
+  if (answer.error_code != 0) return refused(answer, wanted, from, state);
+  if (answer.preferred_read_replica >= 0 && !wanted.from_replica) {
+    state.replica = answer.preferred_read_replica;
+    state.replica_until = io::Shard::current().now() + cluster_.options().metadata_max_age;
     return;
   }
+  state.high_watermark = answer.high_watermark;
+  const std::int64_t before = state.fetch_at;
+  take_batches(answer, state, wanted.partition, frame);
+  // It has waited there for as long as a fetch does.
+  const bool nothing = state.fetch_at == before;
+  if (wanted.from_replica && nothing && is_behind(wanted.partition, state)) back_to_leader(state);
+}
+
+void Fetcher::refused(const kafka::FetchResponse::Partition& answer, const Wanted& wanted,
+                      const io::Address& from, State& state) {
   const ErrorTraits& traits = traits_of(answer.error_code);
+  if (wanted.from_replica) {
+    // Whatever it is, the leader knows better; and of a newer epoch the next use asks.
+    if (traits.error == KafkaError::kFencedLeaderEpoch)
+      cluster_.forget_topic(wanted.partition.topic);
+    return back_to_leader(state);
+  }
   if (traits.error == KafkaError::kOffsetOutOfRange) {
     state.out_of_range = true;
     fail_with(to_error(to_string(wanted.partition) + " offset " + std::to_string(wanted.at),
@@ -224,8 +320,11 @@ void Fetcher::take(const kafka::FetchResponse::Partition& answer, const Wanted& 
     return;
   }
   if (!traits.retriable) fail_with(to_error(to_string(wanted.partition), answer.error_code));
-  if (traits.stale_metadata) cluster_.forget_topic(wanted.partition.topic);
-  state.not_before = io::Shard::current().now() + cluster_.options().backoff.first;
+  const bool redirected =
+      traits.stale_metadata &&
+      cluster_.refused(wanted.partition, from, traits.error,
+                       {answer.current_leader.leader_id, answer.current_leader.leader_epoch});
+  if (!redirected) state.not_before = io::Shard::current().now() + cluster_.options().backoff.first;
 }
 
 void Fetcher::take_batches(const kafka::FetchResponse::Partition& answer, State& state,

@@ -24,6 +24,8 @@ struct Producer::Batch {
   std::int32_t sequence = -1;  ///< of the first record, once numbered
   SharedBytes encoded;
   std::int64_t offset = -1;
+  TopicId topic;            ///< that it was sent to, and the epoch of its leader, as far as is known
+  std::int32_t epoch = -1;
   Error error;
 };
 
@@ -36,6 +38,7 @@ struct Producer::Lane {
   bool own_id = false;    ///< the shared id is spoilt for this partition
   bool renumber = false;  ///< before anything is sent again, take a fresh id
   bool troubled = false;  ///< a batch is to be repeated: wait for the others first
+  bool redirected = false;  ///< and where to is known: at once
   std::int32_t next_sequence = 0;
   std::int64_t last_offset = -1;  ///< acknowledged
   io::WaitList changed;
@@ -65,7 +68,7 @@ std::int32_t advance(std::int32_t sequence, std::int32_t count) {
 }  // namespace
 
 Producer::Producer(Cluster& cluster, ProducerOptions options)
-    : cluster_(cluster), options_(options) {
+    : cluster_(cluster), options_(std::move(options)) {
   if (options_.acks != Acks::kAll) options_.idempotent = false;
   options_.max_in_flight = std::clamp(options_.max_in_flight, 1u, 5u);
 }
@@ -172,7 +175,8 @@ io::Task<void> Producer::run(Lane& lane) {
     }
     if (lane.troubled) {
       co_await recover(lane);
-      if (!lane.troubled && !lane.queued.empty() && !abandoned_) {
+      const bool pause = !lane.troubled && !std::exchange(lane.redirected, false);
+      if (pause && !lane.queued.empty() && !abandoned_) {
         if (!co_await backoff.wait(lane.queued.front()->deadline)) expire(lane);
       }
       continue;
@@ -260,6 +264,8 @@ io::Task<void> Producer::launch(Lane& lane, io::Backoff& backoff) {
   lane.queued.pop_front();
   batch->fate = Fate::kInFlight;
   batch->attempted = true;
+  batch->topic = cluster_.topic_id(lane.partition.topic);
+  batch->epoch = cluster_.leader_epoch(lane.partition);
   lane.in_flight.push_back(batch);
   backoff.reset();
   tasks_.spawn(attempt(lane, std::move(batch), std::move(*connection)));
@@ -321,6 +327,15 @@ io::Task<void> Producer::attempt(Lane& lane, std::shared_ptr<Batch> batch,
     batch->fate = Fate::kFailed;
   } else {
     const auto& answer = reply->message.responses[0].partition_responses[0];
+    for (const auto& each : reply->message.node_endpoints) {
+      cluster_.learn_node(each.node_id, {each.host, static_cast<std::uint16_t>(each.port)});
+    }
+    if (traits_of(answer.error_code).stale_metadata) {
+      const LeaderHint hint{answer.current_leader.leader_id, answer.current_leader.leader_epoch};
+      const bool known = cluster_.refused(lane.partition, connection->address(),
+                                          static_cast<KafkaError>(answer.error_code), hint);
+      lane.redirected = known || lane.redirected;
+    }
     judge(lane, *batch, answer.error_code, answer.error_message, answer.base_offset,
           answer.log_start_offset);
   }
@@ -338,7 +353,6 @@ void Producer::judge(Lane& lane, Batch& batch, std::int16_t code,
   }
   batch.error = to_error(to_string(lane.partition), code, said);
   const ErrorTraits& traits = traits_of(code);
-  if (traits.stale_metadata) cluster_.forget_topic(lane.partition.topic);
   // The server cannot take a batch before those ahead of it: only the first in line is really
   // wrong.
   const bool first = lane.in_flight.empty() || lane.in_flight.front().get() == &batch;
@@ -382,7 +396,12 @@ void Producer::settle(Lane& lane) {
 
 void Producer::complete(Lane& lane, Batch& batch) {
   const auto count = static_cast<std::int64_t>(batch.waiting.size());
-  if (batch.offset >= 0) lane.last_offset = std::max(lane.last_offset, batch.offset + count - 1);
+  if (batch.offset >= 0) {
+    lane.last_offset = std::max(lane.last_offset, batch.offset + count - 1);
+    if (options_.session != nullptr) {
+      options_.session->reached(lane.partition, {batch.topic, batch.epoch, batch.offset + count});
+    }
+  }
   acknowledged_ += static_cast<std::uint64_t>(count);
   for (std::int64_t i = 0; i < count; ++i) {
     Delivered& done = batch.waiting[static_cast<std::size_t>(i)];

@@ -14,6 +14,7 @@
 #include "base/compression.h"
 #include "base/result.h"
 #include "client/cluster.h"
+#include "client/session.h"
 #include "io/shard.h"
 #include "model/fundamental.h"
 #include "model/record_batch.h"
@@ -30,6 +31,7 @@ struct ProducerOptions {
   unsigned max_in_flight = 5;            ///< batches under way per partition; at most 5
   std::size_t buffer_bytes = 64u << 20;  ///< unsent and unacknowledged; beyond it send() waits
   bool create_topics = true;
+  std::shared_ptr<Session> session{};  ///< takes note of what is acknowledged; null = nobody reads it
 };
 
 struct ProducerRecord {

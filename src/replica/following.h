@@ -75,6 +75,9 @@ class Following {
   [[nodiscard]] Offset stable_end() const { return stable_; }
   /// Everything below is committed; never above the own log's end.
   [[nodiscard]] Offset high_watermark() const { return high_watermark_; }
+  /// Everything below is committed as the leader that this log agrees with has said; it may be above
+  /// the own log's end.
+  [[nodiscard]] std::optional<Offset> told() const { return told_; }
   /// The epoch with whose leader this log agrees, since this start; 0 = none.
   [[nodiscard]] Epoch agreed() const { return agreed_; }
   /// Set if a leader asked to cut what was committed, or its log has changed under it: the replica

@@ -116,7 +116,7 @@ void Leading::received(const AppendReply& reply, Instant now) {
     // Another life: what the last one had not made stable may be gone.
     peer->boot = reply.from.boot;
     peer->known.contiguous = false;
-    peer->known.log_end = peer->known.stable_end = Offset(0);
+    peer->known.log_start = peer->known.log_end = peer->known.stable_end = Offset(0);
     peer->known.joined = Epoch(0);
     forget_flights(*peer, log_.end());
   }
@@ -146,6 +146,7 @@ void Leading::held(Peer& peer, const AppendReply& reply, Instant now) {
   if (!known.contiguous) forget_flights(peer, reply.log_end);
   known.contiguous = true;
   peer.stalled = false;
+  known.log_start = std::max(known.log_start, reply.log_start);
   known.log_end = std::max(known.log_end, reply.log_end);
   known.stable_end = std::max(known.stable_end, reply.stable_end);
   known.joined = std::max(known.joined, reply.joined);

@@ -46,6 +46,7 @@ class Leading {
     catalog::Replica disk;
     bool contiguous = false;  ///< its log is the leader's as far as it goes
     bool linked = true;
+    Offset log_start;  ///< as far as it has said so
     Offset log_end;
     Offset stable_end;
     Epoch joined;

@@ -165,6 +165,7 @@ void Participant::give(Inbound in) {
   answer_ = std::move(in.answer);
   answer_to_ = in.message.leader;
   apply(following_.append(in.message), &in.batches);
+  note_leader(in.message);
   settle();
   // What is answered later goes by itself.
   if (answer_) std::exchange(answer_, Answer())(std::nullopt);
@@ -176,17 +177,6 @@ bool Participant::may_speak(NodeId node, Epoch epoch) const {
   if (epoch == known_.highest) return node == known_.candidate;
   // What is older is fenced, or is what is led now.
   return epoch != known_.current || node == known_.leader;
-}
-
-void Participant::end_old_seals() {
-  const Epoch promised = following_.promise().promised;
-  std::erase_if(seals_, [&](auto& each) {
-    if (each.first.epoch >= promised) return false;
-    each.second(fail(Code::kFenced, "partition " + options_.name + ": epoch " +
-                                        std::to_string(promised.value) +
-                                        " has been promised since"));
-    return true;
-  });
 }
 
 void Participant::flush_replies() {
@@ -205,45 +195,6 @@ void Participant::take(const AppendReply& progress) {
   if (recovery_) apply(recovery_->received(progress, now));
   if (leading_) leading_->received(progress, now);
   settle();
-}
-
-void Participant::take(const Seal& seal, SealedAnswer answer) {
-  if (failed_) return answer(fail(*failed_));
-  if (stopping_)
-    return answer(fail(Code::kUnavailable, "partition " + options_.name + ": is being closed"));
-  // Who asks again does not wait for the first answer any more.
-  std::erase_if(seals_, [&](auto& each) {
-    if (each.first.candidate != seal.candidate) return false;
-    each.second(fail(Code::kUnavailable, "asked again"));
-    return true;
-  });
-  // The candidate may have heard of its proposal before this node has.
-  if (is_early(seal.epoch) && !PYRALOG_PLANT("replica.refuse_early_seals")) {
-    seals_.emplace_back(seal, std::move(answer));
-    return;
-  }
-  if (seal.epoch.value == 0 || !may_speak(seal.candidate, seal.epoch)) {
-    return answer(fail(Code::kUnavailable, "partition " + options_.name + ": epoch " +
-                                               std::to_string(seal.epoch.value) + " of node " +
-                                               std::to_string(seal.candidate.value) +
-                                               " has not been heard of here; ask again"));
-  }
-  seals_.emplace_back(seal, std::move(answer));
-  apply(following_.seal(seal), nullptr);
-  settle();
-}
-
-bool Participant::is_early(Epoch epoch) const {
-  return epoch > std::max(known_.highest, known_.current);
-}
-
-void Participant::take_early_seals(Epoch heard_before) {
-  std::vector<std::pair<Seal, SealedAnswer>> heard;
-  for (auto& each : std::exchange(seals_, {})) {
-    const bool now = each.first.epoch > heard_before && !is_early(each.first.epoch);
-    (now ? heard : seals_).push_back(std::move(each));
-  }
-  for (auto& [seal, answer] : heard) take(seal, std::move(answer));
 }
 
 void Participant::take(ReadRange range, RangeAnswer answer) {
@@ -400,6 +351,7 @@ void Participant::apply(Following::Effects effects, const Batches* batches) {
   }
   if (effects.cut) {
     cutting_ = true;
+    level_ = {};
     tasks_.spawn(cut(*effects.cut));
   }
   if (effects.trim) host_.trim(*effects.trim);
@@ -747,14 +699,6 @@ io::Task<void> Participant::send(NodeId node, Append message, Wire::Records reco
                        {{"partition", options_.name}, {"reason", reply.error().message}});
   }
   wire_.connected(node) ? to->lost(node) : to->link_down(node);
-  settle();
-}
-
-io::Task<void> Participant::ask_seal(NodeId node, Seal seal) {
-  auto answer = co_await wire_.seal(node, id_, seal);
-  if (!answer || !recovery_ || recovery_->plan().epoch != seal.epoch || stopping_ || failed_)
-    co_return;
-  apply(recovery_->answered(*answer, io::Shard::current().now()));
   settle();
 }
 

@@ -114,6 +114,16 @@ class Participant {
   void campaign(Epoch epoch, const catalog::Partition& partition,
                 std::vector<catalog::Replica> replicas, std::uint16_t write_quorum, bool unclean);
 
+  // Where it follows.
+  /// What those who read here may go by.
+  struct Followed {
+    Epoch epoch;       ///< that is led by another node
+    Offset committed;  ///< as that one said last; perhaps more than the own log has
+  };
+  /// Nullopt unless this log is a beginning of the leader's, and had within lag_time_max all that was
+  /// committed then as that leader said: who reads is better off elsewhere.
+  [[nodiscard]] std::optional<Followed> followed(Instant now) const;
+
   // Where it leads.
   /// Whether records may be appended now, in `epoch()`.
   [[nodiscard]] bool leads() const;
@@ -152,6 +162,7 @@ class Participant {
   void give(Inbound in);
   /// Whether the catalogue, as it is known here, lets `node` speak for `epoch`.
   [[nodiscard]] bool may_speak(NodeId node, Epoch epoch) const;
+  void note_leader(const Append& said);
   void end_old_seals();
   /// Whether the catalogue, as it is known here, says nothing of that epoch yet.
   [[nodiscard]] bool is_early(Epoch epoch) const;
@@ -195,6 +206,13 @@ class Participant {
   std::optional<Recovery> recovery_;
   std::optional<Append> own_offer_;  ///< of a first epoch, until the own log has joined it
   Offset high_watermark_{0};
+  /// How it keeps up with the leader of an active epoch.
+  struct Level {
+    Epoch epoch;
+    std::optional<Instant> at;  ///< all that was committed then is here
+    Offset asked;               ///< what was committed when last heard of, and when that was
+    Instant asked_at;
+  } level_;
   std::optional<Error> failed_;
   /// What the catalogue says of who may ask for what.
   struct Known {

@@ -104,6 +104,7 @@ class Replica {
   [[nodiscard]] Result<void> join(Membership membership);
   /// Null of a lone replica.
   [[nodiscard]] Participant* participant() { return participant_.get(); }
+  [[nodiscard]] const Participant* participant() const { return participant_.get(); }
   /// In which it leads; 0 = it does not.
   [[nodiscard]] Epoch epoch() const {
     return participant_ == nullptr ? epoch_ : participant_->leads() ? participant_->epoch() : Epoch(0);

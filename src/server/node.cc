@@ -128,6 +128,7 @@ broker::Options broker_options(const ServerOptions& o, const MemoryShares& memor
   out.groups.offset_metadata_max_bytes = narrow<std::size_t>(o.offset_metadata_max_bytes);
   out.groups.offsets_retention_ms = o.offsets_retention_minutes * 60'000;
   out.replica_lag_time_max = std::chrono::milliseconds(o.replica_lag_time_max_ms);
+  out.read_by_rack = o.replica_selector == "rack";
   out.offsets_check_interval = std::chrono::milliseconds(o.offsets_retention_check_interval_ms);
   const auto of_disk = [](std::int64_t bytes) -> std::optional<std::uint64_t> {
     if (bytes < 0) return std::nullopt;

@@ -239,6 +239,10 @@ Result<void> plan_cluster(const ServerOptions& options, ListenPlan& plan) {
     return refused("broker.rack has " + std::to_string(options.rack.size()) +
                    " bytes; 255 are the most");
   }
+  if (options.replica_selector != "rack" && options.replica_selector != "leader") {
+    return refused("replica.selector.class is \"" + options.replica_selector +
+                   "\"; use rack or leader");
+  }
   const bool has_secret = !options.secret_file.empty();
   if (!options.members.empty()) {
     auto members = parse_members(options.members);

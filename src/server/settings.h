@@ -82,6 +82,7 @@ struct ServerOptions {
   std::int64_t scrub_interval_ms = 604'800'000;
   std::int64_t scrub_bytes_per_second = 10'485'760;
   std::int64_t replica_lag_time_max_ms = 30'000;
+  std::string replica_selector = "rack";
   std::int64_t offsets_partitions = 50;
   std::int64_t offsets_replication_factor = -1;
   std::int64_t offset_metadata_max_bytes = 4'096;

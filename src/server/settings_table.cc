@@ -50,8 +50,11 @@ constexpr Setting kSettings[] = {
      "Where this node stands: replicas of a partition go to different racks if there are any."},
     {"replica.lag.time.max.ms", "", "Cluster", Kind::kMillis, &Options::replica_lag_time_max_ms,
      1'000, kMaxMillis, "",
-     "A replica that has not had all that its leader has for so long is shown as not in sync. Nothing "
-     "else depends on it."},
+     "A replica that has not had all that its leader has for so long is shown as not in sync, and "
+     "clients do not read there."},
+    {"replica.selector.class", "", "Cluster", Kind::kText, &Options::replica_selector, 0, 0, "",
+     "Where clients that name their rack read: rack (from a replica in sync in their rack, if there is "
+     "one) or leader."},
 
     {"max.connections", "", "Connections and requests", Kind::kInteger, &Options::max_connections,
      1, 1'000'000, "", "Kafka connections at a time; further ones are closed at once."},

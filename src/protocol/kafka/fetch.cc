@@ -142,6 +142,7 @@ broker::FetchBounds bounds_of(FetchRoom& room, const Request& request,
   bounds.deadline = io::Shard::current().now() + std::min(wait, options.max_fetch_wait);
   bounds.memory = room.bound();
   bounds.end = request.fetch_end;
+  bounds.rack = fetch.rack_id;
   return bounds;
 }
 
@@ -196,6 +197,7 @@ class ResponseBuilder {
       out.diverging_epoch.epoch = static_cast<std::int32_t>(outcome.diverging->epoch.value);
       out.diverging_epoch.end_offset = outcome.diverging->start.value;
     }
+    if (outcome.read_from) out.preferred_read_replica = outcome.read_from->value;
     leaders_.add(outcome.error, target, out.current_leader);
     out.records =
         wire::Records::external(static_cast<std::uint32_t>(external_.size()), outcome.bytes);

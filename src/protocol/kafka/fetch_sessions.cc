@@ -157,7 +157,8 @@ void FetchSessions::forget(Session& session, const std::vector<Key>& keys) {
 }
 
 bool FetchSessions::is_news(Partition& partition, const broker::FetchOutcome& outcome) {
-  bool news = outcome.bytes > 0 || outcome.error != KafkaError::kNone || outcome.diverging;
+  bool news = outcome.bytes > 0 || outcome.error != KafkaError::kNone || outcome.diverging ||
+              outcome.read_from;
   if (outcome.high_watermark != partition.sent_high_watermark) {
     partition.sent_high_watermark = outcome.high_watermark;
     news = true;

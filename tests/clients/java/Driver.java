@@ -387,6 +387,7 @@ public final class Driver {
     if (request.hasNonNull("instance_id")) {
       more.put("group.instance.id", request.get("instance_id").asText());
     }
+    if (request.hasNonNull("rack")) more.put("client.rack", request.get("rack").asText());
     commitEach = textOr(request, "commit", "manual").equals("each");
     held.clear();
     member = consumer(more);

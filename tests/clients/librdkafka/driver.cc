@@ -582,6 +582,7 @@ Json Driver::join(const Json& request) {
   if (request.contains("instance_id") && !request["instance_id"].is_null()) {
     settings["group.instance.id"] = request["instance_id"].get<std::string>();
   }
+  if (request.contains("rack")) settings["client.rack"] = request["rack"].get<std::string>();
   commit_each_ = request.value("commit", "manual") == "each";
   held_.clear();
   rd_kafka_conf_t* conf = configure(settings);

@@ -1,0 +1,37 @@
+// Whether a replica that follows may be read.
+
+#include <algorithm>
+
+#include "base/plant.h"
+#include "replica/participant.h"
+
+namespace pyralog::replica {
+
+void Participant::note_leader(const Append& said) {
+  if (!said.active || said.epoch != following_.agreed() || !following_.told() || cutting_) return;
+  const Instant now = io::Shard::current().now();
+  if (level_.epoch != said.epoch) level_ = {said.epoch, {}, Offset(0), {}};
+  // As the leader does it for those in sync: what it had not when it was asked before, it has now.
+  const bool has_all = following_.high_watermark() >= *following_.told();
+  const bool had_all = following_.high_watermark() >= level_.asked && level_.asked_at != Instant{};
+  if (has_all) {
+    level_.at = now;
+  } else if (had_all) {
+    level_.at = std::max(level_.at.value_or(Instant{}), level_.asked_at);
+  }
+  level_.asked = *following_.told();
+  level_.asked_at = now;
+}
+
+std::optional<Participant::Followed> Participant::followed(Instant now) const {
+  if (failed_ || stopping_ || leading_ || recovery_ || cutting_) return std::nullopt;
+  const Epoch epoch = level_.epoch;
+  const bool agrees = epoch.value != 0 && epoch == following_.agreed() &&
+                      epoch == following_.promise().promised && epoch >= known_.current;
+  if (!agrees || !following_.told() || !level_.at) return std::nullopt;
+  const bool cut_off = *level_.at + options_.leading.lag_time_max < now;
+  if (cut_off && !PYRALOG_PLANT("replica.read_where_cut_off")) return std::nullopt;
+  return Followed{epoch, *following_.told()};
+}
+
+}  // namespace pyralog::replica
