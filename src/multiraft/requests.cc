@@ -110,6 +110,12 @@ io::Task<bool> MultiRaft::wait_applied(GroupId id, raft::Index index, Instant de
   co_return co_await wait(id, index, raft::Term(0), deadline) == Fate::kApplied;
 }
 
+std::map<NodeId, raft::Index> MultiRaft::matched(GroupId id) const {
+  std::map<NodeId, raft::Index> out;
+  for (const auto& [node, progress] : group(id).raft->progress()) out[node] = progress.match();
+  return out;
+}
+
 Result<void> MultiRaft::transfer(GroupId id, NodeId to) {
   const auto begun = group(id).raft->transfer_to(to);
   wake();
