@@ -14,6 +14,7 @@
 #include "broker/shard_broker.h"
 #include "broker/space_guard.h"
 #include "catalog/plan.h"
+#include "catalog/reassign.h"
 #include "cluster/cluster.h"
 #include "io/net.h"
 #include "io/shard.h"
@@ -143,6 +144,16 @@ struct AdminOutcome {
 struct CreateOutcome : AdminOutcome {
   std::int32_t partitions = -1;
   std::int16_t replication_factor = -1;
+};
+
+/// Replicas that leave a draining node at once.
+inline constexpr std::size_t kDrainedTogether = 10;
+
+/// How far a node is with giving everything to others; as this node knows it.
+struct DrainStatus {
+  bool draining = false;
+  std::size_t leading = 0;  ///< partitions that it leads
+  catalog::DrainPlan plan;
 };
 
 /// Who leads a partition and who keeps up, as this node knows it.
@@ -298,7 +309,10 @@ class Broker {
   [[nodiscard]] io::Task<AdminOutcome> reassign(PartitionRef target,
                                                 std::optional<std::vector<NodeId>> replicas);
   /// Whether a node is to lead and hold nothing; its replicas are moved to others, as far as there are any.
+  /// kBrokerIdNotRegistered, kInvalidRequest if it would leave no other.
   [[nodiscard]] io::Task<AdminOutcome> set_draining(NodeId node, bool draining);
+  /// How far that is, or what it would mean; nullopt: there is no such node. Looks at every partition.
+  [[nodiscard]] std::optional<DrainStatus> drain_status(NodeId node) const;
   /// A producer id that nobody has had.
   [[nodiscard]] io::Task<Result<std::int64_t>> new_producer_id();
 

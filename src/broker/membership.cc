@@ -25,8 +25,6 @@ constexpr Duration kLookAtLags = std::chrono::seconds(1);
 constexpr Duration kSayAgain = std::chrono::seconds(10);
 constexpr std::size_t kMostLags = 20'000;
 constexpr int kTimesToSay = 3;
-/// Replicas that leave a node at once.
-constexpr std::size_t kDrainedTogether = 10;
 
 namespace wp = wire::peer;
 

@@ -298,11 +298,44 @@ io::Task<AdminOutcome> Broker::reassign(PartitionRef target,
 }
 
 io::Task<AdminOutcome> Broker::set_draining(NodeId node, bool draining) {
-  co_return co_await propose([&](const catalog::Catalog& state) -> Entries {
+  AdminOutcome refused;
+  const std::string name = "node " + std::to_string(node.value);
+  auto outcome = co_await propose([&](const catalog::Catalog& state) -> Entries {
+    refused = {};
     const catalog::Node* known = state.node(node);
-    if (known != nullptr && known->draining == draining) return std::vector<catalog::Entry>{};
+    if (known == nullptr) {
+      refused = {KafkaError::kBrokerIdNotRegistered,
+                 name + ": the cluster has no such node; look at pyralog cluster status"};
+      return std::vector<catalog::Entry>{};
+    }
+    if (known->draining == draining) return std::vector<catalog::Entry>{};
+    const bool others = std::ranges::any_of(state.nodes(), [&](const auto& each) {
+      return each.first != node && !each.second.draining;
+    });
+    if (draining && !others && !PYRALOG_PLANT("broker.drain_the_last")) {
+      refused = {KafkaError::kInvalidRequest,
+                 name + ": no other node would be left to take what it holds; add a node, or let "
+                        "another one drain no longer"};
+      return std::vector<catalog::Entry>{};
+    }
     return std::vector<catalog::Entry>{catalog::NodeDraining{node, draining}};
   });
+  co_return refused.error != KafkaError::kNone ? refused : outcome;
+}
+
+std::optional<DrainStatus> Broker::drain_status(NodeId node) const {
+  const CatalogPtr state = catalog();
+  const catalog::Node* known = state->node(node);
+  if (known == nullptr) return std::nullopt;
+  DrainStatus status;
+  status.draining = known->draining;
+  for (const auto& topic : state->topics()) {
+    for (const auto& each : topic->partitions) {
+      if (each->current && each->current->leader == node) ++status.leading;
+    }
+  }
+  status.plan = catalog::plan_drain(*state, node, kDrainedTogether);
+  return status;
 }
 
 io::Task<Result<std::int64_t>> Broker::new_producer_id() {

@@ -128,6 +128,19 @@ void add_clusters(std::vector<CommandSpec>& out) {
                  client({}),
                  {"pyralog cluster rebalance"},
                  cluster_rebalance});
+  out.push_back({"cluster drain",
+                 "Let a node give all that it leads and holds to others.",
+                 "So that it can be stopped for good, or taken out. It goes on in the background, some partitions at "
+                 "a time, while all are written and read; nothing new is placed on it. Says how many partitions are "
+                 "left, and which have nowhere to go: each needs another node that holds none of its replicas.",
+                 {argument("NODE", "The node's id.")},
+                 client({flag("wait", "Until it leads and holds nothing; for a day if no --timeout is given. Fails if "
+                                      "what is left has nowhere to go."),
+                         flag("cancel", "It is to drain no longer. What has left it does not come back by itself."),
+                         flag("status", "Change nothing, only say how far it is, or what would have to leave.")}),
+                 {"pyralog cluster drain 3 --wait", "pyralog cluster drain 3 --status --json",
+                  "pyralog cluster drain 3 --cancel"},
+                 cluster_drain});
   PositionalSpec nodes = argument("N", "How many nodes: 1, 3 or 5; left out, 3.");
   nodes.required = false;
   OptionSpec dir =
@@ -213,16 +226,24 @@ void add_partitions(std::vector<CommandSpec>& out) {
                  "A node that is offline cannot be reached from the one that answers. A partition that is not led "
                  "by its preferred replica, the first of its replicas, says whom it prefers.",
                  {only},
-                 client({flag("internal", "Also of topics that the server keeps for itself.")}),
-                 {"pyralog partition list", "pyralog partition list orders --json"},
+                 client({flag("internal", "Also of topics that the server keeps for itself."),
+                         flag("moving", "Only those whose replicas are being moved, and from where to where.")}),
+                 {"pyralog partition list", "pyralog partition list orders --json", "pyralog partition list --moving"},
                  partition_list});
   out.push_back({"partition move",
-                 "Let a partition be led by its preferred replica.",
-                 "That is the first of its replicas. It must be in sync. Nothing that was promised is lost; clients "
-                 "find the new leader by themselves.",
+                 "Move a partition's replicas to other nodes, or its leader to the preferred replica.",
+                 "With --to the partition comes to be held by these nodes; the first is the one to lead it. Their "
+                 "number may be another than before. Records are copied in the background, step by step, while the "
+                 "partition is written and read, and never with fewer copies than promised. --cancel goes back to "
+                 "where it was. With --preferred only the leader moves, to the first of the replicas, which must be "
+                 "in sync. Nothing that was promised is lost; clients find the new leader by themselves.",
                  {argument("TOPIC", "The topic's name."), argument("PARTITION", "The partition's number.")},
-                 client({flag("preferred", "To the first of its replicas.")}),
-                 {"pyralog partition move orders 0 --preferred"},
+                 client({value("to", "N,N,N", "Ids of the nodes that are to hold it, the preferred leader first."),
+                         flag("cancel", "Stop a move that is under way, and go back."),
+                         flag("wait", "Until that is done; for a day if no --timeout is given."),
+                         flag("preferred", "Only the leader: to the first of its replicas.")}),
+                 {"pyralog partition move orders 0 --to 2,3,1 --wait", "pyralog partition move orders 0 --cancel",
+                  "pyralog partition move orders 0 --preferred"},
                  partition_move});
 }
 

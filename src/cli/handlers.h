@@ -36,6 +36,7 @@ Outcome config_check(const Args& args, Console& console);
 Outcome config_reference(const Args& args, Console& console);
 Outcome cluster_status(const Args& args, Console& console);
 Outcome cluster_rebalance(const Args& args, Console& console);
+Outcome cluster_drain(const Args& args, Console& console);
 Outcome dev_cluster(const Args& args, Console& console);
 Outcome doctor(const Args& args, Console& console);
 Outcome version(const Args& args, Console& console);

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "cli/handlers.h"
+#include "cli/moves.h"
 #include "cli/partition_text.h"
 #include "cli/with_client.h"
 #include "client/admin.h"
@@ -19,6 +20,7 @@ Result<void> report(const Args& args, Console& console, const client::Elections&
 }  // namespace
 
 Outcome partition_list(const Args& args, Console& console) {
+  if (args.flag("moving")) return partition_list_moving(args, console);
   return with_client(
       args, [&](client::Cluster& cluster, Instant deadline) -> io::Task<Result<void>> {
         std::vector<client::TopicInfo> topics;
@@ -42,10 +44,13 @@ Outcome partition_move(const Args& args, Console& console) {
     return usage("partition move: \"" + args.text("PARTITION") +
                  "\" is no partition's number; give one such as 0");
   }
-  if (!args.flag("preferred")) {
-    return usage("partition move: where to? Give --preferred");
+  const int ways =
+      (args.flag("preferred") ? 1 : 0) + (args.has("to") ? 1 : 0) + (args.flag("cancel") ? 1 : 0);
+  if (ways != 1) {
+    return usage("partition move: where to? Give one of --to N,N,N, --cancel and --preferred");
   }
   const client::TopicPartition partition{args.text("TOPIC"), static_cast<std::int32_t>(*index)};
+  if (!args.flag("preferred")) return move_replicas(args, console, partition);
   return with_client(
       args, [&](client::Cluster& cluster, Instant deadline) -> io::Task<Result<void>> {
         PYRALOG_CO_ASSIGN(const auto elections,

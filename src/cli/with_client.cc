@@ -11,8 +11,6 @@ namespace pyralog::cli {
 
 namespace {
 
-constexpr Duration kDefaultTimeout = std::chrono::seconds(30);
-
 std::string bootstrap_of(const Args& args) {
   const char* environment = std::getenv("PYRALOG_BOOTSTRAP");
   const std::string otherwise =
@@ -49,13 +47,13 @@ Outcome with_runtime(LocalBody body) {
   return {};
 }
 
-Outcome with_client(const Args& args, ClientBody body) {
+Outcome with_client(const Args& args, ClientBody body, Duration otherwise) {
   client::ClusterOptions options;
   auto bootstrap = client::parse_bootstrap(bootstrap_of(args));
   if (!bootstrap) return usage("bootstrap: " + bootstrap.error().message);
   options.bootstrap = std::move(*bootstrap);
   options.connection.client_id = "pyralog-cli";
-  const auto timeout = args.duration("timeout", kDefaultTimeout);
+  const auto timeout = args.duration("timeout", otherwise);
   if (!timeout) return usage(timeout.error().message);
   return with_runtime([&] { return run_body(options, *timeout, body); });
 }

@@ -57,6 +57,35 @@ enum class Election : std::uint8_t {
 };
 using Elections = std::map<TopicPartition, Result<Election>>;
 
+/// Replicas of a partition that are being replaced by others.
+struct Reassignment {
+  std::vector<std::int32_t>
+      replicas;  ///< that are to hold it, in order of preference, then `removing`
+  std::vector<std::int32_t> adding;
+  std::vector<std::int32_t> removing;
+};
+using Reassignments = std::map<TopicPartition, Reassignment>;
+
+/// Numbered as DrainNode does.
+enum class DrainChange : std::int8_t { kNone = 0, kDrain = 1, kDrainNoLonger = 2 };
+/// How far a node is with giving everything to others, or what that would mean.
+struct Drain {
+  struct Stuck {
+    TopicPartition partition;
+    std::string reason;
+  };
+  bool draining = false;
+  std::int32_t leading = 0;    ///< partitions that it leads
+  std::int32_t under_way = 0;  ///< that are leaving it
+  std::int32_t waiting = 0;    ///< that will, once others have
+  std::int32_t stuck = 0;      ///< for which there is no other node
+  std::vector<Stuck> examples;
+  /// It holds nothing.
+  [[nodiscard]] bool done() const {
+    return leading == 0 && under_way == 0 && waiting == 0 && stuck == 0;
+  }
+};
+
 /// Administration. Each call goes on trying until `deadline` where an error may pass. One shard.
 class Admin {
  public:
@@ -79,10 +108,22 @@ class Admin {
   /// compacted only.
   [[nodiscard]] io::Task<Result<Offsets>> delete_records(Offsets before, Instant deadline);
   /// Lets partitions be led by the replica that their assignment prefers, and returns once it does.
-  /// Of all partitions (nullopt) only those are in the answer that it did not lead. kUnavailable for
-  /// one whose preferred replica cannot lead now, kTimedOut if it may still come.
+  /// Of all partitions (nullopt) only those are in the answer that it did not lead. kUnavailable
+  /// for one whose preferred replica cannot lead now, kTimedOut if it may still come.
   [[nodiscard]] io::Task<Result<Elections>> elect_preferred(
       std::optional<std::set<TopicPartition>> partitions, Instant deadline);
+  /// Gives a partition these replicas, in order of preference; nullopt takes back what is under
+  /// way. Returns once that is decided: records are copied behind that. kInvalidArgument if the
+  /// servers cannot hold it so, kNotFound if there is no such partition, or nothing to take back.
+  [[nodiscard]] io::Task<Result<void>> reassign(TopicPartition partition,
+                                                std::optional<std::vector<std::int32_t>> replicas,
+                                                Instant deadline);
+  /// All that are under way.
+  [[nodiscard]] io::Task<Result<Reassignments>> reassignments(Instant deadline);
+  /// Of servers of ours only; others: kUnsupported. kNotFound if there is no such node,
+  /// kInvalidArgument if no other would be left.
+  [[nodiscard]] io::Task<Result<Drain>> drain_node(std::int32_t node, DrainChange change,
+                                                   Instant deadline);
   /// The groups of all servers, by name.
   [[nodiscard]] io::Task<Result<std::vector<GroupListing>>> list_groups(Instant deadline);
   /// kNotFound if there is no such group.

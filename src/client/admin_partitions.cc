@@ -1,8 +1,11 @@
-// Who leads partitions.
+// Who leads partitions, and who holds them.
 #include <algorithm>
 
 #include "client/admin.h"
+#include "wire/kafka/gen/alter_partition_reassignments.h"
+#include "wire/kafka/gen/drain_node.h"
 #include "wire/kafka/gen/elect_leaders.h"
+#include "wire/kafka/gen/list_partition_reassignments.h"
 
 namespace pyralog::client {
 
@@ -73,6 +76,79 @@ io::Task<Result<Elections>> Admin::elect_preferred(
     }
   }
   co_return found;
+}
+
+io::Task<Result<void>> Admin::reassign(TopicPartition partition,
+                                       std::optional<std::vector<std::int32_t>> replicas,
+                                       Instant deadline) {
+  kafka::AlterPartitionReassignmentsRequest request;
+  request.timeout_ms = server_time(cluster_.attempt_end(deadline));
+  auto& topic = request.topics.emplace_back();
+  topic.name = partition.topic;
+  auto& wanted = topic.partitions.emplace_back();
+  wanted.partition_index = partition.partition;
+  wanted.replicas = std::move(replicas);
+  PYRALOG_CO_ASSIGN(const auto reply,
+                    co_await cluster_.call_any<kafka::AlterPartitionReassignmentsResponse>(
+                        std::move(request), deadline));
+  cluster_.forget_topic(partition.topic);
+  const auto& message = reply.message;
+  const std::string name = to_string(partition);
+  if (message.error_code != 0) {
+    co_return fail(to_error(name, message.error_code, message.error_message));
+  }
+  for (const auto& each : message.responses) {
+    for (const auto& result : each.partitions) {
+      if (each.name != partition.topic || result.partition_index != partition.partition) continue;
+      if (result.error_code == 0) co_return Result<void>();
+      co_return fail(
+          to_error(name, result.error_code, without_name(result.error_message, partition)));
+    }
+  }
+  co_return fail(Code::kCorrupt, name +
+                                     ": the server did not say what became of it; look at pyralog "
+                                     "partition list --moving");
+}
+
+io::Task<Result<Reassignments>> Admin::reassignments(Instant deadline) {
+  kafka::ListPartitionReassignmentsRequest request;
+  request.timeout_ms = server_time(cluster_.attempt_end(deadline));
+  PYRALOG_CO_ASSIGN(auto reply,
+                    co_await cluster_.call_any<kafka::ListPartitionReassignmentsResponse>(
+                        std::move(request), deadline));
+  if (reply.message.error_code != 0) {
+    co_return fail(
+        to_error("list of moves", reply.message.error_code, reply.message.error_message));
+  }
+  Reassignments found;
+  for (auto& topic : reply.message.topics) {
+    for (auto& each : topic.partitions) {
+      found[{topic.name, each.partition_index}] = {std::move(each.replicas),
+                                                   std::move(each.adding_replicas),
+                                                   std::move(each.removing_replicas)};
+    }
+  }
+  co_return found;
+}
+
+io::Task<Result<Drain>> Admin::drain_node(std::int32_t node, DrainChange change, Instant deadline) {
+  kafka::DrainNodeRequest request;
+  request.timeout_ms = server_time(cluster_.attempt_end(deadline));
+  request.node_id = node;
+  request.change = static_cast<std::int8_t>(change);
+  PYRALOG_CO_ASSIGN(auto reply, co_await cluster_.call_any<kafka::DrainNodeResponse>(
+                                    std::move(request), deadline));
+  auto& message = reply.message;
+  if (message.error_code != 0) {
+    co_return fail(
+        to_error("node " + std::to_string(node), message.error_code, message.error_message));
+  }
+  Drain drain{message.draining, message.leading,     message.under_way,
+              message.waiting,  message.stuck_count, {}};
+  for (auto& each : message.stuck) {
+    drain.examples.push_back({{std::move(each.topic), each.partition}, std::move(each.reason)});
+  }
+  co_return drain;
 }
 
 }  // namespace pyralog::client

@@ -123,5 +123,56 @@ TEST_F(AdminTest, an_election_that_is_refused_as_a_whole_fails) {
   });
 }
 
+TEST_F(AdminTest, a_partition_gets_other_replicas_until_that_is_taken_back) {
+  with_cluster([&](Cluster& cluster) -> io::Task<void> {
+    Admin admin(cluster);
+    const std::vector<std::int32_t> to{3, 1};
+    EXPECT_TRUE(co_await admin.reassign({"t", 1}, to, in(30s)));
+    const auto moves = co_await admin.reassignments(in(30s));
+    EXPECT_TRUE(moves);
+    EXPECT_EQ(moves->size(), 1u);
+    EXPECT_EQ(moves->at({"t", 1}).replicas, to);
+    EXPECT_TRUE(co_await admin.reassign({"t", 1}, std::nullopt, in(30s)));
+    EXPECT_TRUE((co_await admin.reassignments(in(30s)))->empty());
+    const auto nothing = co_await admin.reassign({"t", 1}, std::nullopt, in(30s));
+    EXPECT_FALSE(nothing);
+    EXPECT_EQ(nothing.error().code, Code::kNotFound);
+    EXPECT_EQ(nothing.error().message, "topic \"t\" partition 1: as it was asked (error 85)");
+  });
+}
+
+TEST_F(AdminTest, what_is_refused_of_a_move_fails) {
+  refuse(ApiKey::kAlterPartitionReassignments, 39, 1);
+  with_cluster([](Cluster& cluster) -> io::Task<void> {
+    const std::vector<std::int32_t> to{9};
+    const auto refused = co_await Admin(cluster).reassign({"t", 0}, to, in(30s));
+    EXPECT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::kInvalidArgument);
+  });
+  EXPECT_EQ(broker_.count(ApiKey::kAlterPartitionReassignments), 1);
+}
+
+TEST_F(AdminTest, a_node_is_drained_asked_and_let_be) {
+  with_cluster([](Cluster& cluster) -> io::Task<void> {
+    Admin admin(cluster);
+    EXPECT_FALSE((co_await admin.drain_node(3, DrainChange::kNone, in(30s)))->draining);
+    const auto drain = co_await admin.drain_node(3, DrainChange::kDrain, in(30s));
+    EXPECT_TRUE(drain);
+    EXPECT_TRUE(drain->draining);
+    EXPECT_EQ(drain->waiting, 2);
+    EXPECT_EQ(drain->stuck, 1);
+    EXPECT_EQ(drain->examples.size(), 1u);
+    EXPECT_EQ(drain->examples[0].partition, (TopicPartition{"t", 2}));
+    EXPECT_FALSE(drain->done());
+    EXPECT_FALSE((co_await admin.drain_node(3, DrainChange::kDrainNoLonger, in(30s)))->draining);
+  });
+  refuse(ApiKey::kDrainNode, 102, 1);
+  with_cluster([](Cluster& cluster) -> io::Task<void> {
+    const auto refused = co_await Admin(cluster).drain_node(9, DrainChange::kDrain, in(30s));
+    EXPECT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::kNotFound);
+  });
+}
+
 }  // namespace
 }  // namespace pyralog::client

@@ -4,13 +4,16 @@
 
 #include "model/record_batch.h"
 #include "wire/kafka/frame_cutter.h"
+#include "wire/kafka/gen/alter_partition_reassignments.h"
 #include "wire/kafka/gen/api_versions.h"
 #include "wire/kafka/gen/delete_records.h"
+#include "wire/kafka/gen/drain_node.h"
 #include "wire/kafka/gen/elect_leaders.h"
 #include "wire/kafka/gen/fetch.h"
 #include "wire/kafka/gen/find_coordinator.h"
 #include "wire/kafka/gen/init_producer_id.h"
 #include "wire/kafka/gen/list_offsets.h"
+#include "wire/kafka/gen/list_partition_reassignments.h"
 #include "wire/kafka/gen/metadata.h"
 #include "wire/kafka/gen/produce.h"
 
@@ -114,6 +117,12 @@ Result<Bytes> FakeBroker::answer(const kafka::RequestFrame& request, const Fault
       return list_offsets(request);
     case kafka::ApiKey::kElectLeaders:
       return elect_leaders(request, code);
+    case kafka::ApiKey::kAlterPartitionReassignments:
+      return reassign(request, code);
+    case kafka::ApiKey::kListPartitionReassignments:
+      return list_moves(request);
+    case kafka::ApiKey::kDrainNode:
+      return drain_node(request, code);
     case kafka::ApiKey::kDeleteRecords:
       return delete_records(request, code);
     case kafka::ApiKey::kInitProducerId:
@@ -312,6 +321,46 @@ Result<Bytes> FakeBroker::elect_leaders(const kafka::RequestFrame& request, std:
       }
     }
   }
+  return finish(request, response);
+}
+
+Result<Bytes> FakeBroker::reassign(const kafka::RequestFrame& request, std::int16_t code) {
+  PYRALOG_ASSIGN(const auto asked, kafka::decode_message<kafka::AlterPartitionReassignmentsRequest>(
+                                       request.body, request.header.request_api_version));
+  kafka::AlterPartitionReassignmentsResponse response;
+  for (const auto& topic : asked.topics) {
+    auto& into = response.responses.emplace_back();
+    into.name = topic.name;
+    for (const auto& each : topic.partitions) {
+      const TopicPartition id{topic.name, each.partition_index};
+      std::int16_t told = code;
+      if (told == 0 && each.replicas) moves[id] = *each.replicas;
+      if (told == 0 && !each.replicas && moves.erase(id) == 0) told = 85;
+      into.partitions.push_back({each.partition_index, told, to_string(id) + ": as it was asked"});
+    }
+  }
+  return finish(request, response);
+}
+
+Result<Bytes> FakeBroker::list_moves(const kafka::RequestFrame& request) {
+  kafka::ListPartitionReassignmentsResponse response;
+  for (const auto& [id, to] : moves) {
+    response.topics.push_back({id.topic, {{id.partition, to, to, {1}}}});
+  }
+  return finish(request, response);
+}
+
+Result<Bytes> FakeBroker::drain_node(const kafka::RequestFrame& request, std::int16_t code) {
+  PYRALOG_ASSIGN(const auto asked, kafka::decode_message<kafka::DrainNodeRequest>(
+                                       request.body, request.header.request_api_version));
+  kafka::DrainNodeResponse response;
+  response.error_code = code;
+  if (code == 0 && asked.change == 1) draining.insert(asked.node_id);
+  if (code == 0 && asked.change == 2) draining.erase(asked.node_id);
+  response.draining = draining.contains(asked.node_id);
+  response.waiting = 2;
+  response.stuck_count = 1;
+  response.stuck.push_back({"t", 2, "nobody else is there"});
   return finish(request, response);
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -66,6 +67,9 @@ class FakeBroker {
   /// How often an API was asked for.
   [[nodiscard]] int count(wire::kafka::ApiKey key) const;
   std::int64_t next_producer_id = 1000;
+  /// Moves that do not end by themselves: where to.
+  std::map<TopicPartition, std::vector<std::int32_t>> moves;
+  std::set<std::int32_t> draining;
   /// A group's member is sent through a rebalance by its next heartbeat.
   void rebalance() { rebalance_asked_ = true; }
   [[nodiscard]] std::int32_t generation() const { return generation_; }
@@ -83,6 +87,9 @@ class FakeBroker {
   Result<Bytes> fetch(const wire::kafka::RequestFrame& request, std::int16_t code);
   Result<Bytes> delete_records(const wire::kafka::RequestFrame& request, std::int16_t code);
   Result<Bytes> elect_leaders(const wire::kafka::RequestFrame& request, std::int16_t code);
+  Result<Bytes> reassign(const wire::kafka::RequestFrame& request, std::int16_t code);
+  Result<Bytes> list_moves(const wire::kafka::RequestFrame& request);
+  Result<Bytes> drain_node(const wire::kafka::RequestFrame& request, std::int16_t code);
   Result<Bytes> list_offsets(const wire::kafka::RequestFrame& request);
   Result<Bytes> init_producer_id(const wire::kafka::RequestFrame& request);
   Result<Bytes> find_coordinator(const wire::kafka::RequestFrame& request);

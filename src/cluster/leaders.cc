@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/plant.h"
+
 namespace pyralog::cluster {
 
 namespace {
@@ -9,9 +11,16 @@ bool is_settled(const catalog::Partition& partition) {
   return partition.highest_proposed <= partition.current->epoch;
 }
 bool is_astray(const catalog::Partition& partition) {
-  return !partition.replicas.empty() && partition.replicas.front() != partition.current->leader;
+  return !partition.replicas.empty() && partition.replicas.front() != partition.current->leader &&
+         !is_leaving(partition, partition.replicas.front());
 }
 }  // namespace
+
+bool is_leaving(const catalog::Partition& partition, NodeId node) {
+  return !partition.target.empty() &&
+         std::ranges::find(partition.target, node) == partition.target.end() &&
+         !PYRALOG_PLANT("cluster.lead_by_who_leaves");
+}
 
 void Leaders::strike(const PartitionId& id, const catalog::Partition& partition) {
   if (!partition.current) return;

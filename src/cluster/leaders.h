@@ -8,6 +8,9 @@
 
 namespace pyralog::cluster {
 
+/// Whether the partition is being moved away from `node`. Nobody is led back to there.
+[[nodiscard]] bool is_leaving(const catalog::Partition& partition, NodeId node);
+
 /// Who leads what, from one catalogue to the next. Pure. Costs what has changed, and one look at
 /// each topic; partitions that were never led are left out.
 class Leaders {
@@ -28,7 +31,8 @@ class Leaders {
   [[nodiscard]] const std::map<NodeId, Partitions>& settled() const { return settled_; }
   /// Those of which a higher epoch is proposed and not active yet.
   [[nodiscard]] const Partitions& pending() const { return pending_; }
-  /// Settled ones that another node leads than the one that should by preference.
+  /// Settled ones that another node leads than the one that should by preference, unless that one
+  /// is to leave.
   [[nodiscard]] const Partitions& astray() const { return astray_; }
 
  private:

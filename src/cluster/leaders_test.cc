@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "io/rng.h"
 
 namespace pyralog::cluster {
@@ -21,7 +23,10 @@ void compare(const Leaders& leaders, const catalog::Catalog& state) {
         continue;
       }
       settled[each->current->leader][id] = each;
-      if (each->replicas.front() != each->current->leader) astray[id] = each;
+      const NodeId preferred = each->replicas.front();
+      const bool stays =
+          each->target.empty() || std::ranges::find(each->target, preferred) != each->target.end();
+      if (preferred != each->current->leader && stays) astray[id] = each;
     }
   }
   EXPECT_EQ(leaders.settled(), settled);
@@ -67,6 +72,11 @@ TEST(Leaders, says_what_the_catalogue_says_whatever_has_changed) {
       if (next_topic < 250 && apply(topic)) made.push_back(topic.id);
     } else if (what == 1 && below(3) == 0) {
       (void)apply(catalog::TopicDeleted{any_partition().topic});
+    } else if (what == 2) {
+      const NodeId other(1 + node.value % 3);
+      took += apply(catalog::ReplicasWanted{
+          any_partition(),
+          below(3) == 0 ? std::vector<NodeId>{} : std::vector<NodeId>{node, other}});
     } else if (what < 5) {
       const PartitionId id = any_partition();
       const catalog::Partition* p = state.partition(id);

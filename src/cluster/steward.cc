@@ -309,8 +309,10 @@ void Steward::drain(NodeId node, const Leaders::Partitions& led, const Liveness&
     if (out.size() >= options_.max_moves) return;
     if (cases_.contains(id)) continue;
     const std::vector<NodeId> all = candidates(*partition, nodes);
-    const auto to = std::ranges::find_if(
-        all, [&](NodeId each) { return each != node && !is_draining(nodes, each); });
+    const auto may = [&](NodeId each) { return each != node && !is_draining(nodes, each); };
+    auto to = std::ranges::find_if(
+        all, [&](NodeId each) { return may(each) && !is_leaving(*partition, each); });
+    if (to == all.end()) to = std::ranges::find_if(all, may);
     if (to != all.end() && partition->highest_proposed.value < kMaxEpoch)
       out.push_back(move_now(id, *partition, *to, now));
   }

@@ -402,6 +402,31 @@ TEST_F(StewardTest, a_draining_node_is_led_away_from_and_not_back_to) {
   EXPECT_THAT(balance(), ElementsAre(catalog::EpochProposed{part(0), Epoch(3), NodeId(1)}));
 }
 
+TEST_F(StewardTest, nobody_is_led_back_to_a_replica_that_is_to_leave) {
+  make(1, {nodes({1, 2, 3})});
+  step();
+  const auto proposed = steward_.move(part(0), NodeId(2), nodes_, now_);
+  ASSERT_TRUE(proposed);
+  apply(*proposed);
+  lead(part(0), NodeId(2));
+  apply(catalog::ReplicasWanted{part(0), nodes({2, 3, 4})});
+  now_ = now_ + 1h;
+  EXPECT_THAT(balance(), IsEmpty());
+  apply(catalog::ReplicasWanted{part(0), {}});
+  EXPECT_THAT(balance(), ElementsAre(catalog::EpochProposed{part(0), Epoch(3), NodeId(1)}));
+}
+
+TEST_F(StewardTest, a_draining_node_is_led_away_from_to_a_replica_that_stays) {
+  make(1, {nodes({1, 2, 3}), nodes({1, 2})});
+  apply(catalog::ReplicasWanted{part(0), nodes({4, 3})});
+  apply(catalog::ReplicasWanted{part(1), nodes({1, 4})});
+  step();
+  nodes_[NodeId(1)].draining = true;
+  EXPECT_THAT(balance(), ElementsAre(catalog::EpochProposed{part(0), Epoch(2), NodeId(3)},
+                                     catalog::EpochProposed{part(1), Epoch(2), NodeId(2)}))
+      << "where there is none, to one that leaves";
+}
+
 TEST_F(StewardTest, ten_thousand_partitions_that_are_well_cost_nothing) {
   for (std::uint8_t topic = 1; topic <= 100; ++topic) {
     make(topic, std::vector<std::vector<NodeId>>(100, nodes({1, 2, 3})));

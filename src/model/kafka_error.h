@@ -76,6 +76,7 @@ enum class KafkaError : std::int16_t {
   kThrottlingQuotaExceeded = 89,
   kProducerFenced = 90,
   kUnknownTopicId = 100,
+  kBrokerIdNotRegistered = 102,
   kInconsistentTopicId = 103,
   kFetchSessionTopicIdError = 106,
 };

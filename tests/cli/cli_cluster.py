@@ -318,6 +318,62 @@ class Partitions(NodesTest):
         self.assertEqual(self.leaders(other), self.preferred)
 
 
+    def moving(self, node):
+        return self.good("partition", "list", "--moving", "--json", *self.to(node)).document()
+
+    def test_replicas_are_moved_and_moves_taken_back(self):
+        self.good("topic", "create", "two", "--replication-factor", "2", *self.to(1))
+        first, second = next(each["replicas"] for each in self.listed(1, "two"))
+        third = 6 - first - second
+        move = ("partition", "move", "two", "0")
+        for words, code, says in [
+                (("--to", "1,x"), 2, ['"1,x"', "1,2,3"]), (("--to", "1", "--cancel"), 2, ["--to N,N,N"]),
+                (("--to", f"{first},9"), 1, ['topic "two" partition 0', "node 9"]),
+                (("--to", f"{first},{first}"), 1, ['topic "two" partition 0']),
+                (("--cancel",), 1, ["not being moved"])]:
+            with self.subTest(words):
+                self.refused(*move, *words, *self.to(1), code=code, says=says)
+        self.refused("partition", "move", "two", "7", "--to", "1", *self.to(1), says=["no such partition"])
+        self.refused("partition", "move", "none", "0", "--to", "1", *self.to(1), says=["no such partition"])
+        self.assertIn("no replicas", self.good("partition", "list", "--moving", *self.to(2)).out)
+        moved = self.good(*move, "--to", f"{third},{first}", "--wait", "--json", *self.to(2)).document()
+        self.assertEqual(moved, [{"topic": "two", "partition": 0, "replicas": [third, first], "state": "moved"}])
+        until(5, lambda: self.listed(3, "two")[0]["replicas"] == [third, first], self.all)
+        self.assertEqual(self.moving(1), [])
+        # To one that is down: that does not end by itself.
+        self.running[second][0].kill()
+        self.assertIn("on its way", self.good(*move, "--to", f"{first},{second}", *self.to(first)).out)
+        self.assertEqual(self.moving(first), [{"topic": "two", "partition": 0, "replicas": [first, second, third],
+                                               "adding": [second], "removing": [third]}])
+        self.assertIn("removing", self.good("partition", "list", "two", "--moving", *self.to(first)).out)
+        late = pyralog(*move, "--to", f"{first},{second}", "--wait", "--timeout", "2s", *self.to(first))
+        self.assertEqual(late.code, 1, late)
+        self.assertIn("partition list --moving", late.err)
+        self.assertIn("still moving", late.err)
+        self.good(*move, "--cancel", "--wait", *self.to(third))
+        self.assertEqual(self.moving(third), [])
+
+    def test_a_node_is_drained_or_says_what_cannot_leave(self):
+        for words, code, says in [
+                (("x",), 2, ['"x"']), (("3", "--cancel", "--wait"), 2, ["--cancel stands alone"]),
+                (("9",), 1, ["node 9", "no such node"]), (("9", "--status"), 1, ["node 9"])]:
+            with self.subTest(words):
+                self.refused("cluster", "drain", *words, *self.to(1), code=code, says=says)
+        self.good("topic", "create", "two", "--partitions", "4", "--replication-factor", "2", *self.to(1))
+        asked = self.good("cluster", "drain", "3", "--status", "--json", *self.to(2)).document()
+        self.assertEqual((asked["draining"], asked["done"], asked["stuck"]), (False, False, 3))
+        self.refused("cluster", "drain", "3", "--wait", *self.to(2), says=["3 partitions cannot leave it", "; add a node"])
+        until(10, lambda: not any(3 in each["replicas"] for each in self.listed(1, "two")), self.all)
+        for partition in range(3):
+            self.good("partition", "move", "orders", str(partition), "--to", "1,2", *self.to(1))
+        said = self.good("cluster", "drain", "3", "--wait", *self.to(1)).out
+        self.assertIn("node 3: drained", said)
+        self.assertFalse(any(3 in each["replicas"] for each in self.listed(1)))
+        self.refused("partition", "move", "two", "0", "--to", "1,3", *self.to(1), says=["draining"])
+        self.assertIn("holds nothing", self.good("cluster", "drain", "3", "--cancel", *self.to(2)).out)
+        self.good("partition", "move", "two", "0", "--to", "3,1", "--wait", *self.to(1))
+
+
 class Serve(NodesTest):
     def test_what_is_said_of_a_cluster_by_halves_is_refused(self):
         loose = self.write("loose", "0123456789abcdef\n")

@@ -74,6 +74,7 @@ std::string_view error_name(KafkaError error) {
     case KafkaError::kThrottlingQuotaExceeded: return "THROTTLING_QUOTA_EXCEEDED";
     case KafkaError::kProducerFenced: return "PRODUCER_FENCED";
     case KafkaError::kUnknownTopicId: return "UNKNOWN_TOPIC_ID";
+    case KafkaError::kBrokerIdNotRegistered: return "BROKER_ID_NOT_REGISTERED";
     case KafkaError::kInconsistentTopicId: return "INCONSISTENT_TOPIC_ID";
     case KafkaError::kFetchSessionTopicIdError: return "FETCH_SESSION_TOPIC_ID_ERROR";
   }

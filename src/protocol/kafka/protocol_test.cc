@@ -22,7 +22,7 @@ TEST_F(ProtocolTest, offers_these_keys_and_versions_and_no_others) {
       {10, {0, 4}}, {11, {0, 9}}, {12, {0, 4}}, {13, {0, 5}}, {14, {0, 5}}, {15, {0, 5}},
       {16, {0, 5}}, {18, {0, 4}}, {19, {2, 7}}, {20, {1, 6}}, {21, {0, 2}}, {22, {0, 4}},
       {23, {2, 4}}, {32, {1, 4}}, {33, {0, 2}}, {35, {1, 4}}, {37, {0, 3}}, {42, {0, 2}},
-      {43, {0, 2}}, {44, {0, 1}}, {47, {0, 0}}, {60, {0, 1}}, {61, {0, 0}}};
+      {43, {0, 2}}, {44, {0, 1}}, {45, {0, 0}}, {46, {0, 0}}, {47, {0, 0}}, {60, {0, 1}}, {61, {0, 0}}};
   with_client([&](RawClient& client) -> io::Task<void> {
     for (std::int16_t version = 0; version <= 4; ++version) {
       wire::ApiVersionsRequest request;
@@ -84,7 +84,7 @@ TEST_F(ProtocolTest, api_versions_of_the_future_get_version_0_with_our_range) {
 TEST_F(ProtocolTest, keys_that_are_not_offered_end_their_connection_and_no_other) {
   with_client([](RawClient& bystander) -> io::Task<void> {
     for (const int key : {4, 5, 6, 7, 17, 24, 25, 26, 28, 29, 36, 43, 50, 68,
-                                   9999, -1, 32767}) {
+                                   9999, 19999, -1, 32767}) {
       const auto client = co_await connect();
       co_await client->send_frame(static_cast<std::int16_t>(key), 0);
       EXPECT_TRUE(co_await client->closed()) << key;

@@ -39,9 +39,12 @@ const std::vector<OfferedApi>& offered_apis() {
       {ApiKey::kDeleteGroups, 0, 2},
       {ApiKey::kElectLeaders, 0, 2},
       {ApiKey::kIncrementalAlterConfigs, 0, 1},
+      {ApiKey::kAlterPartitionReassignments, 0, 0},
+      {ApiKey::kListPartitionReassignments, 0, 0},
       {ApiKey::kOffsetDelete, 0, 0},
       {ApiKey::kDescribeCluster, 0, 1},
       {ApiKey::kDescribeProducers, 0, 0},
+      {ApiKey::kDrainNode, 0, 0},
   };
   return kOffered;
 }
@@ -49,6 +52,8 @@ const std::vector<OfferedApi>& offered_apis() {
 namespace {
 
 constexpr std::size_t kMaxLoggedClientId = 256;
+/// What clients call themselves that know messages of our own.
+constexpr std::string_view kOurSoftware = "pyralog";
 
 const OfferedApi* offered(ApiKey key) {
   for (const OfferedApi& api : offered_apis()) {
@@ -90,6 +95,9 @@ Function handler_of(ApiKey key) {
     case ApiKey::kDescribeLogDirs: return handle_describe_log_dirs;
     case ApiKey::kOffsetDelete: return handle_offset_delete;
     case ApiKey::kElectLeaders: return handle_elect_leaders;
+    case ApiKey::kAlterPartitionReassignments: return handle_alter_partition_reassignments;
+    case ApiKey::kListPartitionReassignments: return handle_list_partition_reassignments;
+    case ApiKey::kDrainNode: return handle_drain_node;
   }
   return nullptr;
 }
@@ -223,7 +231,10 @@ Handled handle_api_versions(Service&, Request request) {
     out.error_code = code(KafkaError::kInvalidRequest);
     co_return reply(request, out);
   }
+  // Others take a key that they do not know for an error, or for something of theirs to come.
+  const bool ours = in.client_software_name == kOurSoftware || PYRALOG_PLANT("kafka.native_for_all");
   for (const OfferedApi& api : offered_apis()) {
+    if (wire::is_native(api.key) && !ours) continue;
     out.api_keys.push_back(
         {static_cast<std::int16_t>(api.key), api.min_version, api.max_version});
   }

@@ -162,7 +162,8 @@ template <typename Message>
 
 [[nodiscard]] inline std::int16_t code(KafkaError error) { return static_cast<std::int16_t>(error); }
 
-/// The versions that are offered: what ApiVersions lists, and what is served.
+/// The versions that are offered: what ApiVersions lists, and what is served. Those of our own
+/// (wire::is_native) are listed to clients only whose software calls itself pyralog.
 struct OfferedApi {
   wire::ApiKey key;
   std::int16_t min_version;
@@ -193,6 +194,8 @@ Handled handle_delete_records(Service& service, Request request);
 Handled handle_describe_log_dirs(Service& service, Request request);
 Handled handle_create_partitions(Service& service, Request request);
 Handled handle_elect_leaders(Service& service, Request request);
+Handled handle_alter_partition_reassignments(Service& service, Request request);
+Handled handle_list_partition_reassignments(Service& service, Request request);
 Handled handle_describe_configs(Service& service, Request request);
 Handled handle_alter_configs(Service& service, Request request);
 Handled handle_incremental_alter_configs(Service& service, Request request);
@@ -206,5 +209,8 @@ Handled handle_describe_groups(Service& service, Request request);
 Handled handle_list_groups(Service& service, Request request);
 Handled handle_offset_delete(Service& service, Request request);
 Handled handle_delete_groups(Service& service, Request request);
+
+// Of our own messages.
+Handled handle_drain_node(Service& service, Request request);
 
 }  // namespace pyralog::protocol::kafka

@@ -12,6 +12,12 @@
 
 namespace pyralog::wire::kafka {
 
+/// Keys from here on are our own: what Kafka has no message for.
+inline constexpr std::int16_t kFirstNativeKey = 10'000;
+[[nodiscard]] constexpr bool is_native(ApiKey key) {
+  return static_cast<std::int16_t>(key) >= kFirstNativeKey;
+}
+
 /// The API with this key; nullptr if there is no codec for it. Any thread.
 [[nodiscard]] const ApiInfo* find_api(std::int16_t key);
 

@@ -17,11 +17,21 @@ ByteView without_prefix(const Frame& frame) {
 }
 
 TEST(Api, table_is_sorted_and_found_by_key) {
-  EXPECT_EQ(kApis.size(), 29u);
+  EXPECT_EQ(kApis.size(), 32u);
   for (const ApiInfo& api : kApis) EXPECT_EQ(find_api(static_cast<std::int16_t>(api.key)), &api);
   EXPECT_EQ(find_api(4), nullptr);
   EXPECT_EQ(find_api(-1), nullptr);
-  EXPECT_EQ(find_api(10000), nullptr);
+  EXPECT_EQ(find_api(9999), nullptr);
+  EXPECT_EQ(find_api(32767), nullptr);
+}
+
+TEST(Api, keys_of_our_own_lie_above_those_of_kafka) {
+  EXPECT_FALSE(is_native(ApiKey::kDescribeProducers));
+  EXPECT_TRUE(is_native(ApiKey::kDrainNode));
+  const ApiInfo* api = find_api(10'000);
+  ASSERT_NE(api, nullptr);
+  EXPECT_EQ(request_header_version(*api, 0), 2);
+  EXPECT_EQ(response_header_version(*api, 0), 1);
 }
 
 TEST(Api, advertises_the_ranges_that_clients_need) {

@@ -89,10 +89,16 @@ def table(struct, version, flexible, message):
     return "{" + " ".join(parts) + "}"
 
 
+FIRST_NATIVE_KEY = 10_000
+
+
 def field_tables(messages):
-    """One line for each message and version: NAME VERSION TABLE."""
+    """One line for each message and version: NAME VERSION TABLE. Kafka's only: others have no such
+    message to compare ours with."""
     lines = []
     for m in messages:
+        if m.key is not None and m.key >= FIRST_NATIVE_KEY:
+            continue
         for version in m.each_version():
             flexible = m.is_flexible(version)
             lines.append(f"{m.name} {version} {table(m.struct, version, flexible, m)}\n")
