@@ -152,6 +152,11 @@ io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
                                        "or start with an empty one after `pyralog cluster "
                                        "replace-disk`");
   }
+  if (!has_raft && !has_lone && options.join.wanted() && !named) {
+    co_return fail(Code::kInvalidArgument,
+                   "data directory " + dir +
+                       ": is no cluster's yet; name the nodes of the cluster with --cluster");
+  }
   if (!has_raft && !has_lone && (cookie_.cluster.is_nil() != options.join.wanted())) {
     // A first start of the other kind, or of this one, ended before it had begun anything.
     cookie_.cluster = options.join.wanted() ? Uuid{} : random_uuid(rng);

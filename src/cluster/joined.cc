@@ -90,8 +90,19 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
   }
   self->watch_ = std::make_unique<Watch>(identity, self->peers_->links(0), *self->log_,
                                          *self->raft_, kGlobalGroup, set.watch);
+  Members::Options voters = set.voters;
+  voters.address_of = [me](NodeId node) -> std::optional<io::Address> {
+    const auto all = me->addresses();
+    const auto found = all.find(node);
+    return found == all.end() ? std::nullopt : std::optional(found->second);
+  };
+  voters.removed = [me] { return me->refused_for_good().has_value(); };
+  self->members_ = std::make_unique<Members>(self->self_, self->peers_->links(0), *self->log_,
+                                             *self->raft_, kGlobalGroup, *self->watch_,
+                                             std::move(voters));
   self->log_->start();
   self->watch_->start();
+  self->members_->start(self->peers_->service(0));
   self->raft_->start(*self->transport_);
   if (begun) self->peers_->start();
   self->tasks_.spawn(self->follow_addresses());
@@ -181,6 +192,8 @@ io::Task<Result<void>> Joined::first_start(io::Disk& disk, std::string dir, Cook
                     {{"cluster", to_string(first.cluster)}});
   cluster_ = first.cluster;
   co_await peers_->set_cluster(cluster_);
+  // What is said from now on is said by a connection that names the cluster.
+  co_await peers_->set_peers({});
   co_return Result<void>{};
 }
 
@@ -216,6 +229,12 @@ Result<void> Joined::admit(const peer::Peer& peer) const {
   const peer::Identity& who = peer.identity;
   const bool named =
       std::ranges::find(options_.members, who.node, &Member::node) != options_.members.end();
+  // A connection from before this node has begun may be of one that began another cluster.
+  const bool begun = raft_ != nullptr && !cluster_.is_nil();
+  if (begun && !who.cluster.is_nil() && who.cluster != cluster_) {
+    return fail(Code::kFenced, name_of(who.node) + " belongs to another cluster; start it with an "
+                                                   "empty directory");
+  }
   if (state.position() == 0) {
     // Who knows nothing yet lets in whom it hopes to learn from.
     const bool of_ours = !who.cluster.is_nil() && (cluster_.is_nil() || cluster_ == who.cluster);
@@ -434,9 +453,11 @@ NodeId Joined::anybody() {
 io::Task<void> Joined::stop() {
   stopping_ = true;
   watch_->end();
+  members_->end();
   co_await log_->stop();
   co_await raft_->stop();
   co_await watch_->join();
+  co_await members_->join();
   transport_->forget();
   co_await peers_->stop();
   co_await transport_->join();

@@ -11,6 +11,7 @@
 #include "cluster/catalog_machine.h"
 #include "cluster/cookie.h"
 #include "cluster/first_start.h"
+#include "cluster/members.h"
 #include "cluster/peers.h"
 #include "cluster/raft_log.h"
 #include "cluster/raft_transport.h"
@@ -33,6 +34,7 @@ struct JoinOptions {
   peer::ChannelOptions channel{};
   multiraft::Options raft{};  ///< path, owner and self are filled in
   Watch::Options watch{};
+  Members::Options voters{};
   Duration tell_every = std::chrono::seconds(5);  ///< how often a start says what it waits for
   /// A first start joins a cluster that exists once it could not reach others for so long.
   Duration first_patience = std::chrono::seconds(10);
@@ -80,6 +82,7 @@ class Joined {
   [[nodiscard]] const RaftLog& log() const { return *log_; }
   [[nodiscard]] Peers& peers() { return *peers_; }
   [[nodiscard]] Watch& watch() { return *watch_; }
+  [[nodiscard]] Members& members() { return *members_; }
   [[nodiscard]] multiraft::MultiRaft& raft() { return *raft_; }
   [[nodiscard]] const multiraft::MultiRaft& raft() const { return *raft_; }
   /// What other nodes are told of where this one listens.
@@ -120,6 +123,7 @@ class Joined {
   std::set<NodeId> try_said_;  ///< nodes that are looked for where the command line says
   NodeId asked_last_ = raft::kNobody;
   std::unique_ptr<Watch> watch_;
+  std::unique_ptr<Members> members_;
   Instant told_{};
   bool stopping_ = false;
   io::TaskGroup tasks_;
