@@ -205,7 +205,7 @@ void Joined::decide_whether_to_vote() {
     const bool first = invited != state.invited().end() && invited->second.incarnation == incarnation_;
     may = (state.node(self_) != nullptr || first) && state.check_disk(self_, incarnation_);
   }
-  raft_->may_vote(kGlobalGroup, may || PYRALOG_PLANT("cluster.wiped_voter_votes"));
+  raft_->may_vote(kGlobalGroup, may);
 }
 
 bool Joined::is_new() const {
@@ -282,8 +282,9 @@ std::map<NodeId, io::Address> Joined::addresses() const {
 io::Task<void> Joined::follow_addresses() {
   Instant look = io::Shard::current().now() + kTryOther;
   CatalogPtr before;
+  bool wanted = true;
   while (!stopping_) {
-    decide_whether_to_vote();
+    if (wanted) decide_whether_to_vote();
     co_await peers_->set_peers(addresses());
     const CatalogPtr now = machine_.catalog();
     const bool others = before == nullptr || before->nodes() != now->nodes() ||
@@ -292,6 +293,11 @@ io::Task<void> Joined::follow_addresses() {
     if (others && !PYRALOG_PLANT("cluster.admitted_once")) co_await peers_->admit_again();
     co_await log_->wait_change(
         std::min(look, io::Shard::current().now() + std::chrono::seconds(1)));
+    if (auto why = wanted && !is_new() ? refused_for_good() : std::nullopt) {
+      wanted = false;
+      raft_->may_vote(kGlobalGroup, false);
+      observe::log_error("cluster.not_wanted", {{"reason", why->message}});
+    }
     if (io::Shard::current().now() < look) continue;
     look = io::Shard::current().now() + kTryOther;
     for (const Member& each : options_.members) {

@@ -314,7 +314,7 @@ io::Task<Result<void>> Members::replace_disk(NodeId node, Instant deadline) {
                                                            "registered; stop it first");
   }
   // It votes nowhere before another disk may come in its place.
-  if (!PYRALOG_PLANT("cluster.replaced_disk_stays_voter")) PYRALOG_CO_TRY(co_await leave(node, deadline));
+  PYRALOG_CO_TRY(co_await leave(node, deadline));
   if (known != nullptr) co_return co_await propose(catalog::DiskRetired{node, disk}, deadline);
   if (disk.is_nil()) co_return Result<void>{};
   std::optional<io::Address> at;

@@ -264,6 +264,10 @@ bool MultiRaft::takes(Group& into, const raft::Message& m) {
   if (m.term.value > raft.term().value + kMaxTermsAhead && !PYRALOG_PLANT("multiraft.any_term")) {
     return false;
   }
+  // Who does not even know who took part at the beginning learns it by a snapshot, not by the changes
+  // since.
+  const bool from_the_beginning = !m.entries.empty() && m.index == raft::Index(0);
+  if (raft.config().voters.empty() && from_the_beginning) return false;
   const bool other = raft.leader() != raft::kNobody && raft.leader() != m.from;
   if (from_leader(m) && other && m.term == raft.term()) {
     if (std::exchange(into.two_leaders, m.term) != m.term) {

@@ -267,7 +267,8 @@ void Raft::handle_vote(const Message& m) {
   const bool pre = m.kind == MessageKind::kPreVote;
   const bool may = hard_.vote == m.from || (hard_.vote == kNobody && leader_ == kNobody) ||
                    (pre && m.term > hard_.term) || PYRALOG_PLANT("raft.vote_twice");
-  const bool grants = may && may_vote_ && (m.force || !promised()) && log_.is_up_to_date(m.index, m.log_term);
+  const bool allowed = may_vote_ || PYRALOG_PLANT("raft.vote_unasked");
+  const bool grants = may && allowed && (m.force || !promised()) && log_.is_up_to_date(m.index, m.log_term);
   Message reply;
   reply.kind = pre ? MessageKind::kPreVoteReply : MessageKind::kVoteReply;
   reply.to = m.from;
@@ -293,11 +294,7 @@ void Raft::handle_append(Message& m) {
   Message reply;
   reply.kind = MessageKind::kAppendReply;
   reply.to = m.from;
-  if (config_.voters.empty()) {
-    // It knows nothing of the group, not even who took part at its beginning: only a snapshot says.
-    reply.reject = true;
-    reply.index = m.index;
-  } else if (m.index < log_.committed()) {
+  if (m.index < log_.committed()) {
     reply.index = log_.committed();
   } else if (const auto end = log_.append_after(m.index, m.log_term, m.entries)) {
     replaced_above(log_.handed_to_store());

@@ -211,6 +211,18 @@ TEST_F(RaftTest, who_may_not_lead_begins_no_election_and_takes_no_lead) {
   EXPECT_EQ(at(3).role(), Role::kLeader) << "who leads goes on";
 }
 
+TEST_F(RaftTest, who_may_not_vote_grants_none_and_begins_no_election) {
+  group(3);
+  at(2).may_vote(false);
+  cut_ = {3};
+  tick(100);
+  EXPECT_NE(at(1).role(), Role::kLeader);
+  EXPECT_EQ(at(2).role(), Role::kFollower);
+  at(2).may_vote(true);
+  tick(100);
+  EXPECT_TRUE(at(1).role() == Role::kLeader || at(2).role() == Role::kLeader);
+}
+
 TEST_F(RaftTest, of_one_term_there_is_one_leader) {
   group(3);
   elect(1);
