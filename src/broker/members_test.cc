@@ -79,6 +79,11 @@ TEST_F(BrokerMembersTest, a_fourth_node_takes_over_from_the_first_which_leaves) 
   ASSERT_EQ(removed.error, KafkaError::kNone) << removed.message;
   write_some("t", 10);
   EXPECT_EQ(at(2).cluster->catalog()->node(NodeId(1)), nullptr);
+  const auto votes = [&](std::int32_t i) {
+    const auto config = at(i).cluster->joined()->raft().status(cluster::kGlobalGroup).config;
+    return config.voters.size() == 3 && config.is_voter(NodeId(4)) && !config.joint();
+  };
+  ASSERT_TRUE(sim_.run_until([&] { return votes(2) && votes(3) && votes(4); }, 20s));
   kill(1);
   kill(2);
   write_some("t", 5);
@@ -91,6 +96,7 @@ TEST_F(BrokerMembersTest, a_disk_is_replaced_and_then_another_node_dies) {
   write_some("t", 20);
   kill(3, true);
   write_some("t", 5);
+  sim_.run_for(2s);  // until its silence is noticed
   const AdminOutcome replaced = change(1, Kind::kReplaceDisk, 3);
   ASSERT_EQ(replaced.error, KafkaError::kNone) << replaced.message;
   cluster::Cluster::Options wiped = options_of(3);
