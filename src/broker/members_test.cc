@@ -123,9 +123,11 @@ TEST_F(BrokerMembersTest, a_lone_node_grows_to_three_with_all_that_it_has) {
   ASSERT_TRUE(up({1})) << at(1).refused;
   ASSERT_EQ(create(1, "t", 1, {}, 1), KafkaError::kNone);
   write_some("t", 10);
-  ASSERT_EQ(run(1, [&]() -> io::Task<AdminOutcome> {
-              co_return co_await at(1).broker->ensure_offsets_topic();
-            }).error,
+  ASSERT_EQ(run(1,
+                [&]() -> io::Task<AdminOutcome> {
+                  co_return co_await at(1).broker->ensure_offsets_topic();
+                })
+                .error,
             KafkaError::kNone);
   ASSERT_EQ(commit("g", 7), KafkaError::kNone);
   EXPECT_THAT(change(1, Kind::kAdd, 2).message, ::testing::HasSubstr("--peer"));

@@ -194,8 +194,8 @@ io::Task<Result<void>> Cluster::convert(io::Disk& disk, const Options& options) 
                      "data directory " + dir +
                          ": its first start alone has not ended; start it once without --peer");
     }
-    // Once raft.log is there this is a cluster's directory, and metadata.log has to be gone: it goes
-    // aside before, and comes back if a crash leaves no raft.log.
+    // Once raft.log is there this is a cluster's directory, and metadata.log has to be gone: it
+    // goes aside before, and comes back if a crash leaves no raft.log.
     PYRALOG_CO_TRY(co_await disk.rename(dir + kLoneFile, dir + kConvertedFile));
     PYRALOG_CO_TRY(co_await disk.sync_dir(dir));
     PYRALOG_CO_TRY(co_await Joined::found_alone(disk, dir, cookie_, *lone->catalog()));
@@ -207,8 +207,8 @@ io::Task<Result<void>> Cluster::convert(io::Disk& disk, const Options& options) 
 
 io::Task<Result<void>> Cluster::join(io::Disk& disk, io::Rng& rng, const Options& options) {
   const auto give_up = options.give_up ? options.give_up : [] { return false; };
-  PYRALOG_CO_ASSIGN(joined_, co_await Joined::open(disk, options.data_dir, cookie_, options.join,
-                                                   give_up));
+  PYRALOG_CO_ASSIGN(joined_,
+                    co_await Joined::open(disk, options.data_dir, cookie_, options.join, give_up));
   if (cookie_.cluster.is_nil()) {
     PYRALOG_CO_ASSIGN(
         const Uuid cluster,

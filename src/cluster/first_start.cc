@@ -45,7 +45,8 @@ Uuid cluster_of(const std::map<NodeId, Uuid>& disks) {
   const peer::Digest digest = peer::sha256({text.view()});
   Uuid id;
   std::copy_n(digest.begin(), id.bytes.size(), id.bytes.begin());
-  id.bytes[6] = static_cast<std::uint8_t>((id.bytes[6] & 0x0f) | 0x80);  // version 8: of our own making
+  id.bytes[6] =
+      static_cast<std::uint8_t>((id.bytes[6] & 0x0f) | 0x80);  // version 8: of our own making
   id.bytes[8] = static_cast<std::uint8_t>((id.bytes[8] & 0x3f) | 0x80);
   return id;
 }
@@ -56,7 +57,8 @@ catalog::Catalog first_catalog(const std::map<NodeId, Uuid>& disks) {
   created.cluster = cluster_of(disks);
   entries.emplace_back(created);
   // Where they listen, the command lines and the nodes themselves say.
-  for (const auto& [node, disk] : disks) entries.emplace_back(catalog::NodeInvited{node, disk, "", 0});
+  for (const auto& [node, disk] : disks)
+    entries.emplace_back(catalog::NodeInvited{node, disk, "", 0});
   catalog::Catalog state;
   PYRALOG_ASSERT(state.apply_all(entries));
   return state;

@@ -16,9 +16,9 @@ struct Member {
   friend bool operator==(const Member&, const Member&) = default;
 };
 
-/// How an empty directory begins to take part in the Global Raft. Whoever begins a cluster votes from
-/// then on, so it must be sure that there is none yet, of which it might have been a part with a disk
-/// that is lost: that only those can say whom the command line names, all of them. Pure.
+/// How an empty directory begins to take part in the Global Raft. Whoever begins a cluster votes
+/// from then on, so it must be sure that there is none yet, of which it might have been a part with
+/// a disk that is lost: that only those can say whom the command line names, all of them. Pure.
 struct FirstStart {
   enum class Kind : std::uint8_t {
     kWait,   ///< not enough is known
@@ -34,8 +34,9 @@ struct Seen {
   Uuid cluster;  ///< nil: it has not begun either
 };
 
-/// What to do, by whom this node is connected with. `waited_long`: others whom the command line names
-/// could not be reached for so long that an existing cluster is joined without having heard of them.
+/// What to do, by whom this node is connected with. `waited_long`: others whom the command line
+/// names could not be reached for so long that an existing cluster is joined without having heard
+/// of them.
 [[nodiscard]] FirstStart decide_first_start(NodeId self, const Uuid& incarnation,
                                             const std::vector<Member>& members,
                                             const std::map<NodeId, Seen>& seen, bool waited_long);

@@ -35,7 +35,8 @@ TEST(FirstStart, a_cluster_begins_once_all_whom_the_command_line_names_have_not_
 }
 
 TEST(FirstStart, a_cluster_that_began_with_other_disks_is_joined) {
-  const Uuid with_old = cluster_of({{NodeId(1), disk(9)}, {NodeId(2), disk(2)}, {NodeId(3), disk(3)}});
+  const Uuid with_old =
+      cluster_of({{NodeId(1), disk(9)}, {NodeId(2), disk(2)}, {NodeId(3), disk(3)}});
   const std::map<NodeId, Seen> both{{NodeId(2), {disk(2), with_old}}, {NodeId(3), {disk(3), {}}}};
   EXPECT_EQ(first(both).kind, Kind::kJoin);
   EXPECT_EQ(first(both).cluster, with_old);

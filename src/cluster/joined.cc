@@ -97,9 +97,9 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
     return found == all.end() ? std::nullopt : std::optional(found->second);
   };
   voters.removed = [me] { return me->refused_for_good().has_value(); };
-  self->members_ = std::make_unique<Members>(self->self_, self->peers_->links(0), *self->log_,
-                                             *self->raft_, kGlobalGroup, *self->watch_,
-                                             std::move(voters));
+  self->members_ =
+      std::make_unique<Members>(self->self_, self->peers_->links(0), *self->log_, *self->raft_,
+                                kGlobalGroup, *self->watch_, std::move(voters));
   self->log_->start();
   self->watch_->start();
   self->members_->start(self->peers_->service(0));
@@ -202,7 +202,8 @@ void Joined::decide_whether_to_vote() {
   bool may = !is_new();
   if (state.position() > 0) {
     const auto invited = state.invited().find(self_);
-    const bool first = invited != state.invited().end() && invited->second.incarnation == incarnation_;
+    const bool first =
+        invited != state.invited().end() && invited->second.incarnation == incarnation_;
     may = (state.node(self_) != nullptr || first) && state.check_disk(self_, incarnation_);
   }
   raft_->may_vote(kGlobalGroup, may);
@@ -232,8 +233,9 @@ Result<void> Joined::admit(const peer::Peer& peer) const {
   // A connection from before this node has begun may be of one that began another cluster.
   const bool begun = raft_ != nullptr && !cluster_.is_nil();
   if (begun && !who.cluster.is_nil() && who.cluster != cluster_) {
-    return fail(Code::kFenced, name_of(who.node) + " belongs to another cluster; start it with an "
-                                                   "empty directory");
+    return fail(Code::kFenced, name_of(who.node) +
+                                   " belongs to another cluster; start it with an "
+                                   "empty directory");
   }
   if (state.position() == 0) {
     // Who knows nothing yet lets in whom it hopes to learn from.
@@ -287,8 +289,8 @@ io::Task<void> Joined::follow_addresses() {
     if (wanted) decide_whether_to_vote();
     co_await peers_->set_peers(addresses());
     const CatalogPtr now = machine_.catalog();
-    const bool others = before == nullptr || before->nodes() != now->nodes() ||
-                        before->invited() != now->invited();
+    const bool others =
+        before == nullptr || before->nodes() != now->nodes() || before->invited() != now->invited();
     before = now;
     if (others && !PYRALOG_PLANT("cluster.admitted_once")) co_await peers_->admit_again();
     co_await log_->wait_change(

@@ -46,8 +46,8 @@ struct JoinOptions {
 class Joined {
  public:
   /// Listens, opens `<dir>/raft.log`, takes part. A first start waits until it knows whether the
-  /// cluster exists, see FirstStart, and puts the name into the cookie; kCancelled once `give_up` says
-  /// so. Later ones wait for nobody.
+  /// cluster exists, see FirstStart, and puts the name into the cookie; kCancelled once `give_up`
+  /// says so. Later ones wait for nobody.
   [[nodiscard]] static io::Task<Result<std::unique_ptr<Joined>>> open(
       io::Disk& disk, std::string dir, Cookie& cookie, JoinOptions options,
       std::function<bool()> give_up);

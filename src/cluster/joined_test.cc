@@ -96,7 +96,8 @@ TEST_F(JoinedTest, a_wiped_disk_is_not_the_node_it_was) {
   sim_.run_for(5s);
   EXPECT_EQ(at(3).cluster, nullptr);
   EXPECT_FALSE(at(1).cluster->joined()->reaches(NodeId(3)));
-  EXPECT_EQ(at(1).cluster->joined()->peers().links(0).connected(NodeId(3)), nullptr) << "it must not vote";
+  EXPECT_EQ(at(1).cluster->joined()->peers().links(0).connected(NodeId(3)), nullptr)
+      << "it must not vote";
   ASSERT_FALSE(create(1, "without"));
   // The right one is taken back.
   stop(3);

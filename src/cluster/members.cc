@@ -51,13 +51,14 @@ Result<void> check_add(const MemberChange& change, const catalog::Catalog& state
                                             "; choose another id, or start it with another --peer");
     }
     if (there == change.peer) {
-      return fail(Code::kInvalidArgument, name_of(change.node) + ": " + name_of(id) + " listens at " +
-                                              io::to_string(there) +
+      return fail(Code::kInvalidArgument, name_of(change.node) + ": " + name_of(id) +
+                                              " listens at " + io::to_string(there) +
                                               " already; name another address");
     }
     if (node.feature_level < kLevel) {
-      return fail(Code::kUnsupported, name_of(id) + ": is of an older version, which knows no nodes "
-                                                    "that come later; upgrade it first");
+      return fail(Code::kUnsupported, name_of(id) +
+                                          ": is of an older version, which knows no nodes "
+                                          "that come later; upgrade it first");
     }
   }
   return {};
@@ -288,9 +289,10 @@ io::Task<Result<void>> Members::remove(NodeId node, Instant deadline) {
       co_return fail(Code::kUnavailable,
                      name_of(node) + ": it led the metadata log, which it hands over; try again");
     }
-    co_return fail(Code::kUnavailable, name_of(node) + ": it leads the metadata log, and no other "
-                                                       "node that votes is up and has all of it; "
-                                                       "bring one back");
+    co_return fail(Code::kUnavailable, name_of(node) +
+                                           ": it leads the metadata log, and no other "
+                                           "node that votes is up and has all of it; "
+                                           "bring one back");
   }
   PYRALOG_CO_TRY(co_await leave(node, deadline));
   co_return co_await propose(entry, deadline);
@@ -301,8 +303,9 @@ io::Task<Result<void>> Members::replace_disk(NodeId node, Instant deadline) {
   const catalog::Node* known = state->node(node);
   const auto invited = state->invited().find(node);
   if (known == nullptr && invited == state->invited().end()) {
-    co_return fail(Code::kNotFound,
-                   name_of(node) + ": the cluster has no such node; look at pyralog cluster status");
+    co_return fail(
+        Code::kNotFound,
+        name_of(node) + ": the cluster has no such node; look at pyralog cluster status");
   }
   if (known != nullptr && known->lacks_disk()) co_return Result<void>{};
   const Uuid& disk = known != nullptr ? known->incarnation : invited->second.incarnation;
@@ -310,8 +313,9 @@ io::Task<Result<void>> Members::replace_disk(NodeId node, Instant deadline) {
   const bool here =
       node == self_ || (peer != nullptr && peer->identity.incarnation == disk && !disk.is_nil());
   if (here && !PYRALOG_PLANT("cluster.replace_disk_in_use")) {
-    co_return fail(Code::kInvalidArgument, name_of(node) + ": is running on the disk that is "
-                                                           "registered; stop it first");
+    co_return fail(Code::kInvalidArgument, name_of(node) +
+                                               ": is running on the disk that is "
+                                               "registered; stop it first");
   }
   // It votes nowhere before another disk may come in its place.
   PYRALOG_CO_TRY(co_await leave(node, deadline));
@@ -321,8 +325,9 @@ io::Task<Result<void>> Members::replace_disk(NodeId node, Instant deadline) {
   if (options_.address_of) at = options_.address_of(node);
   if (!at) {
     co_return fail(Code::kInvalidArgument,
-                   name_of(node) + ": has never come, and nobody knows where it will listen; "
-                                   "`pyralog cluster remove` it, then add it with its address");
+                   name_of(node) +
+                       ": has never come, and nobody knows where it will listen; "
+                       "`pyralog cluster remove` it, then add it with its address");
   }
   co_return co_await propose(catalog::NodeInvited{node, {}, at->host, at->port}, deadline);
 }

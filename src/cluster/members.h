@@ -25,8 +25,8 @@ struct MemberChange {
   io::Address peer{};
 };
 
-/// Who belongs to the cluster, and who of them votes: carries out what is asked, and on the node that
-/// leads the metadata log what `next_change` says. Lives on shard 0.
+/// Who belongs to the cluster, and who of them votes: carries out what is asked, and on the node
+/// that leads the metadata log what `next_change` says. Lives on shard 0.
 class Members {
  public:
   struct Options {
@@ -50,7 +50,8 @@ class Members {
   [[nodiscard]] io::Task<void> join();
 
   /// Asked of any node. To ask for what is so already is good. kInvalidArgument, kAlreadyExists,
-  /// kNotFound: it cannot be; kUnavailable: not now, and `deadline` has come; kTimedOut: it may be yet.
+  /// kNotFound: it cannot be; kUnavailable: not now, and `deadline` has come; kTimedOut: it may be
+  /// yet.
   [[nodiscard]] io::Task<Result<void>> change(MemberChange change, Instant deadline);
 
  private:

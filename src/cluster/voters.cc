@@ -138,7 +138,8 @@ Result<std::optional<raft::ConfigChange>> change_without(const VoterView& view, 
   }
   if (!view.config.has(node)) return std::optional<raft::ConfigChange>{};
   if (node == view.self) {
-    return fail(Code::kUnavailable, who + ": it leads the metadata log; try again once another does");
+    return fail(Code::kUnavailable,
+                who + ": it leads the metadata log; try again once another does");
   }
   const Decision decision(view);
   std::vector<ConfigChange::Step> steps{{Kind::kRemove, node}};
@@ -149,8 +150,9 @@ Result<std::optional<raft::ConfigChange>> change_without(const VoterView& view, 
   auto change = decision.if_safe(std::move(steps));
   if (!change) {
     return fail(Code::kUnavailable,
-                who + ": without it a majority of the nodes that vote would not be up; bring the "
-                      "others back first");
+                who +
+                    ": without it a majority of the nodes that vote would not be up; bring the "
+                    "others back first");
   }
   return change;
 }

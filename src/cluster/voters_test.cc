@@ -18,8 +18,8 @@ std::vector<NodeId> ids(std::initializer_list<std::int32_t> nodes) {
 }
 
 /// All are up and have caught up.
-VoterView of(std::initializer_list<std::int32_t> voters, std::initializer_list<std::int32_t> learners,
-             std::int32_t nodes) {
+VoterView of(std::initializer_list<std::int32_t> voters,
+             std::initializer_list<std::int32_t> learners, std::int32_t nodes) {
   VoterView view;
   view.self = *ids(voters).begin();
   view.config.voters = ids(voters);

@@ -100,7 +100,8 @@ Result<void> Acceptor::admit(const Peer& peer, std::uint64_t number) {
     if (open.peer.identity.node != who.node) continue;
     if (open.lane == peer.lane) ++same;
     if (!open.replaced && open.peer.identity.incarnation == who.incarnation &&
-        open.peer.identity.boot_counter > who.boot_counter && !PYRALOG_PLANT("peer.admit_older_start")) {
+        open.peer.identity.boot_counter > who.boot_counter &&
+        !PYRALOG_PLANT("peer.admit_older_start")) {
       return fail(Code::kFenced, name + " is connected already by a later start of it, number " +
                                      std::to_string(open.peer.identity.boot_counter) +
                                      "; this is number " + std::to_string(who.boot_counter) +
