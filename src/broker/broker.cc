@@ -353,7 +353,7 @@ io::Task<void> Broker::reopen_loop(ShardState& state) {
     if (state.partitions.seats() == nullptr) continue;
     co_await advance_moves(state);
     co_await propose_own(state);
-    if (&state == states_[0].get()) co_await drain_nodes();
+    if (&state == states_[0].get()) co_await look_after_nodes();
   }
 }
 

@@ -324,6 +324,9 @@ class Broker {
   [[nodiscard]] io::Task<AdminOutcome> set_draining(NodeId node, bool draining);
   /// How far that is, or what it would mean; nullopt: there is no such node. Looks at every partition.
   [[nodiscard]] std::optional<DrainStatus> drain_status(NodeId node) const;
+  /// Changes who belongs to the cluster. Not of a lone node: kInvalidRequest says how it becomes one of
+  /// a cluster.
+  [[nodiscard]] io::Task<AdminOutcome> change_member(cluster::MemberChange change, Duration timeout);
   /// A producer id that nobody has had.
   [[nodiscard]] io::Task<Result<std::int64_t>> new_producer_id();
 
@@ -458,7 +461,10 @@ class Broker {
   /// Takes replicas of what this shard leads a step further to where they are to be.
   io::Task<void> advance_moves(ShardState& state);
   /// Where the metadata log is led: moves replicas away from nodes that are draining. On shard 0.
+  io::Task<void> look_after_nodes();
   io::Task<void> drain_nodes();
+  /// There too: groups' offsets get more replicas once there are nodes for them. On shard 0.
+  io::Task<void> spread_offsets();
   io::Task<void> follow_roles(ShardState& state);
   /// Tells all shards whom this node reaches. On shard 0.
   void look_at_nodes();

@@ -21,18 +21,19 @@ using namespace std::chrono_literals;
 class ClusterOfBrokersTest : public ::testing::Test {
  protected:
   static constexpr std::int32_t kNodes = 3;
-  explicit ClusterOfBrokersTest(std::uint64_t seed = 1) : sim_(seed) {
-    for (std::int32_t i = 1; i <= kNodes; ++i) {
+  explicit ClusterOfBrokersTest(std::uint64_t seed = 1, std::int32_t machines = kNodes)
+      : sim_(seed), machines_(machines) {
+    for (std::int32_t i = 1; i <= machines_; ++i) {
       sim_.add_node({.name = name_of(i), .shards = 2});
       nodes_.push_back(std::make_unique<One>());
-      members_.push_back({NodeId(i), {name_of(i), 9093}});
+      if (i <= kNodes) members_.push_back({NodeId(i), {name_of(i), 9093}});
     }
     options_.data_dir = "/data";
     options_.offsets_partitions = 3;
     options_.groups.initial_rebalance_delay_ms = 0;
   }
   ~ClusterOfBrokersTest() override {
-    for (std::int32_t i = 1; i <= kNodes; ++i) {
+    for (std::int32_t i = 1; i <= machines_; ++i) {
       if (machine(i).up()) machine(i).kill();
     }
   }
@@ -49,7 +50,11 @@ class ClusterOfBrokersTest : public ::testing::Test {
   One& at(std::int32_t i) { return *nodes_[static_cast<std::size_t>(i - 1)]; }
   io::sim::Node& machine(std::int32_t i) { return sim_.node(static_cast<std::size_t>(i - 1)); }
 
-  void start(std::int32_t i) {
+  void start(std::int32_t i) { start(i, options_of(i)); }
+  void start(std::int32_t i, const cluster::Cluster::Options& options) {
+    machine(i).spawn([this, i, options] { return life(i, options); });
+  }
+  cluster::Cluster::Options options_of(std::int32_t i) {
     cluster::Cluster::Options options;
     options.data_dir = "/data";
     options.node = NodeId(i);
@@ -59,7 +64,7 @@ class ClusterOfBrokersTest : public ::testing::Test {
     options.join.secret = Bytes(32, 7);
     options.join.secret_name = "the secret";
     options.join.shards = machine(i).shards();
-    machine(i).spawn([this, i, options] { return life(i, options); });
+    return options;
   }
   void start_all() {
     for (std::int32_t i = 1; i <= kNodes; ++i) start(i);
@@ -128,7 +133,7 @@ class ClusterOfBrokersTest : public ::testing::Test {
   bool write(const std::string& topic, const std::string& value, Duration limit = 10s) {
     const Instant end = sim_.now() + limit;
     while (sim_.now() < end) {
-      for (std::int32_t i = 1; i <= kNodes; ++i) {
+      for (std::int32_t i = 1; i <= machines_; ++i) {
         if (at(i).broker == nullptr || leader(i, topic) != i) continue;
         if (produce(i, topic, batch_of({value})).error == KafkaError::kNone) return true;
       }
@@ -184,7 +189,7 @@ class ClusterOfBrokersTest : public ::testing::Test {
     std::int32_t found = 0;
     (void)sim_.run_until(
         [&] {
-          for (std::int32_t i = 1; i <= kNodes && found == 0; ++i) {
+          for (std::int32_t i = 1; i <= machines_ && found == 0; ++i) {
             if (leads(i, topic)) found = i;
           }
           return found != 0;
@@ -206,7 +211,7 @@ class ClusterOfBrokersTest : public ::testing::Test {
     const Instant end = sim_.now() + limit;
     while (sim_.now() < end) {
       std::set<std::pair<std::int64_t, std::int64_t>> ends;
-      for (std::int32_t i = 1; i <= kNodes; ++i) {
+      for (std::int32_t i = 1; i <= machines_; ++i) {
         if (at(i).broker == nullptr) continue;
         const PartitionStatus one = status(i, topic);
         ends.insert({one.log_end, one.high_watermark});
@@ -221,7 +226,7 @@ class ClusterOfBrokersTest : public ::testing::Test {
     const Instant end = sim_.now() + limit;
     KafkaError last = KafkaError::kCoordinatorNotAvailable;
     for (; sim_.now() < end; sim_.run_for(20ms)) {
-      for (std::int32_t i = 1; i <= kNodes; ++i) {
+      for (std::int32_t i = 1; i <= machines_; ++i) {
         if (at(i).broker == nullptr) continue;
         last = run(i, [&, this]() -> io::Task<KafkaError> {
           group::CommitRequest request;
@@ -243,7 +248,7 @@ class ClusterOfBrokersTest : public ::testing::Test {
   std::int64_t committed(std::string group, Duration limit = 10s) {
     const Instant end = sim_.now() + limit;
     for (; sim_.now() < end; sim_.run_for(20ms)) {
-      for (std::int32_t i = 1; i <= kNodes; ++i) {
+      for (std::int32_t i = 1; i <= machines_; ++i) {
         if (at(i).broker == nullptr) continue;
         const auto answer =
             run(i, [&, this]() -> io::Task<std::expected<group::FetchOffsetsResponse, KafkaError>> {
@@ -265,7 +270,7 @@ class ClusterOfBrokersTest : public ::testing::Test {
   std::vector<std::string> read(const std::string& topic) {
     const Instant end = sim_.now() + 20s;
     for (; sim_.now() < end; sim_.run_for(20ms)) {
-      for (std::int32_t i = 1; i <= kNodes; ++i) {
+      for (std::int32_t i = 1; i <= machines_; ++i) {
         if (at(i).broker == nullptr || leader(i, topic) != i) continue;
         if (auto all = read_from(i, topic)) return std::move(*all);
       }
@@ -291,6 +296,7 @@ class ClusterOfBrokersTest : public ::testing::Test {
   }
 
   io::sim::Simulator sim_;
+  std::int32_t machines_;
   Options options_;
   std::vector<cluster::Member> members_;
   std::vector<std::unique_ptr<One>> nodes_;
@@ -308,7 +314,9 @@ class ClusterOfBrokersTest : public ::testing::Test {
       one.refused = cluster.error().message;
       co_return;
     }
-    Broker broker(machine(i).shards(), options_);
+    Options own = options_;
+    own.data_dir = options.data_dir;
+    Broker broker(machine(i).shards(), own);
     io::WaitList stop;
     if (auto started = co_await broker.start(**cluster); !started) {
       one.refused = started.error().message;

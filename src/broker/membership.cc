@@ -25,6 +25,8 @@ constexpr Duration kLookAtLags = std::chrono::seconds(1);
 constexpr Duration kSayAgain = std::chrono::seconds(10);
 constexpr std::size_t kMostLags = 20'000;
 constexpr int kTimesToSay = 3;
+/// Of groups' offsets, where nothing else is set.
+constexpr std::size_t kReplicasOfOffsets = 3;
 
 namespace wp = wire::peer;
 
@@ -429,9 +431,86 @@ io::Task<void> Broker::advance_moves(ShardState& state) {
   }
 }
 
-io::Task<void> Broker::drain_nodes() {
+io::Task<void> Broker::look_after_nodes() {
   cluster::Joined& joined = *cluster_->joined();
   if (!joined.raft().settled_leader(cluster::kGlobalGroup)) co_return;
+  co_await drain_nodes();
+  co_await spread_offsets();
+}
+
+namespace {
+/// More replicas of a partition, as many as wanted if there are nodes for them; empty = it has enough.
+std::vector<NodeId> spread(const catalog::Partition& partition, std::size_t wanted,
+                           std::map<NodeId, std::size_t>& held) {
+  std::vector<NodeId> out = partition.replicas;
+  if (!partition.target.empty() || out.size() >= wanted) return {};
+  while (out.size() < wanted) {
+    const std::pair<const NodeId, std::size_t>* next = nullptr;
+    for (const auto& each : held) {
+      if (std::ranges::find(out, each.first) != out.end()) continue;
+      if (next == nullptr || each.second < next->second) next = &each;
+    }
+    if (next == nullptr) break;
+    ++held[next->first];
+    out.push_back(next->first);
+  }
+  return out.size() > partition.replicas.size() ? out : std::vector<NodeId>{};
+}
+}  // namespace
+
+io::Task<void> Broker::spread_offsets() {
+  const auto plan = [this](const catalog::Catalog& now) -> Entries {
+    std::vector<catalog::Entry> entries;
+    const catalog::TopicPtr topic = now.topic("__consumer_offsets");
+    if (topic == nullptr) return entries;
+    std::map<NodeId, std::size_t> held;
+    for (const auto& [id, node] : now.nodes()) {
+      if (!node.draining && !node.lacks_disk() && !unreachable_.contains(id)) held[id] = 0;
+    }
+    std::size_t under_way = 0;
+    for (const auto& each : topic->partitions) {
+      under_way += each->target.empty() ? 0u : 1u;
+      for (const NodeId id : each->target.empty() ? each->replicas : each->target) {
+        if (const auto at = held.find(id); at != held.end()) ++at->second;
+      }
+    }
+    const auto set = options_.offsets_replication_factor;
+    const std::size_t wanted = set > 0 ? static_cast<std::size_t>(set) : kReplicasOfOffsets;
+    for (const auto& each : topic->partitions) {
+      if (under_way >= kDrainedTogether) break;
+      auto target = spread(*each, wanted, held);
+      if (target.empty()) continue;
+      ++under_way;
+      entries.emplace_back(catalog::ReplicasWanted{{topic->id, each->index}, std::move(target)});
+    }
+    return entries;
+  };
+  const auto wanted = plan(*cluster_->catalog());
+  if (!wanted || wanted->empty()) co_return;
+  const auto done = co_await cluster_->joined()->log().propose_within(plan, kProposal);
+  if (!done) observe::log_warn("broker.offsets_not_spread", {{"reason", done.error().message}});
+}
+
+io::Task<AdminOutcome> Broker::change_member(cluster::MemberChange change, Duration timeout) {
+  auto done = co_await io::on(*shards_[0], [&, this]() -> io::Task<Result<void>> {
+    cluster::Joined* joined = cluster_->joined();
+    if (joined == nullptr) {
+      co_return fail(Code::kInvalidArgument,
+                     "this node is alone; stop it and start it again on the same directory with "
+                     "--peer HOST:PORT, where other nodes will reach it, and --cluster-secret-file "
+                     "FILE: then it is a cluster of one, to which nodes can be added");
+    }
+    co_return co_await joined->members().change(change, io::Shard::current().now() + timeout);
+  });
+  if (done) co_return AdminOutcome{};
+  KafkaError code = KafkaError::kInvalidRequest;
+  if (done.error().code == Code::kNotFound) code = KafkaError::kBrokerIdNotRegistered;
+  if (done.error().code == Code::kTimedOut) code = KafkaError::kRequestTimedOut;
+  co_return AdminOutcome{code, done.error().message};
+}
+
+io::Task<void> Broker::drain_nodes() {
+  cluster::Joined& joined = *cluster_->joined();
   const CatalogPtr state = cluster_->catalog();
   for (const auto& [id, node] : state->nodes()) {
     if (!node.draining) continue;

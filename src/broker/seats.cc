@@ -164,7 +164,10 @@ std::vector<std::pair<PartitionId, NodeId>> Seats::advance(const catalog::Catalo
     const bool settled =
         current.epoch == participant.epoch() && partition->highest_proposed == current.epoch;
     // Who has just been taken in is given the time to come.
-    if (settled && !partition->target.empty() && now - seat->led_since >= kBetweenSteps) {
+    // What is to move, or was on a disk that is no more.
+    const bool to_do =
+        !partition->target.empty() || !catalog::replaced_disks(*partition, state).empty();
+    if (settled && to_do && now - seat->led_since >= kBetweenSteps) {
       const catalog::Keeping keep = keeping(*seat, *partition, state);
       const std::int32_t least = state.topic(id.topic)->config.min_insync_replicas;
       if (catalog::next_replicas(*partition, keep, ways_.self.node, least)) {

@@ -88,6 +88,12 @@ Result<void> Catalog::take(const NodeDraining& e) {
 
 Result<void> Catalog::take(const NodeRemoved& e) {
   const Node* gone = node(e.node);
+  if (gone == nullptr && invited_->contains(e.node)) {
+    auto invited = std::make_shared<std::map<NodeId, Invitation>>(*invited_);
+    invited->erase(e.node);
+    invited_ = std::move(invited);
+    return {};
+  }
   if (gone == nullptr) return not_registered(e.node);
   std::size_t count = 0;
   std::string example;
@@ -106,7 +112,7 @@ Result<void> Catalog::take(const NodeRemoved& e) {
   }
   auto removed = std::make_shared<std::vector<Replica>>(*removed_);
   for (const Uuid& retired : gone->retired) removed->push_back(Replica{e.node, retired});
-  removed->push_back(Replica{e.node, gone->incarnation});
+  if (!gone->lacks_disk()) removed->push_back(Replica{e.node, gone->incarnation});
   if (removed->size() > kMaxRemoved && !PYRALOG_PLANT("catalog.remember_all_removed")) {
     removed->erase(removed->begin(), removed->end() - static_cast<std::ptrdiff_t>(kMaxRemoved));
   }
@@ -114,6 +120,42 @@ Result<void> Catalog::take(const NodeRemoved& e) {
   nodes->erase(e.node);
   nodes_ = std::move(nodes);
   removed_ = std::move(removed);
+  return {};
+}
+
+Result<void> Catalog::take(const NodeInvited& e) {
+  // Where the first nodes of a cluster listen, their command lines say.
+  const bool nowhere = e.host.empty() && e.port == 0 && !e.incarnation.is_nil();
+  const bool somewhere = !e.host.empty() && e.host.size() <= 255 && e.port >= 1 && e.port <= 65535;
+  if (e.node.value < 1 || (!somewhere && !nowhere)) {
+    return fail(Code::kInvalidArgument,
+                label(e.node) + ": needs an id from 1, and a host and a port for other nodes; "
+                                "name it as NODE@HOST:PORT");
+  }
+  if (node(e.node) != nullptr) {
+    return fail(Code::kAlreadyExists, label(e.node) + ": is one of the cluster already");
+  }
+  const bool is_new = !invited_->contains(e.node);
+  if (is_new && invited_->size() >= kMaxInvited) {
+    return fail(Code::kExhausted, label(e.node) + ": " + std::to_string(kMaxInvited) +
+                                      " others are expected and have not come; remove some");
+  }
+  auto invited = std::make_shared<std::map<NodeId, Invitation>>(*invited_);
+  invited->insert_or_assign(e.node, Invitation{e.incarnation, e.host, e.port});
+  invited_ = std::move(invited);
+  return {};
+}
+
+Result<void> Catalog::take(const DiskRetired& e) {
+  const Node* known = node(e.node);
+  if (known == nullptr) return not_registered(e.node);
+  if (known->incarnation != e.incarnation) {
+    return fail(Code::kFenced, label(e.node) + ": another disk is registered by now; look again");
+  }
+  if (known->lacks_disk()) return {};
+  auto nodes = std::make_shared<std::map<NodeId, Node>>(*nodes_);
+  nodes->at(e.node).retired.push_back(e.incarnation);
+  nodes_ = std::move(nodes);
   return {};
 }
 

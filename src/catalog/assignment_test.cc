@@ -193,6 +193,53 @@ TEST(NodeRemoval, is_for_good_for_its_disks_and_not_for_its_id) {
   }
 }
 
+TEST(Invitation, lets_one_disk_in_and_no_other_once_it_has_come) {
+  Catalog c = cluster(1);
+  EXPECT_EQ(c.check_disk(NodeId(2), uuid(50)).error().code, Code::kNotFound);
+  ASSERT_TRUE(apply(c, NodeInvited{NodeId(2), {}, "n2", 9093}));
+  ASSERT_TRUE(apply(c, NodeInvited{NodeId(2), {}, "elsewhere", 9093}));
+  EXPECT_EQ(c.invited().at(NodeId(2)).host, "elsewhere");
+  const auto back = Catalog::decode_snapshot(c.encode_snapshot());
+  ASSERT_TRUE(back);
+  EXPECT_EQ(*back, c);
+  EXPECT_TRUE(c.check_disk(NodeId(2), uuid(50)));
+  NodeRegistered comes = node(2);
+  comes.incarnation = uuid(50);
+  ASSERT_TRUE(apply(c, comes));
+  EXPECT_TRUE(c.invited().empty());
+  EXPECT_FALSE(c.check_disk(NodeId(2), uuid(51)));
+  EXPECT_EQ(code_of(apply(c, NodeInvited{NodeId(2), {}, "n2", 9093})), Code::kAlreadyExists);
+  // Of the first nodes of a cluster just one disk.
+  ASSERT_TRUE(apply(c, NodeInvited{NodeId(3), uuid(60), "", 0}));
+  comes = node(3);
+  comes.incarnation = uuid(61);
+  EXPECT_EQ(code_of(apply(c, comes)), Code::kFenced);
+  ASSERT_TRUE(apply(c, NodeRemoved{NodeId(3)})) << "it may not come any more";
+  EXPECT_TRUE(c.invited().empty());
+  EXPECT_FALSE(apply(c, NodeInvited{NodeId(3), {}, "", 0}));
+  EXPECT_FALSE(apply(c, NodeInvited{NodeId(0), {}, "n", 1}));
+}
+
+TEST(DiskRetirement, lets_another_disk_come_and_never_the_old_one) {
+  Catalog c = cluster(2);
+  const Uuid old = c.node(NodeId(2))->incarnation;
+  EXPECT_EQ(code_of(apply(c, DiskRetired{NodeId(9), old})), Code::kNotFound);
+  EXPECT_EQ(code_of(apply(c, DiskRetired{NodeId(2), uuid(9)})), Code::kFenced);
+  ASSERT_TRUE(apply(c, DiskRetired{NodeId(2), old}));
+  ASSERT_TRUE(apply(c, DiskRetired{NodeId(2), old})) << "once more";
+  EXPECT_TRUE(c.node(NodeId(2))->lacks_disk());
+  NodeRegistered back = node(2, 99);
+  const auto refused = apply(c, back);
+  EXPECT_EQ(code_of(refused), Code::kFenced);
+  EXPECT_NE(refused.error().message.find(kWasReplaced), std::string::npos);
+  back.incarnation = uuid(78);
+  ASSERT_TRUE(apply(c, back));
+  EXPECT_FALSE(c.node(NodeId(2))->lacks_disk());
+  EXPECT_EQ(c.node(NodeId(2))->retired.size(), 1u);
+  EXPECT_EQ(*Catalog::decode_snapshot(c.encode_snapshot()), c);
+  EXPECT_FALSE(c.check_disk(NodeId(2), old));
+}
+
 TEST(NodeRemoval, remembers_the_last_disks_and_no_more) {
   Catalog c = cluster(1);
   const auto disk = [](std::uint32_t n) {

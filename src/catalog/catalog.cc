@@ -90,7 +90,7 @@ bool operator==(const Catalog& a, const Catalog& b) {
   return a.position_ == b.position_ && a.cluster_ == b.cluster_ &&
          a.epoch_groups_ == b.epoch_groups_ && a.created_ == b.created_ &&
          a.next_producer_id_ == b.next_producer_id_ && *a.nodes_ == *b.nodes_ &&
-         *a.removed_ == *b.removed_ && *a.cluster_settings_ == *b.cluster_settings_ &&
+         *a.removed_ == *b.removed_ && *a.invited_ == *b.invited_ && *a.cluster_settings_ == *b.cluster_settings_ &&
          *a.machines_ == *b.machines_ && deleted(a) == deleted(b) &&
          std::equal(s.begin(), s.end(), t.begin(), t.end(),
                     [](const TopicPtr& p, const TopicPtr& q) { return *p == *q; });
@@ -218,25 +218,53 @@ Result<void> Catalog::take(const ClusterCreated& e) {
   return {};
 }
 
-Result<void> Catalog::check_disk_is_free(const NodeRegistered& e) const {
-  const auto taken = [&](NodeId by, const char* since) {
-    return fail(Code::kFenced, "node " + std::to_string(e.node.value) +
+Result<void> Catalog::check_disk_is_free(NodeId node, const Uuid& incarnation) const {
+  const auto taken = [&](NodeId by, const std::string& since) {
+    return fail(Code::kFenced, "node " + std::to_string(node.value) +
                                    ": its data directory's incarnation belongs to node " +
                                    std::to_string(by.value) + since +
                                    "; start with that node's own directory or an empty one");
   };
   for (const auto& [id, other] : *nodes_) {
-    if (std::ranges::find(other.retired, e.incarnation) != other.retired.end()) {
-      return taken(id, " and was replaced");
+    if (std::ranges::find(other.retired, incarnation) != other.retired.end()) {
+      return taken(id, " and " + std::string(kWasReplaced));
     }
-    if (id != e.node && other.incarnation == e.incarnation) return taken(id, "");
+    if (id != node && other.incarnation == incarnation) return taken(id, "");
   }
-  const auto gone = std::ranges::find(*removed_, e.incarnation, &Replica::incarnation);
+  const auto gone = std::ranges::find(*removed_, incarnation, &Replica::incarnation);
   if (gone == removed_->end() || PYRALOG_PLANT("catalog.take_removed_disk")) return {};
-  return fail(Code::kFenced, "node " + std::to_string(e.node.value) +
+  return fail(Code::kFenced, "node " + std::to_string(node.value) +
                                  ": its data directory was that of node " +
                                  std::to_string(gone->node.value) +
-                                 ", which was removed from the cluster; start with an empty one");
+                                 ", which " + std::string(kWasRemoved) +
+                                 "; start with an empty one");
+}
+
+Result<void> Catalog::check_disk(NodeId id, const Uuid& incarnation) const {
+  PYRALOG_TRY(check_disk_is_free(id, incarnation));
+  const std::string who = "node " + std::to_string(id.value);
+  const Node* known = node(id);
+  if (known != nullptr) {
+    if (known->incarnation == incarnation || known->lacks_disk()) return {};
+    return fail(Code::kFenced, who +
+                                   ": its data directory is not the one registered; bring that "
+                                   "back, or run cluster replace-disk");
+  }
+  const auto invited = invited_->find(id);
+  if (invited == invited_->end()) {
+    return fail(Code::kNotFound, who +
+                                     " is none of this cluster; `pyralog cluster add` at one of "
+                                     "its nodes lets it in");
+  }
+  const Uuid& expected = invited->second.incarnation;
+  if (expected.is_nil() || expected == incarnation) return {};
+  return fail(Code::kFenced, who +
+                                 ": its data directory is not the one that the cluster began with; "
+                                 "bring that back, or run cluster replace-disk");
+}
+
+bool Node::lacks_disk() const {
+  return std::ranges::find(retired, incarnation) != retired.end();
 }
 
 Result<void> Catalog::take(const NodeRegistered& e) {
@@ -247,7 +275,7 @@ Result<void> Catalog::take(const NodeRegistered& e) {
         Code::kInvalidArgument,
         who + ": needs an id from 1, an incarnation, a host and a port; check its settings");
   }
-  PYRALOG_TRY(check_disk_is_free(e));
+  PYRALOG_TRY(check_disk_is_free(e.node, e.incarnation));
   const Node* known = node(e.node);
   Node next;
   next.id = e.node;
@@ -263,18 +291,24 @@ Result<void> Catalog::take(const NodeRegistered& e) {
     next.retired = known->retired;
     next.draining = known->draining;
     if (known->incarnation != e.incarnation) {
-      if (!e.replace_disk) {
+      if (!e.replace_disk && !known->lacks_disk()) {
         return fail(Code::kFenced, who +
                                        ": its data directory is not the one registered; bring "
                                        "that back, or run cluster replace-disk");
       }
-      next.retired.push_back(known->incarnation);
+      if (!known->lacks_disk()) next.retired.push_back(known->incarnation);
     } else if (e.boot_counter <= known->boot_counter) {
       return fail(Code::kFenced, who + ": its data directory is an older copy (boot " +
                                      std::to_string(e.boot_counter) + ", known " +
                                      std::to_string(known->boot_counter) +
                                      "); bring the newest back, or run cluster replace-disk");
     }
+  }
+  if (known == nullptr && invited_->contains(e.node)) {
+    PYRALOG_TRY(check_disk(e.node, e.incarnation));
+    auto invited = std::make_shared<std::map<NodeId, Invitation>>(*invited_);
+    invited->erase(e.node);
+    invited_ = std::move(invited);
   }
   auto nodes = std::make_shared<std::map<NodeId, Node>>(*nodes_);
   nodes->insert_or_assign(e.node, std::move(next));

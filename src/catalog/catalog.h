@@ -30,7 +30,21 @@ struct Node {
   std::uint16_t feature_level = 0;  ///< that it understands; 0 = it has not said
   std::vector<Uuid> retired;        ///< incarnations that were replaced; they never come back
   bool draining = false;            ///< nothing new is placed on it
+  /// Whether its disk is lost, and another one may come in its place.
+  [[nodiscard]] bool lacks_disk() const;
   friend bool operator==(const Node&, const Node&) = default;
+};
+
+/// What is said of a disk that never comes back, so that its node can tell.
+inline constexpr std::string_view kWasRemoved = "was removed from the cluster";
+inline constexpr std::string_view kWasReplaced = "was replaced";
+
+/// A node that may come.
+struct Invitation {
+  Uuid incarnation;  ///< of the only disk that it may come with; nil = any that is new
+  std::string host;  ///< where it will listen for other nodes
+  std::int32_t port = 0;
+  friend bool operator==(const Invitation&, const Invitation&) = default;
 };
 
 /// The record of the newest epoch of a partition.
@@ -109,6 +123,11 @@ class Catalog {
 
   [[nodiscard]] const Node* node(NodeId id) const;
   [[nodiscard]] const std::map<NodeId, Node>& nodes() const { return *nodes_; }
+  static constexpr std::size_t kMaxInvited = 1'000;
+  /// Who may come and is not registered yet.
+  [[nodiscard]] const std::map<NodeId, Invitation>& invited() const { return *invited_; }
+  /// Why a disk may not be one of this cluster's, and what to do; good: it is, or may come to be.
+  [[nodiscard]] Result<void> check_disk(NodeId node, const Uuid& incarnation) const;
   /// Disks of removed nodes that are remembered; the oldest is forgotten for a new one.
   static constexpr std::size_t kMaxRemoved = 1'000;
   /// Oldest first. None of them is registered again.
@@ -162,6 +181,8 @@ class Catalog {
   [[nodiscard]] Result<void> take(const ReplicasWanted& entry);
   [[nodiscard]] Result<void> take(const NodeDraining& entry);
   [[nodiscard]] Result<void> take(const NodeRemoved& entry);
+  [[nodiscard]] Result<void> take(const NodeInvited& entry);
+  [[nodiscard]] Result<void> take(const DiskRetired& entry);
 
   void put(TopicPtr topic);
   void note_deleted(const TopicId& id, std::uint64_t position);
@@ -178,7 +199,7 @@ class Catalog {
   [[nodiscard]] Result<Partition> activated(const EpochActivation& a) const;
   [[nodiscard]] Result<void> take_in_a_row(const std::vector<const EpochProposed*>& entries);
   [[nodiscard]] Result<const Partition*> existing(const PartitionId& id) const;
-  [[nodiscard]] Result<void> check_disk_is_free(const NodeRegistered& entry) const;
+  [[nodiscard]] Result<void> check_disk_is_free(NodeId node, const Uuid& incarnation) const;
   [[nodiscard]] bool needs_level_2() const;
   /// Replaces partitions of one topic; topic and partitions exist.
   void put_partitions(const TopicId& topic, std::vector<Partition> partitions);
@@ -193,6 +214,8 @@ class Catalog {
       std::make_shared<const std::map<NodeId, Node>>();
   std::shared_ptr<const std::vector<Replica>> removed_ =
       std::make_shared<const std::vector<Replica>>();
+  std::shared_ptr<const std::map<NodeId, Invitation>> invited_ =
+      std::make_shared<const std::map<NodeId, Invitation>>();
   std::shared_ptr<const Settings> cluster_settings_ = std::make_shared<const Settings>();
   std::shared_ptr<const std::map<std::uint16_t, MachineGrant>> machines_ =
       std::make_shared<const std::map<std::uint16_t, MachineGrant>>();

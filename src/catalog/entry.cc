@@ -181,6 +181,15 @@ void write_body(Writer& out, const Entry& entry) {
             write_flag(out, e.draining);
           },
           [&](const NodeRemoved& e) { out.le(e.node.value); },
+          [&](const NodeInvited& e) {
+            out.le(e.node.value);
+            write_uuid(out, e.incarnation);
+            out.sized(e.host).le(e.port);
+          },
+          [&](const DiskRetired& e) {
+            out.le(e.node.value);
+            write_uuid(out, e.incarnation);
+          },
       },
       entry);
 }
@@ -195,8 +204,18 @@ PeerRegistered read_peer_registered(Reader& in) {
   return e;
 }
 
+NodeInvited read_node_invited(Reader& in) {
+  NodeInvited e;
+  e.node = NodeId(in.le<std::int32_t>());
+  e.incarnation = read_uuid(in);
+  e.host = in.sized_text();
+  e.port = in.le<std::int32_t>();
+  return e;
+}
+
 /// The feature level that brought an entry's form in.
 std::uint16_t level_of(EntryType type) {
+  if (type >= EntryType::kNodeInvited) return 3;
   return type >= EntryType::kPeerRegistered ? 2 : 1;
 }
 
@@ -287,6 +306,10 @@ Entry read_body(EntryType type, Reader& in, bool& sound) {
       return NodeDraining{NodeId(in.le<std::int32_t>()), read_flag(in, sound)};
     case EntryType::kNodeRemoved:
       return NodeRemoved{NodeId(in.le<std::int32_t>())};
+    case EntryType::kNodeInvited:
+      return read_node_invited(in);
+    case EntryType::kDiskRetired:
+      return DiskRetired{NodeId(in.le<std::int32_t>()), read_uuid(in)};
   }
   sound = false;
   return TopicDeleted{};
@@ -378,6 +401,10 @@ const char* name(EntryType type) {
       return "node_draining";
     case EntryType::kNodeRemoved:
       return "node_removed";
+    case EntryType::kNodeInvited:
+      return "node_invited";
+    case EntryType::kDiskRetired:
+      return "disk_retired";
   }
   return "unknown";
 }

@@ -17,7 +17,7 @@ namespace pyralog::catalog {
 
 /// The newest form of the metadata log that this build understands. An entry carries the level that
 /// brought its form in; a newer one is refused (kUnsupported), never skipped.
-inline constexpr std::uint16_t kFeatureLevel = 2;
+inline constexpr std::uint16_t kFeatureLevel = 3;
 
 /// Bounds on what one entry may hold; decode and apply refuse more.
 inline constexpr std::size_t kMaxPartitionsPerTopic = 100'000;
@@ -189,10 +189,30 @@ struct NodeDraining {
 };
 
 /// `node` is no longer one of the cluster. Refused while a partition's replicas, target or newest
-/// epoch names it. Its id may be a new node's; its disks never come back.
+/// epoch names it. Its id may be a new node's; its disks never come back. Of a node that was only
+/// invited: it may not come any more.
 struct NodeRemoved {
   NodeId node;
   friend bool operator==(const NodeRemoved&, const NodeRemoved&) = default;
+};
+
+/// A node that is no part of the cluster may come, with a disk that nobody knows yet or, if
+/// `incarnation` is not nil, with just that one; another address replaces the one that was noted.
+/// It is one of the cluster once it is registered. Brought in by feature level 3.
+struct NodeInvited {
+  NodeId node;
+  Uuid incarnation;
+  std::string host;  ///< where it will listen for other nodes
+  std::int32_t port = 0;
+  friend bool operator==(const NodeInvited&, const NodeInvited&) = default;
+};
+
+/// The disk of a registered node is lost, or is to be: it never comes back, and another one may be
+/// registered in its place. Brought in by feature level 3.
+struct DiskRetired {
+  NodeId node;
+  Uuid incarnation;  ///< as registered
+  friend bool operator==(const DiskRetired&, const DiskRetired&) = default;
 };
 
 /// One record of the metadata log. Types are numbered on disk by EntryType.
@@ -200,7 +220,7 @@ using Entry =
     std::variant<ClusterCreated, NodeRegistered, TopicCreated, TopicDeleted, PartitionsAdded,
                  TopicSettingsChanged, ClusterSettingsChanged, EpochProposed, EpochsActivated,
                  EpochSealed, ProducerIdBlock, LostRange, MachineIdGranted, PeerRegistered,
-                 ReplicasWanted, NodeDraining, NodeRemoved>;
+                 ReplicasWanted, NodeDraining, NodeRemoved, NodeInvited, DiskRetired>;
 
 enum class EntryType : std::uint16_t {
   kClusterCreated = 1,
@@ -220,6 +240,8 @@ enum class EntryType : std::uint16_t {
   kReplicasWanted = 15,
   kNodeDraining = 16,
   kNodeRemoved = 17,
+  kNodeInvited = 18,
+  kDiskRetired = 19,
 };
 [[nodiscard]] EntryType type_of(const Entry& entry);
 /// "topic_created" and so on, for logs and `inspect`.

@@ -26,11 +26,11 @@ TEST(Entry, a_newer_one_is_refused_by_its_feature_level) {
   EXPECT_NE(unknown_type.error().message.find("feature level 7"), std::string::npos);
   bytes[0] = 11;
   bytes[2] = 2;
-  bytes[4] = 3;
+  bytes[4] = 4;
   const auto newer_form = decode_entry(bytes);
   ASSERT_FALSE(newer_form);
   EXPECT_EQ(newer_form.error().code, Code::kUnsupported);
-  EXPECT_NE(newer_form.error().message.find("feature level 3"), std::string::npos);
+  EXPECT_NE(newer_form.error().message.find("feature level 4"), std::string::npos);
 }
 
 TEST(Entry, with_another_level_than_its_type_has_is_damage) {

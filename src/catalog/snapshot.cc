@@ -12,7 +12,7 @@ namespace pyralog::catalog {
 namespace {
 
 constexpr std::string_view kMagic = "PYRACAT1";
-constexpr std::uint16_t kVersion = 2;  // 1 = of a lone node; still written then
+constexpr std::uint16_t kVersion = 3;  // 1 = of a lone node, 2 = nobody is invited; still written then
 
 std::unexpected<Error> corrupt(const char* what) {
   return fail(Code::kCorrupt, std::string("metadata snapshot: ") + what +
@@ -72,7 +72,7 @@ bool Catalog::needs_level_2() const {
   const auto joined = [](const auto& each) {
     return !each.second.peer_host.empty() || each.second.draining;
   };
-  if (!removed_->empty() || std::ranges::any_of(*nodes_, joined)) return true;
+  if (!removed_->empty() || !invited_->empty() || std::ranges::any_of(*nodes_, joined)) return true;
   bool moving = false;
   by_name_.for_each([&](const std::string&, const TopicPtr& topic) {
     moving = moving || std::ranges::any_of(topic->partitions,
@@ -85,7 +85,8 @@ Bytes Catalog::encode_snapshot() const {
   Writer out;
   // Alone, a node writes what older versions read as well.
   const bool of_cluster = needs_level_2();
-  const std::uint16_t form = of_cluster ? 2 : 1;
+  const bool invites = !invited_->empty();
+  const std::uint16_t form = invites ? 3 : of_cluster ? 2 : 1;
   out.raw(as_bytes(kMagic)).le(form).le(form);
   out.le(position_);
   write_uuid(out, cluster_);
@@ -97,6 +98,14 @@ Bytes Catalog::encode_snapshot() const {
     for (const Replica& disk : *removed_) {
       out.le(disk.node.value);
       write_uuid(out, disk.incarnation);
+    }
+  }
+  if (invites) {
+    out.le(static_cast<std::uint32_t>(invited_->size()));
+    for (const auto& [id, each] : *invited_) {
+      out.le(id.value);
+      write_uuid(out, each.incarnation);
+      out.sized(each.host).le(each.port);
     }
   }
   write_settings(out, *cluster_settings_);
@@ -119,7 +128,8 @@ Bytes Catalog::encode_snapshot() const {
 /// Reads a body that has the right checksum, and still trusts no length in it.
 class SnapshotReader {
  public:
-  SnapshotReader(ByteView body, bool of_cluster) : in_(body), of_cluster_(of_cluster) {}
+  SnapshotReader(ByteView body, std::uint16_t form)
+      : in_(body), of_cluster_(form >= 2), invites_(form >= 3) {}
 
   Result<Catalog> read() {
     Catalog c;
@@ -130,6 +140,7 @@ class SnapshotReader {
     c.next_producer_id_ = in_.le<std::int64_t>();
     c.nodes_ = nodes();
     if (of_cluster_) c.removed_ = removed();
+    if (invites_) c.invited_ = invited();
     PYRALOG_ASSIGN(Settings cluster_settings, read_settings(in_));
     c.cluster_settings_ = std::make_shared<const Settings>(std::move(cluster_settings));
     c.machines_ = machines();
@@ -193,6 +204,21 @@ class SnapshotReader {
     for (std::size_t i = 0; i < n && sound_; ++i) {
       const NodeId node(in_.le<std::int32_t>());
       all->push_back(Replica{node, read_uuid(in_)});
+    }
+    return all;
+  }
+
+  std::shared_ptr<const std::map<NodeId, Invitation>> invited() {
+    auto all = std::make_shared<std::map<NodeId, Invitation>>();
+    const std::size_t n = count(28);
+    if (n == 0 || n > Catalog::kMaxInvited) sound_ = false;
+    for (std::size_t i = 0; i < n && sound_; ++i) {
+      const NodeId node(in_.le<std::int32_t>());
+      Invitation each;
+      each.incarnation = read_uuid(in_);
+      each.host = in_.sized_text();
+      each.port = in_.le<std::int32_t>();
+      sound_ = all->emplace(node, std::move(each)).second;
     }
     return all;
   }
@@ -294,6 +320,7 @@ class SnapshotReader {
 
   Reader in_;
   bool of_cluster_;
+  bool invites_;
   bool sound_ = true;
 };
 
@@ -317,7 +344,7 @@ Result<Catalog> Catalog::decode_snapshot(ByteView bytes) {
     return corrupt("its checksum does not match");
   }
   const std::size_t body = in.position();
-  return SnapshotReader(bytes.subspan(body, covered - body), version >= 2).read();
+  return SnapshotReader(bytes.subspan(body, covered - body), version).read();
 }
 
 }  // namespace pyralog::catalog

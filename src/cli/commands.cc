@@ -141,6 +141,31 @@ void add_clusters(std::vector<CommandSpec>& out) {
                  {"pyralog cluster drain 3 --wait", "pyralog cluster drain 3 --status --json",
                   "pyralog cluster drain 3 --cancel"},
                  cluster_drain});
+  out.push_back({"cluster add",
+                 "Let a node come to a cluster.",
+                 "Says with which command it is started, on an empty directory; then it learns all that the others "
+                 "know and is a node like any other. A node that runs alone becomes a cluster of one by a restart with "
+                 "--peer HOST:PORT and --cluster-secret-file FILE.",
+                 {argument("NODE@HOST:PORT", "The new node's id, and where other nodes will reach it.")},
+                 client({}),
+                 {"pyralog cluster add 4@10.0.0.4:9093"},
+                 cluster_add});
+  out.push_back({"cluster remove",
+                 "Take a node out of a cluster.",
+                 "For good: its data directory never comes back. Its partitions have to be elsewhere, see pyralog "
+                 "cluster drain; it may run or be gone. A node that was added and has not come may not come any more.",
+                 {argument("NODE", "The node's id.")},
+                 client({}),
+                 {"pyralog cluster remove 3"},
+                 cluster_remove});
+  out.push_back({"cluster replace-disk",
+                 "Let a node whose disk is lost come back with an empty one.",
+                 "The old directory never comes back. The node must be stopped; then start it as before, on an empty "
+                 "directory. It is given all that it held by the others.",
+                 {argument("NODE", "The node's id.")},
+                 client({}),
+                 {"pyralog cluster replace-disk 3"},
+                 cluster_replace_disk});
   PositionalSpec nodes = argument("N", "How many nodes: 1, 3 or 5; left out, 3.");
   nodes.required = false;
   OptionSpec dir =

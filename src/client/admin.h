@@ -86,6 +86,15 @@ struct Drain {
   }
 };
 
+/// Numbered as ChangeMember does.
+enum class MemberChange : std::int8_t { kAdd = 1, kRemove = 2, kReplaceDisk = 3 };
+/// A node, and where it listens for the others of its cluster.
+struct MemberNode {
+  std::int32_t node = 0;
+  std::string host{};
+  std::int32_t port = 0;
+};
+
 /// Administration. Each call goes on trying until `deadline` where an error may pass. One shard.
 class Admin {
  public:
@@ -124,6 +133,11 @@ class Admin {
   /// kInvalidArgument if no other would be left.
   [[nodiscard]] io::Task<Result<Drain>> drain_node(std::int32_t node, DrainChange change,
                                                    Instant deadline);
+  /// Lets a node come, takes one out, or lets one come with another disk. Of servers of ours only. kNotFound
+  /// if there is no such node, kInvalidArgument with the reason if it cannot be. The nodes that there are.
+  [[nodiscard]] io::Task<Result<std::vector<MemberNode>>> change_member(MemberNode node,
+                                                                        MemberChange change,
+                                                                        Instant deadline);
   /// The groups of all servers, by name.
   [[nodiscard]] io::Task<Result<std::vector<GroupListing>>> list_groups(Instant deadline);
   /// kNotFound if there is no such group.

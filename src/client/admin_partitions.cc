@@ -3,6 +3,7 @@
 
 #include "client/admin.h"
 #include "wire/kafka/gen/alter_partition_reassignments.h"
+#include "wire/kafka/gen/change_member.h"
 #include "wire/kafka/gen/drain_node.h"
 #include "wire/kafka/gen/elect_leaders.h"
 #include "wire/kafka/gen/list_partition_reassignments.h"
@@ -149,6 +150,28 @@ io::Task<Result<Drain>> Admin::drain_node(std::int32_t node, DrainChange change,
     drain.examples.push_back({{std::move(each.topic), each.partition}, std::move(each.reason)});
   }
   co_return drain;
+}
+
+io::Task<Result<std::vector<MemberNode>>> Admin::change_member(MemberNode node, MemberChange change,
+                                                               Instant deadline) {
+  kafka::ChangeMemberRequest request;
+  request.timeout_ms = server_time(cluster_.attempt_end(deadline));
+  request.node_id = node.node;
+  request.change = static_cast<std::int8_t>(change);
+  request.host = std::move(node.host);
+  request.port = node.port;
+  PYRALOG_CO_ASSIGN(auto reply, co_await cluster_.call_any<kafka::ChangeMemberResponse>(
+                                    std::move(request), deadline));
+  auto& message = reply.message;
+  if (message.error_code != 0) {
+    const Error told =
+        to_error("node " + std::to_string(node.node), message.error_code, message.error_message);
+    // It names the node itself.
+    co_return fail(told.code, message.error_message.value_or(told.message));
+  }
+  std::vector<MemberNode> nodes;
+  for (auto& each : message.nodes) nodes.push_back({each.node_id, std::move(each.host), each.port});
+  co_return nodes;
 }
 
 }  // namespace pyralog::client

@@ -4,10 +4,16 @@
 
 #include "base/plant.h"
 #include "cluster/entries.h"
+#include "observe/log.h"
 
 namespace pyralog::cluster {
 
 namespace {
+
+constexpr const char* kLoneFile = "/metadata.log";
+/// What the lone node's log is called while its directory becomes a cluster's.
+constexpr const char* kConvertedFile = "/metadata.log.converted";
+constexpr Duration kReplay = std::chrono::minutes(5);
 
 Uuid random_uuid(io::Rng& rng) {
   Uuid id;
@@ -66,8 +72,8 @@ io::Task<void> Cluster::make_room(io::Disk& disk, const std::string& dir) {
   (void)co_await reserve_->release();
 }
 
-Result<void> Cluster::check_cookie(const std::string& data_dir) const {
-  const catalog::Catalog& state = *catalog();
+Result<void> Cluster::check_cookie(const std::string& data_dir,
+                                   const catalog::Catalog& state) const {
   const std::string path = cookie_path(data_dir);
   if (state.position() == 0) {
     if (cookie_.boot_counter == 0) return {};  // the first start did not get further
@@ -111,7 +117,7 @@ io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
     if (!PYRALOG_PLANT("cluster.unsynced_directory"))
       PYRALOG_CO_TRY(co_await sync_names(disk, dir));
     // A cluster's name is agreed on by its nodes.
-    const Uuid cluster = options.join.members.empty() ? random_uuid(rng) : Uuid{};
+    const Uuid cluster = options.join.wanted() ? Uuid{} : random_uuid(rng);
     cookie_ = Cookie{cluster, options.node, random_uuid(rng), 0, disk.boot_id()};
     PYRALOG_CO_TRY(co_await write_cookie(disk, dir, cookie_));
   } else {
@@ -123,8 +129,9 @@ io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
                                                  "; correct node.id");
     }
   }
+  PYRALOG_CO_TRY(co_await end_conversion(disk, dir));
   PYRALOG_CO_ASSIGN(const bool has_raft, co_await disk.exists(dir + "/raft.log"));
-  PYRALOG_CO_ASSIGN(const bool has_lone, co_await disk.exists(dir + "/metadata.log"));
+  PYRALOG_CO_ASSIGN(bool has_lone, co_await disk.exists(dir + kLoneFile));
   const bool named = !options.join.members.empty();
   if (has_raft && has_lone) {
     co_return fail(Code::kFenced, "data directory " + dir +
@@ -134,38 +141,93 @@ io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
   if (has_lone && named) {
     co_return fail(Code::kInvalidArgument,
                    "data directory " + dir +
-                       ": is a lone node's; `pyralog cluster add` makes a cluster of it, "
-                       "--cluster does not");
+                       ": is a lone node's; start it with --peer HOST:PORT instead of --cluster, "
+                       "which makes a cluster of one of it, and `pyralog cluster add` others");
   }
-  if (has_raft && !named && cookie_.cluster.is_nil()) {
+  if (!has_raft && !has_lone && cookie_.boot_counter > 0) {
+    // What it had agreed to is gone with it: with an empty one it would vote again.
+    co_return fail(Code::kCorrupt, "data directory " + dir +
+                                       ": neither raft.log nor metadata.log is there, yet its "
+                                       "cookie counts earlier starts; restore the whole directory, "
+                                       "or start with an empty one after `pyralog cluster "
+                                       "replace-disk`");
+  }
+  if (!has_raft && !has_lone && options.join.wanted() && !named) {
     co_return fail(Code::kInvalidArgument,
                    "data directory " + dir +
-                       ": was to become a part of a cluster that has not formed yet; say "
-                       "--cluster as at its first start, or choose an empty directory");
+                       ": is no cluster's yet; name the nodes of the cluster with --cluster");
   }
-  if (!forming && cookie_.boot_counter == 0 && !has_raft && !has_lone &&
-      cookie_.cluster.is_nil() != named) {
-    // A first start of the other kind ended before it had begun anything.
-    cookie_.cluster = named ? Uuid{} : random_uuid(rng);
+  if (!has_raft && !has_lone && (cookie_.cluster.is_nil() != options.join.wanted())) {
+    // A first start of the other kind, or of this one, ended before it had begun anything.
+    cookie_.cluster = options.join.wanted() ? Uuid{} : random_uuid(rng);
     PYRALOG_CO_TRY(co_await write_cookie(disk, dir, cookie_));
   }
-  if (has_raft || named) co_return co_await join(disk, rng, options);
+  if (has_lone && options.join.wanted()) {
+    PYRALOG_CO_TRY(co_await convert(disk, options));
+    has_lone = false;
+  }
+  if (has_raft || options.join.wanted()) co_return co_await join(disk, rng, options);
   PYRALOG_CO_ASSIGN(lone_, co_await LoneLog::open(disk, dir, options.metadata));
-  co_return check_cookie(dir);
+  co_return check_cookie(dir, *lone_->catalog());
+}
+
+io::Task<Result<void>> Cluster::end_conversion(io::Disk& disk, std::string dir) {
+  PYRALOG_CO_ASSIGN(const bool aside, co_await disk.exists(dir + kConvertedFile));
+  if (!aside) co_return Result<void>{};
+  PYRALOG_CO_ASSIGN(const bool has_raft, co_await disk.exists(dir + "/raft.log"));
+  if (has_raft) {
+    PYRALOG_CO_TRY(co_await disk.remove(dir + kConvertedFile));
+  } else {
+    PYRALOG_CO_TRY(co_await disk.rename(dir + kConvertedFile, dir + kLoneFile));
+  }
+  co_return co_await disk.sync_dir(dir);
+}
+
+io::Task<Result<void>> Cluster::convert(io::Disk& disk, const Options& options) {
+  const std::string& dir = options.data_dir;
+  {
+    // Opened as a lone node does: what a crash has torn off is cut off here as well.
+    PYRALOG_CO_ASSIGN(const auto lone, co_await LoneLog::open(disk, dir, options.metadata));
+    PYRALOG_CO_TRY(check_cookie(dir, *lone->catalog()));
+    if (lone->catalog()->position() == 0) {
+      co_return fail(Code::kInvalidArgument,
+                     "data directory " + dir +
+                         ": its first start alone has not ended; start it once without --peer");
+    }
+    // Once raft.log is there this is a cluster's directory, and metadata.log has to be gone: it
+    // goes aside before, and comes back if a crash leaves no raft.log.
+    PYRALOG_CO_TRY(co_await disk.rename(dir + kLoneFile, dir + kConvertedFile));
+    PYRALOG_CO_TRY(co_await disk.sync_dir(dir));
+    PYRALOG_CO_TRY(co_await Joined::found_alone(disk, dir, cookie_, *lone->catalog()));
+  }
+  PYRALOG_CO_TRY(co_await end_conversion(disk, dir));
+  observe::log_info("cluster.converted", {{"cluster", to_string(cookie_.cluster)}});
+  co_return Result<void>{};
 }
 
 io::Task<Result<void>> Cluster::join(io::Disk& disk, io::Rng& rng, const Options& options) {
   const auto give_up = options.give_up ? options.give_up : [] { return false; };
-  PYRALOG_CO_ASSIGN(joined_, co_await Joined::open(disk, options.data_dir, cookie_, options.join));
-  PYRALOG_CO_ASSIGN(
-      const Uuid cluster,
-      co_await joined_->named(random_uuid(rng), io::Shard::current().wall(), give_up));
+  PYRALOG_CO_ASSIGN(joined_,
+                    co_await Joined::open(disk, options.data_dir, cookie_, options.join, give_up));
   if (cookie_.cluster.is_nil()) {
+    PYRALOG_CO_ASSIGN(
+        const Uuid cluster,
+        co_await joined_->named(random_uuid(rng), io::Shard::current().wall(), give_up));
     cookie_.cluster = cluster;
     PYRALOG_CO_TRY(co_await write_cookie(disk, options.data_dir, cookie_));
+    co_await joined_->set_cluster(cluster);
   }
-  co_await joined_->set_cluster(cluster);
-  co_return check_cookie(options.data_dir);
+  // What its own journal says to be agreed comes first.
+  const auto agreed = joined_->raft().status(kGlobalGroup).committed;
+  if (!co_await joined_->raft().wait_applied(kGlobalGroup, agreed,
+                                             io::Shard::current().now() + kReplay)) {
+    if (joined_->raft().dead()) co_return fail(*joined_->raft().dead());
+    co_return fail(Code::kTimedOut, "data directory " + options.data_dir +
+                                        ": what raft.log says to be agreed could not be replayed "
+                                        "in time; look at the log");
+  }
+  if (catalog()->position() == 0) co_return Result<void>{};
+  co_return check_cookie(options.data_dir, *catalog());
 }
 
 io::Task<Result<std::unique_ptr<Cluster>>> Cluster::open(io::Disk& disk, io::Rng& rng,
@@ -186,7 +248,7 @@ io::Task<Result<std::unique_ptr<Cluster>>> Cluster::open(io::Disk& disk, io::Rng
 
 io::Task<Result<void>> Cluster::register_start(const Options& options) {
   const WallMs now = io::Shard::current().wall();
-  if (catalog()->position() == 0) {
+  if (lone_ != nullptr && catalog()->position() == 0) {
     PYRALOG_CO_TRY(co_await metadata().propose([&](const catalog::Catalog&) {
       catalog::ClusterCreated created;
       created.cluster = cookie_.cluster;

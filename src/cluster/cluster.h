@@ -96,7 +96,12 @@ class Cluster {
   [[nodiscard]] io::Task<void> make_room(io::Disk& disk, const std::string& dir);
   [[nodiscard]] io::Task<Result<void>> form_or_rejoin(io::Disk& disk, io::Rng& rng,
                                                       const Options& options);
-  [[nodiscard]] Result<void> check_cookie(const std::string& data_dir) const;
+  [[nodiscard]] Result<void> check_cookie(const std::string& data_dir,
+                                          const catalog::Catalog& state) const;
+  /// A lone node's directory becomes that of a cluster of one.
+  [[nodiscard]] io::Task<Result<void>> convert(io::Disk& disk, const Options& options);
+  /// What a conversion that was cut short has left: the lone node, or the cluster.
+  [[nodiscard]] io::Task<Result<void>> end_conversion(io::Disk& disk, std::string dir);
   [[nodiscard]] io::Task<Result<void>> join(io::Disk& disk, io::Rng& rng, const Options& options);
   [[nodiscard]] io::Task<Result<void>> register_start(const Options& options);
 

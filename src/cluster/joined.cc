@@ -50,7 +50,8 @@ Joined::Joined(NodeId self, Uuid incarnation, JoinOptions options)
 Joined::~Joined() = default;
 
 io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::string dir,
-                                                       const Cookie& cookie, JoinOptions options) {
+                                                       Cookie& cookie, JoinOptions options,
+                                                       std::function<bool()> give_up) {
   std::unique_ptr<Joined> self(new Joined(cookie.node, cookie.incarnation, std::move(options)));
   JoinOptions& set = self->options_;
   PYRALOG_CO_TRY(check_members(set.members));
@@ -62,8 +63,10 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
                        ", which this node is; add it, or say --peer HOST:PORT");
   }
   PYRALOG_CO_ASSIGN(auto secret, peer::Secret::from(set.secret, set.secret_name));
+  PYRALOG_CO_ASSIGN(const bool begun, co_await disk.exists(dir + "/raft.log"));
+  self->cluster_ = begun ? cookie.cluster : Uuid{};
   peer::Identity identity{cookie.node, cookie.incarnation,
-                          static_cast<std::int64_t>(cookie.boot_counter) + 1, cookie.cluster};
+                          static_cast<std::int64_t>(cookie.boot_counter) + 1, self->cluster_};
   const auto level = static_cast<std::int16_t>(catalog::kFeatureLevel);
   Peers::Options peers{
       .local = {identity, {.least_level = 2, .feature_level = level}, std::move(secret)},
@@ -73,92 +76,190 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
   self->advertised_ = own != set.members.end() ? own->peer : self->peers_->listening();
   if (!set.advertise.empty()) self->advertised_.host = set.advertise;
   self->transport_ = std::make_unique<RaftTransport>(self->peers_->links(0));
-  multiraft::Options raft = set.raft;
-  raft.path = dir + "/raft.log";
-  raft.owner = cookie.incarnation;
-  raft.self = cookie.node;
-  raft::Config first;
-  for (const Member& each : set.members) first.voters.push_back(each.node);
-  std::ranges::sort(first.voters);
-  auto opened = co_await multiraft::MultiRaft::open(
-      disk, std::move(raft), {{kGlobalGroup, std::move(first), &self->machine_}});
-  if (!opened) {
-    co_await self->peers_->stop();
-    co_return fail(std::move(opened.error()));
-  }
-  self->raft_ = std::move(*opened);
-  if (auto same = self->check_first_voters(cookie); !same) {
-    co_await self->peers_->stop();
-    co_return fail(std::move(same.error()));
-  }
   Joined* const me = self.get();
-  RaftLog::Options log;
-  log.group = kGlobalGroup;
-  log.anybody = [me] { return me->anybody(); };
-  self->log_ = std::make_unique<RaftLog>(
-      *self->raft_, self->machine_,
-      [me](NodeId leader, std::uint64_t expected, Bytes entries, Instant deadline) {
-        return me->forward(leader, expected, std::move(entries), deadline);
-      },
-      std::move(log));
-  self->transport_->serve(self->peers_->service(0), *self->raft_);
-  self->peers_->service(0).on_task(wp::Kind::kPropose, [me](peer::Request request) {
-    return me->take_proposal(std::move(request));
-  });
   const auto admit = [me](const peer::Peer& peer) { return me->admit(peer); };
   self->peers_->set_admit(admit);
   self->peers_->links(0).set_admit(admit);
+  Result<void> ready;
+  if (!begun) ready = co_await self->first_start(disk, dir, cookie, std::move(give_up));
+  if (ready) ready = co_await self->open_raft(disk, dir);
+  if (!ready) {
+    co_await self->peers_->stop();
+    co_await self->tasks_.join();
+    co_return fail(std::move(ready.error()));
+  }
   self->watch_ = std::make_unique<Watch>(identity, self->peers_->links(0), *self->log_,
                                          *self->raft_, kGlobalGroup, set.watch);
+  Members::Options voters = set.voters;
+  voters.address_of = [me](NodeId node) -> std::optional<io::Address> {
+    const auto all = me->addresses();
+    const auto found = all.find(node);
+    return found == all.end() ? std::nullopt : std::optional(found->second);
+  };
+  voters.removed = [me] { return me->refused_for_good().has_value(); };
+  self->members_ =
+      std::make_unique<Members>(self->self_, self->peers_->links(0), *self->log_, *self->raft_,
+                                kGlobalGroup, *self->watch_, std::move(voters));
   self->log_->start();
   self->watch_->start();
+  self->members_->start(self->peers_->service(0));
   self->raft_->start(*self->transport_);
-  self->peers_->start();
+  if (begun) self->peers_->start();
   self->tasks_.spawn(self->follow_addresses());
   co_return self;
 }
 
-Result<void> Joined::check_first_voters(const Cookie& cookie) const {
-  // Once the cluster has formed its own log says who takes part, and the command line nothing.
-  if (!cookie.cluster.is_nil() || options_.members.empty()) return {};
-  std::vector<NodeId> named;
-  for (const Member& each : options_.members) named.push_back(each.node);
-  std::ranges::sort(named);
-  const auto first = raft_->status(kGlobalGroup).config.voters;
-  if (named == first) return {};
-  std::string then;
-  for (const NodeId each : first) then += (then.empty() ? "" : ", ") + std::to_string(each.value);
-  return fail(Code::kInvalidArgument,
-              "--cluster names other nodes than at this directory's first start (" + then +
-                  "); give that list, or, if the cluster never formed, start all of its nodes on "
-                  "empty directories");
+io::Task<Result<void>> Joined::open_raft(io::Disk& disk, std::string dir) {
+  multiraft::Options raft = options_.raft;
+  raft.path = dir + "/raft.log";
+  raft.owner = incarnation_;
+  raft.self = self_;
+  PYRALOG_CO_ASSIGN(raft_, co_await multiraft::MultiRaft::open(disk, std::move(raft),
+                                                               {{kGlobalGroup, {}, &machine_}}));
+  decide_whether_to_vote();
+  RaftLog::Options log;
+  log.group = kGlobalGroup;
+  log.anybody = [this] { return anybody(); };
+  log_ = std::make_unique<RaftLog>(
+      *raft_, machine_,
+      [this](NodeId leader, std::uint64_t expected, Bytes entries, Instant deadline) {
+        return forward(leader, expected, std::move(entries), deadline);
+      },
+      std::move(log));
+  transport_->serve(peers_->service(0), *raft_);
+  peers_->service(0).on_task(wp::Kind::kPropose, [this](peer::Request request) {
+    return take_proposal(std::move(request));
+  });
+  co_return Result<void>{};
+}
+
+namespace {
+multiraft::Options journal_of(const std::string& dir, const Uuid& incarnation, NodeId self) {
+  multiraft::Options out;
+  out.path = dir + "/raft.log";
+  out.owner = incarnation;
+  out.self = self;
+  return out;
+}
+}  // namespace
+
+io::Task<Result<void>> Joined::found_alone(io::Disk& disk, std::string dir, const Cookie& cookie,
+                                           const catalog::Catalog& state) {
+  multiraft::Founding group;
+  group.id = kGlobalGroup;
+  group.config.voters = {cookie.node};
+  group.content = SharedBytes(state.encode_snapshot());
+  co_return co_await multiraft::MultiRaft::found(
+      disk, journal_of(dir, cookie.incarnation, cookie.node), {std::move(group)});
+}
+
+io::Task<Result<void>> Joined::first_start(io::Disk& disk, std::string dir, Cookie& cookie,
+                                           std::function<bool()> give_up) {
+  peers_->start();
+  co_await peers_->set_peers(addresses());
+  const Instant patient_until = io::Shard::current().now() + options_.first_patience;
+  FirstStart first;
+  std::map<NodeId, Uuid> disks;
+  while (first.kind == FirstStart::Kind::kWait) {
+    if (give_up())
+      co_return fail(Code::kCancelled, "the start was ended before the cluster had formed");
+    std::map<NodeId, Seen> seen;
+    disks = {{self_, incarnation_}};
+    for (const auto& [node, address] : addresses()) {
+      const peer::Peer* peer = peers_->links(0).connected(node);
+      if (peer == nullptr) continue;
+      seen[node] = {peer->identity.incarnation, peer->identity.cluster};
+      disks[node] = peer->identity.incarnation;
+    }
+    first = decide_first_start(self_, incarnation_, options_.members, seen,
+                               io::Shard::current().now() >= patient_until);
+    if (first.kind != FirstStart::Kind::kWait) break;
+    tell_waiting("all of the nodes that --cluster names, or one of a cluster that exists");
+    co_await io::sleep_for(kLook);
+  }
+  // The name before the journal: who has a journal says the name to whoever asks.
+  cookie.cluster = first.cluster;
+  PYRALOG_CO_TRY(co_await write_cookie(disk, dir, cookie));
+  multiraft::Founding group;
+  group.id = kGlobalGroup;
+  if (first.kind == FirstStart::Kind::kBegin) {
+    for (const auto& [node, incarnation] : disks) group.config.voters.push_back(node);
+    group.content = SharedBytes(first_catalog(disks).encode_snapshot());
+  }
+  PYRALOG_CO_TRY(co_await multiraft::MultiRaft::found(disk, journal_of(dir, incarnation_, self_),
+                                                      {std::move(group)}));
+  observe::log_info(first.kind == FirstStart::Kind::kBegin ? "cluster.begun" : "cluster.joining",
+                    {{"cluster", to_string(first.cluster)}});
+  cluster_ = first.cluster;
+  co_await peers_->set_cluster(cluster_);
+  // What is said from now on is said by a connection that names the cluster.
+  co_await peers_->set_peers({});
+  co_return Result<void>{};
+}
+
+void Joined::decide_whether_to_vote() {
+  const catalog::Catalog& state = *machine_.catalog();
+  bool may = !is_new();
+  if (state.position() > 0) {
+    const auto invited = state.invited().find(self_);
+    const bool first =
+        invited != state.invited().end() && invited->second.incarnation == incarnation_;
+    may = (state.node(self_) != nullptr || first) && state.check_disk(self_, incarnation_);
+  }
+  raft_->may_vote(kGlobalGroup, may);
+}
+
+bool Joined::is_new() const {
+  return raft_ == nullptr || raft_->status(kGlobalGroup).config.voters.empty();
+}
+
+std::optional<Error> Joined::refused_for_good() const {
+  for (const auto& [node, address] : addresses()) {
+    if (peers_->links(0).connected(node) != nullptr) continue;
+    const std::string why = peers_->links(0).why_down(node);
+    if (why.find(catalog::kWasRemoved) == std::string::npos &&
+        why.find(catalog::kWasReplaced) == std::string::npos)
+      continue;
+    return Error{Code::kFenced, why, 0};
+  }
+  return std::nullopt;
 }
 
 Result<void> Joined::admit(const peer::Peer& peer) const {
   const catalog::Catalog& state = *machine_.catalog();
   const peer::Identity& who = peer.identity;
-  const catalog::Node* known = state.node(who.node);
-  if (known != nullptr && !PYRALOG_PLANT("cluster.admit_any_disk")) {
-    if (known->incarnation != who.incarnation) {
-      return fail(Code::kFenced, name_of(who.node) +
-                                     ": its data directory is not the one registered; bring that "
-                                     "back, or run cluster replace-disk");
-    }
-    if (who.boot_counter < static_cast<std::int64_t>(known->boot_counter)) {
-      return fail(Code::kFenced, name_of(who.node) +
-                                     ": its data directory is an older copy (boot " +
-                                     std::to_string(who.boot_counter) + ", known " +
-                                     std::to_string(known->boot_counter) +
-                                     "); bring the newest back, or run cluster replace-disk");
-    }
-    return {};
-  }
   const bool named =
       std::ranges::find(options_.members, who.node, &Member::node) != options_.members.end();
-  if (named || raft_->status(kGlobalGroup).config.has(who.node)) return {};
-  return fail(Code::kFenced,
-              name_of(who.node) +
-                  " is none of this cluster; `pyralog cluster add` at one of its nodes lets it in");
+  // A connection from before this node has begun may be of one that began another cluster.
+  const bool begun = raft_ != nullptr && !cluster_.is_nil();
+  if (begun && !who.cluster.is_nil() && who.cluster != cluster_) {
+    return fail(Code::kFenced, name_of(who.node) +
+                                   " belongs to another cluster; start it with an "
+                                   "empty directory");
+  }
+  if (state.position() == 0) {
+    // Who knows nothing yet lets in whom it hopes to learn from.
+    const bool of_ours = !who.cluster.is_nil() && (cluster_.is_nil() || cluster_ == who.cluster);
+    if (named || of_ours) return {};
+    return fail(Code::kFenced, name_of(who.node) + " is not named by --cluster of " +
+                                   name_of(self_) + "; name it, or start with an empty directory");
+  }
+  const catalog::Node* known = state.node(who.node);
+  if (known != nullptr && PYRALOG_PLANT("cluster.admit_any_disk")) return {};
+  if (auto may = state.check_disk(who.node, who.incarnation); !may) {
+    // Of clusters that began before disks were invited.
+    const bool unknown = may.error().code == Code::kNotFound;
+    if (unknown && raft_ != nullptr && raft_->status(kGlobalGroup).config.has(who.node)) return {};
+    return fail(Code::kFenced, std::move(may.error().message));
+  }
+  const bool same = known != nullptr && known->incarnation == who.incarnation;
+  if (same && who.boot_counter < static_cast<std::int64_t>(known->boot_counter)) {
+    return fail(Code::kFenced, name_of(who.node) + ": its data directory is an older copy (boot " +
+                                   std::to_string(who.boot_counter) + ", known " +
+                                   std::to_string(known->boot_counter) +
+                                   "); bring the newest back, or run cluster replace-disk");
+  }
+  return {};
 }
 
 std::map<NodeId, io::Address> Joined::addresses() const {
@@ -173,16 +274,32 @@ std::map<NodeId, io::Address> Joined::addresses() const {
     const bool other = said != out.end() && said->second != registered && try_said_.contains(id);
     if (!other) out[id] = registered;
   }
+  for (const auto& [id, each] : machine_.catalog()->invited()) {
+    if (!each.host.empty()) out[id] = {each.host, static_cast<std::uint16_t>(each.port)};
+  }
   out.erase(self_);
   return out;
 }
 
 io::Task<void> Joined::follow_addresses() {
   Instant look = io::Shard::current().now() + kTryOther;
+  CatalogPtr before;
+  bool wanted = true;
   while (!stopping_) {
+    if (wanted) decide_whether_to_vote();
     co_await peers_->set_peers(addresses());
+    const CatalogPtr now = machine_.catalog();
+    const bool others =
+        before == nullptr || before->nodes() != now->nodes() || before->invited() != now->invited();
+    before = now;
+    if (others && !PYRALOG_PLANT("cluster.admitted_once")) co_await peers_->admit_again();
     co_await log_->wait_change(
         std::min(look, io::Shard::current().now() + std::chrono::seconds(1)));
+    if (auto why = wanted && !is_new() ? refused_for_good() : std::nullopt) {
+      wanted = false;
+      raft_->may_vote(kGlobalGroup, false);
+      observe::log_error("cluster.not_wanted", {{"reason", why->message}});
+    }
     if (io::Shard::current().now() < look) continue;
     look = io::Shard::current().now() + kTryOther;
     for (const Member& each : options_.members) {
@@ -202,8 +319,14 @@ bool Joined::reaches(NodeId node) const {
 }
 
 std::string Joined::missing() const {
+  std::vector<NodeId> wanted;
+  if (!is_new()) {
+    wanted = raft_->status(kGlobalGroup).config.all();
+  } else {
+    for (const auto& [node, address] : addresses()) wanted.push_back(node);
+  }
   std::string out;
-  for (const NodeId node : raft_->status(kGlobalGroup).config.all()) {
+  for (const NodeId node : wanted) {
     if (reaches(node)) continue;
     if (!out.empty()) out += "; ";
     out += name_of(node);
@@ -263,6 +386,7 @@ io::Task<Result<CatalogPtr>> Joined::insist(InsistentPlan plan, std::function<bo
     const Code code = done.error().code;
     if (code != Code::kUnavailable && code != Code::kTimedOut) co_return done;
     if (raft_->dead()) co_return done;
+    if (auto why = refused_for_good()) co_return fail(std::move(*why));
     if (give_up())
       co_return fail(Code::kCancelled, "the start was ended while it waited for the cluster");
     may_stand = may_stand || code == Code::kTimedOut;
@@ -337,9 +461,11 @@ NodeId Joined::anybody() {
 io::Task<void> Joined::stop() {
   stopping_ = true;
   watch_->end();
+  members_->end();
   co_await log_->stop();
   co_await raft_->stop();
   co_await watch_->join();
+  co_await members_->join();
   transport_->forget();
   co_await peers_->stop();
   co_await transport_->join();

@@ -10,6 +10,8 @@
 
 #include "cluster/catalog_machine.h"
 #include "cluster/cookie.h"
+#include "cluster/first_start.h"
+#include "cluster/members.h"
 #include "cluster/peers.h"
 #include "cluster/raft_log.h"
 #include "cluster/raft_transport.h"
@@ -22,15 +24,8 @@ namespace pyralog::cluster {
 /// The group that carries the metadata log.
 inline constexpr multiraft::GroupId kGlobalGroup{0};
 
-/// A node that the command line names: where the others reach it.
-struct Member {
-  NodeId node;
-  io::Address peer;
-  friend bool operator==(const Member&, const Member&) = default;
-};
-
 struct JoinOptions {
-  std::vector<Member> members;        ///< empty = this node is alone
+  std::vector<Member> members;        ///< empty = this node is alone, unless it listens
   std::optional<io::Address> listen;  ///< none = as `members` say of this node
   std::string advertise;              ///< host that other nodes are told; empty = as it listens
   Bytes secret;
@@ -39,18 +34,27 @@ struct JoinOptions {
   peer::ChannelOptions channel{};
   multiraft::Options raft{};  ///< path, owner and self are filled in
   Watch::Options watch{};
+  Members::Options voters{};
   Duration tell_every = std::chrono::seconds(5);  ///< how often a start says what it waits for
+  /// A first start joins a cluster that exists once it could not reach others for so long.
+  Duration first_patience = std::chrono::seconds(10);
+  [[nodiscard]] bool wanted() const { return !members.empty() || listen.has_value(); }
 };
 
 /// A node's part in a cluster: its peers, the Global Raft, and the metadata log that this keeps.
 /// Lives on shard 0.
 class Joined {
  public:
-  /// Listens, opens `<dir>/raft.log`, takes part. Does not wait for the others.
-  [[nodiscard]] static io::Task<Result<std::unique_ptr<Joined>>> open(io::Disk& disk,
-                                                                      std::string dir,
-                                                                      const Cookie& cookie,
-                                                                      JoinOptions options);
+  /// Listens, opens `<dir>/raft.log`, takes part. A first start waits until it knows whether the
+  /// cluster exists, see FirstStart, and puts the name into the cookie; kCancelled once `give_up`
+  /// says so. Later ones wait for nobody.
+  [[nodiscard]] static io::Task<Result<std::unique_ptr<Joined>>> open(
+      io::Disk& disk, std::string dir, Cookie& cookie, JoinOptions options,
+      std::function<bool()> give_up);
+  /// Makes the `<dir>/raft.log` of a cluster that has just this node, and `state`.
+  [[nodiscard]] static io::Task<Result<void>> found_alone(io::Disk& disk, std::string dir,
+                                                          const Cookie& cookie,
+                                                          const catalog::Catalog& state);
   Joined(const Joined&) = delete;
   Joined& operator=(const Joined&) = delete;
   ~Joined();
@@ -61,6 +65,10 @@ class Joined {
                                              std::function<bool()> give_up);
   /// What the connections say from now on.
   [[nodiscard]] io::Task<void> set_cluster(Uuid cluster);
+  /// Whether this node knows nothing yet of the cluster that it comes to.
+  [[nodiscard]] bool is_new() const;
+  /// Why the others refuse this node for good; nullopt = they do not.
+  [[nodiscard]] std::optional<Error> refused_for_good() const;
   /// As MetadataLog::Plan; `may_stand`: a try before has ended so that what it proposed may have
   /// come to stand.
   using InsistentPlan =
@@ -74,6 +82,7 @@ class Joined {
   [[nodiscard]] const RaftLog& log() const { return *log_; }
   [[nodiscard]] Peers& peers() { return *peers_; }
   [[nodiscard]] Watch& watch() { return *watch_; }
+  [[nodiscard]] Members& members() { return *members_; }
   [[nodiscard]] multiraft::MultiRaft& raft() { return *raft_; }
   [[nodiscard]] const multiraft::MultiRaft& raft() const { return *raft_; }
   /// What other nodes are told of where this one listens.
@@ -87,8 +96,11 @@ class Joined {
  private:
   Joined(NodeId self, Uuid incarnation, JoinOptions options);
   [[nodiscard]] Result<void> admit(const peer::Peer& peer) const;
-  /// Of a cluster that has not formed yet: whether the command line says what it said first.
-  [[nodiscard]] Result<void> check_first_voters(const Cookie& cookie) const;
+  [[nodiscard]] io::Task<Result<void>> first_start(io::Disk& disk, std::string dir, Cookie& cookie,
+                                                   std::function<bool()> give_up);
+  [[nodiscard]] io::Task<Result<void>> open_raft(io::Disk& disk, std::string dir);
+  /// By what is known by now.
+  void decide_whether_to_vote();
   /// Somebody who is connected, another one each time.
   [[nodiscard]] NodeId anybody();
   [[nodiscard]] io::Task<Result<Forwarded>> forward(NodeId leader, std::uint64_t expected,
@@ -100,6 +112,7 @@ class Joined {
 
   NodeId self_;
   Uuid incarnation_;
+  Uuid cluster_;  ///< nil: not known yet
   JoinOptions options_;
   io::Address advertised_;
   std::unique_ptr<Peers> peers_;
@@ -110,6 +123,7 @@ class Joined {
   std::set<NodeId> try_said_;  ///< nodes that are looked for where the command line says
   NodeId asked_last_ = raft::kNobody;
   std::unique_ptr<Watch> watch_;
+  std::unique_ptr<Members> members_;
   Instant told_{};
   bool stopping_ = false;
   io::TaskGroup tasks_;

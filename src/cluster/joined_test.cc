@@ -4,10 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "cluster/cluster.h"
-#include "cluster/testing.h"
-#include "io/sim/sim_net.h"
-#include "io/sim/simulator.h"
+#include "cluster/joined_testing.h"
 
 namespace pyralog::cluster {
 namespace {
@@ -15,108 +12,7 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 
-/// Machines whose nodes are parts of one cluster, as their command lines say.
-class JoinedTest : public ::testing::Test {
- protected:
-  explicit JoinedTest(std::uint64_t seed = 1) : sim_(seed) {
-    for (std::int32_t i = 1; i <= 4; ++i) {
-      sim_.add_node({.name = "n" + std::to_string(i), .shards = 2});
-      nodes_.push_back(std::make_unique<One>());
-      if (i <= 3) members_.push_back({NodeId(i), address(i)});
-    }
-  }
-
-  struct One {
-    Cluster* cluster = nullptr;
-    std::string refused;
-    bool give_up = false;
-    std::vector<std::string> topics;  ///< as its observer has seen them last
-  };
-  static io::Address address(std::int32_t i) { return {"n" + std::to_string(i), 9093}; }
-
-  One& at(std::int32_t i) { return *nodes_[static_cast<std::size_t>(i - 1)]; }
-  io::sim::Node& machine(std::int32_t i) { return sim_.node(static_cast<std::size_t>(i - 1)); }
-
-  Cluster::Options options(std::int32_t i) {
-    Cluster::Options out;
-    out.data_dir = "/data";
-    out.node = NodeId(i);
-    out.host = "n" + std::to_string(i);
-    out.join.members = members_;
-    out.join.secret = Bytes(32, 7);
-    out.join.secret_name = "the secret";
-    out.join.shards = machine(i).shards();
-    out.give_up = [this, i] { return at(i).give_up; };
-    return out;
-  }
-
-  /// Starts a node; it lives until its machine goes down.
-  void start(std::int32_t i, Cluster::Options options) {
-    One& one = at(i);
-    one.refused.clear();
-    machine(i).spawn([&one, options]() -> io::Task<void> {
-      io::Shard& shard = io::Shard::current();
-      auto opened = co_await Cluster::open(shard.disk(), shard.rng(), options);
-      if (!opened) {
-        one.refused = opened.error().message;
-        co_return;
-      }
-      const auto owned = std::move(*opened);
-      const std::unique_ptr<One, void (*)(One*)> known(&one,
-                                                       [](One* gone) { gone->cluster = nullptr; });
-      one.cluster = owned.get();
-      co_await owned->metadata().on_change([&one](CatalogPtr state) -> io::Task<void> {
-        one.topics.clear();
-        for (const auto& topic : state->topics()) one.topics.push_back(topic->name);
-        co_return;
-      });
-      io::WaitList forever;
-      co_await forever.wait(Instant::never());
-    });
-  }
-  void start(std::int32_t i) { start(i, options(i)); }
-  void stop(std::int32_t i, bool power = false) {
-    power ? machine(i).lose_power() : machine(i).kill();
-    machine(i).restart();
-  }
-  bool up(std::initializer_list<std::int32_t> nodes, Duration limit = 20s) {
-    return sim_.run_until(
-        [&] {
-          return std::ranges::all_of(nodes, [&](auto i) { return at(i).cluster != nullptr; });
-        },
-        limit);
-  }
-  bool refuses(std::int32_t i, Duration limit = 20s) {
-    return sim_.run_until([&] { return !at(i).refused.empty(); }, limit);
-  }
-  std::optional<Error> create(std::int32_t i, const std::string& name) {
-    const auto made = machine(i).try_run([this, i, name]() -> io::Task<Result<CatalogPtr>> {
-      co_return co_await at(i).cluster->metadata().propose(
-          [name](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
-            catalog::TopicCreated topic = testing::ClusterTest::topic(name, 2);
-            topic.partitions = {{NodeId(1), NodeId(2), NodeId(3)},
-                                {NodeId(2), NodeId(3), NodeId(1)}};
-            return Cluster::with_first_epochs(topic, state);
-          });
-    });
-    PYRALOG_ASSERT(made);
-    if (!*made) return made->error();
-    return std::nullopt;
-  }
-  bool see(std::initializer_list<std::int32_t> nodes, const std::string& topic) {
-    return sim_.run_until(
-        [&] {
-          return std::ranges::all_of(nodes, [&](auto i) {
-            return std::ranges::find(at(i).topics, topic) != at(i).topics.end();
-          });
-        },
-        20s);
-  }
-
-  std::vector<Member> members_;
-  std::vector<std::unique_ptr<One>> nodes_;
-  io::sim::Simulator sim_;
-};
+class JoinedTest : public testing::NodesTest {};
 
 TEST_F(JoinedTest, three_nodes_become_one_cluster) {
   for (std::int32_t i = 1; i <= 3; ++i) start(i);
@@ -200,7 +96,8 @@ TEST_F(JoinedTest, a_wiped_disk_is_not_the_node_it_was) {
   sim_.run_for(5s);
   EXPECT_EQ(at(3).cluster, nullptr);
   EXPECT_FALSE(at(1).cluster->joined()->reaches(NodeId(3)));
-  EXPECT_EQ(at(1).cluster->joined()->peers().links(0).connected(NodeId(3)), nullptr) << "it must not vote";
+  EXPECT_EQ(at(1).cluster->joined()->peers().links(0).connected(NodeId(3)), nullptr)
+      << "it must not vote";
   ASSERT_FALSE(create(1, "without"));
   // The right one is taken back.
   stop(3);
@@ -226,9 +123,10 @@ TEST_F(JoinedTest, an_older_copy_of_a_directory_is_refused) {
   EXPECT_THAT(at(2).refused, HasSubstr("older"));
 }
 
-TEST_F(JoinedTest, a_node_with_another_secret_or_of_another_cluster_is_told_so) {
-  for (std::int32_t i = 1; i <= 2; ++i) start(i);
-  ASSERT_TRUE(up({1, 2}));
+TEST_F(JoinedTest, a_node_with_another_secret_is_told_so) {
+  for (std::int32_t i = 1; i <= 3; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+  stop(3);
   Cluster::Options stranger = options(3);
   stranger.join.secret = Bytes(32, 9);
   start(3, stranger);
@@ -288,16 +186,24 @@ TEST_F(JoinedTest, a_command_line_that_cannot_be_is_refused) {
   EXPECT_THAT(at(3).refused, HasSubstr("secret"));
 }
 
-TEST_F(JoinedTest, another_list_than_at_the_first_start_is_not_ignored) {
-  Cluster::Options first = options(1);
-  first.join.members[2].node = NodeId(33);
-  start(1, first);
-  EXPECT_FALSE(up({1}, 1s));
-  stop(1);
+TEST_F(JoinedTest, nodes_that_are_told_of_different_members_begin_no_cluster) {
+  Cluster::Options fewer = options(1);
+  fewer.join.members.pop_back();
+  start(1, fewer);
+  start(2);
+  start(3);
+  EXPECT_FALSE(up({1}, 5s));
+  EXPECT_EQ(at(2).cluster, nullptr);
+  EXPECT_EQ(at(3).cluster, nullptr);
+}
+
+TEST_F(JoinedTest, a_cluster_begins_with_all_of_its_nodes_and_not_with_a_majority) {
   start(1);
-  ASSERT_TRUE(refuses(1));
-  EXPECT_THAT(at(1).refused,
-              HasSubstr("other nodes than at this directory's first start (1, 2, 33)"));
+  start(2);
+  EXPECT_FALSE(up({1}, 30s));
+  start(3);
+  ASSERT_TRUE(up({1, 2, 3})) << at(1).refused;
+  EXPECT_EQ(at(1).cluster->joined()->raft().status(kGlobalGroup).config.voters.size(), 3u);
 }
 
 TEST_F(JoinedTest, a_first_start_that_was_cut_short_may_go_on_as_the_other_kind) {

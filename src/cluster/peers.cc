@@ -40,6 +40,16 @@ io::Task<void> Peers::set_peers(std::map<NodeId, io::Address> peers) {
   }
 }
 
+io::Task<void> Peers::admit_again() {
+  acceptor_->admit_again();
+  for (io::Shard* shard : shards_) {
+    co_await io::on(*shard, [this, shard]() -> io::Task<void> {
+      links(shard->index()).admit_again();
+      co_return;
+    });
+  }
+}
+
 io::Task<void> Peers::set_cluster(Uuid cluster) {
   acceptor_->set_cluster(cluster);
   for (io::Shard* shard : shards_) {

@@ -36,6 +36,8 @@ class Peers {
   void start() { tasks_.spawn(acceptor_->run()); }
   /// Whom to be connected to.
   [[nodiscard]] io::Task<void> set_peers(std::map<NodeId, io::Address> peers);
+  /// Ends connections, on all shards, with those who would not be admitted any more.
+  [[nodiscard]] io::Task<void> admit_again();
   /// What the cluster is called, once that is known.
   [[nodiscard]] io::Task<void> set_cluster(Uuid cluster);
   [[nodiscard]] io::Task<void> stop();

@@ -130,6 +130,34 @@ io::Task<Result<std::unique_ptr<MultiRaft>>> MultiRaft::open(io::Disk& disk, Opt
   co_return self;
 }
 
+io::Task<Result<void>> MultiRaft::found(io::Disk& disk, Options options,
+                                        std::vector<Founding> groups) {
+  // Under another name until it is whole: what has the name takes part.
+  const std::string making = options.path + ".tmp";
+  PYRALOG_CO_ASSIGN(const bool left, co_await disk.exists(making));
+  if (left) PYRALOG_CO_TRY(co_await disk.remove(making));
+  {
+    PYRALOG_CO_ASSIGN(auto journal, co_await journal::Journal::open(
+                                        disk, making, journal_options(options),
+                                        [](ByteView) { return Result<void>{}; }));
+    for (Founding& each : groups) {
+      StoredGroup fresh;
+      fresh.raft.snapshot.config = std::move(each.config);
+      if (!each.content.empty()) {
+        fresh.raft.snapshot.index = raft::Index(1);
+        fresh.raft.snapshot.term = raft::Term(1);
+        fresh.raft.hard = {raft::Term(1), raft::kNobody, raft::Index(1)};
+        fresh.content = std::move(each.content);
+      }
+      PYRALOG_CO_ASSIGN(const auto at, journal->append(snapshot_frame(each.id, fresh)));
+      (void)at;
+    }
+    PYRALOG_CO_TRY(co_await journal->commit(journal->end()));
+  }
+  PYRALOG_CO_TRY(co_await disk.rename(making, options.path));
+  co_return co_await disk.sync_dir(io::parent_dir(options.path));
+}
+
 io::Task<Result<void>> MultiRaft::peek(io::Disk& disk, Options options, GroupId group,
                                        StateMachine& machine) {
   std::map<GroupId, StoredGroup> found;
@@ -236,6 +264,10 @@ bool MultiRaft::takes(Group& into, const raft::Message& m) {
   if (m.term.value > raft.term().value + kMaxTermsAhead && !PYRALOG_PLANT("multiraft.any_term")) {
     return false;
   }
+  // Who does not even know who took part at the beginning learns it by a snapshot, not by the changes
+  // since.
+  const bool from_the_beginning = !m.entries.empty() && m.index == raft::Index(0);
+  if (raft.config().voters.empty() && from_the_beginning) return false;
   const bool other = raft.leader() != raft::kNobody && raft.leader() != m.from;
   if (from_leader(m) && other && m.term == raft.term()) {
     if (std::exchange(into.two_leaders, m.term) != m.term) {

@@ -42,6 +42,15 @@ struct GroupSpec {
   StateMachine* machine = nullptr;  ///< outlives the MultiRaft
 };
 
+/// A group as a journal has it that nobody has written yet. With `content` the group begins with this
+/// state of its machine, as entry 1 of term 1, the same on all that begin it; without it nothing is
+/// known of it, and the members, and so who they are, come with the leader's snapshot.
+struct Founding {
+  GroupId id;
+  raft::Config config;
+  SharedBytes content;
+};
+
 /// Where a group stands, for people and for decisions that are good for a moment only.
 struct GroupStatus {
   raft::Role role = raft::Role::kFollower;
@@ -74,6 +83,10 @@ class MultiRaft {
   /// kCorrupt. Errors name the file.
   [[nodiscard]] static io::Task<Result<std::unique_ptr<MultiRaft>>> open(
       io::Disk& disk, Options options, std::vector<GroupSpec> groups);
+  /// Makes the journal of a node that takes part from now on, whole or not at all. Whatever lies at
+  /// the path is replaced.
+  [[nodiscard]] static io::Task<Result<void>> found(io::Disk& disk, Options options,
+                                                    std::vector<Founding> groups);
   /// Shows what a journal that nobody has open says of one group: `machine` becomes the state of
   /// all that was known to be committed. kNotFound: no such journal.
   [[nodiscard]] static io::Task<Result<void>> peek(io::Disk& disk, Options options, GroupId group,
@@ -110,6 +123,10 @@ class MultiRaft {
   [[nodiscard]] Result<void> transfer(GroupId group, NodeId to);
   /// A node's process has ended, as far as can be seen from here: what it led has no leader.
   void has_ended(NodeId node);
+  /// Of each other member, up to where its log is known to agree; nothing unless this node leads.
+  [[nodiscard]] std::map<NodeId, raft::Index> matched(GroupId group) const;
+  /// As raft::Raft::may_vote.
+  void may_vote(GroupId id, bool may) { group(id).raft->may_vote(may); }
 
   [[nodiscard]] NodeId self() const { return options_.self; }
   [[nodiscard]] bool has(GroupId group) const { return groups_.contains(group); }

@@ -115,6 +115,12 @@ void MultiRaft::has_ended(NodeId node) {
   wake();
 }
 
+std::map<NodeId, raft::Index> MultiRaft::matched(GroupId id) const {
+  std::map<NodeId, raft::Index> out;
+  for (const auto& [node, progress] : group(id).raft->progress()) out[node] = progress.match();
+  return out;
+}
+
 Result<void> MultiRaft::transfer(GroupId id, NodeId to) {
   const auto begun = group(id).raft->transfer_to(to);
   wake();

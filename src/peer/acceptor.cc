@@ -97,12 +97,13 @@ Result<void> Acceptor::admit(const Peer& peer, std::uint64_t number) {
   if (admit_) PYRALOG_TRY(admit_(peer));
   std::size_t same = 0;
   for (const auto& [other, open] : open_) {
-    if (open.identity.node != who.node) continue;
+    if (open.peer.identity.node != who.node) continue;
     if (open.lane == peer.lane) ++same;
-    if (!open.replaced && open.identity.incarnation == who.incarnation &&
-        open.identity.boot_counter > who.boot_counter && !PYRALOG_PLANT("peer.admit_older_start")) {
+    if (!open.replaced && open.peer.identity.incarnation == who.incarnation &&
+        open.peer.identity.boot_counter > who.boot_counter &&
+        !PYRALOG_PLANT("peer.admit_older_start")) {
       return fail(Code::kFenced, name + " is connected already by a later start of it, number " +
-                                     std::to_string(open.identity.boot_counter) +
+                                     std::to_string(open.peer.identity.boot_counter) +
                                      "; this is number " + std::to_string(who.boot_counter) +
                                      "; stop the older process");
     }
@@ -113,25 +114,30 @@ Result<void> Acceptor::admit(const Peer& peer, std::uint64_t number) {
                 name + " has too many connections that are ending here; try again");
   }
   for (auto& [other, open] : open_) {
-    if (open.identity.node != who.node || open.replaced) continue;
-    const bool same_start = open.identity.incarnation == who.incarnation &&
-                            open.identity.boot_counter == who.boot_counter;
+    if (open.peer.identity.node != who.node || open.replaced) continue;
+    const bool same_start = open.peer.identity.incarnation == who.incarnation &&
+                            open.peer.identity.boot_counter == who.boot_counter;
     if (same_start && open.lane != peer.lane) continue;
-    replace(other, open, peer);
+    replace(other, open,
+            {Code::kCancelled, name + ": a newer connection of it takes the place of this one", 0});
   }
-  open_.emplace(number, Open{who, peer.lane, false});
+  open_.emplace(number, Open{peer, peer.lane, false});
   return {};
 }
 
-void Acceptor::replace(std::uint64_t number, Open& open, const Peer& by) {
+void Acceptor::admit_again() {
+  if (!admit_) return;
+  for (auto& [number, open] : open_) {
+    if (open.replaced) continue;
+    if (auto may = admit_(open.peer); !may) replace(number, open, std::move(may.error()));
+  }
+}
+
+void Acceptor::replace(std::uint64_t number, Open& open, Error why) {
   if (PYRALOG_PLANT("peer.keep_replaced")) return;
   ++stats_.replaced;
   open.replaced = true;
   const unsigned shard = shard_of(open.lane);
-  Error why{Code::kCancelled,
-            "node " + std::to_string(by.identity.node.value) +
-                ": a newer connection of it takes the place of this one",
-            0};
   shards_[shard]->post([service = services_[shard], number, reason = std::move(why)]() mutable {
     service->drop(number, std::move(reason));
   });

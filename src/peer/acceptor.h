@@ -48,6 +48,8 @@ class Acceptor {
 
   [[nodiscard]] const io::Address& local() const { return bound_->local(); }
   void set_admit(AdmitPeer admit) { admit_ = std::move(admit); }
+  /// Ends connections of those who would not be admitted any more.
+  void admit_again();
   /// As Links::set_cluster.
   void set_cluster(const Uuid& cluster) { options_.local.self.cluster = cluster; }
   /// Accepts until stop().
@@ -60,7 +62,7 @@ class Acceptor {
 
  private:
   struct Open {
-    Identity identity;
+    Peer peer;
     std::int32_t lane = 0;
     bool replaced = false;
   };
@@ -69,7 +71,7 @@ class Acceptor {
   io::Task<void> give(std::unique_ptr<io::Stream> stream, Agreed agreed, std::string name,
                       std::uint64_t number);
   Result<void> admit(const Peer& peer, std::uint64_t number);
-  void replace(std::uint64_t number, Open& open, const Peer& by);
+  void replace(std::uint64_t number, Open& open, Error why);
   [[nodiscard]] unsigned shard_of(std::int32_t lane) const;
 
   std::unique_ptr<io::Listener> bound_;

@@ -92,6 +92,16 @@ void Links::set_peers(std::map<NodeId, io::Address> peers) {
   }
 }
 
+void Links::admit_again() {
+  if (!admit_) return;
+  for (auto& [node, link] : links_) {
+    if (!link->up()) continue;
+    if (auto may = admit_(link->peer); !may) {
+      link->channel->close({may.error().code, link->name + ": " + may.error().message, 0});
+    }
+  }
+}
+
 void Links::end(Link& link, const char* why) {
   link.stopping = true;
   if (link.shaking != nullptr) link.shaking->close();

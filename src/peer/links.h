@@ -78,9 +78,11 @@ class Links {
   ~Links();
 
   void on_change(OnChange told) { on_change_ = std::move(told); }
-  /// Whether whoever answers there, and knows the secret, is the node that is meant; the error is why
-  /// there is no connection.
+  /// Whether whoever answers there, and knows the secret, is the node that is meant; the error is
+  /// why there is no connection.
   void set_admit(std::function<Result<void>(const Peer&)> admit) { admit_ = std::move(admit); }
+  /// Ends connections to those who would not be admitted any more.
+  void admit_again();
   /// What the node has learned of its cluster; said at the next handshake.
   void set_cluster(const Uuid& cluster) { options_.local.self.cluster = cluster; }
   /// Whom to be connected to, and where they listen. Who is left out, or has moved, is let go.

@@ -127,6 +127,7 @@ void Raft::may_lead(bool may) {
 
 bool Raft::may_campaign() const {
   if (!may_lead_ && !PYRALOG_PLANT("raft.lead_whatever_was_said")) return false;
+  if (!may_vote_) return false;
   if (!config_.is_voter(options_.id)) return false;
   // Who will take part is not known yet.
   for (Index i(log_.applied().value + 1); i <= log_.committed(); i = Index(i.value + 1)) {
@@ -286,7 +287,8 @@ void Raft::handle_vote(const Message& m) {
   const bool pre = m.kind == MessageKind::kPreVote;
   const bool may = hard_.vote == m.from || (hard_.vote == kNobody && leader_ == kNobody) ||
                    (pre && m.term > hard_.term) || PYRALOG_PLANT("raft.vote_twice");
-  const bool grants = may && (m.force || !promised()) && log_.is_up_to_date(m.index, m.log_term);
+  const bool allowed = may_vote_ || PYRALOG_PLANT("raft.vote_unasked");
+  const bool grants = may && allowed && (m.force || !promised()) && log_.is_up_to_date(m.index, m.log_term);
   Message reply;
   reply.kind = pre ? MessageKind::kPreVoteReply : MessageKind::kVoteReply;
   reply.to = m.from;

@@ -106,6 +106,8 @@ class Raft {
   /// While it may not, this member begins no election, not even if a leader asks for one. It votes
   /// and follows, and one that leads goes on.
   void may_lead(bool may);
+  /// While it may not, this member grants no vote: it may not be the one that others take it for.
+  void may_vote(bool may) { may_vote_ = may; }
   /// A message to `node` did not arrive.
   void unreachable(NodeId node);
   /// What was asked for by a kSnapshot message has arrived there, or not; until one of both is
@@ -208,6 +210,7 @@ class Raft {
   Role role_ = Role::kFollower;
   NodeId leader_ = kNobody;
   bool may_lead_ = true;
+  bool may_vote_ = true;
   std::map<NodeId, bool> votes_;
   std::map<NodeId, Progress> progress_;  ///< a leader's
   unsigned elapsed_ = 0;  ///< ticks since a leader was heard of, or a majority was looked for

@@ -257,6 +257,18 @@ TEST_F(RaftTest, within_a_promise_a_leader_that_has_ended_is_not_followed) {
   }
 }
 
+TEST_F(RaftTest, who_may_not_vote_grants_none_and_begins_no_election) {
+  group(3);
+  at(2).may_vote(false);
+  cut_ = {3};
+  tick(100);
+  EXPECT_NE(at(1).role(), Role::kLeader);
+  EXPECT_EQ(at(2).role(), Role::kFollower);
+  at(2).may_vote(true);
+  tick(100);
+  EXPECT_TRUE(at(1).role() == Role::kLeader || at(2).role() == Role::kLeader);
+}
+
 TEST_F(RaftTest, of_one_term_there_is_one_leader) {
   group(3);
   elect(1);

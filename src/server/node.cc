@@ -179,11 +179,17 @@ io::Task<Result<cluster::JoinOptions>> Node::join_options(const ListenPlan& plan
   }
   if (!options_.members.empty()) {
     PYRALOG_CO_ASSIGN(join.members, parse_members(options_.members));
-  } else if (!has_joined && !PYRALOG_PLANT("server.secret_of_a_lone_node")) {
-    co_return fail(Code::kInvalidArgument,
-                   "data directory " + dir +
-                       ": is no cluster's, and cluster.secret.file was given; name the nodes that "
-                       "form one with --cluster, or leave the secret out if this node is alone");
+  } else if (!has_joined) {
+    io::Disk& disk = io::Shard::current().disk();
+    PYRALOG_CO_ASSIGN(const bool lone, co_await disk.exists(dir + "/metadata.log"));
+    PYRALOG_CO_ASSIGN(const bool half, co_await disk.exists(dir + "/metadata.log.converted"));
+    // A lone node's directory becomes that of a cluster of one; an empty one has to be told of whom.
+    if (!lone && !half && !PYRALOG_PLANT("server.secret_of_a_lone_node")) {
+      co_return fail(Code::kInvalidArgument,
+                     "data directory " + dir +
+                         ": is no cluster's, and cluster.secret.file was given; name the nodes that "
+                         "form one with --cluster, or leave the secret out if this node is alone");
+    }
   }
   PYRALOG_CO_ASSIGN(join.secret,
                     co_await io::run_in(io::Pool::kDisk, [path = options_.secret_file] {

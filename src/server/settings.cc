@@ -249,10 +249,12 @@ Result<void> plan_cluster(const ServerOptions& options, ListenPlan& plan) {
     if (!members) return refused("cluster.members: " + members.error().message);
     const NodeId self(static_cast<std::int32_t>(options.node_id));
     const auto own = std::ranges::find(*members, self, &cluster::Member::node);
-    if (own == members->end()) {
+    // Who comes to a cluster that exists is not one of those whom it began with.
+    if (own == members->end() && !plan.peer) {
       return refused("cluster.members does not name node " + std::to_string(options.node_id) +
                      ", which this one is; add " + std::to_string(options.node_id) +
-                     "@HOST:PORT on all nodes, or correct node.id (--node-id)");
+                     "@HOST:PORT on all nodes, or correct node.id (--node-id); a node that `pyralog cluster "
+                     "add` lets into a cluster says --peer HOST:PORT");
     }
     if (!has_secret && !PYRALOG_PLANT("server.cluster_without_secret")) {
       return refused(

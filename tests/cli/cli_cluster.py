@@ -243,10 +243,10 @@ class NodesTest(CommandTest):
         ports = [brokers.quiet_port() for _ in range(3)]
         self.members = ",".join(f"{i + 1}@127.0.0.1:{port}" for i, port in enumerate(ports))
 
-    def words(self, node, *more, members=None, secret=None):
+    def words(self, node, *more_words, members=None, secret=None, more=()):
         return ["serve", "--data-dir", str(self.folder / f"node-{node}"), "--node-id", str(node),
                 "--cluster", members or self.members, "--cluster-secret-file", str(secret or self.secret),
-                "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0", "--shards", "1", *more]
+                "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0", "--shards", "1", *more_words, *more]
 
     def run_node(self, node, **options):
         log = self.folder / f"node-{node}.log"
@@ -372,6 +372,40 @@ class Partitions(NodesTest):
         self.refused("partition", "move", "two", "0", "--to", "1,3", *self.to(1), says=["draining"])
         self.assertIn("holds nothing", self.good("cluster", "drain", "3", "--cancel", *self.to(2)).out)
         self.good("partition", "move", "two", "0", "--to", "3,1", "--wait", *self.to(1))
+
+
+    def test_nodes_come_go_and_come_back_with_another_disk(self):
+        at = f"127.0.0.1:{brokers.quiet_port()}"
+        for words, code, says in ((("add", "4"), 2, ["ID@HOST:PORT"]), (("add", f"1@{at}"), 1, ["node 1", "already"]),
+                                  (("remove", "x"), 2, ["no node's id"]), (("remove", "9"), 1, ["node 9"]),
+                                  (("remove", "1"), 1, ["node 1", "drain it first"]),
+                                  (("replace-disk", "x"), 2, ["no node's id"]),
+                                  (("replace-disk", "2"), 1, ["node 2", "stop it first"])):
+            with self.subTest(words):
+                self.refused("cluster", *words, *self.to(1), code=code, says=says)
+        told = self.good("cluster", "add", f"4@{at}", "--json", *self.to(2)).document()
+        self.assertEqual((told["node"], told["state"]), (4, "invited"))
+        self.assertIn(f"--node-id 4 --cluster {self.members} --peer {at} ", told["start"])
+        self.assertIn("node 4 may come", self.good("cluster", "add", f"4@{at}", *self.to(1)).out)
+        self.running[4] = self.run_node(4, more=("--peer", at))
+        self.kafka[4] = self.ready(4)
+        self.assertIn("already", self.good("cluster", "add", f"4@{at}", *self.to(4)).out)
+        self.good("partition", "move", "orders", "0", "--to", "4,1,2", "--wait", *self.to(3))
+        # The third is lost, and comes back empty.
+        self.running[3][0].kill()
+        self.running[3][0].wait()
+        time.sleep(2)  # the others see it at once, or by its silence
+        told = self.good("cluster", "replace-disk", "3", "--json", *self.to(1)).document()
+        self.assertEqual(told, {"node": 3, "state": "expected"})
+        (self.folder / "node-3").rename(self.folder / "old-3")
+        self.running[3] = self.run_node(3)
+        self.kafka[3] = self.ready(3)
+        until(30, lambda: all(3 in each["in_sync"] for each in self.listed(1, "orders") if 3 in each["replicas"]),
+              self.all)
+        self.good("partition", "move", "orders", "0", "--to", "1,2,3", "--wait", *self.to(3))
+        self.assertIn("none of the cluster", self.good("cluster", "remove", "4", *self.to(1)).out)
+        log = self.running[4][1]
+        until(20, lambda: "cluster.not_wanted" in log.read_text(), log.read_text)
 
 
 class Serve(NodesTest):

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "protocol/kafka/service.h"
+#include "wire/kafka/gen/change_member.h"
 #include "wire/kafka/gen/drain_node.h"
 
 namespace pyralog::protocol::kafka {
@@ -53,6 +54,32 @@ Handled handle_drain_node(Service& service, Request request) {
   if (status) tell(*status, *service.broker().catalog(), out);
   out.error_code = code(outcome.error);
   if (!outcome.message.empty()) out.error_message = std::move(outcome.message);
+  co_return reply(request, out);
+}
+
+Handled handle_change_member(Service& service, Request request) {
+  PYRALOG_CO_ASSIGN(auto in, decode<wire::ChangeMemberRequest>(request));
+  wire::ChangeMemberResponse out;
+  broker::AdminOutcome outcome;
+  cluster::MemberChange change;
+  change.node = NodeId(in.node_id);
+  if (in.change < 1 || in.change > 3 || in.port < 0 || in.port > 65535 || in.node_id < 1) {
+    outcome = {KafkaError::kInvalidRequest,
+               "change of a member: there is no such change, node or port; use this version's own "
+               "pyralog cluster add, remove or replace-disk"};
+  } else {
+    change.kind = static_cast<cluster::MemberChange::Kind>(in.change);
+    change.peer = {std::move(in.host), static_cast<std::uint16_t>(in.port)};
+    const auto patience = std::min<Duration>(std::chrono::milliseconds(std::max(in.timeout_ms, 0)),
+                                             service.options().max_request_time);
+    outcome = co_await service.broker().change_member(std::move(change), patience);
+  }
+  out.error_code = code(outcome.error);
+  if (!outcome.message.empty()) out.error_message = std::move(outcome.message);
+  for (const auto& [id, node] : service.broker().catalog()->nodes()) {
+    PYRALOG_CO_TRY(request.take_room(sizeof(wire::ChangeMemberResponse::Node) + node.peer_host.size()));
+    out.nodes.push_back({id.value, node.peer_host, node.peer_port});
+  }
   co_return reply(request, out);
 }
 
