@@ -5,6 +5,7 @@
 #include "base/plant.h"
 #include "catalog/entry.h"
 #include "observe/log.h"
+#include "peer/handshake.h"
 #include "wire/peer/gen/propose.h"
 
 namespace pyralog::cluster {
@@ -214,9 +215,12 @@ bool Joined::is_new() const {
 }
 
 std::optional<Error> Joined::refused_for_good() const {
+  // What they say of this node, not what this node says of them.
+  const std::string of_this = std::string(peer::kRefused) + name_of(self_) + ":";
   for (const auto& [node, address] : addresses()) {
     if (peers_->links(0).connected(node) != nullptr) continue;
     const std::string why = peers_->links(0).why_down(node);
+    if (why.find(of_this) == std::string::npos) continue;
     if (why.find(catalog::kWasRemoved) == std::string::npos &&
         why.find(catalog::kWasReplaced) == std::string::npos)
       continue;
