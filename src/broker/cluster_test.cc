@@ -455,8 +455,12 @@ TEST_F(ClusterOfBrokersTest, replicas_move_to_other_nodes_while_they_are_written
                     co_return (co_await at(3).broker->reassign({topic, 0}, after)).error;
                   }),
               KafkaError::kNone);
+    ASSERT_TRUE(sim_.run_until([&] { return !partition()->target.empty(); }, 5s));
     const Instant end = sim_.now() + 60s;
-    while (sim_.now() < end && !partition()->target.empty()) write_some(1);
+    while (sim_.now() < end && !partition()->target.empty()) {
+      write_some(1);
+      sim_.run_for(20ms);
+    }
     EXPECT_TRUE(partition()->target.empty());
     EXPECT_EQ(partition()->replicas, after);
     std::set<NodeId> nodes;

@@ -277,7 +277,8 @@ TEST(MultiRaftTest, a_member_that_does_not_understand_an_entry_stops_before_it) 
     EXPECT_EQ(machines.one(n).lists[kGroup].texts.size(), 1u);
     if (!machines.one(n).raft->dead()) continue;  // it has not heard that it is agreed
     const GroupStatus status = machines.one(n).raft->status(kGroup);
-    EXPECT_EQ(status.applied.value + 1, status.committed.value);
+    // A leader that came after it may have had its first entry agreed on behind it.
+    EXPECT_LT(status.applied, status.committed);
   }
   EXPECT_EQ(machines.leader(kGroup), -1);
 }
