@@ -189,8 +189,12 @@ io::Task<Result<void>> Joined::first_start(io::Disk& disk, std::string dir, Cook
   }
   PYRALOG_CO_TRY(co_await multiraft::MultiRaft::found(disk, journal_of(dir, incarnation_, self_),
                                                       {std::move(group)}));
-  observe::log_info(first.kind == FirstStart::Kind::kBegin ? "cluster.begun" : "cluster.joining",
-                    {{"cluster", to_string(first.cluster)}});
+  const std::string cluster = to_string(first.cluster);
+  if (first.kind == FirstStart::Kind::kBegin) {
+    observe::log_info("cluster.begun", {{"cluster", cluster}});
+  } else {
+    observe::log_info("cluster.joining", {{"cluster", cluster}});
+  }
   cluster_ = first.cluster;
   co_await peers_->set_cluster(cluster_);
   // What is said from now on is said by a connection that names the cluster.
