@@ -619,6 +619,45 @@ TEST_F(ClusterOfBrokersTest, a_move_outlives_those_who_take_part_in_it) {
   EXPECT_TRUE(read("t") == all);
 }
 
+TEST_F(ClusterOfBrokersTest, one_of_two_copies_that_is_gone_for_good_is_made_anew_elsewhere) {
+  start_all();
+  for (const bool leader_goes : {true, false}) {
+    const std::string topic = leader_goes ? "l" : "f";
+    ASSERT_EQ(create(1, topic, 1, {}, 2), KafkaError::kNone);
+    for (int i = 0; i < 5; ++i) ASSERT_TRUE(write(topic, std::to_string(i)));
+    const auto partition = [&](std::int32_t i) {
+      return at(i).cluster->catalog()->topic(topic)->partitions[0];
+    };
+    const std::int32_t led = wait_leader(topic);
+    std::int32_t gone = led;
+    std::int32_t stays = led;
+    std::int32_t fresh = 0;
+    for (std::int32_t i = 1; i <= kNodes; ++i) {
+      const bool holds =
+          std::ranges::find(partition(led)->replicas, NodeId(i)) != partition(led)->replicas.end();
+      if (!holds) {
+        fresh = i;
+      } else if (i != led) {
+        (leader_goes ? stays : gone) = i;
+      }
+    }
+    kill(gone, true);
+    sim_.run_for(3s);
+    const std::vector<NodeId> to{NodeId(fresh), NodeId(stays)};
+    ASSERT_EQ(run(fresh,
+                  [&, this]() -> io::Task<KafkaError> {
+                    co_return (co_await at(fresh).broker->reassign({topic, 0}, to)).error;
+                  }),
+              KafkaError::kNone);
+    EXPECT_TRUE(sim_.run_until([&] { return partition(fresh)->target.empty(); }, 60s));
+    EXPECT_EQ(partition(fresh)->replicas, to);
+    ASSERT_TRUE(write(topic, "more"));
+    EXPECT_THAT(read(topic), ElementsAre("0", "1", "2", "3", "4", "more"));
+    start(gone);
+    ASSERT_TRUE(up({gone}));
+  }
+}
+
 TEST_F(ClusterOfBrokersTest, a_node_that_drains_leads_and_holds_nothing_in_the_end) {
   start_all();
   ASSERT_EQ(create(1, "t", 6, {}, 2), KafkaError::kNone);

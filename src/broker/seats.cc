@@ -14,11 +14,16 @@ namespace {
 constexpr std::uint64_t kLivesOfAStart = 1u << 20;
 /// Of a partition whose replicas move, between its epochs.
 constexpr Duration kBetweenSteps = std::chrono::seconds(2);
+constexpr Duration kBlockedForLong = std::chrono::seconds(20);
 }  // namespace
 
 bool Seats::hosts(const catalog::Partition& partition) const {
   const NodeId self = ways_.self.node;
-  if (std::ranges::find(partition.replicas, self) != partition.replicas.end()) return true;
+  const auto has_self = [&](const std::vector<NodeId>& nodes) {
+    return std::ranges::find(nodes, self) != nodes.end();
+  };
+  // An epoch may need a copy here before it is active.
+  if (has_self(partition.replicas) || has_self(partition.target)) return true;
   return partition.current &&
          std::ranges::find(partition.current->replicas, self, &catalog::Replica::node) !=
              partition.current->replicas.end();
@@ -144,11 +149,31 @@ std::optional<catalog::NextReplicas> Seats::next_epoch(const Seat& seat,
   const NodeId self = ways_.self.node;
   const replica::Participant& participant = *seat.replica->participant();
   if (partition.current && participant.leads() && participant.epoch() == partition.current->epoch) {
-    auto next =
-        catalog::next_replicas(partition, keeping(seat, partition, state), self, min_insync);
+    auto next = next_step(seat, partition, keeping(seat, partition, state), min_insync);
     if (next) return next;
   }
-  return catalog::replicas_for_candidate(partition, self, min_insync);
+  std::set<NodeId> reached;
+  for (const NodeId each : partition.target) {
+    if (ways_.wire->connected(each)) reached.insert(each);
+  }
+  for (const NodeId each : partition.replicas) {
+    if (ways_.wire->connected(each)) reached.insert(each);
+  }
+  return catalog::replicas_for_candidate(partition, self, min_insync, reached);
+}
+
+std::optional<catalog::NextReplicas> Seats::next_step(const Seat& seat,
+                                                      const catalog::Partition& partition,
+                                                      const catalog::Keeping& keeping,
+                                                      std::int32_t min_insync) const {
+  const NodeId self = ways_.self.node;
+  if (auto next = catalog::next_replicas(partition, keeping, self, min_insync)) return next;
+  // It stays unreadable, too, until a new one has a copy: a disk that is gone for good is not
+  // waited for, a node that is to go for some time.
+  if (!seat.blocked_since || PYRALOG_PLANT("broker.wait_for_what_is_gone")) return std::nullopt;
+  const Duration patience = keeping.replaced.empty() ? kBlockedForLong : kBetweenSteps;
+  if (io::Shard::current().now() - *seat.blocked_since < patience) return std::nullopt;
+  return catalog::replace_missing(partition, keeping, self, min_insync);
 }
 
 std::vector<std::pair<PartitionId, NodeId>> Seats::advance(const catalog::Catalog& state) {
@@ -169,10 +194,15 @@ std::vector<std::pair<PartitionId, NodeId>> Seats::advance(const catalog::Catalo
     // What is to move, or was on a disk that is no more.
     const bool to_do =
         !partition->target.empty() || !catalog::replaced_disks(*partition, state).empty();
+    if (participant.may_accept()) {
+      seat->blocked_since.reset();
+    } else if (!seat->blocked_since) {
+      seat->blocked_since = now;
+    }
     if (settled && to_do && now - seat->led_since >= kBetweenSteps) {
       const catalog::Keeping keep = keeping(*seat, *partition, state);
       const std::int32_t least = state.topic(id.topic)->config.min_insync_replicas;
-      if (catalog::next_replicas(*partition, keep, ways_.self.node, least)) {
+      if (next_step(*seat, *partition, keep, least)) {
         to_propose_.push_back(id);
       } else if (const auto to = catalog::hand_over(*partition, keep, ways_.self.node)) {
         others.emplace_back(id, *to);

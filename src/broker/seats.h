@@ -91,11 +91,17 @@ class Seats {
     Offset committed;  ///< at the last look
     Epoch led;         ///< likewise, and since when
     Instant led_since;
-    io::WaitList ended;  ///< of an activation, or of the seat
+    std::optional<Instant> blocked_since;  ///< what is led takes nothing since, for want of copies
+    io::WaitList ended;                    ///< of an activation, or of the seat
   };
   /// Of what it leads: who has all that was committed at the last look, itself included.
   [[nodiscard]] catalog::Keeping keeping(const Seat& seat, const catalog::Partition& partition,
                                          const catalog::Catalog& state) const;
+  /// The next step of what it leads to where its replicas are to be.
+  [[nodiscard]] std::optional<catalog::NextReplicas> next_step(const Seat& seat,
+                                                               const catalog::Partition& partition,
+                                                               const catalog::Keeping& keeping,
+                                                               std::int32_t min_insync) const;
   /// The epoch that this node is to make of it; nullopt: it has no place there.
   [[nodiscard]] std::optional<catalog::NextReplicas> next_epoch(
       const Seat& seat, const catalog::Partition& partition, std::int32_t min_insync,

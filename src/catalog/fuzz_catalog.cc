@@ -52,6 +52,7 @@ void judge_state(const Catalog& c) {
         (void)replace_missing(*p, {{each}, replaced_disks(*p, c)}, each,
                               topic->config.min_insync_replicas);
         (void)replicas_for_candidate(*p, each, topic->config.min_insync_replicas);
+        (void)replicas_for_candidate(*p, each, topic->config.min_insync_replicas, {each});
       }
     }
   }

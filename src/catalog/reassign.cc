@@ -212,4 +212,28 @@ std::optional<NextReplicas> replicas_for_candidate(const Partition& partition, N
   return NextReplicas{now, partition.current->write_quorum};
 }
 
+std::optional<NextReplicas> replicas_for_candidate(const Partition& partition, NodeId candidate,
+                                                   std::int32_t min_insync,
+                                                   const std::set<NodeId>& reached) {
+  constexpr std::uint32_t kOften = 3;
+  auto next = replicas_for_candidate(partition, candidate, min_insync);
+  if (!next || partition.target.empty() || !partition.current) return next;
+  if (partition.highest_proposed.value - partition.current->epoch.value < kOften) return next;
+  const auto is_reached = [&](NodeId each) { return each == candidate || reached.contains(each); };
+  const auto count = std::ranges::count_if(next->nodes, is_reached);
+  if (static_cast<std::size_t>(count) >= next->write_quorum) return next;
+  Nodes nodes;
+  for (const Nodes* some : {static_cast<const Nodes*>(&next->nodes), &goal_of(partition)}) {
+    for (const NodeId each : *some) {
+      if (is_reached(each)) add(nodes, each);
+    }
+  }
+  const auto quorum = write_quorum(nodes.size(), min_insync);
+  const auto promised =
+      std::min(partition.current->write_quorum, write_quorum(partition.target.size(), min_insync));
+  const bool keeps_promise = quorum >= promised || PYRALOG_PLANT("catalog.fewer_copies");
+  if (!keeps_promise || nodes.size() > kMaxReplicas) return next;
+  return NextReplicas{nodes, quorum};
+}
+
 }  // namespace pyralog::catalog

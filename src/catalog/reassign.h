@@ -68,6 +68,13 @@ struct Keeping {
 [[nodiscard]] std::optional<NextReplicas> replicas_for_candidate(const Partition& partition,
                                                                  NodeId candidate,
                                                                  std::int32_t min_insync);
+/// The same of a partition that is to move, and that was asked for often without getting so far: if too
+/// few of those can be `reached`, the ones that can, and new ones in the place of the others, which get
+/// all records before anybody is served.
+[[nodiscard]] std::optional<NextReplicas> replicas_for_candidate(const Partition& partition,
+                                                                 NodeId candidate,
+                                                                 std::int32_t min_insync,
+                                                                 const std::set<NodeId>& reached);
 
 /// What is to be done next so that a node that is draining holds nothing.
 struct DrainPlan {

@@ -117,6 +117,21 @@ TEST(NextReplicas, missing_ones_are_replaced_by_waiting_only_if_asked_for) {
       << "nobody knows what nodes 2 and 3 acknowledged";
 }
 
+TEST(NextReplicas, a_candidate_that_never_gets_far_takes_new_ones_for_those_that_are_to_go) {
+  Partition p = at(ids({2, 3}), ids({1, 3}), ids({2, 3}), 2);
+  const Epoch now = p.current->epoch;
+  p.highest_proposed = Epoch(now.value + 1);
+  EXPECT_EQ(replicas_for_candidate(p, NodeId(3), 1, {NodeId(1)}), step({2, 3}, 2))
+      << "node 2 may come back";
+  p.highest_proposed = Epoch(now.value + 3);
+  EXPECT_EQ(replicas_for_candidate(p, NodeId(3), 1, {NodeId(1)}), step({3, 1}, 2));
+  EXPECT_EQ(replicas_for_candidate(p, NodeId(3), 1, {NodeId(1), NodeId(2)}), step({2, 3}, 2));
+  EXPECT_EQ(replicas_for_candidate(p, NodeId(3), 1, {}), step({2, 3}, 2)) << "one copy is too few";
+  p.target.clear();
+  EXPECT_EQ(replicas_for_candidate(p, NodeId(3), 1, {NodeId(1)}), step({2, 3}, 2))
+      << "nobody asked for it";
+}
+
 TEST(NextReplicas, nothing_is_to_be_done_where_it_is_to_be) {
   const Nodes three = ids({1, 2, 3});
   EXPECT_EQ(next_replicas(at(three, {}, three, 2), full({1, 2, 3}), NodeId(1), 1), std::nullopt);

@@ -124,6 +124,7 @@ class Admin {
   /// Gives a partition these replicas, in order of preference; nullopt takes back what is under
   /// way. Returns once that is decided: records are copied behind that. kInvalidArgument if the
   /// servers cannot hold it so, kNotFound if there is no such partition, or nothing to take back.
+  /// Asked again while nobody can say what became of it, as `drain_node` is.
   [[nodiscard]] io::Task<Result<void>> reassign(TopicPartition partition,
                                                 std::optional<std::vector<std::int32_t>> replicas,
                                                 Instant deadline);
@@ -133,8 +134,9 @@ class Admin {
   /// kInvalidArgument if no other would be left.
   [[nodiscard]] io::Task<Result<Drain>> drain_node(std::int32_t node, DrainChange change,
                                                    Instant deadline);
-  /// Lets a node come, takes one out, or lets one come with another disk. Of servers of ours only. kNotFound
-  /// if there is no such node, kInvalidArgument with the reason if it cannot be. The nodes that there are.
+  /// Lets a node come, takes one out, or lets one come with another disk. Of servers of ours only.
+  /// kNotFound if there is no such node, kInvalidArgument with the reason if it cannot be. The
+  /// nodes that there are.
   [[nodiscard]] io::Task<Result<std::vector<MemberNode>>> change_member(MemberNode node,
                                                                         MemberChange change,
                                                                         Instant deadline);
@@ -157,6 +159,11 @@ class Admin {
                                                       Instant deadline);
 
  private:
+  [[nodiscard]] io::Task<Result<void>> reassign_once(
+      TopicPartition partition, std::optional<std::vector<std::int32_t>> replicas,
+      Instant deadline);
+  [[nodiscard]] io::Task<Result<Drain>> drain_node_once(std::int32_t node, DrainChange change,
+                                                        Instant deadline);
   [[nodiscard]] io::Task<Result<Offsets>> group_offsets(std::string group, Instant deadline);
   Cluster& cluster_;
 };

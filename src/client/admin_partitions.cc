@@ -1,6 +1,7 @@
 // Who leads partitions, and who holds them.
 #include <algorithm>
 
+#include "base/plant.h"
 #include "client/admin.h"
 #include "wire/kafka/gen/alter_partition_reassignments.h"
 #include "wire/kafka/gen/change_member.h"
@@ -82,6 +83,22 @@ io::Task<Result<Elections>> Admin::elect_preferred(
 io::Task<Result<void>> Admin::reassign(TopicPartition partition,
                                        std::optional<std::vector<std::int32_t>> replicas,
                                        Instant deadline) {
+  io::Backoff backoff(cluster_.options().backoff);
+  for (bool again = false;; again = true) {
+    auto done = co_await reassign_once(partition, replicas, deadline);
+    // Cancelled by the attempt before of which nothing was heard.
+    if (again && !done && !replicas && !PYRALOG_PLANT("client.cancel_twice") &&
+        done.error().code == Code::kNotFound)
+      co_return Result<void>();
+    if (done || done.error().code != Code::kTimedOut || PYRALOG_PLANT("client.ask_once"))
+      co_return done;
+    if (!co_await backoff.wait(deadline)) co_return done;
+  }
+}
+
+io::Task<Result<void>> Admin::reassign_once(TopicPartition partition,
+                                            std::optional<std::vector<std::int32_t>> replicas,
+                                            Instant deadline) {
   kafka::AlterPartitionReassignmentsRequest request;
   request.timeout_ms = server_time(cluster_.attempt_end(deadline));
   auto& topic = request.topics.emplace_back();
@@ -133,6 +150,16 @@ io::Task<Result<Reassignments>> Admin::reassignments(Instant deadline) {
 }
 
 io::Task<Result<Drain>> Admin::drain_node(std::int32_t node, DrainChange change, Instant deadline) {
+  io::Backoff backoff(cluster_.options().backoff);
+  for (;;) {
+    auto done = co_await drain_node_once(node, change, deadline);
+    if (done || done.error().code != Code::kTimedOut || !co_await backoff.wait(deadline))
+      co_return done;
+  }
+}
+
+io::Task<Result<Drain>> Admin::drain_node_once(std::int32_t node, DrainChange change,
+                                               Instant deadline) {
   kafka::DrainNodeRequest request;
   request.timeout_ms = server_time(cluster_.attempt_end(deadline));
   request.node_id = node;

@@ -109,7 +109,8 @@ TEST_F(AdminTest, each_partition_says_whether_its_leader_was_moved) {
     EXPECT_TRUE(rest);
     EXPECT_EQ(rest->size(), 1u);
     EXPECT_FALSE(rest->at({"t", 2}));
-    EXPECT_THAT(rest->at({"t", 2}).error().message, HasSubstr("topic \"t\" partition 2: as it was asked"));
+    EXPECT_THAT(rest->at({"t", 2}).error().message,
+                HasSubstr("topic \"t\" partition 2: as it was asked"));
   });
   EXPECT_EQ(broker_.count(ApiKey::kElectLeaders), 2);
 }
@@ -150,6 +151,29 @@ TEST_F(AdminTest, what_is_refused_of_a_move_fails) {
     EXPECT_EQ(refused.error().code, Code::kInvalidArgument);
   });
   EXPECT_EQ(broker_.count(ApiKey::kAlterPartitionReassignments), 1);
+}
+
+TEST_F(AdminTest, what_nobody_can_say_of_a_move_is_asked_again) {
+  const std::vector<std::int32_t> to{3, 1};
+  for (const auto& wanted : {std::optional(to), std::optional<std::vector<std::int32_t>>()}) {
+    refuse(ApiKey::kAlterPartitionReassignments, 7, 1);
+    with_cluster([&](Cluster& cluster) -> io::Task<void> {
+      const auto done = co_await Admin(cluster).reassign({"t", 1}, wanted, in(30s));
+      EXPECT_TRUE(done) << done.error().message;
+    });
+  }
+  EXPECT_EQ(broker_.count(ApiKey::kAlterPartitionReassignments), 4);
+  // It was taken back by the attempt that had no answer.
+  refuse(ApiKey::kAlterPartitionReassignments, 7, 1);
+  with_cluster([&](Cluster& cluster) -> io::Task<void> {
+    const auto done = co_await Admin(cluster).reassign({"t", 1}, std::nullopt, in(30s));
+    EXPECT_TRUE(done) << done.error().message;
+  });
+  refuse(ApiKey::kDrainNode, 7, 1);
+  with_cluster([&](Cluster& cluster) -> io::Task<void> {
+    EXPECT_TRUE(co_await Admin(cluster).drain_node(3, DrainChange::kDrain, in(30s)));
+  });
+  EXPECT_EQ(broker_.count(ApiKey::kDrainNode), 2);
 }
 
 TEST_F(AdminTest, a_node_is_drained_asked_and_let_be) {
