@@ -213,6 +213,41 @@ std::vector<std::pair<PartitionId, NodeId>> Seats::advance(const catalog::Catalo
   return others;
 }
 
+bool Seats::is_led_elsewhere(const PartitionId& id, const catalog::Catalog& state) const {
+  constexpr std::uint32_t kOften = 3;
+  const catalog::Partition* partition = state.partition(id);
+  if (partition == nullptr || !partition->current) return false;
+  const Epoch current = partition->current->epoch;
+  const bool settled = partition->highest_proposed == current;
+  const NodeId by = settled ? partition->current->leader : partition->candidate;
+  if (by == ways_.self.node || !ways_.wire->connected(by)) return false;
+  return settled || partition->highest_proposed.value - current.value >= kOften;
+}
+
+bool Seats::can_be_spared(const PartitionId& id, const catalog::Catalog& state, Instant now) const {
+  const catalog::Partition* partition = state.partition(id);
+  const auto at = seats_.find(id);
+  if (at == seats_.end() || partition == nullptr || !partition->current) return false;
+  const catalog::EpochRecord& current = *partition->current;
+  if (partition->highest_proposed != current.epoch) return false;
+  if (current.replicas.size() <= current.write_quorum) return false;
+  const replica::Participant& participant = *at->second->replica->participant();
+  if (!participant.leads()) return participant.followed(now).has_value();
+  if (participant.epoch() != current.epoch) return false;
+  const std::vector<NodeId> in_sync = participant.leading()->in_sync(now);
+  const auto others =
+      std::ranges::count_if(in_sync, [&](NodeId each) { return each != ways_.self.node; });
+  return static_cast<std::size_t>(others) >= current.write_quorum;
+}
+
+bool Seats::has_all(const PartitionId& id, Instant now) const {
+  const auto at = seats_.find(id);
+  if (at == seats_.end()) return false;
+  const replica::Participant& participant = *at->second->replica->participant();
+  if (participant.failed() || participant.following().promise().in_doubt) return false;
+  return participant.leads() || participant.followed(now).has_value();
+}
+
 Lags Seats::lags(Instant now) const {
   Lags out;
   for (const auto& [id, seat] : seats_) {

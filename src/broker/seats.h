@@ -70,6 +70,14 @@ class Seats {
   /// Now and then: finds which of what is led here can go on to where its replicas are to be. Some
   /// of it comes from `take_to_propose`, of the rest another node is to lead: that is returned.
   [[nodiscard]] std::vector<std::pair<PartitionId, NodeId>> advance(const catalog::Catalog& state);
+  /// Whether another node leads it, settled and within reach: all that is committed is there. Or asks for it
+  /// again and again without getting so far: it may be a copy here that it lacks.
+  [[nodiscard]] bool is_led_elsewhere(const PartitionId& id, const catalog::Catalog& state) const;
+  /// Whether enough others go on without this node's replica.
+  [[nodiscard]] bool can_be_spared(const PartitionId& id, const catalog::Catalog& state,
+                                   Instant now) const;
+  /// Whether its replica has, in this start, all that was committed when it was last told of it.
+  [[nodiscard]] bool has_all(const PartitionId& id, Instant now) const;
   /// Who does not keep up with what is led here.
   [[nodiscard]] Lags lags(Instant now) const;
   /// What this node leads by the catalogue, but in an epoch of another life, or of a replica that

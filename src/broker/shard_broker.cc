@@ -250,6 +250,7 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
   knows_what_left_ = snapshots_.size() < static_cast<std::size_t>(known_here);
   new_os_boot_ = new_os_boot;
   co_await open_all(std::move(ids));
+  co_await find_set_aside();
   co_return log::go_on(options_.log.give_up);
 }
 
@@ -382,6 +383,7 @@ void ShardBroker::lead_fresh(const std::vector<PartitionId>& fresh) {
 
 io::Task<std::vector<cluster::LedPartition>> ShardBroker::open_failed() {
   const auto guard = co_await changing_.lock();
+  give_up_damaged();
   for (const PartitionId& id : std::exchange(failed_, {})) {
     const auto at = hosted_.find(id);
     if (at == hosted_.end() || at->second.replica == nullptr || seats_ == nullptr) continue;
@@ -393,6 +395,7 @@ io::Task<std::vector<cluster::LedPartition>> ShardBroker::open_failed() {
     hosted.replica.reset();
     if (may_pass(*hosted.failed)) try_later(id);
   }
+  co_await mend_damaged();
   const Instant now = io::Shard::current().now();
   std::vector<PartitionId> due;
   std::vector<PartitionId> closed;

@@ -147,6 +147,13 @@ class ShardBroker {
                                                  Durability durability, bool in_doubt);
   io::Task<void> open_all(std::vector<PartitionId> ids);
   io::Task<void> remove(PartitionId id);
+  // shard_broker_damage.cc: one of several replicas whose log is damaged gets another from the others.
+  void give_up_damaged();
+  io::Task<void> mend_damaged();
+  [[nodiscard]] io::Task<Result<void>> make_anew(PartitionId id);
+  /// What was set aside, by this start or an earlier one, goes once the replica is whole again.
+  io::Task<void> find_set_aside();
+  io::Task<void> remove_set_aside();
   /// Says why a partition is offline, unless it was the last thing said.
   void tell_offline(const PartitionId& id, const Hosted& hosted) const;
   void try_later(const PartitionId& id);
@@ -179,6 +186,12 @@ class ShardBroker {
     bool at_start;  ///< it could not be opened when this node started: it has no epoch of this start
   };
   std::map<PartitionId, Retry> again_;  ///< what is not opened and led yet, and may be later
+  struct Mending {
+    io::Backoff pause;
+    Instant due;
+  };
+  std::map<PartitionId, Mending> mending_;
+  std::map<PartitionId, std::vector<std::string>> set_aside_;  ///< paths
   io::Turn changing_;  ///< one at a time changes which partitions there are
   struct Lost {
     Offset from;

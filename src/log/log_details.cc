@@ -31,6 +31,18 @@ std::uint64_t PartitionLog::backlog_bytes() const {
   return bytes;
 }
 
+std::optional<std::string> PartitionLog::damage() const {
+  for (const SegmentRef& segment : segments_) {
+    if (segment->damaged.empty()) {
+      if (damage_met_ && damage_met_->segment == segment->base) return damage_met_->message;
+      continue;
+    }
+    const DamagedRange& first = segment->damaged.front();
+    return damage_message(name(), segment_file_name(segment->base, "log"), first.from, first.what);
+  }
+  return std::nullopt;
+}
+
 LogDetails PartitionLog::details() const {
   LogDetails out;
   out.segments = segments_.size();

@@ -153,6 +153,8 @@ class PartitionLog {
   /// far as its append times tell (within Options::append_time_step).
   [[nodiscard]] io::Task<Result<Offset>> end_offset_at(WallMs wall);
 
+  /// What is known to be damaged of what is here, in one sentence; reads and the scrubber find it.
+  [[nodiscard]] std::optional<std::string> damage() const;
   /// How it stands, for people: segments, evidence, compaction, damage. Bounded.
   [[nodiscard]] LogDetails details() const;
   /// Of a log that is compacted: bytes of closed segments with records that compaction has not
@@ -306,6 +308,11 @@ class PartitionLog {
   std::uint64_t cuts_ = 0;         ///< truncations so far
   bool cutting_ = false;           ///< one is under way: nothing to be captured
   std::uint64_t held_back_bytes_ = 0;
+  struct Met {
+    Offset segment;
+    std::string message;
+  };
+  std::optional<Met> damage_met_;  ///< the last that was met
   std::uint64_t swaps_ = 0;        ///< segments that compaction has replaced so far
   bool compacting_ = false;
   std::optional<CompactionState> compaction_state_;  ///< once it was read

@@ -69,8 +69,9 @@ std::unexpected<Error> PartitionLog::corrupt(const Segment& segment, std::uint64
   if (segment.dropped) return gone(segment.base);
   if (segment.replaced) return was_replaced();
   ++shard_.stats_.corrupt_ranges;
-  return fail(Code::kCorrupt, damage_message(to_string(id_), segment_file_name(segment.base, "log"),
-                                             position, what));
+  damage_met_ = Met{segment.base, damage_message(to_string(id_), segment_file_name(segment.base, "log"),
+                                                 position, what)};
+  return fail(Code::kCorrupt, damage_met_->message);
 }
 
 io::Task<Result<std::shared_ptr<io::File>>> PartitionLog::file_of(SegmentRef segment) {

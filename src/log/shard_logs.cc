@@ -7,6 +7,7 @@
 
 #include "base/plant.h"
 #include "log/recovery.h"
+#include "log/set_aside.h"
 
 namespace pyralog::log {
 
@@ -152,7 +153,16 @@ io::Task<Result<std::shared_ptr<PartitionLog>>> ShardLogs::reopen(PartitionId id
   co_return opened;
 }
 
-io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) {
+io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) { return take_away(id, {}); }
+
+io::Task<Result<std::string>> ShardLogs::set_aside(PartitionId id) {
+  PYRALOG_CO_ASSIGN(std::string name,
+                    co_await free_damaged_name(disk_, options_.data_dir + "/" + to_string(id)));
+  PYRALOG_CO_TRY(co_await take_away(id, name));
+  co_return name;
+}
+
+io::Task<Result<void>> ShardLogs::take_away(PartitionId id, std::string kept_as) {
   PYRALOG_CO_TRY(co_await begin_writing());
   std::string dir = options_.data_dir + "/" + to_string(id);
   const auto found = logs_.find(id);
@@ -184,7 +194,8 @@ io::Task<Result<void>> ShardLogs::delete_log(PartitionId id) {
     committer_.note(forgotten);
   }
   if (PYRALOG_PLANT("log.keep_deleted_files")) co_return Result<void>{};
-  auto removed = co_await disk_.remove_tree(dir);
+  auto removed = kept_as.empty() ? co_await disk_.remove_tree(dir)
+                                 : co_await disk_.rename(dir, std::move(kept_as));
   // A read that had begun before may have opened its file again meanwhile.
   if (!PYRALOG_PLANT("log.forget_files_once")) forget_files();
   PYRALOG_CO_TRY(removed);

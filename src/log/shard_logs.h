@@ -92,6 +92,8 @@ class ShardLogs {
   /// Removes a partition's files, durably, and then what is known of it. The log object goes
   /// offline (kNotFound).
   [[nodiscard]] io::Task<Result<void>> delete_log(PartitionId id);
+  /// The same, but what is on disk is kept, as what is returned, and no server opens it again.
+  [[nodiscard]] io::Task<Result<std::string>> set_aside(PartitionId id);
   /// True of a partition that is not open yet and ended no clean stop, if the journal that said how
   /// far it was durable is damaged: all of it is read, and what is there cannot be compared with
   /// what was.
@@ -136,6 +138,8 @@ class ShardLogs {
   /// The checkpoint is true of a log only as long as this process has not had it open.
   [[nodiscard]] bool first_opening(const PartitionId& id) const { return !opened_.contains(id); }
   [[nodiscard]] io::Task<Result<void>> close_log(std::shared_ptr<PartitionLog> log);
+  /// Takes a partition's directory away and forgets it; `kept_as` empty: its files go.
+  [[nodiscard]] io::Task<Result<void>> take_away(PartitionId id, std::string kept_as);
   /// Runs `task` beside the callers; joined by close and abandon.
   void spawn(io::Task<void> task);
 
