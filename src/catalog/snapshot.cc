@@ -12,7 +12,8 @@ namespace pyralog::catalog {
 namespace {
 
 constexpr std::string_view kMagic = "PYRACAT1";
-constexpr std::uint16_t kVersion = 2;  // 1 = of a lone node; still written then
+// 1 = of a lone node, 2 = of a cluster, 3 = with counters or roles; the least that says all is written
+constexpr std::uint16_t kVersion = 3;
 
 std::unexpected<Error> corrupt(const char* what) {
   return fail(Code::kCorrupt, std::string("metadata snapshot: ") + what +
@@ -24,14 +25,15 @@ void write_uuids(Writer& out, const std::vector<Uuid>& ids) {
   for (const Uuid& id : ids) write_uuid(out, id);
 }
 
-void write_node(Writer& out, const Node& n, bool of_cluster) {
+void write_node(Writer& out, const Node& n, std::uint16_t form) {
   out.le(n.id.value);
   write_uuid(out, n.incarnation);
   out.le(n.boot_counter).sized(n.host).le(n.port).sized(n.rack);
-  if (of_cluster) {
+  if (form >= 2) {
     out.sized(n.peer_host).le(n.peer_port).le(n.feature_level);
     out.le(static_cast<std::uint8_t>(n.draining ? 1 : 0));
   }
+  if (form >= 3) out.le(static_cast<std::uint8_t>(n.role));
   write_uuids(out, n.retired);
 }
 
@@ -81,17 +83,24 @@ bool Catalog::needs_level_2() const {
   return moving;
 }
 
+bool Catalog::needs_form_3() const {
+  return !counters_.empty() || std::ranges::any_of(*nodes_, [](const auto& each) {
+    return each.second.role != NodeRole::kAll;
+  });
+}
+
 Bytes Catalog::encode_snapshot() const {
   Writer out;
   // Alone, a node writes what older versions read as well.
-  const bool of_cluster = needs_level_2();
-  const std::uint16_t form = of_cluster ? 2 : 1;
-  out.raw(as_bytes(kMagic)).le(form).le(form);
+  const std::uint16_t form = needs_form_3() ? 3 : needs_level_2() ? 2 : 1;
+  const bool of_cluster = form >= 2;
+  const std::uint16_t level = of_cluster ? 2 : 1;
+  out.raw(as_bytes(kMagic)).le(form).le(level);
   out.le(position_);
   write_uuid(out, cluster_);
   out.le(epoch_groups_).le(created_.ms).le(next_producer_id_);
   out.le(static_cast<std::uint32_t>(nodes_->size()));
-  for (const auto& [id, node] : *nodes_) write_node(out, node, of_cluster);
+  for (const auto& [id, node] : *nodes_) write_node(out, node, form);
   if (of_cluster) {
     out.le(static_cast<std::uint32_t>(removed_->size()));
     for (const Replica& disk : *removed_) {
@@ -112,6 +121,10 @@ Bytes Catalog::encode_snapshot() const {
     write_uuid(out, id.uuid);
     out.le(at);
   });
+  if (form >= 3) {
+    out.le(static_cast<std::uint32_t>(counters_.size()));
+    counters_.for_each([&](const std::string& name, std::int64_t next) { out.sized(name).le(next); });
+  }
   out.le(crc32c(out.view()));
   return out.take();
 }
@@ -119,7 +132,8 @@ Bytes Catalog::encode_snapshot() const {
 /// Reads a body that has the right checksum, and still trusts no length in it.
 class SnapshotReader {
  public:
-  SnapshotReader(ByteView body, bool of_cluster) : in_(body), of_cluster_(of_cluster) {}
+  SnapshotReader(ByteView body, std::uint16_t form)
+      : in_(body), of_cluster_(form >= 2), has_counters_(form >= 3) {}
 
   Result<Catalog> read() {
     Catalog c;
@@ -140,6 +154,7 @@ class SnapshotReader {
       c.put(std::move(topic));
     }
     read_deleted(c);
+    if (has_counters_) c.counters_ = counters();
     if (!sound_ || !in_.done()) return corrupt("its body is broken");
     return c;
   }
@@ -178,6 +193,11 @@ class SnapshotReader {
         sound_ = draining <= 1 && sound_;
         node.draining = draining == 1;
       }
+      if (has_counters_) {
+        const auto role = in_.le<std::uint8_t>();
+        sound_ = role <= static_cast<std::uint8_t>(NodeRole::kObelisk) && sound_;
+        node.role = static_cast<NodeRole>(role);
+      }
       const std::size_t retired = count(16);
       for (std::size_t r = 0; r < retired; ++r) node.retired.push_back(read_uuid(in_));
       const NodeId id = node.id;
@@ -206,6 +226,21 @@ class SnapshotReader {
       sound_ = all->emplace(machine, MachineGrant{node, in_.le<std::uint64_t>()}).second && sound_;
     }
     return all;
+  }
+
+  CowMap<std::string, std::int64_t> counters() {
+    std::vector<std::pair<std::string, std::int64_t>> all;
+    const std::size_t n = count(13);
+    if (n > kMaxCounters) sound_ = false;
+    for (std::size_t i = 0; i < n && sound_ && in_.ok(); ++i) {
+      std::string name(in_.sized_text());
+      const auto next = in_.le<std::int64_t>();
+      if (!is_valid_counter_name(name) || next < 1 || (!all.empty() && name <= all.back().first))
+        sound_ = false;
+      all.emplace_back(std::move(name), next);
+    }
+    if (!sound_ || !in_.ok()) return {};
+    return CowMap<std::string, std::int64_t>::of_sorted(std::move(all));
   }
 
   void read_deleted(Catalog& c) {
@@ -294,6 +329,7 @@ class SnapshotReader {
 
   Reader in_;
   bool of_cluster_;
+  bool has_counters_;
   bool sound_ = true;
 };
 
@@ -317,7 +353,7 @@ Result<Catalog> Catalog::decode_snapshot(ByteView bytes) {
     return corrupt("its checksum does not match");
   }
   const std::size_t body = in.position();
-  return SnapshotReader(bytes.subspan(body, covered - body), version >= 2).read();
+  return SnapshotReader(bytes.subspan(body, covered - body), version).read();
 }
 
 }  // namespace pyralog::catalog

@@ -45,6 +45,8 @@ const std::vector<OfferedApi>& offered_apis() {
       {ApiKey::kDescribeCluster, 0, 1},
       {ApiKey::kDescribeProducers, 0, 0},
       {ApiKey::kDrainNode, 0, 0},
+      {ApiKey::kNextIds, 0, 0},
+      {ApiKey::kNextCounter, 0, 0},
   };
   return kOffered;
 }
@@ -98,6 +100,8 @@ Function handler_of(ApiKey key) {
     case ApiKey::kAlterPartitionReassignments: return handle_alter_partition_reassignments;
     case ApiKey::kListPartitionReassignments: return handle_list_partition_reassignments;
     case ApiKey::kDrainNode: return handle_drain_node;
+    case ApiKey::kNextIds: return handle_next_ids;
+    case ApiKey::kNextCounter: return handle_next_counter;
   }
   return nullptr;
 }
