@@ -1,7 +1,9 @@
 #include "client/ids.h"
 
 #include <algorithm>
+#include <iterator>
 
+#include "io/rng.h"
 #include "wire/kafka/gen/next_counter.h"
 #include "wire/kafka/gen/next_ids.h"
 
@@ -37,7 +39,11 @@ io::Task<Result<Response>> Ids::ask(std::string thing, Request request, Instant 
   std::size_t refused = 0;  // by nodes, one after the other
   Error last{Code::kUnavailable, thing + ": no node is known; check --bootstrap", 0};
   while (true) {
-    if (!node_) node_ = another(-1);
+    if (!node_ && !cluster_.nodes().empty()) {
+      // Clients spread over the nodes.
+      const auto skip = shard.rng().below(cluster_.nodes().size());
+      node_ = std::next(cluster_.nodes().begin(), static_cast<std::ptrdiff_t>(skip))->first;
+    }
     if (!node_) co_return fail(std::move(last));
     const std::int32_t node = *node_;
     const Instant end = std::min(deadline, shard.now() + options_.patience);
