@@ -6,8 +6,9 @@ namespace pyralog::broker {
 namespace {
 
 std::unexpected<Error> not_here(NodeId node) {
-  return fail(Code::kUnsupported, "node " + std::to_string(node.value) +
-                                      ": issues no ids and counters, by its role; ask another node");
+  return fail(Code::kUnsupported,
+              "node " + std::to_string(node.value) +
+                  ": issues no ids and counters, by its role; ask another node");
 }
 
 }  // namespace

@@ -80,10 +80,10 @@ Outcome counter_next(const Args& args, Console& console) {
   return with_client(
       args, [&](client::Cluster& cluster, Instant deadline) -> io::Task<Result<void>> {
         client::Ids ids(cluster);
-        PYRALOG_CO_ASSIGN(const std::int64_t first,
-                          co_await ids.next_counter(args.text("NAME"),
-                                                    static_cast<std::int32_t>(*count),
-                                                    args.flag("strict"), deadline));
+        PYRALOG_CO_ASSIGN(
+            const std::int64_t first,
+            co_await ids.next_counter(args.text("NAME"), static_cast<std::int32_t>(*count),
+                                      args.flag("strict"), deadline));
         Numbers out(console, args.flag("json"));
         for (std::int64_t i = 0; i < *count; ++i) out.add(static_cast<std::uint64_t>(first + i));
         out.finish();

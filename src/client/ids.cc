@@ -88,7 +88,8 @@ io::Task<Result<obelisk::ScarabRange>> Ids::next_ids(std::uint64_t count, Instan
                      got.machine >= 0 && std::uint64_t(got.machine) < obelisk::kScarabMachines &&
                      static_cast<std::uint64_t>(got.count) == count;
   if (!sound) {
-    co_return fail(Code::kCorrupt, "ids: the server's answer makes no sense; check what listens there");
+    co_return fail(Code::kCorrupt,
+                   "ids: the server's answer makes no sense; check what listens there");
   }
   const std::uint64_t tick =
       static_cast<std::uint64_t>(got.first_ms) << 13 | static_cast<std::uint64_t>(got.sequence);

@@ -13,9 +13,9 @@
 namespace pyralog::client {
 
 /// Ids and counters of a cluster. Stays with one node while that answers; when it does not within
-/// `patience`, its connection breaks or it says that it cannot, the next call goes to another. What a
-/// node took for an answer that nobody heard is given to nobody: there are gaps, no duplicates. Lives
-/// on the shard of `cluster`, which outlives it; calls may run at the same time.
+/// `patience`, its connection breaks or it says that it cannot, the next call goes to another. What
+/// a node took for an answer that nobody heard is given to nobody: there are gaps, no duplicates.
+/// Lives on the shard of `cluster`, which outlives it; calls may run at the same time.
 class Ids {
  public:
   struct Options {
@@ -24,12 +24,13 @@ class Ids {
   explicit Ids(Cluster& cluster) : Ids(cluster, Options()) {}
   Ids(Cluster& cluster, Options options) : cluster_(cluster), options_(options) {}
 
-  /// `count` consecutive Scarab ids of one generator, 1 to obelisk::kScarabMaxBatch. Ids of one node
-  /// ascend. kInvalidArgument; kTimedOut or why the last node refused, at the deadline.
-  [[nodiscard]] io::Task<Result<obelisk::ScarabRange>> next_ids(std::uint64_t count, Instant deadline);
+  /// `count` consecutive Scarab ids of one generator, 1 to obelisk::kScarabMaxBatch. Ids of one
+  /// node ascend. kInvalidArgument; kTimedOut or why the last node refused, at the deadline.
+  [[nodiscard]] io::Task<Result<obelisk::ScarabRange>> next_ids(std::uint64_t count,
+                                                                Instant deadline);
   /// The first of `count` consecutive values of a counter, 1 to 1,000,000; of one node they ascend.
-  /// `strict`: the cluster agrees on every call, so that values have the order of calls and no gaps but
-  /// where an answer was not heard. Errors as above; kExhausted for one counter too many.
+  /// `strict`: the cluster agrees on every call, so that values have the order of calls and no gaps
+  /// but where an answer was not heard. Errors as above; kExhausted for one counter too many.
   [[nodiscard]] io::Task<Result<std::int64_t>> next_counter(std::string name, std::int32_t count,
                                                             bool strict, Instant deadline);
 

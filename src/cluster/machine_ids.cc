@@ -28,9 +28,10 @@ Result<MachineLease> take_machine(const catalog::Catalog& state, WallMs now) {
     if (time_ms < kMachineSkewMs || before > time_ms - kMachineSkewMs) continue;
     return MachineLease{machine, before, ceiling_after(time_ms)};
   }
-  return fail(Code::kExhausted,
-              "Scarab ids: all 1024 machine ids are held; those of nodes that are gone are free 20 s "
-              "later, try again then");
+  return fail(
+      Code::kExhausted,
+      "Scarab ids: all 1024 machine ids are held; those of nodes that are gone are free 20 s "
+      "later, try again then");
 }
 
 Result<MachineLease> renew_machine(const catalog::Catalog& state, NodeId node,

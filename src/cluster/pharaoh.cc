@@ -67,13 +67,15 @@ io::Task<Result<obelisk::ScarabRange>> Pharaoh::next_ids(std::uint64_t count, In
         co_return obelisk::ScarabRange(*first, count, lease_->machine);
       }
       if (first.error() == obelisk::ScarabClock::Wait::kEnd) {
-        co_return fail(Code::kExhausted,
-                       "ids: the 41 bits of milliseconds are used up, or the clock is wrong; set it");
+        co_return fail(
+            Code::kExhausted,
+            "ids: the 41 bits of milliseconds are used up, or the clock is wrong; set it");
       }
       ahead = first.error() == obelisk::ScarabClock::Wait::kTime;
     }
     if (now >= deadline) {
-      co_return fail(Code::kTimedOut, "ids: none could be issued in time; ask again, or another node");
+      co_return fail(Code::kTimedOut,
+                     "ids: none could be issued in time; ask again, or another node");
     }
     if (ahead) {
       co_await io::sleep_for(1ms);
@@ -120,8 +122,8 @@ io::Task<Result<MachineLease>> Pharaoh::ask() {
   if (std::exchange(renewable_, false)) {
     const auto done = co_await log_.propose([&](const catalog::Catalog& state) -> Result<Entries> {
       const io::Shard& shard = io::Shard::current();
-      PYRALOG_ASSIGN(next, renew_machine(state, node_, *lease_,
-                                         clock_->time_ms(shard.wall(), shard.now())));
+      PYRALOG_ASSIGN(
+          next, renew_machine(state, node_, *lease_, clock_->time_ms(shard.wall(), shard.now())));
       return Entries{next.entry(node_)};
     });
     if (done) co_return next;
@@ -194,8 +196,8 @@ io::Task<Result<std::int64_t>> Pharaoh::next_counter(std::string name, std::int6
       co_return *first;
     }
     if (io::Shard::current().now() >= deadline) {
-      co_return fail(Code::kTimedOut, "counter \"" + name +
-                                          "\": no block came in time; ask again, or another node");
+      co_return fail(Code::kTimedOut,
+                     "counter \"" + name + "\": no block came in time; ask again, or another node");
     }
     const std::uint64_t seen = counter->fetches;
     fetch_soon(name, counter, count);

@@ -17,29 +17,32 @@
 
 namespace pyralog::cluster {
 
-/// Ids and counters as a service of the cluster; each node that has the role has one. Lives on shard 0.
+/// Ids and counters as a service of the cluster; each node that has the role has one. Lives on
+/// shard 0.
 ///
-/// Scarab ids come from memory, under a machine id that the metadata log lends for 10 s at a time and
-/// that is renewed at half while ids are asked for: a node that was frozen past its grant issues
-/// nothing of it any more, and nobody else has ever been given those milliseconds.
+/// Scarab ids come from memory, under a machine id that the metadata log lends for 10 s at a time
+/// and that is renewed at half while ids are asked for: a node that was frozen past its grant
+/// issues nothing of it any more, and nobody else has ever been given those milliseconds.
 ///
-/// A counter's values come from blocks that the metadata log hands out, each to one node: unique, and
-/// ascending per node. With `strict` every call is a block of its own, so that the values of all nodes
-/// are in the order in which they were asked for, without gaps but those of callers that went away.
+/// A counter's values come from blocks that the metadata log hands out, each to one node: unique,
+/// and ascending per node. With `strict` every call is a block of its own, so that the values of
+/// all nodes are in the order in which they were asked for, without gaps but those of callers that
+/// went away.
 class Pharaoh {
  public:
   Pharaoh(MetadataLog& log, NodeId node) : log_(log), node_(node) {}
 
-  /// `count` consecutive ids, 1 to obelisk::kScarabMaxBatch. kTimedOut, kInvalidArgument; kExhausted if
-  /// there is no machine id; errors of MetadataLog::propose.
-  [[nodiscard]] io::Task<Result<obelisk::ScarabRange>> next_ids(std::uint64_t count, Instant deadline);
-  /// The first of `count` consecutive values, 1 to catalog::kMaxCounterBlock, of a counter that is made
-  /// by its first use and starts at 1. kTimedOut: nobody gets those values, if any were taken.
+  /// `count` consecutive ids, 1 to obelisk::kScarabMaxBatch. kTimedOut, kInvalidArgument;
+  /// kExhausted if there is no machine id; errors of MetadataLog::propose.
+  [[nodiscard]] io::Task<Result<obelisk::ScarabRange>> next_ids(std::uint64_t count,
+                                                                Instant deadline);
+  /// The first of `count` consecutive values, 1 to catalog::kMaxCounterBlock, of a counter that is
+  /// made by its first use and starts at 1. kTimedOut: nobody gets those values, if any were taken.
   /// kInvalidArgument, kExhausted for one counter too many, errors of MetadataLog::propose.
   [[nodiscard]] io::Task<Result<std::int64_t>> next_counter(std::string name, std::int64_t count,
                                                             bool strict, Instant deadline);
-  /// The catalogue has changed. While others issue ids this node keeps a machine id too, so that it can
-  /// go on for one of them at once.
+  /// The catalogue has changed. While others issue ids this node keeps a machine id too, so that it
+  /// can go on for one of them at once.
   void follow(const catalog::Catalog& state);
   /// Refuses all calls from now on and waits for what is under way.
   [[nodiscard]] io::Task<void> stop();
@@ -74,8 +77,8 @@ class Pharaoh {
   bool renewable_ = false;  ///< false: nobody knows what became of the last renewal
   std::unique_ptr<obelisk::ScarabClock> clock_;
   bool renewing_ = false;
-  std::optional<Error> failed_;   ///< why the last renewal did
-  std::uint64_t renewals_ = 0;    ///< that have ended
+  std::optional<Error> failed_;  ///< why the last renewal did
+  std::uint64_t renewals_ = 0;   ///< that have ended
   io::WaitList renewed_;
   std::map<std::string, std::shared_ptr<Counter>, std::less<>> counters_;
   std::size_t calls_ = 0;

@@ -1,4 +1,5 @@
-// Ids and counters: whoever holds a machine id or a block, however it was frozen, nothing comes twice.
+// Ids and counters: whoever holds a machine id or a block, however it was frozen, nothing comes
+// twice.
 #include "cluster/pharaoh.h"
 
 #include <set>
@@ -29,7 +30,9 @@ class Way final : public MetadataLog {
     if (done && forget) co_return fail(Code::kTimedOut, "nobody knows; look again");
     co_return done;
   }
-  io::Task<void> on_change(Observer observer) override { return log_.on_change(std::move(observer)); }
+  io::Task<void> on_change(Observer observer) override {
+    return log_.on_change(std::move(observer));
+  }
 
   bool cut = false;
   bool forget = false;  ///< what was agreed on is not heard of

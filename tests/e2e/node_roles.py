@@ -47,6 +47,10 @@ def main():
             done = subprocess.run([cluster.nodes[1].binary, "ids", "next", "--server", cluster.nodes[2].kafka],
                                   capture_output=True, text=True, check=False)
             check(done.returncode == 0 and done.stdout.strip().isdigit(), f"ids next: {done.stderr}")
+        done = subprocess.run([cluster.nodes[1].binary, "counter", "next", "invoices", "--strict", "--count", "3",
+                               "--json", "--server", cluster.nodes[3].kafka],
+                              capture_output=True, text=True, check=False)
+        check(done.stdout == '["1","2","3"]\n', f"counter next: {done.stdout}{done.stderr}")
         # A node that holds partitions does not become an obelisk.
         cluster.kill(1)
         node = cluster.nodes[1]

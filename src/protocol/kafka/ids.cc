@@ -18,11 +18,16 @@ Instant deadline_of(std::int32_t timeout_ms) {
 
 KafkaError kafka_error(Code code) {
   switch (code) {
-    case Code::kInvalidArgument: return KafkaError::kInvalidRequest;
-    case Code::kExhausted: return KafkaError::kPolicyViolation;
-    case Code::kUnsupported: return KafkaError::kNotController;
-    case Code::kTimedOut: return KafkaError::kRequestTimedOut;
-    default: return KafkaError::kCoordinatorNotAvailable;
+    case Code::kInvalidArgument:
+      return KafkaError::kInvalidRequest;
+    case Code::kExhausted:
+      return KafkaError::kPolicyViolation;
+    case Code::kUnsupported:
+      return KafkaError::kNotController;
+    case Code::kTimedOut:
+      return KafkaError::kRequestTimedOut;
+    default:
+      return KafkaError::kCoordinatorNotAvailable;
   }
 }
 
