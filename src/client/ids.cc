@@ -34,8 +34,14 @@ void Ids::leave(std::int32_t node) {
 template <typename Response, typename Request>
 io::Task<Result<Response>> Ids::ask(std::string thing, Request request, Instant deadline) {
   io::Shard& shard = io::Shard::current();
-  if (cluster_.nodes().empty()) PYRALOG_CO_TRY(co_await cluster_.all_topics(deadline));
   io::Backoff backoff(cluster_.options().backoff);
+  // One that is frozen must not keep us from asking the next; a large cluster needs its time.
+  for (Duration wait = 1s; cluster_.nodes().empty(); wait = std::min<Duration>(2 * wait, 30s)) {
+    const auto told = co_await cluster_.all_topics(std::min(deadline, shard.now() + wait));
+    if (told || !cluster_.nodes().empty()) break;
+    if (!is_retriable(told.error()) || !co_await backoff.wait(deadline))
+      co_return fail(told.error());
+  }
   std::size_t refused = 0;  // by nodes, one after the other
   Error last{Code::kUnavailable, thing + ": no node is known; check --bootstrap", 0};
   while (true) {
