@@ -87,7 +87,8 @@ bool operator==(const Catalog& a, const Catalog& b) {
   };
   const auto counters = [](const Catalog& c) {
     std::vector<std::pair<std::string, std::int64_t>> all;
-    c.counters_.for_each([&](const std::string& name, std::int64_t next) { all.emplace_back(name, next); });
+    c.counters_.for_each(
+        [&](const std::string& name, std::int64_t next) { all.emplace_back(name, next); });
     return all;
   };
   const auto s = a.topics();

@@ -100,11 +100,11 @@ DrainPlan plan_drain(const Catalog& catalog, NodeId node, std::size_t max) {
     std::erase(others, node);
     const std::optional<NodeId> instead = load.best_with(others, node);
     if (!instead) {
-      stuck(id,
-            "topic \"" + catalog.topic(id.topic)->name + "\" partition " +
-                std::to_string(id.partition.value) + ": needs " + std::to_string(before.size()) +
-                " nodes that take replicas, and there is none beyond its own; add a node, or "
-                "give it fewer replicas");
+      stuck(id, "topic \"" + catalog.topic(id.topic)->name + "\" partition " +
+                    std::to_string(id.partition.value) + ": needs " +
+                    std::to_string(before.size()) +
+                    " nodes that take replicas, and there is none beyond its own; add a node, or "
+                    "give it fewer replicas");
       continue;
     }
     if (plan.under_way + plan.moves.size() >= max) {

@@ -9,14 +9,25 @@ namespace {
 constexpr std::uint16_t kEntryVersion = 1;
 
 /// By the index of the alternative.
-constexpr EntryType kTypes[] = {
-    EntryType::kClusterCreated,         EntryType::kNodeRegistered,  EntryType::kTopicCreated,
-    EntryType::kTopicDeleted,           EntryType::kPartitionsAdded, EntryType::kTopicSettingsChanged,
-    EntryType::kClusterSettingsChanged, EntryType::kEpochProposed,   EntryType::kEpochsActivated,
-    EntryType::kEpochSealed,            EntryType::kProducerIdBlock, EntryType::kLostRange,
-    EntryType::kMachineIdGranted,       EntryType::kPeerRegistered,  EntryType::kReplicasWanted,
-    EntryType::kNodeDraining,           EntryType::kNodeRemoved,     EntryType::kCounterBlock,
-    EntryType::kNodeRoleSet};
+constexpr EntryType kTypes[] = {EntryType::kClusterCreated,
+                                EntryType::kNodeRegistered,
+                                EntryType::kTopicCreated,
+                                EntryType::kTopicDeleted,
+                                EntryType::kPartitionsAdded,
+                                EntryType::kTopicSettingsChanged,
+                                EntryType::kClusterSettingsChanged,
+                                EntryType::kEpochProposed,
+                                EntryType::kEpochsActivated,
+                                EntryType::kEpochSealed,
+                                EntryType::kProducerIdBlock,
+                                EntryType::kLostRange,
+                                EntryType::kMachineIdGranted,
+                                EntryType::kPeerRegistered,
+                                EntryType::kReplicasWanted,
+                                EntryType::kNodeDraining,
+                                EntryType::kNodeRemoved,
+                                EntryType::kCounterBlock,
+                                EntryType::kNodeRoleSet};
 static_assert(std::size(kTypes) == std::variant_size_v<Entry>);
 
 template <typename... F>
@@ -193,9 +204,7 @@ void write_body(Writer& out, const Entry& entry) {
           },
           [&](const NodeRemoved& e) { out.le(e.node.value); },
           [&](const CounterBlock& e) { out.sized(e.name).le(e.start).le(e.size); },
-          [&](const NodeRoleSet& e) {
-            out.le(e.node.value).le(static_cast<std::uint8_t>(e.role));
-          },
+          [&](const NodeRoleSet& e) { out.le(e.node.value).le(static_cast<std::uint8_t>(e.role)); },
       },
       entry);
 }

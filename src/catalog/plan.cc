@@ -74,7 +74,7 @@ Planned<void> check_assignment(const std::vector<std::vector<NodeId>>& partition
       if (known != nullptr && known->takes_replicas()) continue;
       return refuse(KafkaError::kInvalidReplicaAssignment,
                     "the assignment names node " + std::to_string(node.value) + ", which is " +
-                        (known == nullptr    ? "not registered"
+                        (known == nullptr  ? "not registered"
                          : known->draining ? "draining"
                                            : "an obelisk") +
                         "; name another");

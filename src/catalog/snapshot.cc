@@ -12,7 +12,8 @@ namespace pyralog::catalog {
 namespace {
 
 constexpr std::string_view kMagic = "PYRACAT1";
-// 1 = of a lone node, 2 = of a cluster, 3 = with counters or roles; the least that says all is written
+// 1 = of a lone node, 2 = of a cluster, 3 = with counters or roles; the least that says all is
+// written
 constexpr std::uint16_t kVersion = 3;
 
 std::unexpected<Error> corrupt(const char* what) {
@@ -123,7 +124,8 @@ Bytes Catalog::encode_snapshot() const {
   });
   if (form >= 3) {
     out.le(static_cast<std::uint32_t>(counters_.size()));
-    counters_.for_each([&](const std::string& name, std::int64_t next) { out.sized(name).le(next); });
+    counters_.for_each(
+        [&](const std::string& name, std::int64_t next) { out.sized(name).le(next); });
   }
   out.le(crc32c(out.view()));
   return out.take();

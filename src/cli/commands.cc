@@ -494,7 +494,7 @@ void add_issued(std::vector<CommandSpec>& out) {
                  "Take the next values of a named counter from a server.",
                  "The counter is made by its first use and starts at 1. Values are unique; without "
                  "--strict each node gives them out of blocks of its own.",
-                 {argument("NAME", "The counter: a-z 0-9 . _ -")},
+                 {argument("NAME", "The counter, of a-z 0-9 . _ and -.")},
                  counter,
                  {"pyralog counter next orders", "pyralog counter next invoices --strict"},
                  counter_next});

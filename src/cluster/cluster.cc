@@ -212,7 +212,8 @@ io::Task<Result<void>> Cluster::register_start(const Options& options) {
   };
   const auto set_role = [&](const catalog::Node* known, std::vector<catalog::Entry>& entries) {
     const auto before = known != nullptr ? known->role : catalog::NodeRole::kAll;
-    if (before != options.role) entries.emplace_back(catalog::NodeRoleSet{cookie_.node, options.role});
+    if (before != options.role)
+      entries.emplace_back(catalog::NodeRoleSet{cookie_.node, options.role});
   };
   if (joined_ == nullptr) {
     PYRALOG_CO_TRY(co_await lone_->propose(
