@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Clients take ids and counter values while one node of three after the other is killed: nothing comes twice, and
-nobody who takes ids waits for a second."""
+"""Clients take ids and counter values while one node of three after the other is killed or frozen (SIGSTOP):
+nothing comes twice, and nobody who takes ids waits for a second."""
 
 import subprocess
 import threading
@@ -74,11 +74,12 @@ def one_round(cluster, number, seen, kept):
     takers = [Taker(binary, cluster.bootstrap) for _ in range(CLIENTS)]
     counters = [Counter(binary, cluster.bootstrap, "orders", False), Counter(binary, cluster.bootstrap, "strict", True)]
     time.sleep(BEFORE)
-    cluster.kill(victim)
+    freeze = number % 2 == 1
+    (cluster.pause if freeze else cluster.kill)(victim)
     time.sleep(AFTER)
     for each in takers + counters:
         each.end()
-    cluster.restart(victim)
+    (cluster.resume if freeze else cluster.restart)(victim)
     cluster.await_whole()
     before = len(seen)
     total = sum(len(each.ids) for each in takers)
@@ -92,7 +93,7 @@ def one_round(cluster, number, seen, kept):
     check(counters[1].values == sorted(counters[1].values), "strict values are not in the order of the calls")
     check(all(len(each.ids) > 100 for each in takers), "a client got hardly any ids")
     worst = max(each.worst for each in takers)
-    print(f"round {number}: node {victim}{' (controller)' if controller else ''} killed; {total} ids, none for "
+    print(f"round {number}: node {victim}{' (controller)' if controller else ''} {'frozen' if freeze else 'killed'}; {total} ids, none for "
           f"{worst:.2f} s at worst; {len(counters[0].values)} values, a call took {counters[0].worst:.2f} s at most; "
           f"{len(counters[1].values)} strict ones, {counters[1].worst:.2f} s", flush=True)
     check(worst < MOST, f"a client had no id for {worst:.2f} s")
@@ -100,7 +101,7 @@ def one_round(cluster, number, seen, kept):
 
 
 def main():
-    rounds = Rounds("pharaoh_failover", quick=3, full=60)
+    rounds = Rounds("pharaoh_failover", quick=4, full=60)
     seen, kept = set(), {"orders": set(), "strict": set()}
     with Cluster() as cluster:
         cluster.await_whole()
