@@ -43,7 +43,8 @@ io::Task<Result<Response>> Ids::ask(std::string thing, Request request, Instant 
       co_return fail(told.error());
   }
   std::size_t refused = 0;  // by nodes, one after the other
-  Error last{Code::kUnavailable, thing + ": no node is known; check the addresses to begin with", 0};
+  Error last{Code::kUnavailable, thing + ": no node is known; check the addresses to begin with",
+             0};
   while (true) {
     if (!node_ && !cluster_.nodes().empty()) {
       // Clients spread over the nodes.
