@@ -85,13 +85,20 @@ bool operator==(const Catalog& a, const Catalog& b) {
     c.deleted_.for_each([&](const TopicId& id, std::uint64_t at) { all.emplace_back(id, at); });
     return all;
   };
+  const auto counters = [](const Catalog& c) {
+    std::vector<std::pair<std::string, std::int64_t>> all;
+    c.counters_.for_each(
+        [&](const std::string& name, std::int64_t next) { all.emplace_back(name, next); });
+    return all;
+  };
   const auto s = a.topics();
   const auto t = b.topics();
   return a.position_ == b.position_ && a.cluster_ == b.cluster_ &&
          a.epoch_groups_ == b.epoch_groups_ && a.created_ == b.created_ &&
          a.next_producer_id_ == b.next_producer_id_ && *a.nodes_ == *b.nodes_ &&
-         *a.removed_ == *b.removed_ && *a.invited_ == *b.invited_ && *a.cluster_settings_ == *b.cluster_settings_ &&
-         *a.machines_ == *b.machines_ && deleted(a) == deleted(b) &&
+         *a.removed_ == *b.removed_ && *a.invited_ == *b.invited_ &&
+         *a.cluster_settings_ == *b.cluster_settings_ && *a.machines_ == *b.machines_ &&
+         counters(a) == counters(b) && deleted(a) == deleted(b) &&
          std::equal(s.begin(), s.end(), t.begin(), t.end(),
                     [](const TopicPtr& p, const TopicPtr& q) { return *p == *q; });
 }
@@ -290,6 +297,7 @@ Result<void> Catalog::take(const NodeRegistered& e) {
     next.feature_level = known->feature_level;
     next.retired = known->retired;
     next.draining = known->draining;
+    next.role = known->role;
     if (known->incarnation != e.incarnation) {
       if (!e.replace_disk && !known->lacks_disk()) {
         return fail(Code::kFenced, who +
@@ -496,6 +504,28 @@ Result<void> Catalog::take(const MachineIdGranted& e) {
   auto machines = std::make_shared<std::map<std::uint16_t, MachineGrant>>(*machines_);
   machines->insert_or_assign(e.machine, MachineGrant{e.node, e.ceiling_ms});
   machines_ = std::move(machines);
+  return {};
+}
+
+Result<void> Catalog::take(const CounterBlock& e) {
+  const std::string what = "counter " + quoted(e.name.substr(0, kMaxCounterName + 11));
+  if (!is_valid_counter_name(e.name)) {
+    return fail(Code::kInvalidArgument,
+                what + ": a name has 1 to 249 of a-z 0-9 . _ -; choose another");
+  }
+  const std::int64_t* known = counters_.find(e.name);
+  if (known == nullptr && counters_.size() >= kMaxCounters) {
+    return fail(Code::kExhausted, what + ": there are " + std::to_string(kMaxCounters) +
+                                      " counters, as many as there may be; use one of them");
+  }
+  const std::int64_t next = known != nullptr ? *known : 1;
+  const bool right = e.start == next || PYRALOG_PLANT("catalog.counter_block_twice");
+  if (!right || e.size < 1 || e.size > kMaxCounterBlock || e.start > INT64_MAX - e.size) {
+    return fail(Code::kFenced, what + ": its next block starts at " + std::to_string(next) +
+                                   " and has 1 to " + std::to_string(kMaxCounterBlock) +
+                                   " values; ask for that");
+  }
+  counters_.set(e.name, e.start + e.size);
   return {};
 }
 

@@ -32,6 +32,9 @@ struct Node {
   bool draining = false;            ///< nothing new is placed on it
   /// Whether its disk is lost, and another one may come in its place.
   [[nodiscard]] bool lacks_disk() const;
+  NodeRole role = NodeRole::kAll;
+  /// Whether new replicas may be placed on it.
+  [[nodiscard]] bool takes_replicas() const { return !draining && role != NodeRole::kObelisk; }
   friend bool operator==(const Node&, const Node&) = default;
 };
 
@@ -155,6 +158,8 @@ class Catalog {
   [[nodiscard]] const std::map<std::uint16_t, MachineGrant>& machine_grants() const {
     return *machines_;
   }
+  /// Counter → the value that its next block starts at.
+  [[nodiscard]] const CowMap<std::string, std::int64_t>& counters() const { return counters_; }
 
   /// The whole state: magic, version, body, CRC-32C.
   [[nodiscard]] Bytes encode_snapshot() const;
@@ -183,6 +188,8 @@ class Catalog {
   [[nodiscard]] Result<void> take(const NodeRemoved& entry);
   [[nodiscard]] Result<void> take(const NodeInvited& entry);
   [[nodiscard]] Result<void> take(const DiskRetired& entry);
+  [[nodiscard]] Result<void> take(const CounterBlock& entry);
+  [[nodiscard]] Result<void> take(const NodeRoleSet& entry);
 
   void put(TopicPtr topic);
   void note_deleted(const TopicId& id, std::uint64_t position);
@@ -200,7 +207,10 @@ class Catalog {
   [[nodiscard]] Result<void> take_in_a_row(const std::vector<const EpochProposed*>& entries);
   [[nodiscard]] Result<const Partition*> existing(const PartitionId& id) const;
   [[nodiscard]] Result<void> check_disk_is_free(NodeId node, const Uuid& incarnation) const;
+  /// Refuses while a partition's replicas, target or newest epoch names the node.
+  [[nodiscard]] Result<void> check_unnamed(NodeId node) const;
   [[nodiscard]] bool needs_level_2() const;
+  [[nodiscard]] bool needs_form_3() const;
   /// Replaces partitions of one topic; topic and partitions exist.
   void put_partitions(const TopicId& topic, std::vector<Partition> partitions);
   friend class SnapshotReader;
@@ -219,6 +229,7 @@ class Catalog {
   std::shared_ptr<const Settings> cluster_settings_ = std::make_shared<const Settings>();
   std::shared_ptr<const std::map<std::uint16_t, MachineGrant>> machines_ =
       std::make_shared<const std::map<std::uint16_t, MachineGrant>>();
+  CowMap<std::string, std::int64_t> counters_;
   CowMap<std::string, TopicPtr> by_name_;
   CowMap<TopicId, TopicPtr> by_id_;
   CowMap<std::string, TopicPtr> by_metric_name_;  ///< names with '.' or '_', '.' written as '_'

@@ -306,6 +306,39 @@ TEST(Catalog, machine_ids_only_ever_get_a_higher_ceiling) {
   EXPECT_EQ(c.machine_grants().at(3), (MachineGrant{NodeId(2), 101}));
 }
 
+TEST(Catalog, hands_out_blocks_of_a_counter_once) {
+  Catalog c = cluster();
+  EXPECT_FALSE(apply(c, CounterBlock{"orders", 0, 10})) << "the first starts at 1";
+  ASSERT_TRUE(apply(c, CounterBlock{"orders", 1, 10}));
+  for (const std::int64_t start : {1, 10, 12}) {
+    const auto again = apply(c, CounterBlock{"orders", start, 10});
+    ASSERT_FALSE(again) << start;
+    EXPECT_EQ(again.error().code, Code::kFenced);
+  }
+  ASSERT_TRUE(apply(c, CounterBlock{"orders", 11, kMaxCounterBlock}));
+  EXPECT_EQ(*c.counters().find("orders"), 11 + kMaxCounterBlock);
+  EXPECT_FALSE(apply(c, CounterBlock{"orders", 11 + kMaxCounterBlock, 0}));
+  EXPECT_FALSE(apply(c, CounterBlock{"orders", 11 + kMaxCounterBlock, kMaxCounterBlock + 1}));
+  for (const char* name : {"", "Orders", "a b", "a/b"})
+    EXPECT_FALSE(apply(c, CounterBlock{name, 1, 1})) << name;
+  EXPECT_FALSE(apply(c, CounterBlock{std::string(250, 'a'), 1, 1}));
+  EXPECT_TRUE(apply(c, CounterBlock{std::string(249, 'a'), 1, 1}));
+  const auto back = Catalog::decode_snapshot(c.encode_snapshot());
+  ASSERT_TRUE(back);
+  EXPECT_EQ(*back, c);
+}
+
+TEST(Catalog, has_so_many_counters_and_no_more) {
+  Catalog c = cluster();
+  for (std::size_t i = 0; i < kMaxCounters; ++i)
+    ASSERT_TRUE(apply(c, CounterBlock{"c" + std::to_string(i), 1, 1}));
+  const auto one_more = apply(c, CounterBlock{"more", 1, 1});
+  ASSERT_FALSE(one_more);
+  EXPECT_EQ(one_more.error().code, Code::kExhausted);
+  EXPECT_TRUE(apply(c, CounterBlock{"c7", 2, 1})) << "those that are there go on";
+  EXPECT_TRUE(Catalog::decode_snapshot(c.encode_snapshot()));
+}
+
 // ---- Epochs ----
 
 TEST(CatalogEpochs, activates_upwards_from_where_the_last_one_ended) {

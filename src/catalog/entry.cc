@@ -8,6 +8,30 @@ namespace {
 
 constexpr std::uint16_t kEntryVersion = 1;
 
+/// By the index of the alternative.
+constexpr EntryType kTypes[] = {EntryType::kClusterCreated,
+                                EntryType::kNodeRegistered,
+                                EntryType::kTopicCreated,
+                                EntryType::kTopicDeleted,
+                                EntryType::kPartitionsAdded,
+                                EntryType::kTopicSettingsChanged,
+                                EntryType::kClusterSettingsChanged,
+                                EntryType::kEpochProposed,
+                                EntryType::kEpochsActivated,
+                                EntryType::kEpochSealed,
+                                EntryType::kProducerIdBlock,
+                                EntryType::kLostRange,
+                                EntryType::kMachineIdGranted,
+                                EntryType::kPeerRegistered,
+                                EntryType::kReplicasWanted,
+                                EntryType::kNodeDraining,
+                                EntryType::kNodeRemoved,
+                                EntryType::kNodeInvited,
+                                EntryType::kDiskRetired,
+                                EntryType::kCounterBlock,
+                                EntryType::kNodeRoleSet};
+static_assert(std::size(kTypes) == std::variant_size_v<Entry>);
+
 template <typename... F>
 struct Overloaded : F... {
   using F::operator()...;
@@ -190,6 +214,8 @@ void write_body(Writer& out, const Entry& entry) {
             out.le(e.node.value);
             write_uuid(out, e.incarnation);
           },
+          [&](const CounterBlock& e) { out.sized(e.name).le(e.start).le(e.size); },
+          [&](const NodeRoleSet& e) { out.le(e.node.value).le(static_cast<std::uint8_t>(e.role)); },
       },
       entry);
 }
@@ -210,6 +236,23 @@ NodeInvited read_node_invited(Reader& in) {
   e.incarnation = read_uuid(in);
   e.host = in.sized_text();
   e.port = in.le<std::int32_t>();
+  return e;
+}
+
+CounterBlock read_counter_block(Reader& in) {
+  CounterBlock e;
+  e.name = in.sized_text();
+  e.start = in.le<std::int64_t>();
+  e.size = in.le<std::int64_t>();
+  return e;
+}
+
+NodeRoleSet read_role(Reader& in, bool& sound) {
+  NodeRoleSet e;
+  e.node = NodeId(in.le<std::int32_t>());
+  const auto role = in.le<std::uint8_t>();
+  if (role > static_cast<std::uint8_t>(NodeRole::kObelisk)) sound = false;
+  e.role = static_cast<NodeRole>(role);
   return e;
 }
 
@@ -310,6 +353,10 @@ Entry read_body(EntryType type, Reader& in, bool& sound) {
       return read_node_invited(in);
     case EntryType::kDiskRetired:
       return DiskRetired{NodeId(in.le<std::int32_t>()), read_uuid(in)};
+    case EntryType::kCounterBlock:
+      return read_counter_block(in);
+    case EntryType::kNodeRoleSet:
+      return read_role(in, sound);
   }
   sound = false;
   return TopicDeleted{};
@@ -362,7 +409,25 @@ Result<Settings> read_settings(Reader& in) {
 }
 
 EntryType type_of(const Entry& entry) {
-  return static_cast<EntryType>(static_cast<std::uint16_t>(entry.index() + 1));
+  return kTypes[entry.index()];
+}
+
+bool is_valid_counter_name(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxCounterName && std::ranges::all_of(name, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  });
+}
+
+const char* name(NodeRole role) {
+  switch (role) {
+    case NodeRole::kAll:
+      return "all";
+    case NodeRole::kPyramid:
+      return "pyramid";
+    case NodeRole::kObelisk:
+      return "obelisk";
+  }
+  return "unknown";
 }
 
 const char* name(EntryType type) {
@@ -405,6 +470,10 @@ const char* name(EntryType type) {
       return "node_invited";
     case EntryType::kDiskRetired:
       return "disk_retired";
+    case EntryType::kCounterBlock:
+      return "counter_block";
+    case EntryType::kNodeRoleSet:
+      return "node_role_set";
   }
   return "unknown";
 }
@@ -423,7 +492,8 @@ Result<Entry> decode_entry(ByteView bytes) {
   const auto level = in.le<std::uint16_t>();
   if (!in.ok()) return corrupt("shorter than its header");
   if (type == 0 || version == 0 || level == 0) return corrupt("type, version or level is 0");
-  const bool known = type <= std::variant_size_v<Entry> && version <= kEntryVersion;
+  const bool known = std::ranges::find(kTypes, static_cast<EntryType>(type)) != std::end(kTypes) &&
+                     version <= kEntryVersion;
   if (level > kFeatureLevel || !known) {
     return fail(Code::kUnsupported,
                 "metadata entry type " + std::to_string(type) + " version " +

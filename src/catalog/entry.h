@@ -25,6 +25,9 @@ inline constexpr std::size_t kMaxReplicas = 64;
 inline constexpr std::size_t kMaxSettings = 1'000;
 inline constexpr std::size_t kMaxSettingBytes = 1u << 16;
 inline constexpr std::size_t kMaxActivationsPerEntry = 10'000;
+inline constexpr std::size_t kMaxCounters = 10'000;
+inline constexpr std::size_t kMaxCounterName = 249;
+inline constexpr std::int64_t kMaxCounterBlock = 1'000'000;
 
 /// Setting name → value, as written by the user; only what differs from the defaults.
 using Settings = std::map<std::string, std::string, std::less<>>;
@@ -215,12 +218,40 @@ struct DiskRetired {
   friend bool operator==(const DiskRetired&, const DiskRetired&) = default;
 };
 
+/// The next `size` values of a named counter, from `start` on, are handed to whoever proposed it,
+/// and to nobody else. A counter is there from its first block on, which starts at 1.
+struct CounterBlock {
+  std::string name;  ///< see is_valid_counter_name
+  std::int64_t start = 1;
+  std::int64_t size = 0;  ///< 1 to kMaxCounterBlock
+  friend bool operator==(const CounterBlock&, const CounterBlock&) = default;
+};
+/// Lower-case letters, digits and . _ -, 1 to kMaxCounterName of them.
+[[nodiscard]] bool is_valid_counter_name(std::string_view name);
+
+/// What a node is there for.
+enum class NodeRole : std::uint8_t {
+  kAll = 0,
+  kPyramid = 1,  ///< holds partitions; issues no ids and counters
+  kObelisk = 2,  ///< issues ids and counters; holds no partitions
+};
+/// "all", "pyramid", "obelisk".
+[[nodiscard]] const char* name(NodeRole role);
+
+/// Gives `node` a role. That of an obelisk is refused while a partition names the node.
+struct NodeRoleSet {
+  NodeId node;
+  NodeRole role = NodeRole::kAll;
+  friend bool operator==(const NodeRoleSet&, const NodeRoleSet&) = default;
+};
+
 /// One record of the metadata log. Types are numbered on disk by EntryType.
 using Entry =
     std::variant<ClusterCreated, NodeRegistered, TopicCreated, TopicDeleted, PartitionsAdded,
                  TopicSettingsChanged, ClusterSettingsChanged, EpochProposed, EpochsActivated,
                  EpochSealed, ProducerIdBlock, LostRange, MachineIdGranted, PeerRegistered,
-                 ReplicasWanted, NodeDraining, NodeRemoved, NodeInvited, DiskRetired>;
+                 ReplicasWanted, NodeDraining, NodeRemoved, NodeInvited, DiskRetired, CounterBlock,
+                 NodeRoleSet>;
 
 enum class EntryType : std::uint16_t {
   kClusterCreated = 1,
@@ -242,6 +273,8 @@ enum class EntryType : std::uint16_t {
   kNodeRemoved = 17,
   kNodeInvited = 18,
   kDiskRetired = 19,
+  kCounterBlock = 30,
+  kNodeRoleSet = 31,
 };
 [[nodiscard]] EntryType type_of(const Entry& entry);
 /// "topic_created" and so on, for logs and `inspect`.

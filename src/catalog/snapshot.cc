@@ -12,7 +12,9 @@ namespace pyralog::catalog {
 namespace {
 
 constexpr std::string_view kMagic = "PYRACAT1";
-constexpr std::uint16_t kVersion = 3;  // 1 = of a lone node, 2 = nobody is invited; still written then
+// 1 = of a lone node, 2 = of a cluster, 3 = with invitations, counters or roles; the least that
+// says all is written
+constexpr std::uint16_t kVersion = 3;
 
 std::unexpected<Error> corrupt(const char* what) {
   return fail(Code::kCorrupt, std::string("metadata snapshot: ") + what +
@@ -24,14 +26,15 @@ void write_uuids(Writer& out, const std::vector<Uuid>& ids) {
   for (const Uuid& id : ids) write_uuid(out, id);
 }
 
-void write_node(Writer& out, const Node& n, bool of_cluster) {
+void write_node(Writer& out, const Node& n, std::uint16_t form) {
   out.le(n.id.value);
   write_uuid(out, n.incarnation);
   out.le(n.boot_counter).sized(n.host).le(n.port).sized(n.rack);
-  if (of_cluster) {
+  if (form >= 2) {
     out.sized(n.peer_host).le(n.peer_port).le(n.feature_level);
     out.le(static_cast<std::uint8_t>(n.draining ? 1 : 0));
   }
+  if (form >= 3) out.le(static_cast<std::uint8_t>(n.role));
   write_uuids(out, n.retired);
 }
 
@@ -81,18 +84,23 @@ bool Catalog::needs_level_2() const {
   return moving;
 }
 
+bool Catalog::needs_form_3() const {
+  return !invited_->empty() || !counters_.empty() || std::ranges::any_of(*nodes_, [](const auto& each) {
+    return each.second.role != NodeRole::kAll;
+  });
+}
+
 Bytes Catalog::encode_snapshot() const {
   Writer out;
   // Alone, a node writes what older versions read as well.
-  const bool of_cluster = needs_level_2();
-  const bool invites = !invited_->empty();
-  const std::uint16_t form = invites ? 3 : of_cluster ? 2 : 1;
+  const std::uint16_t form = needs_form_3() ? 3 : needs_level_2() ? 2 : 1;
+  const bool of_cluster = form >= 2;
   out.raw(as_bytes(kMagic)).le(form).le(form);
   out.le(position_);
   write_uuid(out, cluster_);
   out.le(epoch_groups_).le(created_.ms).le(next_producer_id_);
   out.le(static_cast<std::uint32_t>(nodes_->size()));
-  for (const auto& [id, node] : *nodes_) write_node(out, node, of_cluster);
+  for (const auto& [id, node] : *nodes_) write_node(out, node, form);
   if (of_cluster) {
     out.le(static_cast<std::uint32_t>(removed_->size()));
     for (const Replica& disk : *removed_) {
@@ -100,7 +108,7 @@ Bytes Catalog::encode_snapshot() const {
       write_uuid(out, disk.incarnation);
     }
   }
-  if (invites) {
+  if (form >= 3) {
     out.le(static_cast<std::uint32_t>(invited_->size()));
     for (const auto& [id, each] : *invited_) {
       out.le(id.value);
@@ -121,6 +129,11 @@ Bytes Catalog::encode_snapshot() const {
     write_uuid(out, id.uuid);
     out.le(at);
   });
+  if (form >= 3) {
+    out.le(static_cast<std::uint32_t>(counters_.size()));
+    counters_.for_each(
+        [&](const std::string& name, std::int64_t next) { out.sized(name).le(next); });
+  }
   out.le(crc32c(out.view()));
   return out.take();
 }
@@ -129,7 +142,7 @@ Bytes Catalog::encode_snapshot() const {
 class SnapshotReader {
  public:
   SnapshotReader(ByteView body, std::uint16_t form)
-      : in_(body), of_cluster_(form >= 2), invites_(form >= 3) {}
+      : in_(body), of_cluster_(form >= 2), of_form_3_(form >= 3) {}
 
   Result<Catalog> read() {
     Catalog c;
@@ -140,7 +153,7 @@ class SnapshotReader {
     c.next_producer_id_ = in_.le<std::int64_t>();
     c.nodes_ = nodes();
     if (of_cluster_) c.removed_ = removed();
-    if (invites_) c.invited_ = invited();
+    if (of_form_3_) c.invited_ = invited();
     PYRALOG_ASSIGN(Settings cluster_settings, read_settings(in_));
     c.cluster_settings_ = std::make_shared<const Settings>(std::move(cluster_settings));
     c.machines_ = machines();
@@ -151,6 +164,7 @@ class SnapshotReader {
       c.put(std::move(topic));
     }
     read_deleted(c);
+    if (of_form_3_) c.counters_ = counters();
     if (!sound_ || !in_.done()) return corrupt("its body is broken");
     return c;
   }
@@ -189,6 +203,11 @@ class SnapshotReader {
         sound_ = draining <= 1 && sound_;
         node.draining = draining == 1;
       }
+      if (of_form_3_) {
+        const auto role = in_.le<std::uint8_t>();
+        sound_ = role <= static_cast<std::uint8_t>(NodeRole::kObelisk) && sound_;
+        node.role = static_cast<NodeRole>(role);
+      }
       const std::size_t retired = count(16);
       for (std::size_t r = 0; r < retired; ++r) node.retired.push_back(read_uuid(in_));
       const NodeId id = node.id;
@@ -211,7 +230,7 @@ class SnapshotReader {
   std::shared_ptr<const std::map<NodeId, Invitation>> invited() {
     auto all = std::make_shared<std::map<NodeId, Invitation>>();
     const std::size_t n = count(28);
-    if (n == 0 || n > Catalog::kMaxInvited) sound_ = false;
+    if (n > Catalog::kMaxInvited) sound_ = false;
     for (std::size_t i = 0; i < n && sound_; ++i) {
       const NodeId node(in_.le<std::int32_t>());
       Invitation each;
@@ -232,6 +251,21 @@ class SnapshotReader {
       sound_ = all->emplace(machine, MachineGrant{node, in_.le<std::uint64_t>()}).second && sound_;
     }
     return all;
+  }
+
+  CowMap<std::string, std::int64_t> counters() {
+    std::vector<std::pair<std::string, std::int64_t>> all;
+    const std::size_t n = count(13);
+    if (n > kMaxCounters) sound_ = false;
+    for (std::size_t i = 0; i < n && sound_ && in_.ok(); ++i) {
+      std::string name(in_.sized_text());
+      const auto next = in_.le<std::int64_t>();
+      if (!is_valid_counter_name(name) || next < 1 || (!all.empty() && name <= all.back().first))
+        sound_ = false;
+      all.emplace_back(std::move(name), next);
+    }
+    if (!sound_ || !in_.ok()) return {};
+    return CowMap<std::string, std::int64_t>::of_sorted(std::move(all));
   }
 
   void read_deleted(Catalog& c) {
@@ -320,7 +354,7 @@ class SnapshotReader {
 
   Reader in_;
   bool of_cluster_;
-  bool invites_;
+  bool of_form_3_;
   bool sound_ = true;
 };
 

@@ -272,10 +272,18 @@ io::Task<Result<void>> Cluster::register_start(const Options& options) {
     node.rack = options.rack;
     return node;
   };
+  const auto set_role = [&](const catalog::Node* known, std::vector<catalog::Entry>& entries) {
+    const auto before = known != nullptr ? known->role : catalog::NodeRole::kAll;
+    if (before != options.role)
+      entries.emplace_back(catalog::NodeRoleSet{cookie_.node, options.role});
+  };
   if (joined_ == nullptr) {
-    PYRALOG_CO_TRY(co_await lone_->propose([&](const catalog::Catalog&) {
-      return Result<std::vector<catalog::Entry>>({registration()});
-    }));
+    PYRALOG_CO_TRY(co_await lone_->propose(
+        [&](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
+          std::vector<catalog::Entry> entries{registration()};
+          set_role(state.node(cookie_.node), entries);
+          return entries;
+        }));
     co_return Result<void>{};
   }
   const auto plan = [&](bool may_stand,
@@ -291,6 +299,7 @@ io::Task<Result<void>> Cluster::register_start(const Options& options) {
     const io::Address& peer = joined_->advertised();
     entries.emplace_back(catalog::PeerRegistered{cookie_.node, cookie_.incarnation, peer.host,
                                                  peer.port, catalog::kFeatureLevel});
+    set_role(known, entries);
     return entries;
   };
   PYRALOG_CO_TRY(

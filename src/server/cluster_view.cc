@@ -22,6 +22,7 @@ NodeView registered(const catalog::Node& node) {
   out.kafka = address_text(node.host, node.port);
   out.peer = address_text(node.peer_host, node.peer_port);
   out.rack = node.rack;
+  out.role = catalog::name(node.role);
   return out;
 }
 
@@ -76,6 +77,7 @@ std::string cluster_json(const ClusterView& view) {
         .field("kafka", node.kafka)
         .field("peer", node.peer);
     if (!node.rack.empty()) json.field("rack", node.rack);
+    if (!node.role.empty()) json.field("role", node.role);
     json.field("voter", node.voter)
         .field("controller", node.controller)
         .field("reachable", node.reachable);

@@ -15,6 +15,7 @@ struct NodeView {
   std::string kafka;  ///< HOST:PORT that clients are told; empty = it has not registered yet
   std::string peer;   ///< HOST:PORT where other nodes connect; empty = it has not said
   std::string rack;
+  std::string role;
   bool voter = false;      ///< takes part in agreeing on the metadata log
   bool reachable = false;  ///< there is a connection, or it is this node
   bool controller = false;

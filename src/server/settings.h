@@ -41,6 +41,7 @@ struct ServerOptions {
   std::string members;      ///< ID@HOST:PORT,…: the first nodes of the cluster; empty = not named
   std::string secret_file;  ///< what the cluster's nodes prove to each other that they have
   std::string rack;
+  std::string role = "all";
 
   // Connections and requests
   std::int64_t max_connections = 10'000;
