@@ -318,6 +318,60 @@ TEST_F(ClusterOfBrokersTest, a_quorum_that_is_set_anew_counts_soon) {
   EXPECT_THAT(read("t"), ElementsAre("a", "3", "1"));
 }
 
+TEST_F(ClusterOfBrokersTest,
+       a_producer_with_much_under_way_hears_nothing_of_epochs_of_the_same_leader) {
+  start_all();
+  ASSERT_EQ(create(1, "t"), KafkaError::kNone);
+  ASSERT_TRUE(write("t", "first"));
+  const auto current = [&] { return at(1).cluster->catalog()->topic("t")->partitions[0]->current; };
+  const std::int32_t first = wait_leader("t");
+  const Epoch before = current()->epoch;
+  std::map<std::size_t, ProduceOutcome> told;
+  const auto send = [&](std::size_t i) -> io::Task<void> {
+    const auto sequence = static_cast<std::int32_t>(i);
+    auto owner = std::make_shared<Bytes>(
+        batch_of({std::to_string(i)}, {.producer = 7, .epoch = 0, .sequence = sequence}));
+    std::vector<ProduceItem> items;
+    items.push_back({{"t", 0}, owner, MutableBytes(*owner)});
+    auto out = co_await at(first).broker->produce(std::move(items), Acks::kAll, 10s);
+    told[i] = std::move(out.front());
+  };
+  bool over = false;
+  bool done = false;
+  std::size_t count = 0;
+  machine(first).spawn([&]() -> io::Task<void> {
+    io::TaskGroup sent;
+    while (!over) {
+      sent.spawn(send(count++));
+      co_await io::sleep_for(1ms);
+    }
+    co_await sent.join();
+    done = true;
+  });
+  for (const char* quorum : {"3", "1"}) {
+    ASSERT_EQ(
+        run(3,
+            [&, this]() -> io::Task<KafkaError> {
+              std::vector<catalog::AlterSetting> changes;
+              changes.push_back({"min.insync.replicas", catalog::AlterOp::kSet, quorum});
+              co_return (co_await at(3).broker->alter_topic("t", std::move(changes), false)).error;
+            }),
+        KafkaError::kNone);
+    EXPECT_TRUE(
+        sim_.run_until([&] { return current()->write_quorum == (*quorum == '3' ? 3 : 2); }, 5s));
+    sim_.run_for(100ms);
+  }
+  over = true;
+  ASSERT_TRUE(sim_.run_until([&] { return done; }, 20s));
+  ASSERT_EQ(current()->leader, NodeId(first));
+  EXPECT_GE(current()->epoch.value, before.value + 2);
+  ASSERT_EQ(told.size(), count);
+  for (std::size_t i = 0; i < count; ++i) {
+    EXPECT_EQ(told[i].error, KafkaError::kNone) << i << ": " << told[i].message;
+    EXPECT_EQ(told[i].base_offset, static_cast<std::int64_t>(i) + 1);
+  }
+}
+
 TEST_F(ClusterOfBrokersTest, who_stops_lets_others_lead_first) {
   start_all();
   ASSERT_EQ(create(1, "t"), KafkaError::kNone);
@@ -423,6 +477,62 @@ TEST_F(ClusterOfBrokersTest, a_producer_may_send_again_what_was_cut_whatever_was
                   co_return (co_await at(old).broker->move_leader({"t", 0}, NodeId(old))).error;
                 }),
             KafkaError::kNone);
+  ASSERT_TRUE(sim_.run_until([&] { return leader(old, "t") == old; }, 5s));
+  const ProduceOutcome again = produce(old, "t", sent("again", 1));
+  EXPECT_EQ(again.error, KafkaError::kNone);
+  EXPECT_EQ(again.base_offset, 5);
+  EXPECT_THAT(read("t"), ElementsAre("first", "a", "b", "c", "d", "again"));
+}
+
+TEST_F(ClusterOfBrokersTest, a_replica_that_left_and_came_back_knows_nothing_of_its_earlier_life) {
+  options_.producer_snapshot_interval = 30s;
+  start_all();
+  ASSERT_EQ(create(1, "t"), KafkaError::kNone);
+  const auto sent = [](const std::string& value, std::int32_t sequence) {
+    return batch_of({value}, {.producer = 7, .epoch = 0, .sequence = sequence});
+  };
+  const std::int32_t old = wait_leader("t");
+  ASSERT_TRUE(write("t", "first"));
+  ASSERT_EQ(produce(old, "t", sent("a", 0)).error, KafkaError::kNone);
+  const auto replicas = [&] {
+    return at(old % kNodes + 1).cluster->catalog()->topic("t")->partitions[0]->replicas;
+  };
+  const std::vector<NodeId> before = replicas();
+  std::vector<NodeId> others;
+  for (std::int32_t i = 1; i <= kNodes; ++i) {
+    if (i == old) continue;
+    others.emplace_back(i);
+    sim_.net().block(machine(old), machine(i));
+  }
+  ASSERT_EQ(produce(old, "t", sent("lost", 1), Acks::kLeader).error, KafkaError::kNone);
+  sim_.run_for(35s);  // what it knows is written down
+  const auto move = [&](const std::vector<NodeId>& to) {
+    const std::int32_t asked = old % kNodes + 1;
+    ASSERT_EQ(run(asked,
+                  [&, this]() -> io::Task<KafkaError> {
+                    co_return (co_await at(asked).broker->reassign({"t", 0}, to)).error;
+                  }),
+              KafkaError::kNone);
+    EXPECT_TRUE(sim_.run_until([&] { return replicas() == to; }, 10s));
+  };
+  move(others);
+  for (const char* each : {"b", "c", "d"}) ASSERT_TRUE(write("t", each));
+  sim_.net().heal_all();
+  ASSERT_TRUE(sim_.run_until([&] { return status(old, "t").log_end == -1; }, 10s));
+  move(before);
+  ASSERT_TRUE(even("t"));
+  kill(old, true);
+  start(old);
+  ASSERT_TRUE(up({old}));
+  ASSERT_TRUE(even("t"));
+  sim_.run_for(2s);
+  if (leader(old, "t") != old) {
+    ASSERT_EQ(run(old,
+                  [&, this]() -> io::Task<KafkaError> {
+                    co_return (co_await at(old).broker->move_leader({"t", 0}, NodeId(old))).error;
+                  }),
+              KafkaError::kNone);
+  }
   ASSERT_TRUE(sim_.run_until([&] { return leader(old, "t") == old; }, 5s));
   const ProduceOutcome again = produce(old, "t", sent("again", 1));
   EXPECT_EQ(again.error, KafkaError::kNone);

@@ -60,6 +60,33 @@ class BrokerMembersTest : public testing::ClusterOfBrokersTest {
   std::vector<std::string> written_;
 };
 
+TEST_F(BrokerMembersTest, a_partition_moves_away_from_its_leader_again_and_again) {
+  start_all();
+  ASSERT_EQ(create(1, "t"), KafkaError::kNone);
+  ASSERT_EQ(change(2, Kind::kAdd, 4).error, KafkaError::kNone);
+  cluster::Cluster::Options fourth = options_of(4);
+  fourth.join.listen = io::Address{name_of(4), 9093};
+  start(4, fourth);
+  ASSERT_TRUE(up({4})) << at(4).refused;
+  const auto epoch = [&] {
+    return at(1).cluster->catalog()->topic("t")->partitions[0]->current->epoch.value;
+  };
+  for (int round = 0; round < 4; ++round) {
+    write_some("t", 5);
+    const std::int32_t leads = leader(1, "t");
+    std::vector<std::int32_t> others;
+    for (std::int32_t i = 1; i <= 4; ++i) {
+      if (i != leads) others.push_back(i);
+    }
+    const auto before = epoch();
+    ASSERT_EQ(move(2, "t", 0, others).error, KafkaError::kNone);
+    // On the way an epoch has four nodes, and a W that three have not.
+    ASSERT_TRUE(held(1, "t", others)) << "round " << round << " from node " << leads;
+    EXPECT_LE(epoch(), before + 6);
+  }
+  EXPECT_EQ(read("t"), written_);
+}
+
 TEST_F(BrokerMembersTest, a_fourth_node_takes_over_from_the_first_which_leaves) {
   start_all();
   ASSERT_EQ(create(1, "t"), KafkaError::kNone);

@@ -65,11 +65,13 @@ bool ShardBroker::there_at_start(const PartitionId& id) const {
   return !leads_ || (failed != again_.end() && failed->second.at_start);
 }
 
-/// Why records that were acknowledged may be missing of a log that this start has found; empty if not.
+/// Why records that were acknowledged may be missing of a log that this start has found; empty if
+/// not.
 std::string ShardBroker::loss(const PartitionId& id, Durability durability, bool in_doubt) const {
   if (durability == Durability::kMemory) return "records were kept in memory only";
   if (in_doubt) {
-    return "the journal of how far it was on disk was damaged: whether all of that is here could not be "
+    return "the journal of how far it was on disk was damaged: whether all of that is here could "
+           "not be "
            "checked";
   }
   if (durability == Durability::kOs && new_os_boot_ && evidence_->clean(id) == nullptr) {
@@ -87,7 +89,8 @@ void ShardBroker::note_losses(const PartitionId& id, const Hosted& hosted, Durab
   if (std::string why = loss(id, durability, in_doubt); !why.empty()) {
     const bool memory = durability == Durability::kMemory;
     // All of one in memory was written since the last start.
-    if (!memory || current) lost_[id] = {memory ? std::min(current->start, end) : end, std::move(why)};
+    if (!memory || current)
+      lost_[id] = {memory ? std::min(current->start, end) : end, std::move(why)};
   }
   const auto lost = lost_.find(id);
   if (lost == lost_.end()) return;
@@ -98,7 +101,8 @@ void ShardBroker::note_losses(const PartitionId& id, const Hosted& hosted, Durab
 
 void ShardBroker::tell_offline(const PartitionId& id, const Hosted& hosted) const {
   const Hosted* before = find(id);
-  if (before != nullptr && before->failed && before->failed->message == hosted.failed->message) return;
+  if (before != nullptr && before->failed && before->failed->message == hosted.failed->message)
+    return;
   observe::log_error("broker.partition_offline",
                      {{"partition", hosted.name}, {"reason", hosted.failed->message}});
 }
@@ -127,8 +131,8 @@ io::Task<void> ShardBroker::open_partition(catalog::TopicPtr topic, PartitionInd
   std::optional<Bytes> snapshot;
   if (const auto at = snapshots_.find(id); at != snapshots_.end()) snapshot = at->second.state;
   const bool in_doubt = logs_->in_doubt(id);
-  auto opened = co_await replica::Replica::open(*logs_, id, std::move(options), initial,
-                                                std::move(snapshot));
+  auto opened =
+      co_await replica::Replica::open(*logs_, id, std::move(options), initial, std::move(snapshot));
   if (opened && seats_ != nullptr) {
     hosted.replica = std::move(*opened);
     // Before it takes anything.
@@ -177,7 +181,8 @@ io::Task<bool> ShardBroker::keep_doubts() {
   for (const auto& [id, hosted] : hosted_) {
     if (hosted.replica != nullptr) continue;
     const Durability durability = catalog_->topic(id.topic)->config.durability;
-    if (durability == Durability::kMemory || loss(id, durability, logs_->in_doubt(id)).empty()) continue;
+    if (durability == Durability::kMemory || loss(id, durability, logs_->in_doubt(id)).empty())
+      continue;
     kept = seats_ != nullptr && (co_await seats_->doubt(id)).has_value() && kept;
   }
   co_return kept;
@@ -231,6 +236,8 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
     return catalog_->partition(id) == nullptr && catalog_->was_deleted(id.topic);
   });
   std::vector<PartitionId> ids;
+  const auto known_here =
+      std::ranges::count_if(*known, [this](const auto& each) { return mine(each.first); });
   for (const auto& topic : catalog_->topics()) {
     for (const auto& partition : topic->partitions) {
       const PartitionId id{topic->id, partition->index};
@@ -240,6 +247,7 @@ io::Task<Result<void>> ShardBroker::open(CatalogPtr catalog,
       if (at != known->end()) snapshots_.insert(*at);
     }
   }
+  knows_what_left_ = snapshots_.size() < static_cast<std::size_t>(known_here);
   new_os_boot_ = new_os_boot;
   co_await open_all(std::move(ids));
   co_return log::go_on(options_.log.give_up);
@@ -253,6 +261,7 @@ io::Task<Result<void>> ShardBroker::drop_snapshots_beyond_the_logs(bool anew) {
     return hosted != nullptr && hosted->replica != nullptr &&
            each.second.covers > hosted->replica->log_end();
   });
+  anew = anew || knows_what_left_;
   if ((dropped == 0 && !anew) || PYRALOG_PLANT("broker.keep_long_snapshot")) {
     co_return Result<void>{};
   }
@@ -305,12 +314,18 @@ io::Task<void> ShardBroker::remove(PartitionId id) {
   Hosted gone = std::move(at->second);
   hosted_.erase(at);
   again_.erase(id);
-  snapshots_.erase(id);
+  const bool was_known = snapshots_.erase(id) > 0;
   if (seats_ != nullptr) seats_->leave(id);
   if (gone.replica != nullptr) {
     co_await gone.replica->stop(KafkaError::kUnknownTopicOrPartition);
   }
-  auto deleted = co_await logs_->delete_log(id);
+  Result<void> deleted;
+  // It may come back and grow again with other records than those that only this node had.
+  const bool may_come_back = was_known && catalog_->partition(id) != nullptr;
+  if (may_come_back && !PYRALOG_PLANT("broker.keep_snapshot_of_what_left")) {
+    deleted = co_await store_snapshots();
+  }
+  if (deleted) deleted = co_await logs_->delete_log(id);
   if (!deleted) {
     observe::log_error("broker.partition_not_deleted",
                        {{"partition", gone.name}, {"reason", deleted.error().message}});
@@ -409,7 +424,8 @@ io::Task<std::vector<cluster::LedPartition>> ShardBroker::open_failed() {
   co_return back;
 }
 
-void ShardBroker::lead_again(const std::vector<PartitionId>& ids, const Result<CatalogPtr>& activated) {
+void ShardBroker::lead_again(const std::vector<PartitionId>& ids,
+                             const Result<CatalogPtr>& activated) {
   for (const PartitionId& id : ids) {
     const auto at = hosted_.find(id);
     if (at == hosted_.end()) continue;  // deleted meanwhile
@@ -468,7 +484,8 @@ KafkaError ShardBroker::may_coordinate(const PartitionId& id) const {
   const auto replica = leading(id);
   if (!replica) return KafkaError::kNotCoordinator;
   // Another leader may have taken over by now, and know of newer offsets.
-  const bool heard = (*replica)->participant()->may_accept() || PYRALOG_PLANT("broker.coordinate_cut_off");
+  const bool heard =
+      (*replica)->participant()->may_accept() || PYRALOG_PLANT("broker.coordinate_cut_off");
   return heard ? KafkaError::kNone : KafkaError::kCoordinatorNotAvailable;
 }
 

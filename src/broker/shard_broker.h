@@ -192,6 +192,7 @@ class ShardBroker {
   std::uint64_t snapshots_changed_ = 0;
   std::uint64_t snapshots_stored_ = 0;
   replica::ProducerSnapshots snapshots_;  ///< the last written of each partition
+  bool knows_what_left_ = false;  ///< what was written speaks of partitions that are not here
   producer::RunningMs clock_written_;     ///< beside them, or at the start
   std::function<void(const PartitionId&, const catalog::Topic&, bool)> on_partition_;
 };

@@ -55,6 +55,7 @@ void Raft::reset(Role role, Term term) {
   elapsed_ = 0;
   since_heartbeat_ = 0;
   timeout_ = election_timeout();
+  hurries_ = false;
   transferee_ = kNobody;
   uncommitted_bytes_ = 0;
   round_began_.clear();
@@ -153,6 +154,7 @@ void Raft::has_ended(NodeId node) {
   }
   if (PYRALOG_PLANT("raft.all_ask_at_once")) before = 0;
   timeout_ = elapsed_ + 1 + 2 * before;
+  hurries_ = true;
 }
 
 /// A leader that was heard of now may have a lease by it. The first tick from now on may come at
@@ -249,8 +251,7 @@ void Raft::step(Message m) {
       }
       if (role_ != Role::kFollower) become_follower(hard_.term, m.from);
       elapsed_ = 0;
-      // It may have been taken for dead.
-      if (leader_ == kNobody) timeout_ = election_timeout();
+      if (std::exchange(hurries_, false)) timeout_ = election_timeout();  // it was well after all
       leader_ = m.from;
       if (options_.lease_ticks > 0 && !PYRALOG_PLANT("raft.forget_the_lease")) {
         promise();

@@ -215,6 +215,7 @@ class Raft {
   std::map<NodeId, Progress> progress_;  ///< a leader's
   unsigned elapsed_ = 0;  ///< ticks since a leader was heard of, or a majority was looked for
   unsigned timeout_ = 0;
+  bool hurries_ = false;  ///< its leader has ended, as it was told
   unsigned since_heartbeat_ = 0;
   std::uint64_t now_ = 0;  ///< ticks
   std::uint64_t random_;

@@ -85,6 +85,7 @@ void Participant::break_down(Error why) {
   ++recovering_;
   recovery_.reset();
   if (leading_) stop_leading();
+  end_tenure();
   wake_feeders_.wake_all();
   wake_recovery_.wake_all();
   for (auto& [seal, answer] : std::exchange(seals_, {})) answer(fail(*failed_));
@@ -268,8 +269,12 @@ void Participant::catalog(const catalog::Partition& partition, bool fresh) {
   known_.current = current ? current->epoch : Epoch(0);
   known_.leader = current ? current->leader : NodeId(0);
   take_early_seals(heard_before);
+  if (between_terms() && !is_ours_next()) end_tenure();
   if (recovery_) apply(recovery_->catalog(partition, now));
-  if (leading_ && current && current->epoch > leading_->term().epoch) stop_leading();
+  if (leading_ && current && current->epoch > leading_->term().epoch) {
+    stop_leading();
+    end_tenure();
+  }
   const bool ours =
       current && current->leader == following_.self().disk.node && current->start == Offset(0);
   const bool on_this_disk = ours && std::ranges::find(current->replicas, following_.self().disk) !=
@@ -322,7 +327,9 @@ io::Task<void> Participant::recover(std::uint64_t generation) {
     if (phase == Recovery::Phase::kAborted) {
       observe::log_info("replica.recovery_ended",
                         {{"partition", options_.name}, {"reason", recovery_->why()}});
+      const bool asked_again = is_ours_next() && known_.highest > recovery_->plan().epoch;
       recovery_.reset();
+      if (!asked_again) end_tenure();
       break;
     }
     if (!fed && (phase == Recovery::Phase::kHolding || phase == Recovery::Phase::kCommitting)) {
@@ -367,11 +374,10 @@ void Participant::apply(Following::Effects effects, const Batches* batches) {
     if (effects.sealed_to == following_.self().disk.node) {
       if (recovery_) apply(recovery_->answered(*effects.sealed, io::Shard::current().now()));
     } else {
-      const auto asked = std::ranges::find_if(
-          seals_, [&](const auto& each) {
-            return each.first.candidate == effects.sealed_to &&
-                   each.first.epoch == effects.sealed->epoch;
-          });
+      const auto asked = std::ranges::find_if(seals_, [&](const auto& each) {
+        return each.first.candidate == effects.sealed_to &&
+               each.first.epoch == effects.sealed->epoch;
+      });
       if (asked != seals_.end()) {
         SealedAnswer answer = std::move(asked->second);
         seals_.erase(asked);
@@ -439,6 +445,7 @@ void Participant::settle() {
     if (leading_ &&
         (leading_->fenced() || following_.promise().promised > leading_->term().epoch)) {
       stop_leading();
+      end_tenure();
     }
     const Offset before = following_.high_watermark();
     if (leading_ && leading_->active() && leads()) {
@@ -460,6 +467,7 @@ void Participant::settle() {
   // After what is committed: who serves from now on serves that.
   if (leads() && told_leads_ != leading_->term().epoch) {
     told_leads_ = leading_->term().epoch;
+    if (tenure_.value == 0) tenure_ = *told_leads_;
     host_.leads(*told_leads_);
   }
   wake_feeders_.wake_all();
@@ -483,6 +491,16 @@ void Participant::stop_leading() {
   recent_bytes_ = 0;
   ++feeding_;
   if (std::exchange(told_leads_, std::nullopt)) host_.follows();
+}
+
+bool Participant::is_ours_next() const {
+  const NodeId next = known_.highest > known_.current ? known_.candidate : known_.leader;
+  return next == following_.self().disk.node;
+}
+
+void Participant::end_tenure() {
+  if (PYRALOG_PLANT("replica.never_end_a_tenure")) return;
+  if (std::exchange(tenure_, Epoch(0)).value != 0) host_.tenure_ended();
 }
 
 void Participant::appended(SharedBytes batch, std::size_t pinned, Offset base, Offset end) {
@@ -565,6 +583,7 @@ io::Task<void> Participant::store_all() {
 io::Task<void> Participant::cut(Following::Cut cut) {
   const auto guard = co_await log_turn_.lock();
   if (failed_ || stopping_) co_return;
+  end_tenure();
   ++cuts_;  // a sync that is under way says nothing of what comes after
   if (cut.to < high_watermark_ && !PYRALOG_PLANT("replica.keep_watermark_above_cut"))
     high_watermark_ = cut.to;
@@ -741,6 +760,7 @@ io::Task<void> Participant::activate(catalog::EpochActivation activation) {
     observe::log_info("replica.activation_refused",
                       {{"partition", options_.name}, {"reason", done.error().message}});
     recovery_.reset();
+    end_tenure();
     ++recovering_;
     ++feeding_;
     wake_recovery_.wake_all();

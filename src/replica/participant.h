@@ -67,6 +67,8 @@ class Participant {
     /// From now on this node leads in `epoch`, or not any more.
     virtual void leads(Epoch epoch) = 0;
     virtual void follows() = 0;
+    /// `tenure` is over.
+    virtual void tenure_ended() = 0;
     /// Asks the metadata log; returns once its newest state was given to `catalog`. kFenced and
     /// other refusals; kUnavailable and kTimedOut: it is asked again.
     [[nodiscard]] virtual io::Task<Result<void>> activate(catalog::EpochActivation activation,
@@ -128,6 +130,11 @@ class Participant {
   /// Whether records may be appended now, in `epoch()`.
   [[nodiscard]] bool leads() const;
   [[nodiscard]] Epoch epoch() const { return leading_ ? leading_->term().epoch : Epoch(0); }
+  /// The first of the epochs that this node has led one after the other, or is about to, with nobody else
+  /// in between and nothing cut: what it took in any of them stands. 0 = there is no such.
+  [[nodiscard]] Epoch tenure() const { return tenure_; }
+  /// It has ended to lead only to lead again, in the epoch that it asks for now.
+  [[nodiscard]] bool between_terms() const { return tenure_.value != 0 && !leads(); }
   /// False: fewer than W replicas have been heard of lately.
   [[nodiscard]] bool may_accept() const;
   /// The host has appended a batch of this epoch at the log's end; `pinned`: bytes that stay in
@@ -174,6 +181,9 @@ class Participant {
   /// After every input: who leads, what is committed, who has to be woken.
   void settle();
   void stop_leading();
+  void end_tenure();
+  /// Whether the newest epoch that the catalogue knows of is this node's, led or asked for.
+  [[nodiscard]] bool is_ours_next() const;
   void make_stable();
   void begin_feeding(Leading& leading);
   void break_down(Error why);
@@ -246,6 +256,7 @@ class Participant {
   Epoch activating_;  ///< whose activation is on its way; 0 = none
   bool settling_ = false;
   std::optional<Epoch> told_leads_;
+  Epoch tenure_;
   io::WaitList wake_feeders_;
   io::WaitList wake_recovery_;
   io::TaskGroup tasks_;

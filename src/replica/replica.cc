@@ -9,9 +9,9 @@ namespace pyralog::replica {
 Replica::Replica(log::ShardLogs& logs, PartitionId id, Options options)
     : logs_(logs), id_(id), options_(std::move(options)), producers_(options_.producers) {}
 
-io::Task<Result<std::unique_ptr<Replica>>> Replica::open(
-    log::ShardLogs& logs, PartitionId id, Options options, Offset initial,
-    std::optional<Bytes> snapshot) {
+io::Task<Result<std::unique_ptr<Replica>>> Replica::open(log::ShardLogs& logs, PartitionId id,
+                                                         Options options, Offset initial,
+                                                         std::optional<Bytes> snapshot) {
   std::unique_ptr<Replica> self(new Replica(logs, id, std::move(options)));
   // An earlier attempt may have opened the log and failed behind that.
   const bool again = logs.find(id) != nullptr && !PYRALOG_PLANT("replica.open_once");
@@ -26,7 +26,8 @@ io::Task<Result<std::unique_ptr<Replica>>> Replica::open(
   co_return self;
 }
 
-io::Task<Result<void>> Replica::rebuild_producers(std::optional<Bytes> snapshot, log::GiveUp give_up) {
+io::Task<Result<void>> Replica::rebuild_producers(std::optional<Bytes> snapshot,
+                                                  log::GiveUp give_up) {
   Offset from = log_->start_offset();
   bool from_snapshot = false;
   if (snapshot) {
@@ -93,12 +94,18 @@ AppendOutcome Replica::storage_error(const Error& error) const {
 
 io::Task<AppendOutcome> Replica::append(NewBatch batch) {
   if (stopped_ != KafkaError::kNone) co_return refused(stopped_, "is being closed");
-  if (auto no = may_lead(batch.only_in)) co_return std::move(*no);
+  const bool waits = between_terms() && !batch.only_in;
+  if (!waits) {
+    if (auto no = may_lead(batch.only_in)) co_return std::move(*no);
+  }
   const WallMs wall = io::Shard::current().wall();
   // The usual case awaits nothing; a roll, and whoever comes while one is under way, takes turns.
-  if (queued_appends_ == 0 && log_->ready(batch.bytes.size(), wall)) co_return append_now(batch, wall);
+  if (!waits && queued_appends_ == 0 && log_->ready(batch.bytes.size(), wall)) {
+    co_return append_now(batch, wall);
+  }
   ++queued_appends_;
   const auto guard = co_await append_turn_.lock();
+  if (!batch.only_in) co_await next_term();
   Result<void> prepared;
   if (!log_->ready(batch.bytes.size(), wall)) {
     const auto log = log_;
@@ -220,20 +227,20 @@ io::Task<KafkaError> Replica::wait_committed(Offset end, Epoch epoch, Instant de
   while (high_watermark_ < end) {
     if (offline()) co_return KafkaError::kKafkaStorageError;
     if (stopped_ != KafkaError::kNone) co_return stopped_;
-    if (this->epoch() != epoch) co_return KafkaError::kNotLeaderOrFollower;
+    if (!stands(epoch)) co_return KafkaError::kNotLeaderOrFollower;
     if (!co_await committed_.wait(deadline) && high_watermark_ < end) {
       co_return KafkaError::kRequestTimedOut;
     }
   }
-  co_return this->epoch() == epoch ? KafkaError::kNone : KafkaError::kNotLeaderOrFollower;
+  co_return stands(epoch) ? KafkaError::kNone : KafkaError::kNotLeaderOrFollower;
 }
 
 io::Task<Result<log::ReadResult>> Replica::read(Offset offset, std::uint64_t max_bytes,
                                                 bool min_one) {
   log::ReadLimits limits;
   limits.max_bytes = max_bytes;
-  limits.upto = PYRALOG_PLANT("replica.serve_past_high_watermark") ? log_->end_offset()
-                                                                   : high_watermark_;
+  limits.upto =
+      PYRALOG_PLANT("replica.serve_past_high_watermark") ? log_->end_offset() : high_watermark_;
   limits.min_one = min_one;
   const auto log = log_;
   auto result = co_await log->read(offset, limits);
@@ -291,21 +298,22 @@ io::Task<Result<void>> Replica::hold(std::string name, Offset offset) {
   };
   if (stopped_ != KafkaError::kNone) co_return refuse(Code::kUnavailable, "it is being closed");
   if (offset > high_watermark_) {
-    co_return refuse(Code::kOutOfRange, "the high watermark is " + std::to_string(high_watermark_.value));
+    co_return refuse(Code::kOutOfRange,
+                     "the high watermark is " + std::to_string(high_watermark_.value));
   }
   std::optional<Offset> before;
   if (const auto at = holds_.find(name); at != holds_.end()) before = at->second;
   if (!before && holds_.size() >= kMaxHolds) {
-    co_return refuse(Code::kExhausted, "it has " + std::to_string(kMaxHolds) + " holds, which is the most");
+    co_return refuse(Code::kExhausted,
+                     "it has " + std::to_string(kMaxHolds) + " holds, which is the most");
   }
   holds_[name] = offset;
   // What began before knows nothing of it, and may still take something along.
   const std::uint64_t upto = next_cleaning_;
   const auto in_the_way = [&] {
     if (PYRALOG_PLANT("replica.hold_at_once")) return false;
-    return std::ranges::any_of(cleaning_, [&](const auto& each) {
-      return each.first < upto && each.second > offset;
-    });
+    return std::ranges::any_of(
+        cleaning_, [&](const auto& each) { return each.first < upto && each.second > offset; });
   };
   while (in_the_way() && stopped_ == KafkaError::kNone) co_await cleaned_.wait(Instant::never());
   if (offset >= log_->start_offset() && stopped_ == KafkaError::kNone) co_return Result<void>{};
@@ -373,6 +381,7 @@ void Replica::wake_watchers() {
 io::Task<void> Replica::stop(KafkaError reason) {
   stopped_ = reason;
   committed_.wake_all();
+  next_term_.wake_all();
   wake_watchers();
   cleaned_.wake_all();
   if (participant_ != nullptr) co_await participant_->stop();

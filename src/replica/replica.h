@@ -112,12 +112,13 @@ class Replica {
   void configure(Options options);
 
   /// Judges the producer's sequence, assigns offsets and epoch, writes to the log (page cache). Order
-  /// of calls = order of records. A duplicate of an idempotent batch yields the original's offsets
+  /// of calls = order of records. Between two epochs of this node it waits for the next, three seconds at
+  /// most. A duplicate of an idempotent batch yields the original's offsets
   /// and the original's end to wait for.
   [[nodiscard]] io::Task<AppendOutcome> append(NewBatch batch);
   /// Waits until everything below `end` is committed: kNone, kRequestTimedOut at the deadline (it may
-  /// still commit), kKafkaStorageError if the log has gone offline, kNotLeaderOrFollower if this does not
-  /// lead in `epoch` any more: other records may be there then.
+  /// still commit), kKafkaStorageError if the log has gone offline, kNotLeaderOrFollower if this has not
+  /// led without a break since `epoch`: other records may be there then.
   [[nodiscard]] io::Task<KafkaError> wait_committed(Offset end, Epoch epoch, Instant deadline);
   /// The same of what is there now, in the epoch that is led.
   [[nodiscard]] io::Task<KafkaError> wait_committed(Offset end, Instant deadline) {
@@ -199,6 +200,12 @@ class Replica {
   [[nodiscard]] AppendOutcome refused(KafkaError error, std::string message) const;
   [[nodiscard]] AppendOutcome storage_error(const Error& error) const;
   void committed_to(Offset end);
+  static constexpr Duration kBetweenTerms = std::chrono::seconds(3);
+  [[nodiscard]] bool between_terms() const;
+  /// Returns when this is not so any more.
+  io::Task<void> next_term();
+  /// Whether what was taken in `epoch` is here still, and led by this node or soon again.
+  [[nodiscard]] bool stands(Epoch epoch) const;
   /// What the participant asks of the partition: replica_seat.cc.
   class Seat;
   /// Whether this node may append now; else why not.
@@ -226,6 +233,7 @@ class Replica {
   bool syncing_ = false;
   KafkaError stopped_ = KafkaError::kNone;
   io::WaitList committed_;
+  io::WaitList next_term_;
   struct Watch {
     Offset from;
     std::weak_ptr<DataWatcher> watcher;  ///< gone = its reader has stopped waiting

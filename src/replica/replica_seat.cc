@@ -35,6 +35,7 @@ class Replica::Seat final : public Participant::Host {
   }
   void committed(Offset high_watermark) override { of_.committed_to(high_watermark); }
   void leads(Epoch) override {
+    of_.next_term_.wake_all();
     if (of_.membership_.role_changed) of_.membership_.role_changed(true);
   }
   void follows() override {
@@ -42,6 +43,10 @@ class Replica::Seat final : public Participant::Host {
     of_.committed_.wake_all();
     of_.wake_watchers();
     if (of_.membership_.role_changed) of_.membership_.role_changed(false);
+  }
+  void tenure_ended() override {
+    of_.committed_.wake_all();
+    of_.next_term_.wake_all();
   }
   io::Task<Result<void>> activate(catalog::EpochActivation activation,
                                   std::optional<Recovery::Loss> loss) override {
@@ -86,6 +91,27 @@ Result<void> Replica::join(Membership membership) {
                                                std::move(options));
   participant_->start();
   return {};
+}
+
+bool Replica::between_terms() const {
+  return participant_ != nullptr && participant_->between_terms() &&
+         stopped_ == KafkaError::kNone && !PYRALOG_PLANT("replica.refuse_between_terms");
+}
+
+io::Task<void> Replica::next_term() {
+  // A producer that is refused one batch and not the one behind it takes what it had sent before
+  // for lost and sends it again under another number.
+  const Instant until = io::Shard::current().now() + kBetweenTerms;
+  while (between_terms()) {
+    if (!co_await next_term_.wait(until)) break;
+  }
+}
+
+bool Replica::stands(Epoch epoch) const {
+  if (this->epoch() == epoch) return true;
+  if (participant_ == nullptr || PYRALOG_PLANT("replica.give_up_with_the_epoch")) return false;
+  const Epoch first = participant_->tenure();
+  return first.value != 0 && first <= epoch;
 }
 
 std::optional<AppendOutcome> Replica::may_lead(std::optional<Epoch> only_in) const {

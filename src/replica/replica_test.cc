@@ -574,7 +574,10 @@ TEST(ProducerSnapshots, damage_costs_only_time) {
 TEST(ProducerSnapshots, of_before_there_was_a_clock_are_read) {
   Writer old;
   old.raw(as_bytes("PYRAPROD")).le(std::uint32_t{1}).le(std::uint32_t{1});
-  old.raw(partition().topic.uuid.bytes).le(std::int32_t{0}).le(std::int64_t{5}).sized(Bytes{1, 2, 3});
+  old.raw(partition().topic.uuid.bytes)
+      .le(std::int32_t{0})
+      .le(std::int64_t{5})
+      .sized(Bytes{1, 2, 3});
   old.le(crc32c(old.view()));
   const auto read = decode_producer_snapshots(old.view());
   ASSERT_TRUE(read) << read.error().message;

@@ -183,6 +183,13 @@ TEST_F(NodeClusterTest, a_start_waits_for_a_majority_says_so_and_can_be_ended) {
   EXPECT_THAT(at(1).refused, HasSubstr("ended"));
   start(1);
   start(2);
+  sim_.run_for(3s);
+  EXPECT_FALSE(at(1).ready || at(2).ready) << "the first start is one of all";
+  start(3);
+  EXPECT_TRUE(ready({1, 2, 3})) << at(1).refused << at(2).refused << at(3).refused;
+  for (int i = 1; i <= 3; ++i) stop(i);
+  start(1);
+  start(2);
   EXPECT_TRUE(ready({1, 2})) << at(1).refused << at(2).refused;
 }
 

@@ -472,12 +472,22 @@ class Serve(NodesTest):
         server.start()
         self.assertEqual(get(server.http, "/status")[1]["cluster"]["controller"], 1)
         server.stop()
-        # A lone node's has no use for a secret.
+        self.refused("serve", "--data-dir", self.folder / "fresh", "--kafka", "127.0.0.1:0", *with_secret,
+                     says=["is no cluster's"])
+
+    def test_a_lone_nodes_directory_becomes_a_cluster_for_good(self):
         lone = self.server(folder=self.folder / "lone")
+        self.good("topic", "create", "kept", "--bootstrap", lone.bootstrap)
         lone.stop()
-        for folder in ("lone/data", "fresh"):
-            self.refused("serve", "--data-dir", self.folder / folder, "--kafka", "127.0.0.1:0", *with_secret,
-                         says=["is no cluster's"])
+        with_secret = ["--cluster-secret-file", str(self.secret), "--peer", self.members.split(",")[0].split("@")[1]]
+        server = brokers.Pyralog(BINARY, with_secret, folder=self.folder / "lone")
+        self.addCleanup(server.stop)
+        server.start()
+        self.assertEqual(get(server.http, "/status")[1]["cluster"]["controller"], 1)
+        self.assertIn("kept", self.good("topic", "list", "--bootstrap", server.bootstrap).out)
+        server.stop()
+        self.refused("serve", "--data-dir", self.folder / "lone" / "data", "--kafka", "127.0.0.1:0",
+                     says=["is that of a node of a cluster", "--cluster-secret-file"])
 
     def test_a_start_that_waits_for_others_tells_of_it(self):
         port = brokers.quiet_port()
