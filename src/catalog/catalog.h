@@ -107,6 +107,13 @@ class Catalog {
   [[nodiscard]] const Uuid& cluster() const { return cluster_; }  ///< nil before ClusterCreated
   [[nodiscard]] std::uint16_t epoch_groups() const { return epoch_groups_; }
 
+  /// The highest feature level of any entry so far: who understands less cannot be one of the
+  /// cluster. Never falls.
+  [[nodiscard]] std::uint16_t level() const { return level_; }
+  /// The highest level that all registered nodes understand, as far as they have said; 0 = none
+  /// has. No entry of a higher one is taken.
+  [[nodiscard]] std::uint16_t understood() const;
+
   [[nodiscard]] const Node* node(NodeId id) const;
   [[nodiscard]] const std::map<NodeId, Node>& nodes() const { return *nodes_; }
   /// Disks of removed nodes that are remembered; the oldest is forgotten for a new one.
@@ -139,8 +146,9 @@ class Catalog {
 
   /// The whole state: magic, version, body, CRC-32C.
   [[nodiscard]] Bytes encode_snapshot() const;
-  /// kUnsupported for a newer version, kCorrupt for any other damage.
-  [[nodiscard]] static Result<Catalog> decode_snapshot(ByteView bytes);
+  /// kUnsupported for a newer version, or a level above `understood`; kCorrupt for other damage.
+  [[nodiscard]] static Result<Catalog> decode_snapshot(ByteView bytes,
+                                                       std::uint16_t understood = kFeatureLevel);
 
   friend bool operator==(const Catalog& a, const Catalog& b);
 
@@ -162,6 +170,7 @@ class Catalog {
   [[nodiscard]] Result<void> take(const ReplicasWanted& entry);
   [[nodiscard]] Result<void> take(const NodeDraining& entry);
   [[nodiscard]] Result<void> take(const NodeRemoved& entry);
+  [[nodiscard]] Result<void> take(const FeatureLevelRaised& entry);
 
   void put(TopicPtr topic);
   void note_deleted(const TopicId& id, std::uint64_t position);
@@ -179,7 +188,7 @@ class Catalog {
   [[nodiscard]] Result<void> take_in_a_row(const std::vector<const EpochProposed*>& entries);
   [[nodiscard]] Result<const Partition*> existing(const PartitionId& id) const;
   [[nodiscard]] Result<void> check_disk_is_free(const NodeRegistered& entry) const;
-  [[nodiscard]] bool needs_level_2() const;
+  [[nodiscard]] Result<void> check_all_understand(const Entry& entry) const;
   /// Replaces partitions of one topic; topic and partitions exist.
   void put_partitions(const TopicId& topic, std::vector<Partition> partitions);
   friend class SnapshotReader;
@@ -187,6 +196,7 @@ class Catalog {
   std::uint64_t position_ = 0;
   Uuid cluster_;
   std::uint16_t epoch_groups_ = 0;
+  std::uint16_t level_ = 1;
   WallMs created_;
   std::int64_t next_producer_id_ = 0;
   std::shared_ptr<const std::map<NodeId, Node>> nodes_ =

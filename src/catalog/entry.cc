@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/plant.h"
+
 namespace pyralog::catalog {
 namespace {
 
@@ -181,6 +183,7 @@ void write_body(Writer& out, const Entry& entry) {
             write_flag(out, e.draining);
           },
           [&](const NodeRemoved& e) { out.le(e.node.value); },
+          [&](const FeatureLevelRaised& e) { out.le(e.level); },
       },
       entry);
 }
@@ -193,11 +196,6 @@ PeerRegistered read_peer_registered(Reader& in) {
   e.port = in.le<std::int32_t>();
   e.feature_level = in.le<std::uint16_t>();
   return e;
-}
-
-/// The feature level that brought an entry's form in.
-std::uint16_t level_of(EntryType type) {
-  return type >= EntryType::kPeerRegistered ? 2 : 1;
 }
 
 TopicCreated read_topic_created(Reader& in, bool& sound) {
@@ -287,6 +285,8 @@ Entry read_body(EntryType type, Reader& in, bool& sound) {
       return NodeDraining{NodeId(in.le<std::int32_t>()), read_flag(in, sound)};
     case EntryType::kNodeRemoved:
       return NodeRemoved{NodeId(in.le<std::int32_t>())};
+    case EntryType::kFeatureLevelRaised:
+      return FeatureLevelRaised{in.le<std::uint16_t>()};
   }
   sound = false;
   return TopicDeleted{};
@@ -378,18 +378,37 @@ const char* name(EntryType type) {
       return "node_draining";
     case EntryType::kNodeRemoved:
       return "node_removed";
+    case EntryType::kFeatureLevelRaised:
+      return "feature_level_raised";
   }
   return "unknown";
 }
 
+std::uint16_t level_of(const Entry& entry) {
+  if (const auto* raised = std::get_if<FeatureLevelRaised>(&entry)) return raised->level;
+  const EntryType type = type_of(entry);
+  if (type >= EntryType::kReplicasWanted) return 3;
+  return type >= EntryType::kPeerRegistered ? 2 : 1;
+}
+
 Bytes encode_entry(const Entry& entry) {
   Writer out;
-  out.le(static_cast<std::uint16_t>(type_of(entry))).le(kEntryVersion).le(level_of(type_of(entry)));
+  out.le(static_cast<std::uint16_t>(type_of(entry))).le(kEntryVersion).le(level_of(entry));
   write_body(out, entry);
   return out.take();
 }
 
-Result<Entry> decode_entry(ByteView bytes) {
+Error too_new(const std::string& what, std::uint16_t level, std::uint16_t understood) {
+  return {Code::kUnsupported,
+          what + " needs feature level " + std::to_string(level) + ", this node understands " +
+              std::to_string(understood) +
+              (understood < kFeatureLevel
+                   ? "; start it without feature.level (--feature-level), or with a higher one"
+                   : "; run a newer pyralog on this data"),
+          0};
+}
+
+Result<Entry> decode_entry(ByteView bytes, std::uint16_t understood) {
   Reader in(bytes);
   const auto type = in.le<std::uint16_t>();
   const auto version = in.le<std::uint16_t>();
@@ -397,18 +416,17 @@ Result<Entry> decode_entry(ByteView bytes) {
   if (!in.ok()) return corrupt("shorter than its header");
   if (type == 0 || version == 0 || level == 0) return corrupt("type, version or level is 0");
   const bool known = type <= std::variant_size_v<Entry> && version <= kEntryVersion;
-  if (level > kFeatureLevel || !known) {
-    return fail(Code::kUnsupported,
-                "metadata entry type " + std::to_string(type) + " version " +
-                    std::to_string(version) + " needs feature level " +
-                    std::to_string(std::max<int>(level, known ? level : kFeatureLevel + 1)) +
-                    ", this build knows " + std::to_string(kFeatureLevel) +
-                    "; run a newer pyralog on this data");
+  if (PYRALOG_PLANT("catalog.read_newer")) understood = kFeatureLevel;
+  if (level > understood || !known) {
+    const auto needs = known ? level : std::max<std::uint16_t>(level, kFeatureLevel + 1);
+    return fail(too_new(
+        "metadata entry type " + std::to_string(type) + " version " + std::to_string(version),
+        needs, understood));
   }
-  if (level != level_of(static_cast<EntryType>(type))) return corrupt("its level is another's");
   bool sound = true;
   Entry entry = read_body(static_cast<EntryType>(type), in, sound);
   if (!sound || !in.done()) return corrupt(name(static_cast<EntryType>(type)));
+  if (level != level_of(entry)) return corrupt("its level is another's");
   return entry;
 }
 

@@ -26,11 +26,25 @@ TEST(Entry, a_newer_one_is_refused_by_its_feature_level) {
   EXPECT_NE(unknown_type.error().message.find("feature level 7"), std::string::npos);
   bytes[0] = 11;
   bytes[2] = 2;
-  bytes[4] = 3;
+  bytes[4] = 4;
   const auto newer_form = decode_entry(bytes);
   ASSERT_FALSE(newer_form);
   EXPECT_EQ(newer_form.error().code, Code::kUnsupported);
-  EXPECT_NE(newer_form.error().message.find("feature level 3"), std::string::npos);
+  EXPECT_NE(newer_form.error().message.find("feature level 4"), std::string::npos);
+}
+
+TEST(Entry, is_refused_by_a_node_that_is_pinned_to_an_older_level) {
+  for (const Entry& entry : {Entry(NodeDraining{NodeId(2), true}), Entry(FeatureLevelRaised{3})}) {
+    const Bytes bytes = encode_entry(entry);
+    EXPECT_TRUE(decode_entry(bytes, 3));
+    const auto refused = decode_entry(bytes, 2);
+    ASSERT_FALSE(refused) << "plant: catalog.read_newer";
+    EXPECT_EQ(refused.error().code, Code::kUnsupported);
+    EXPECT_NE(refused.error().message.find("--feature-level"), std::string::npos);
+  }
+  EXPECT_TRUE(decode_entry(encode_entry(PeerRegistered{NodeId(1), uuid(1), "h", 1, 2}), 2));
+  // A later level is told by its own number: nobody goes on without understanding it.
+  EXPECT_EQ(decode_entry(encode_entry(FeatureLevelRaised{4})).error().code, Code::kUnsupported);
 }
 
 TEST(Entry, with_another_level_than_its_type_has_is_damage) {

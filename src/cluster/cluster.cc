@@ -150,13 +150,18 @@ io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
     PYRALOG_CO_TRY(co_await write_cookie(disk, dir, cookie_));
   }
   if (has_raft || named) co_return co_await join(disk, rng, options);
-  PYRALOG_CO_ASSIGN(lone_, co_await LoneLog::open(disk, dir, options.metadata));
+  LoneLog::Options metadata = options.metadata;
+  metadata.understood = options.feature_level;
+  PYRALOG_CO_ASSIGN(lone_, co_await LoneLog::open(disk, dir, metadata));
   co_return check_cookie(dir);
 }
 
 io::Task<Result<void>> Cluster::join(io::Disk& disk, io::Rng& rng, const Options& options) {
   const auto give_up = options.give_up ? options.give_up : [] { return false; };
-  PYRALOG_CO_ASSIGN(joined_, co_await Joined::open(disk, options.data_dir, cookie_, options.join));
+  JoinOptions join = options.join;
+  join.feature_level = options.feature_level;
+  PYRALOG_CO_ASSIGN(joined_,
+                    co_await Joined::open(disk, options.data_dir, cookie_, std::move(join)));
   PYRALOG_CO_ASSIGN(
       const Uuid cluster,
       co_await joined_->named(random_uuid(rng), io::Shard::current().wall(), give_up));
@@ -228,7 +233,7 @@ io::Task<Result<void>> Cluster::register_start(const Options& options) {
     if (!stands) entries.emplace_back(registration());
     const io::Address& peer = joined_->advertised();
     entries.emplace_back(catalog::PeerRegistered{cookie_.node, cookie_.incarnation, peer.host,
-                                                 peer.port, catalog::kFeatureLevel});
+                                                 peer.port, options.feature_level});
     return entries;
   };
   PYRALOG_CO_TRY(

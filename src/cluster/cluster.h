@@ -38,6 +38,7 @@ class Cluster {
     std::string host = "127.0.0.1";  ///< what clients are told
     std::int32_t port = 9092;
     std::string rack;
+    std::uint16_t feature_level = catalog::kFeatureLevel;  ///< that this node understands
     LoneLog::Options metadata;
     JoinOptions join;
     std::function<bool()>

@@ -4,6 +4,7 @@
 
 #include "base/plant.h"
 #include "catalog/entry.h"
+#include "cluster/levels.h"
 #include "observe/log.h"
 #include "wire/peer/gen/propose.h"
 
@@ -45,7 +46,10 @@ Result<void> check_members(const std::vector<Member>& members) {
 }  // namespace
 
 Joined::Joined(NodeId self, Uuid incarnation, JoinOptions options)
-    : self_(self), incarnation_(incarnation), options_(std::move(options)) {}
+    : self_(self),
+      incarnation_(incarnation),
+      options_(std::move(options)),
+      machine_(options_.feature_level) {}
 
 Joined::~Joined() = default;
 
@@ -64,9 +68,10 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
   PYRALOG_CO_ASSIGN(auto secret, peer::Secret::from(set.secret, set.secret_name));
   peer::Identity identity{cookie.node, cookie.incarnation,
                           static_cast<std::int64_t>(cookie.boot_counter) + 1, cookie.cluster};
-  const auto level = static_cast<std::int16_t>(catalog::kFeatureLevel);
+  const auto level = static_cast<std::int16_t>(set.feature_level);
+  const auto least = static_cast<std::int16_t>(catalog::kLeastClusterLevel);
   Peers::Options peers{
-      .local = {identity, {.least_level = 2, .feature_level = level}, std::move(secret)},
+      .local = {identity, {.least_level = least, .feature_level = level}, std::move(secret)},
       .channel = set.channel,
       .listen = *set.listen};
   PYRALOG_CO_ASSIGN(self->peers_, co_await Peers::open(set.shards, std::move(peers)));
@@ -115,6 +120,7 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
   self->raft_->start(*self->transport_);
   self->peers_->start();
   self->tasks_.spawn(self->follow_addresses());
+  self->tasks_.spawn(self->follow_levels());
   co_return self;
 }
 
@@ -189,6 +195,23 @@ io::Task<void> Joined::follow_addresses() {
       if (each.node == self_ || reaches(each.node)) continue;
       if (!try_said_.erase(each.node)) try_said_.insert(each.node);
     }
+  }
+}
+
+io::Task<void> Joined::follow_levels() {
+  while (!stopping_) {
+    co_await log_->wait_change(io::Shard::current().now() + std::chrono::seconds(1));
+    if (stopping_ || !raft_->settled_leader(kGlobalGroup)) continue;
+    const std::vector<NodeId> members = raft_->status(kGlobalGroup).config.all();
+    const std::uint16_t level = level_to_raise(*machine_.catalog(), members);
+    if (level == 0) continue;
+    // Whatever has changed meanwhile, the catalogue tells: it takes a level only if all have it.
+    const auto raised = co_await log_->propose(
+        [level](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
+          if (state.level() >= level) return std::vector<catalog::Entry>{};
+          return std::vector<catalog::Entry>{catalog::FeatureLevelRaised{level}};
+        });
+    if (raised) observe::log_info("cluster.feature_level", {{"level", (*raised)->level()}});
   }
 }
 

@@ -39,6 +39,7 @@ struct JoinOptions {
   peer::ChannelOptions channel{};
   multiraft::Options raft{};  ///< path, owner and self are filled in
   Watch::Options watch{};
+  std::uint16_t feature_level = catalog::kFeatureLevel;  ///< that this node understands
   Duration tell_every = std::chrono::seconds(5);  ///< how often a start says what it waits for
 };
 
@@ -95,6 +96,8 @@ class Joined {
                                                     Bytes entries, Instant deadline);
   io::Task<void> take_proposal(peer::Request request);
   io::Task<void> follow_addresses();
+  /// While this node leads: raises the cluster's feature level once all understand a higher one.
+  io::Task<void> follow_levels();
   [[nodiscard]] std::map<NodeId, io::Address> addresses() const;
   void tell_waiting(std::string_view for_what);
 
