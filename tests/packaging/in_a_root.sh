@@ -28,7 +28,7 @@ in_root pgrep -x pyralog && fail "an installation has started it"
 
 # As the unit does, but for the listeners, which are anybody's on this machine.
 serve() {
-  in_root runuser -u pyralog -- sh -c "echo \$\$ >/var/lib/pyralog/.pid; exec /usr/bin/pyralog serve \
+  in_root runuser -u pyralog -- sh -c "echo \$\$ >/tmp/pid; exec /usr/bin/pyralog serve \
     --config /etc/pyralog/pyralog.toml --kafka 127.0.0.1:0 --http 127.0.0.1:0" >$root/tmp/ready 2>$root/tmp/log &
   for _ in $(seq 300); do
     if grep -q '^ready ' $root/tmp/ready; then return; fi
@@ -40,7 +40,7 @@ serve() {
 kafka() { grep -o 'kafka[= ][^ ]*:[0-9]*' $root/tmp/ready | head -n 1 | cut -c7-; }
 
 serve
-pid=$(cat $root/var/lib/pyralog/.pid)
+pid=$(cat $root/tmp/pid)
 echo hello | in_root pyralog produce events --bootstrap "$(kafka)"
 
 # The administrator's settings stay, and who runs goes on.
@@ -53,7 +53,7 @@ wait || true
 
 serve
 is "what was written" "$(in_root pyralog consume events --from beginning --until-end --bootstrap "$(kafka)")" hello
-kill "$(cat $root/var/lib/pyralog/.pid)"
+kill "$(cat $root/tmp/pid)"
 wait || true
 
 in_root dpkg -r pyralog
