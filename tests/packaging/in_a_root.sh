@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # In a mount namespace of its own: installs a package into a copy of this machine's root that nothing is written
-# through, and does with it what people do. in_a_root.sh PACKAGE
+# through, and does with it what people do. in_a_root.sh PACKAGE. Exit 77: this machine cannot, and why.
 set -euo pipefail
 package=$1
 
-mount --make-rprivate /
+cannot() { echo "packaging: needs $*" >&2; exit 77; }
+if getent passwd pyralog >/dev/null; then cannot "a machine that has no user pyralog yet"; fi
 base=/mnt
-mount -t tmpfs tmpfs $base
-mkdir $base/upper $base/work $base/root
-mount -t overlay overlay -o lowerdir=/,upperdir=$base/upper,workdir=$base/work $base/root
+{
+  mount --make-rprivate / && mount -t tmpfs tmpfs $base && mkdir $base/upper $base/work $base/root &&
+    mount -t overlay overlay -o lowerdir=/,upperdir=$base/upper,workdir=$base/work $base/root
+} || cannot "overlays (overlayfs, and leave to mount)"
 root=$base/root
 mount -t proc proc $root/proc
 mount --rbind /dev $root/dev
@@ -20,7 +22,6 @@ in_root() { chroot $root env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/u
 fail() { echo "packaging: $*" >&2; exit 1; }
 is() { [ "$2" = "$3" ] || fail "$1: is '$2', not '$3'"; }
 
-in_root getent passwd pyralog && fail "there is a user pyralog on this machine already"
 in_root dpkg -i /tmp/pyralog.deb
 is "the folder's owner and mode" "$(in_root stat -c '%U:%G %a' /var/lib/pyralog)" 'pyralog:pyralog 750'
 is "the settings" "$(in_root stat -c '%U:%G %a' /etc/pyralog/pyralog.toml)" 'root:root 644'
