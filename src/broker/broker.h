@@ -300,7 +300,7 @@ class Broker {
   [[nodiscard]] io::Task<std::expected<std::vector<producer::ActiveProducer>, KafkaError>> producers(
       PartitionRef target);
 
-  /// Pharaoh::next_ids, from any shard. kUnsupported on a node whose role is without ids.
+  /// Pharaoh::next_ids, from any shard. kNotFound on a node whose role is without ids.
   [[nodiscard]] io::Task<Result<obelisk::ScarabRange>> next_ids(std::uint64_t count,
                                                                 Instant deadline);
   /// Pharaoh::next_counter, likewise.

@@ -6,9 +6,8 @@ namespace pyralog::broker {
 namespace {
 
 std::unexpected<Error> not_here(NodeId node) {
-  return fail(Code::kUnsupported,
-              "node " + std::to_string(node.value) +
-                  ": issues no ids and counters, by its role; ask another node");
+  return fail(Code::kNotFound, "node " + std::to_string(node.value) +
+                                   ": issues no ids and counters, by its role; ask another node");
 }
 
 }  // namespace

@@ -142,8 +142,9 @@ Result<void> Catalog::take(const NodeInvited& e) {
   const bool somewhere = !e.host.empty() && e.host.size() <= 255 && e.port >= 1 && e.port <= 65535;
   if (e.node.value < 1 || (!somewhere && !nowhere)) {
     return fail(Code::kInvalidArgument,
-                label(e.node) + ": needs an id from 1, and a host and a port for other nodes; "
-                                "name it as NODE@HOST:PORT");
+                label(e.node) +
+                    ": needs an id from 1, and a host and a port for other nodes; "
+                    "name it as NODE@HOST:PORT");
   }
   if (node(e.node) != nullptr) {
     return fail(Code::kAlreadyExists, label(e.node) + ": is one of the cluster already");

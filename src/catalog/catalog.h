@@ -124,6 +124,15 @@ class Catalog {
   [[nodiscard]] const Uuid& cluster() const { return cluster_; }  ///< nil before ClusterCreated
   [[nodiscard]] std::uint16_t epoch_groups() const { return epoch_groups_; }
 
+  /// The highest feature level of any entry so far: who understands less cannot be one of the
+  /// cluster. Never falls.
+  [[nodiscard]] std::uint16_t level() const { return level_; }
+  /// The highest level that all registered nodes understand, of those that this build does; who has
+  /// not said beside others that have understands the least of a cluster. 0 = nobody has said.
+  [[nodiscard]] std::uint16_t understood() const;
+  /// Whether entries of `level` are taken: the log has such, or all understand them.
+  [[nodiscard]] bool may_write(std::uint16_t level) const;
+
   [[nodiscard]] const Node* node(NodeId id) const;
   [[nodiscard]] const std::map<NodeId, Node>& nodes() const { return *nodes_; }
   static constexpr std::size_t kMaxInvited = 1'000;
@@ -163,8 +172,9 @@ class Catalog {
 
   /// The whole state: magic, version, body, CRC-32C.
   [[nodiscard]] Bytes encode_snapshot() const;
-  /// kUnsupported for a newer version, kCorrupt for any other damage.
-  [[nodiscard]] static Result<Catalog> decode_snapshot(ByteView bytes);
+  /// kUnsupported for a newer version, or a level above `understood`; kCorrupt for other damage.
+  [[nodiscard]] static Result<Catalog> decode_snapshot(ByteView bytes,
+                                                       std::uint16_t understood = kFeatureLevel);
 
   friend bool operator==(const Catalog& a, const Catalog& b);
 
@@ -190,6 +200,7 @@ class Catalog {
   [[nodiscard]] Result<void> take(const DiskRetired& entry);
   [[nodiscard]] Result<void> take(const CounterBlock& entry);
   [[nodiscard]] Result<void> take(const NodeRoleSet& entry);
+  [[nodiscard]] Result<void> take(const FeatureLevelRaised& entry);
 
   void put(TopicPtr topic);
   void note_deleted(const TopicId& id, std::uint64_t position);
@@ -209,8 +220,7 @@ class Catalog {
   [[nodiscard]] Result<void> check_disk_is_free(NodeId node, const Uuid& incarnation) const;
   /// Refuses while a partition's replicas, target or newest epoch names the node.
   [[nodiscard]] Result<void> check_unnamed(NodeId node) const;
-  [[nodiscard]] bool needs_level_2() const;
-  [[nodiscard]] bool needs_form_3() const;
+  [[nodiscard]] Result<void> check_all_understand(const Entry& entry) const;
   /// Replaces partitions of one topic; topic and partitions exist.
   void put_partitions(const TopicId& topic, std::vector<Partition> partitions);
   friend class SnapshotReader;
@@ -218,6 +228,7 @@ class Catalog {
   std::uint64_t position_ = 0;
   Uuid cluster_;
   std::uint16_t epoch_groups_ = 0;
+  std::uint16_t level_ = 1;
   WallMs created_;
   std::int64_t next_producer_id_ = 0;
   std::shared_ptr<const std::map<NodeId, Node>> nodes_ =

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/plant.h"
+
 namespace pyralog::catalog {
 namespace {
 
@@ -28,6 +30,7 @@ constexpr EntryType kTypes[] = {EntryType::kClusterCreated,
                                 EntryType::kNodeRemoved,
                                 EntryType::kNodeInvited,
                                 EntryType::kDiskRetired,
+                                EntryType::kFeatureLevelRaised,
                                 EntryType::kCounterBlock,
                                 EntryType::kNodeRoleSet};
 static_assert(std::size(kTypes) == std::variant_size_v<Entry>);
@@ -216,6 +219,7 @@ void write_body(Writer& out, const Entry& entry) {
           },
           [&](const CounterBlock& e) { out.sized(e.name).le(e.start).le(e.size); },
           [&](const NodeRoleSet& e) { out.le(e.node.value).le(static_cast<std::uint8_t>(e.role)); },
+          [&](const FeatureLevelRaised& e) { out.le(e.level); },
       },
       entry);
 }
@@ -254,12 +258,6 @@ NodeRoleSet read_role(Reader& in, bool& sound) {
   if (role > static_cast<std::uint8_t>(NodeRole::kObelisk)) sound = false;
   e.role = static_cast<NodeRole>(role);
   return e;
-}
-
-/// The feature level that brought an entry's form in.
-std::uint16_t level_of(EntryType type) {
-  if (type >= EntryType::kNodeInvited) return 3;
-  return type >= EntryType::kPeerRegistered ? 2 : 1;
 }
 
 TopicCreated read_topic_created(Reader& in, bool& sound) {
@@ -357,6 +355,8 @@ Entry read_body(EntryType type, Reader& in, bool& sound) {
       return read_counter_block(in);
     case EntryType::kNodeRoleSet:
       return read_role(in, sound);
+    case EntryType::kFeatureLevelRaised:
+      return FeatureLevelRaised{in.le<std::uint16_t>()};
   }
   sound = false;
   return TopicDeleted{};
@@ -474,18 +474,37 @@ const char* name(EntryType type) {
       return "counter_block";
     case EntryType::kNodeRoleSet:
       return "node_role_set";
+    case EntryType::kFeatureLevelRaised:
+      return "feature_level_raised";
   }
   return "unknown";
 }
 
+std::uint16_t level_of(const Entry& entry) {
+  if (const auto* raised = std::get_if<FeatureLevelRaised>(&entry)) return raised->level;
+  const EntryType type = type_of(entry);
+  if (type >= EntryType::kReplicasWanted) return 3;
+  return type >= EntryType::kPeerRegistered ? 2 : 1;
+}
+
 Bytes encode_entry(const Entry& entry) {
   Writer out;
-  out.le(static_cast<std::uint16_t>(type_of(entry))).le(kEntryVersion).le(level_of(type_of(entry)));
+  out.le(static_cast<std::uint16_t>(type_of(entry))).le(kEntryVersion).le(level_of(entry));
   write_body(out, entry);
   return out.take();
 }
 
-Result<Entry> decode_entry(ByteView bytes) {
+Error too_new(const std::string& what, std::uint16_t level, std::uint16_t understood) {
+  return {Code::kUnsupported,
+          what + " needs feature level " + std::to_string(level) + ", this node understands " +
+              std::to_string(understood) +
+              (understood < kFeatureLevel
+                   ? "; start it without feature.level (--feature-level), or with a higher one"
+                   : "; run a newer pyralog on this data"),
+          0};
+}
+
+Result<Entry> decode_entry(ByteView bytes, std::uint16_t understood) {
   Reader in(bytes);
   const auto type = in.le<std::uint16_t>();
   const auto version = in.le<std::uint16_t>();
@@ -494,18 +513,17 @@ Result<Entry> decode_entry(ByteView bytes) {
   if (type == 0 || version == 0 || level == 0) return corrupt("type, version or level is 0");
   const bool known = std::ranges::find(kTypes, static_cast<EntryType>(type)) != std::end(kTypes) &&
                      version <= kEntryVersion;
-  if (level > kFeatureLevel || !known) {
-    return fail(Code::kUnsupported,
-                "metadata entry type " + std::to_string(type) + " version " +
-                    std::to_string(version) + " needs feature level " +
-                    std::to_string(std::max<int>(level, known ? level : kFeatureLevel + 1)) +
-                    ", this build knows " + std::to_string(kFeatureLevel) +
-                    "; run a newer pyralog on this data");
+  if (PYRALOG_PLANT("catalog.read_newer")) understood = kFeatureLevel;
+  if (level > understood || !known) {
+    const auto needs = known ? level : std::max<std::uint16_t>(level, kFeatureLevel + 1);
+    return fail(too_new(
+        "metadata entry type " + std::to_string(type) + " version " + std::to_string(version),
+        needs, understood));
   }
-  if (level != level_of(static_cast<EntryType>(type))) return corrupt("its level is another's");
   bool sound = true;
   Entry entry = read_body(static_cast<EntryType>(type), in, sound);
   if (!sound || !in.done()) return corrupt(name(static_cast<EntryType>(type)));
+  if (level != level_of(entry)) return corrupt("its level is another's");
   return entry;
 }
 

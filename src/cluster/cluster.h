@@ -40,6 +40,7 @@ class Cluster {
     std::string rack;
     catalog::NodeRole role =
         catalog::NodeRole::kAll;  ///< an obelisk's start is refused while it holds partitions
+    std::uint16_t feature_level = catalog::kFeatureLevel;  ///< that this node understands
     LoneLog::Options metadata;
     JoinOptions join;
     std::function<bool()>

@@ -130,7 +130,7 @@ io::Task<Forwarded> RaftLog::decide(std::vector<catalog::Entry> entries, Instant
 io::Task<Forwarded> RaftLog::take(std::uint64_t expected, Bytes bytes, Instant deadline) {
   using Fate = Forwarded::Fate;
   Forwarded out;
-  auto entries = decode_entries(bytes);
+  auto entries = decode_entries(bytes, machine_.understood());
   if (!entries) {
     out.fate = Fate::kRefused;
     out.why = std::move(entries.error());

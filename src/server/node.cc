@@ -217,6 +217,7 @@ io::Task<Result<void>> Node::open(const ListenPlan& plan) {
   for (const auto role : {catalog::NodeRole::kPyramid, catalog::NodeRole::kObelisk}) {
     if (options_.role == catalog::name(role)) options.role = role;
   }
+  options.feature_level = narrow<std::uint16_t>(options_.feature_level);
   options.give_up = [giving_up = giving_up_] {
     return giving_up->load() && !PYRALOG_PLANT("server.waits_for_ever");
   };

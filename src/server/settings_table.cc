@@ -46,6 +46,10 @@ constexpr Setting kSettings[] = {
     {"cluster.secret.file", "", "Cluster", Kind::kText, &Options::secret_file, 0, 0, "",
      "File with the secret that nodes prove to each other, the same on all: 16 to 4096 bytes, the "
      "end of the line not counted. Only its owner may be able to read it (chmod 600)."},
+    {"feature.level", "", "Cluster", Kind::kInteger, &Options::feature_level,
+     catalog::kLeastClusterLevel, catalog::kFeatureLevel, "",
+     "For a rolling upgrade: pins this node to what the previous release understands and writes. A "
+     "cluster takes up a level once all of its nodes understand it, and then for good."},
     {"broker.rack", "", "Cluster", Kind::kText, &Options::rack, 0, 0, "",
      "Where this node stands: replicas of a partition go to different racks if there are any."},
     {"node.role", "role", "Cluster", Kind::kChoice, &Options::role, 0, 0, "all|pyramid|obelisk",

@@ -22,8 +22,10 @@ KafkaError kafka_error(Code code) {
       return KafkaError::kInvalidRequest;
     case Code::kExhausted:
       return KafkaError::kPolicyViolation;
-    case Code::kUnsupported:
+    case Code::kNotFound:
       return KafkaError::kNotController;
+    case Code::kUnsupported:
+      return KafkaError::kUnsupportedVersion;
     case Code::kTimedOut:
       return KafkaError::kRequestTimedOut;
     default:
