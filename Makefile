@@ -1,12 +1,14 @@
 # Pyralog: one line a command; `make help` lists them.
 SHELL := /bin/bash
 ARGS ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
 SEED ?=
 FUZZ_SECONDS ?= 60
 export FUZZ_SECONDS
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test bench sim fuzz soak plants fresh demo format lint clean
+.PHONY: help build run install deb test bench sim fuzz soak plants fresh demo format lint clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*%*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '%-14s %s\n' "$$a" "$$b"; done
@@ -17,6 +19,12 @@ build: ## build the server: build/release/pyralog
 
 run: build ## build and start the server (ARGS="--kafka 127.0.0.1:0 …")
 	@exec build/release/pyralog serve $(ARGS)
+
+install: build ## install what is built (PREFIX=/usr/local, DESTDIR=)
+	@DESTDIR="$(DESTDIR)" cmake --install build/release --component pyralog --prefix "$(PREFIX)"
+
+deb: build ## a Debian package: build/deb/pyralog_VERSION_ARCH.deb
+	@packaging/deb/build.sh build/release build/deb
 
 test: ## every test, with a time budget
 	@scripts/test.sh

@@ -63,6 +63,10 @@ curl|reading health and metrics in the documents' examples
 iproute2|tests in a network namespace of their own
 procps|pgrep, which the examples find a node with
 debootstrap|make fresh: a bare Debian root
+dpkg-dev|make deb: what the binary's libraries are called
+adduser|the package's user
+man-db|the manual page, as installed
+systemd|whether the package's unit is sound
 iso-codes|a real data set for the round trip
 clang-format-22|make format
 clang-tidy-22|make lint

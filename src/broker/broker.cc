@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/plant.h"
+#include "cluster/pharaoh.h"
 #include "log/believed_time.h"
 #include "observe/log.h"
 
@@ -214,8 +215,13 @@ io::Task<Result<void>> Broker::start(cluster::Cluster& cluster) {
   keeps_time_ = true;
   states_[0]->background.spawn(keep_time(*states_[0]));  // a start waits for no more of the disk
   states_[0]->background.spawn(space_loop(*states_[0]));
-  co_await cluster.metadata().on_change(
-      [this](CatalogPtr changed) { return distribute(std::move(changed)); });
+  const catalog::Node* self = cluster.catalog()->node(node_);
+  if (self == nullptr || self->role != catalog::NodeRole::kPyramid)
+    pharaoh_ = std::make_unique<cluster::Pharaoh>(cluster.metadata(), node_);
+  co_await cluster.metadata().on_change([this](CatalogPtr changed) {
+    if (pharaoh_ != nullptr) pharaoh_->follow(*changed);
+    return distribute(std::move(changed));
+  });
   if (cluster.joined() != nullptr) co_await take_part();
   // What comes back has a new epoch, and every shard is to hear of that.
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
@@ -391,6 +397,7 @@ io::Task<Result<void>> Broker::stop() {
   if (!started_) co_return Result<void>{};
   started_ = false;
   if (cluster_ != nullptr) co_await cluster_->metadata().on_change(nullptr);
+  if (pharaoh_ != nullptr) co_await pharaoh_->stop();
   if (promises_ != nullptr) co_await leave_others();
   std::vector<Result<void>> closed(shards_.size());
   const Groups everybody(shards_.size(), {0});

@@ -19,10 +19,15 @@
 #include "io/net.h"
 #include "io/shard.h"
 #include "log/log_details.h"
+#include "obelisk/scarab.h"
 #include "producer/producer_id_block.h"
 #include "replica/peer_wire.h"
 #include "replica/promises.h"
 #include "replica/replica.h"
+
+namespace pyralog::cluster {
+class Pharaoh;
+}
 
 namespace pyralog::broker {
 
@@ -295,6 +300,13 @@ class Broker {
   [[nodiscard]] io::Task<std::expected<std::vector<producer::ActiveProducer>, KafkaError>> producers(
       PartitionRef target);
 
+  /// Pharaoh::next_ids, from any shard. kNotFound on a node whose role is without ids.
+  [[nodiscard]] io::Task<Result<obelisk::ScarabRange>> next_ids(std::uint64_t count,
+                                                                Instant deadline);
+  /// Pharaoh::next_counter, likewise.
+  [[nodiscard]] io::Task<Result<std::int64_t>> next_counter(std::string name, std::int64_t count,
+                                                            bool strict, Instant deadline);
+
   [[nodiscard]] io::Task<CreateOutcome> create_topic(catalog::CreateTopic request,
                                                      bool validate_only);
   [[nodiscard]] io::Task<AdminOutcome> delete_topic(std::string name);
@@ -508,6 +520,7 @@ class Broker {
   NodeId node_{1};
   cluster::Cluster* cluster_ = nullptr;  ///< shard 0
   std::unique_ptr<replica::Promises> promises_;  ///< shard 0; null of a lone node
+  std::unique_ptr<cluster::Pharaoh> pharaoh_;  ///< shard 0; null if the node's role is without it
   LagBoard lag_board_;                           ///< shard 0
   Lost unreachable_;                             ///< shard 0: as all were told last
   std::vector<std::unique_ptr<ShardState>> states_;

@@ -439,7 +439,8 @@ io::Task<void> Broker::look_after_nodes() {
 }
 
 namespace {
-/// More replicas of a partition, as many as wanted if there are nodes for them; empty = it has enough.
+/// More replicas of a partition, as many as wanted if there are nodes for them; empty = it has
+/// enough.
 std::vector<NodeId> spread(const catalog::Partition& partition, std::size_t wanted,
                            std::map<NodeId, std::size_t>& held) {
   std::vector<NodeId> out = partition.replicas;
@@ -462,7 +463,9 @@ io::Task<void> Broker::spread_offsets() {
   const auto plan = [this](const catalog::Catalog& now) -> Entries {
     std::vector<catalog::Entry> entries;
     const catalog::TopicPtr topic = now.topic("__consumer_offsets");
-    if (topic == nullptr) return entries;
+    // Before all understand moves this waits for the end of the upgrade.
+    if (topic == nullptr || !now.may_write(catalog::level_of(catalog::ReplicasWanted{})))
+      return entries;
     std::map<NodeId, std::size_t> held;
     for (const auto& [id, node] : now.nodes()) {
       if (!node.draining && !node.lacks_disk() && !unreachable_.contains(id)) held[id] = 0;
@@ -505,6 +508,7 @@ io::Task<AdminOutcome> Broker::change_member(cluster::MemberChange change, Durat
   if (done) co_return AdminOutcome{};
   KafkaError code = KafkaError::kInvalidRequest;
   if (done.error().code == Code::kNotFound) code = KafkaError::kBrokerIdNotRegistered;
+  if (done.error().code == Code::kUnsupported) code = KafkaError::kUnsupportedVersion;
   if (done.error().code == Code::kTimedOut) code = KafkaError::kRequestTimedOut;
   co_return AdminOutcome{code, done.error().message};
 }

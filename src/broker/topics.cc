@@ -14,6 +14,8 @@ AdminOutcome refusal(const Error& error) {
   switch (error.code) {
     case Code::kAlreadyExists:
       return {KafkaError::kTopicAlreadyExists, error.message};
+    case Code::kUnsupported:
+      return {KafkaError::kUnsupportedVersion, error.message};
     case Code::kNotFound:
       return {KafkaError::kUnknownTopicOrPartition, error.message};
     case Code::kInvalidArgument:

@@ -51,12 +51,13 @@ Result<void> Catalog::take(const ReplicasWanted& e) {
     PYRALOG_TRY(check_replicas({e.target}, topic.name));
     PYRALOG_TRY(check_min_insync(topic.name, topic.settings, topic.config, target.size()));
     for (const NodeId id : target) {
-      if (!nodes_->at(id).draining || assigned.contains(id) || now.contains(id) ||
+      if (nodes_->at(id).takes_replicas() || assigned.contains(id) || now.contains(id) ||
           names(before->target, id))
         continue;
       return fail(Code::kInvalidArgument,
                   "partition " + to_string(e.partition) + ": " + label(id) +
-                      " is draining and takes no new replica; choose another");
+                      (nodes_->at(id).draining ? " is draining" : " is an obelisk") +
+                      " and takes no new replica; choose another");
     }
   }
   // On the way an epoch may hold those that come and those that go.
@@ -86,6 +87,32 @@ Result<void> Catalog::take(const NodeDraining& e) {
   return {};
 }
 
+Result<void> Catalog::take(const NodeRoleSet& e) {
+  if (node(e.node) == nullptr) return not_registered(e.node);
+  if (e.role == NodeRole::kObelisk) PYRALOG_TRY(check_unnamed(e.node));
+  auto nodes = std::make_shared<std::map<NodeId, Node>>(*nodes_);
+  nodes->at(e.node).role = e.role;
+  nodes_ = std::move(nodes);
+  return {};
+}
+
+Result<void> Catalog::check_unnamed(NodeId node) const {
+  std::size_t count = 0;
+  std::string example;
+  by_name_.for_each([&](const std::string& name, const TopicPtr& topic) {
+    for (const auto& p : topic->partitions) {
+      const bool held =
+          !PYRALOG_PLANT("catalog.remove_named_node") && nodes_of(p->current).contains(node);
+      if (!held && !names(p->replicas, node) && !names(p->target, node)) continue;
+      if (count++ == 0) example = "\"" + name + "\" " + std::to_string(p->index.value);
+    }
+  });
+  if (count == 0) return {};
+  return fail(Code::kInvalidArgument, label(node) + ": " + std::to_string(count) +
+                                          " partitions are or are to be on it, such as " + example +
+                                          "; drain it first");
+}
+
 Result<void> Catalog::take(const NodeRemoved& e) {
   const Node* gone = node(e.node);
   if (gone == nullptr && invited_->contains(e.node)) {
@@ -95,21 +122,7 @@ Result<void> Catalog::take(const NodeRemoved& e) {
     return {};
   }
   if (gone == nullptr) return not_registered(e.node);
-  std::size_t count = 0;
-  std::string example;
-  by_name_.for_each([&](const std::string& name, const TopicPtr& topic) {
-    for (const auto& p : topic->partitions) {
-      const bool held =
-          !PYRALOG_PLANT("catalog.remove_named_node") && nodes_of(p->current).contains(e.node);
-      if (!held && !names(p->replicas, e.node) && !names(p->target, e.node)) continue;
-      if (count++ == 0) example = "\"" + name + "\" " + std::to_string(p->index.value);
-    }
-  });
-  if (count > 0) {
-    return fail(Code::kInvalidArgument, label(e.node) + ": " + std::to_string(count) +
-                                            " partitions are or are to be on it, such as " +
-                                            example + "; drain it first");
-  }
+  PYRALOG_TRY(check_unnamed(e.node));
   auto removed = std::make_shared<std::vector<Replica>>(*removed_);
   for (const Uuid& retired : gone->retired) removed->push_back(Replica{e.node, retired});
   if (!gone->lacks_disk()) removed->push_back(Replica{e.node, gone->incarnation});
@@ -129,8 +142,9 @@ Result<void> Catalog::take(const NodeInvited& e) {
   const bool somewhere = !e.host.empty() && e.host.size() <= 255 && e.port >= 1 && e.port <= 65535;
   if (e.node.value < 1 || (!somewhere && !nowhere)) {
     return fail(Code::kInvalidArgument,
-                label(e.node) + ": needs an id from 1, and a host and a port for other nodes; "
-                                "name it as NODE@HOST:PORT");
+                label(e.node) +
+                    ": needs an id from 1, and a host and a port for other nodes; "
+                    "name it as NODE@HOST:PORT");
   }
   if (node(e.node) != nullptr) {
     return fail(Code::kAlreadyExists, label(e.node) + ": is one of the cluster already");

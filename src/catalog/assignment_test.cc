@@ -5,6 +5,7 @@
 
 #include "catalog/catalog_testing.h"
 #include "catalog/plan.h"
+#include "catalog/reassign.h"
 
 namespace pyralog::catalog {
 namespace {
@@ -274,7 +275,41 @@ TEST(NodeDraining, is_kept_over_starts_until_it_is_taken_back) {
   ASSERT_TRUE(back);
   EXPECT_TRUE(back->node(NodeId(2))->draining);
   ASSERT_TRUE(apply(c, NodeDraining{NodeId(2), false}));
-  EXPECT_EQ(c.encode_snapshot().size(), before.size());
+  EXPECT_FALSE(Catalog::decode_snapshot(c.encode_snapshot())->node(NodeId(2))->draining);
+}
+
+TEST(NodeRoles, an_obelisk_is_given_no_partition) {
+  Catalog c = cluster(4);
+  ASSERT_TRUE(apply(c, topic(1, "old", 1, ids({1, 2, 3}))));
+  EXPECT_EQ(code_of(apply(c, NodeRoleSet{NodeId(2), NodeRole::kObelisk})), Code::kInvalidArgument)
+      << "it holds a partition";
+  EXPECT_EQ(code_of(apply(c, NodeRoleSet{NodeId(9), NodeRole::kObelisk})), Code::kNotFound);
+  ASSERT_TRUE(apply(c, NodeRoleSet{NodeId(1), NodeRole::kPyramid}));
+  ASSERT_TRUE(apply(c, NodeRoleSet{NodeId(4), NodeRole::kObelisk}));
+  ASSERT_TRUE(apply(c, node(4, 2))) << "the role stays over a start";
+  const auto back = Catalog::decode_snapshot(c.encode_snapshot());
+  ASSERT_TRUE(back);
+  EXPECT_EQ(*back, c);
+  EXPECT_EQ(back->node(NodeId(4))->role, NodeRole::kObelisk);
+  CreateTopic request;
+  request.name = "new";
+  request.partitions = 12;
+  const auto planned = plan_create_topic(request, c, WallMs{5}, uuid(50));
+  ASSERT_TRUE(planned);
+  for (const auto& replicas : planned->partitions) {
+    EXPECT_EQ(replicas.size(), 3u);
+    EXPECT_EQ(std::ranges::count(replicas, NodeId(4)), 0);
+  }
+  request.partitions = -1;
+  request.assignment = {{0, ids({1, 4})}};
+  const auto named = plan_create_topic(request, c, WallMs{5}, uuid(50));
+  ASSERT_FALSE(named);
+  EXPECT_NE(named.error().message.find("an obelisk"), std::string::npos);
+  const auto moved = want(c, ids({1, 4}));
+  EXPECT_EQ(code_of(moved), Code::kInvalidArgument);
+  EXPECT_NE(moved.error().message.find("an obelisk"), std::string::npos);
+  ASSERT_TRUE(apply(c, NodeDraining{NodeId(2), true}));
+  EXPECT_EQ(plan_drain(c, NodeId(2), 5).stuck, 1u) << "only the obelisk is left";
 }
 
 TEST(NodeDraining, nothing_new_is_placed_there) {
@@ -336,9 +371,10 @@ TEST(PlanReassign, answers_with_kafkas_codes) {
   EXPECT_EQ(partition(c).target, Nodes());
 }
 
-TEST(EntryOfLevel2, has_fixed_bytes) {
-  EXPECT_EQ(encode_entry(NodeDraining{NodeId(3), true}), (Bytes{16, 0, 1, 0, 2, 0, 3, 0, 0, 0, 1}));
-  EXPECT_EQ(encode_entry(NodeRemoved{NodeId(3)}), (Bytes{17, 0, 1, 0, 2, 0, 3, 0, 0, 0}));
+TEST(EntryOfLevel3, has_fixed_bytes) {
+  EXPECT_EQ(encode_entry(NodeDraining{NodeId(3), true}), (Bytes{16, 0, 1, 0, 3, 0, 3, 0, 0, 0, 1}));
+  EXPECT_EQ(encode_entry(NodeRemoved{NodeId(3)}), (Bytes{17, 0, 1, 0, 3, 0, 3, 0, 0, 0}));
+  EXPECT_EQ(encode_entry(FeatureLevelRaised{3}), (Bytes{20, 0, 1, 0, 3, 0, 3, 0}));
   const Bytes wanted = encode_entry(ReplicasWanted{partition_id(1, 2), ids({4, 5})});
   EXPECT_EQ(ByteView(wanted).first(6)[0], 15);
   EXPECT_EQ(Bytes(wanted.begin() + 22, wanted.end()),

@@ -85,13 +85,20 @@ bool operator==(const Catalog& a, const Catalog& b) {
     c.deleted_.for_each([&](const TopicId& id, std::uint64_t at) { all.emplace_back(id, at); });
     return all;
   };
+  const auto counters = [](const Catalog& c) {
+    std::vector<std::pair<std::string, std::int64_t>> all;
+    c.counters_.for_each(
+        [&](const std::string& name, std::int64_t next) { all.emplace_back(name, next); });
+    return all;
+  };
   const auto s = a.topics();
   const auto t = b.topics();
-  return a.position_ == b.position_ && a.cluster_ == b.cluster_ &&
+  return a.position_ == b.position_ && a.cluster_ == b.cluster_ && a.level_ == b.level_ &&
          a.epoch_groups_ == b.epoch_groups_ && a.created_ == b.created_ &&
          a.next_producer_id_ == b.next_producer_id_ && *a.nodes_ == *b.nodes_ &&
-         *a.removed_ == *b.removed_ && *a.invited_ == *b.invited_ && *a.cluster_settings_ == *b.cluster_settings_ &&
-         *a.machines_ == *b.machines_ && deleted(a) == deleted(b) &&
+         *a.removed_ == *b.removed_ && *a.invited_ == *b.invited_ &&
+         *a.cluster_settings_ == *b.cluster_settings_ && *a.machines_ == *b.machines_ &&
+         counters(a) == counters(b) && deleted(a) == deleted(b) &&
          std::equal(s.begin(), s.end(), t.begin(), t.end(),
                     [](const TopicPtr& p, const TopicPtr& q) { return *p == *q; });
 }
@@ -152,10 +159,47 @@ Result<void> Catalog::apply(const Entry& entry, std::uint64_t position) {
                 std::string("metadata entry ") + name(type_of(entry)) +
                     ": comes before cluster_created; the metadata log lacks its beginning");
   }
+  PYRALOG_TRY(check_all_understand(entry));
   const std::uint64_t before = std::exchange(position_, position);
   Result<void> taken = std::visit([this](const auto& e) { return take(e); }, entry);
-  if (!taken) position_ = before;
-  return taken;
+  if (!taken) {
+    position_ = before;
+    return taken;
+  }
+  level_ = std::max(level_, level_of(entry));
+  return {};
+}
+
+std::uint16_t Catalog::understood() const {
+  const auto said = [](const auto& each) { return each.second.feature_level != 0; };
+  if (std::ranges::none_of(*nodes_, said)) return 0;
+  std::uint16_t least = kFeatureLevel;
+  for (const auto& [id, node] : *nodes_) {
+    if (node.feature_level == 0 && PYRALOG_PLANT("catalog.unsaid_is_newest")) continue;
+    least = std::min(least, std::max(node.feature_level, kLeastClusterLevel));
+  }
+  return least;
+}
+
+bool Catalog::may_write(std::uint16_t level) const {
+  const std::uint16_t all = understood();
+  return level <= std::max(level_, kLeastClusterLevel) || all == 0 || level <= all;
+}
+
+Result<void> Catalog::check_all_understand(const Entry& entry) const {
+  const std::uint16_t needs = level_of(entry);
+  if (may_write(needs) || PYRALOG_PLANT("catalog.newer_while_mixed")) return {};
+  std::string who;
+  for (const auto& [id, node] : *nodes_) {
+    if (node.feature_level >= needs) continue;
+    who = "node " + std::to_string(id.value) + " does not understand (it has " +
+          (node.feature_level == 0 ? "not said" : std::to_string(node.feature_level)) + ")";
+    break;
+  }
+  return fail(Code::kUnsupported,
+              std::string(name(type_of(entry))) + ": needs feature level " + std::to_string(needs) +
+                  ", which " + who +
+                  "; finish the rolling upgrade first, see pyralog cluster status");
 }
 
 void Catalog::put(TopicPtr topic) {
@@ -235,9 +279,8 @@ Result<void> Catalog::check_disk_is_free(NodeId node, const Uuid& incarnation) c
   if (gone == removed_->end() || PYRALOG_PLANT("catalog.take_removed_disk")) return {};
   return fail(Code::kFenced, "node " + std::to_string(node.value) +
                                  ": its data directory was that of node " +
-                                 std::to_string(gone->node.value) +
-                                 ", which " + std::string(kWasRemoved) +
-                                 "; start with an empty one");
+                                 std::to_string(gone->node.value) + ", which " +
+                                 std::string(kWasRemoved) + "; start with an empty one");
 }
 
 Result<void> Catalog::check_disk(NodeId id, const Uuid& incarnation) const {
@@ -290,6 +333,7 @@ Result<void> Catalog::take(const NodeRegistered& e) {
     next.feature_level = known->feature_level;
     next.retired = known->retired;
     next.draining = known->draining;
+    next.role = known->role;
     if (known->incarnation != e.incarnation) {
       if (!e.replace_disk && !known->lacks_disk()) {
         return fail(Code::kFenced, who +
@@ -326,10 +370,13 @@ Result<void> Catalog::take(const PeerRegistered& e) {
                     "or run cluster replace-disk");
   }
   if (e.host.empty() || e.host.size() > 255 || e.port < 1 || e.port > 65535 ||
-      e.feature_level < 1) {
+      e.feature_level < kLeastClusterLevel) {
     return fail(
         Code::kInvalidArgument,
         who + ": needs a host and a port for other nodes, and a feature level; check its settings");
+  }
+  if (e.feature_level < level_ && !PYRALOG_PLANT("catalog.take_older_node")) {
+    return fail(too_new(who + ": the cluster", level_, e.feature_level));
   }
   auto nodes = std::make_shared<std::map<NodeId, Node>>(*nodes_);
   Node& next = nodes->at(e.node);
@@ -338,6 +385,13 @@ Result<void> Catalog::take(const PeerRegistered& e) {
   next.feature_level = e.feature_level;
   nodes_ = std::move(nodes);
   return {};
+}
+
+Result<void> Catalog::take(const FeatureLevelRaised& e) {
+  if (e.level > std::max(level_, kLeastClusterLevel)) return {};
+  return fail(Code::kAlreadyExists, "feature level " + std::to_string(e.level) +
+                                        ": the cluster has " + std::to_string(level_) +
+                                        " already; a level only rises");
 }
 
 Result<void> Catalog::take(const TopicCreated& e) {
@@ -496,6 +550,28 @@ Result<void> Catalog::take(const MachineIdGranted& e) {
   auto machines = std::make_shared<std::map<std::uint16_t, MachineGrant>>(*machines_);
   machines->insert_or_assign(e.machine, MachineGrant{e.node, e.ceiling_ms});
   machines_ = std::move(machines);
+  return {};
+}
+
+Result<void> Catalog::take(const CounterBlock& e) {
+  const std::string what = "counter " + quoted(e.name.substr(0, kMaxCounterName + 11));
+  if (!is_valid_counter_name(e.name)) {
+    return fail(Code::kInvalidArgument,
+                what + ": a name has 1 to 249 of a-z 0-9 . _ -; choose another");
+  }
+  const std::int64_t* known = counters_.find(e.name);
+  if (known == nullptr && counters_.size() >= kMaxCounters) {
+    return fail(Code::kExhausted, what + ": there are " + std::to_string(kMaxCounters) +
+                                      " counters, as many as there may be; use one of them");
+  }
+  const std::int64_t next = known != nullptr ? *known : 1;
+  const bool right = e.start == next || PYRALOG_PLANT("catalog.counter_block_twice");
+  if (!right || e.size < 1 || e.size > kMaxCounterBlock || e.start > INT64_MAX - e.size) {
+    return fail(Code::kFenced, what + ": its next block starts at " + std::to_string(next) +
+                                   " and has 1 to " + std::to_string(kMaxCounterBlock) +
+                                   " values; ask for that");
+  }
+  counters_.set(e.name, e.start + e.size);
   return {};
 }
 

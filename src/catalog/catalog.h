@@ -32,6 +32,9 @@ struct Node {
   bool draining = false;            ///< nothing new is placed on it
   /// Whether its disk is lost, and another one may come in its place.
   [[nodiscard]] bool lacks_disk() const;
+  NodeRole role = NodeRole::kAll;
+  /// Whether new replicas may be placed on it.
+  [[nodiscard]] bool takes_replicas() const { return !draining && role != NodeRole::kObelisk; }
   friend bool operator==(const Node&, const Node&) = default;
 };
 
@@ -121,6 +124,15 @@ class Catalog {
   [[nodiscard]] const Uuid& cluster() const { return cluster_; }  ///< nil before ClusterCreated
   [[nodiscard]] std::uint16_t epoch_groups() const { return epoch_groups_; }
 
+  /// The highest feature level of any entry so far: who understands less cannot be one of the
+  /// cluster. Never falls.
+  [[nodiscard]] std::uint16_t level() const { return level_; }
+  /// The highest level that all registered nodes understand, of those that this build does; who has
+  /// not said beside others that have understands the least of a cluster. 0 = nobody has said.
+  [[nodiscard]] std::uint16_t understood() const;
+  /// Whether entries of `level` are taken: the log has such, or all understand them.
+  [[nodiscard]] bool may_write(std::uint16_t level) const;
+
   [[nodiscard]] const Node* node(NodeId id) const;
   [[nodiscard]] const std::map<NodeId, Node>& nodes() const { return *nodes_; }
   static constexpr std::size_t kMaxInvited = 1'000;
@@ -155,11 +167,14 @@ class Catalog {
   [[nodiscard]] const std::map<std::uint16_t, MachineGrant>& machine_grants() const {
     return *machines_;
   }
+  /// Counter → the value that its next block starts at.
+  [[nodiscard]] const CowMap<std::string, std::int64_t>& counters() const { return counters_; }
 
   /// The whole state: magic, version, body, CRC-32C.
   [[nodiscard]] Bytes encode_snapshot() const;
-  /// kUnsupported for a newer version, kCorrupt for any other damage.
-  [[nodiscard]] static Result<Catalog> decode_snapshot(ByteView bytes);
+  /// kUnsupported for a newer version, or a level above `understood`; kCorrupt for other damage.
+  [[nodiscard]] static Result<Catalog> decode_snapshot(ByteView bytes,
+                                                       std::uint16_t understood = kFeatureLevel);
 
   friend bool operator==(const Catalog& a, const Catalog& b);
 
@@ -183,6 +198,9 @@ class Catalog {
   [[nodiscard]] Result<void> take(const NodeRemoved& entry);
   [[nodiscard]] Result<void> take(const NodeInvited& entry);
   [[nodiscard]] Result<void> take(const DiskRetired& entry);
+  [[nodiscard]] Result<void> take(const CounterBlock& entry);
+  [[nodiscard]] Result<void> take(const NodeRoleSet& entry);
+  [[nodiscard]] Result<void> take(const FeatureLevelRaised& entry);
 
   void put(TopicPtr topic);
   void note_deleted(const TopicId& id, std::uint64_t position);
@@ -200,7 +218,9 @@ class Catalog {
   [[nodiscard]] Result<void> take_in_a_row(const std::vector<const EpochProposed*>& entries);
   [[nodiscard]] Result<const Partition*> existing(const PartitionId& id) const;
   [[nodiscard]] Result<void> check_disk_is_free(NodeId node, const Uuid& incarnation) const;
-  [[nodiscard]] bool needs_level_2() const;
+  /// Refuses while a partition's replicas, target or newest epoch names the node.
+  [[nodiscard]] Result<void> check_unnamed(NodeId node) const;
+  [[nodiscard]] Result<void> check_all_understand(const Entry& entry) const;
   /// Replaces partitions of one topic; topic and partitions exist.
   void put_partitions(const TopicId& topic, std::vector<Partition> partitions);
   friend class SnapshotReader;
@@ -208,6 +228,7 @@ class Catalog {
   std::uint64_t position_ = 0;
   Uuid cluster_;
   std::uint16_t epoch_groups_ = 0;
+  std::uint16_t level_ = 1;
   WallMs created_;
   std::int64_t next_producer_id_ = 0;
   std::shared_ptr<const std::map<NodeId, Node>> nodes_ =
@@ -219,6 +240,7 @@ class Catalog {
   std::shared_ptr<const Settings> cluster_settings_ = std::make_shared<const Settings>();
   std::shared_ptr<const std::map<std::uint16_t, MachineGrant>> machines_ =
       std::make_shared<const std::map<std::uint16_t, MachineGrant>>();
+  CowMap<std::string, std::int64_t> counters_;
   CowMap<std::string, TopicPtr> by_name_;
   CowMap<TopicId, TopicPtr> by_id_;
   CowMap<std::string, TopicPtr> by_metric_name_;  ///< names with '.' or '_', '.' written as '_'

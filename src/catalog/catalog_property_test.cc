@@ -63,7 +63,7 @@ EpochActivation any_activation() {
 
 Entry any_entry() {
   static const std::vector<std::string> kNames{"a", "b", "a.b", "a_b", "..", "x y", "c"};
-  switch (pick(18)) {
+  switch (pick(21)) {
     case 0:
       return ClusterCreated{uuid(small_id()), static_cast<std::uint16_t>(pick(20)),
                             WallMs{pick(9)}};
@@ -103,7 +103,7 @@ Entry any_entry() {
     case 12: {
       const NodeId who = any_node();
       return PeerRegistered{who, uuid(static_cast<std::uint8_t>(100 + who.value)), text(3), pick(3),
-                            static_cast<std::uint16_t>(pick(3))};
+                            static_cast<std::uint16_t>(pick(5))};
     }
     case 13:
     case 14: {
@@ -115,6 +115,12 @@ Entry any_entry() {
       return NodeDraining{any_node(), pick(2) == 0};
     case 16:
       return NodeRemoved{any_node()};
+    case 17:
+      return NodeRoleSet{any_node(), static_cast<NodeRole>(pick(3))};
+    case 18:
+      return CounterBlock{kNames[static_cast<std::size_t>(pick(7))], pick(3), pick(3)};
+    case 19:
+      return FeatureLevelRaised{static_cast<std::uint16_t>(1 + pick(kFeatureLevel))};
     default:
       return MachineIdGranted{static_cast<std::uint16_t>(pick(3)), any_node(),
                               static_cast<std::uint64_t>(pick(50))};

@@ -282,7 +282,8 @@ TEST(Catalog, hands_out_producer_ids_once) {
 TEST(Catalog, knows_where_nodes_reach_each_other_and_keeps_it_over_their_starts) {
   Catalog c = cluster(2);
   const Bytes alone = c.encode_snapshot();
-  EXPECT_EQ(load_le<std::uint16_t>(alone.data() + 8), 1) << "older versions read what a lone node writes";
+  EXPECT_EQ(load_le<std::uint16_t>(alone.data() + 8), 1)
+      << "older versions read what a lone node writes";
   EXPECT_FALSE(apply(c, PeerRegistered{NodeId(3), uuid(103), "h", 9093, 2})) << "no such node";
   EXPECT_FALSE(apply(c, PeerRegistered{NodeId(2), uuid(101), "h", 9093, 2})) << "another disk";
   EXPECT_FALSE(apply(c, PeerRegistered{NodeId(2), uuid(102), "", 9093, 2}));
@@ -297,6 +298,98 @@ TEST(Catalog, knows_where_nodes_reach_each_other_and_keeps_it_over_their_starts)
   EXPECT_EQ(*back, c);
 }
 
+Catalog cluster_with_levels(std::vector<std::uint16_t> levels) {
+  Catalog c = cluster(static_cast<int>(levels.size()));
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    const auto id = static_cast<std::int32_t>(i + 1);
+    EXPECT_TRUE(apply(c, PeerRegistered{NodeId(id), uuid(static_cast<std::uint8_t>(100 + id)), "h",
+                                        9093, levels[i]}));
+  }
+  return c;
+}
+
+TEST(Catalog, takes_no_entry_that_one_of_its_nodes_does_not_understand) {
+  Catalog c = cluster_with_levels({3, 2, 3});
+  EXPECT_EQ(c.level(), 2);
+  EXPECT_EQ(c.understood(), 2);
+  const Catalog before = c;
+  for (const Entry& entry : {Entry(NodeDraining{NodeId(1), true}), Entry(FeatureLevelRaised{3})}) {
+    const auto refused = c.apply(entry, c.position() + 1);
+    ASSERT_FALSE(refused) << "plant: catalog.newer_while_mixed";
+    EXPECT_EQ(refused.error().code, Code::kUnsupported);
+    EXPECT_NE(refused.error().message.find("node 2 does not"), std::string::npos);
+  }
+  EXPECT_EQ(c, before);
+  EXPECT_EQ(load_le<std::uint16_t>(c.encode_snapshot().data() + 8), 2);
+  EXPECT_TRUE(Catalog::decode_snapshot(c.encode_snapshot(), 2));
+  ASSERT_TRUE(apply(c, PeerRegistered{NodeId(2), uuid(102), "h", 9093, 3}));
+  EXPECT_EQ(c.level(), 2);
+  ASSERT_TRUE(apply(c, NodeDraining{NodeId(1), true}));
+  EXPECT_EQ(c.level(), 3);
+}
+
+TEST(Catalog, a_node_may_go_back_until_the_level_is_raised_and_never_afterwards) {
+  Catalog c = cluster_with_levels({3, 3});
+  ASSERT_TRUE(apply(c, PeerRegistered{NodeId(2), uuid(102), "h", 9093, 2}));
+  ASSERT_TRUE(apply(c, PeerRegistered{NodeId(2), uuid(102), "h", 9093, 3}));
+  ASSERT_TRUE(apply(c, FeatureLevelRaised{3}));
+  EXPECT_EQ(c.level(), 3);
+  EXPECT_FALSE(apply(c, FeatureLevelRaised{3}));
+  const auto refused =
+      c.apply(PeerRegistered{NodeId(2), uuid(102), "h", 9093, 2}, c.position() + 1);
+  ASSERT_FALSE(refused) << "plant: catalog.take_older_node";
+  EXPECT_EQ(refused.error().code, Code::kUnsupported);
+  const Bytes snapshot = c.encode_snapshot();
+  EXPECT_EQ(Catalog::decode_snapshot(snapshot, 2).error().code, Code::kUnsupported);
+  const auto back = Catalog::decode_snapshot(snapshot);
+  ASSERT_TRUE(back);
+  EXPECT_EQ(*back, c);
+}
+
+TEST(Catalog, who_has_not_said_beside_others_understands_the_least_of_a_cluster) {
+  Catalog c = cluster(2);
+  EXPECT_EQ(c.understood(), 0);
+  EXPECT_TRUE(c.may_write(3)) << "a lone node says nothing to anybody";
+  ASSERT_TRUE(apply(c, PeerRegistered{NodeId(1), uuid(101), "h", 9093, 3}));
+  EXPECT_EQ(c.understood(), 2);
+  const auto refused = apply(c, CounterBlock{"orders", 1, 10});
+  ASSERT_FALSE(refused) << "plant: catalog.unsaid_is_newest";
+  EXPECT_EQ(refused.error().code, Code::kUnsupported);
+  EXPECT_NE(refused.error().message.find("node 2 does not understand (it has not said)"),
+            std::string::npos);
+  EXPECT_NE(refused.error().message.find("; finish the rolling upgrade"), std::string::npos);
+  ASSERT_TRUE(apply(c, PeerRegistered{NodeId(2), uuid(102), "h", 9093, 3}));
+  EXPECT_TRUE(apply(c, CounterBlock{"orders", 1, 10}));
+}
+
+TEST(Catalog, opens_a_snapshot_of_form_2) {
+  Writer out;
+  out.raw(as_bytes(std::string_view("PYRACAT1"))).le(std::uint16_t{2}).le(std::uint16_t{2});
+  out.le(std::uint64_t{7});
+  write_uuid(out, uuid(1));
+  out.le(std::uint16_t{16}).le(std::int64_t{1}).le(std::int64_t{500});
+  out.le(std::uint32_t{1}).le(std::int32_t{1});
+  write_uuid(out, uuid(101));
+  out.le(std::uint64_t{3}).sized("host").le(std::int32_t{9092}).sized("rack");
+  out.sized("peer").le(std::int32_t{9093}).le(std::uint16_t{2}).le(std::uint32_t{0});
+  out.le(std::uint32_t{0}).le(std::uint32_t{0});  // settings, machines
+  out.le(std::uint32_t{1});
+  write_uuid(out, uuid(9));
+  out.sized("orders").le(std::int64_t{1000}).le(std::uint32_t{0}).le(std::uint32_t{1});
+  write_nodes(out, {NodeId(1)});
+  out.le(std::uint32_t{0}).le(std::int32_t{0}).le(std::uint8_t{0});
+  out.le(std::uint32_t{0}).le(std::uint8_t{0});  // epochs, lost
+  out.le(std::uint32_t{0});                      // deleted
+  out.le(crc32c(out.view()));
+  const auto read = Catalog::decode_snapshot(out.view(), 2);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->level(), 2);
+  EXPECT_EQ(read->node(NodeId(1))->peer_host, "peer");
+  EXPECT_EQ(read->node(NodeId(1))->role, NodeRole::kAll);
+  EXPECT_EQ(read->topic("orders")->partitions.at(0)->replicas, (std::vector<NodeId>{NodeId(1)}));
+  EXPECT_EQ(read->encode_snapshot(), Bytes(out.view().begin(), out.view().end()));
+}
+
 TEST(Catalog, machine_ids_only_ever_get_a_higher_ceiling) {
   Catalog c = cluster(2);
   EXPECT_TRUE(apply(c, MachineIdGranted{3, NodeId(1), 100}));
@@ -304,6 +397,39 @@ TEST(Catalog, machine_ids_only_ever_get_a_higher_ceiling) {
   EXPECT_TRUE(apply(c, MachineIdGranted{3, NodeId(2), 101}));
   EXPECT_FALSE(apply(c, MachineIdGranted{1024, NodeId(1), 1}));
   EXPECT_EQ(c.machine_grants().at(3), (MachineGrant{NodeId(2), 101}));
+}
+
+TEST(Catalog, hands_out_blocks_of_a_counter_once) {
+  Catalog c = cluster();
+  EXPECT_FALSE(apply(c, CounterBlock{"orders", 0, 10})) << "the first starts at 1";
+  ASSERT_TRUE(apply(c, CounterBlock{"orders", 1, 10}));
+  for (const std::int64_t start : {1, 10, 12}) {
+    const auto again = apply(c, CounterBlock{"orders", start, 10});
+    ASSERT_FALSE(again) << start;
+    EXPECT_EQ(again.error().code, Code::kFenced);
+  }
+  ASSERT_TRUE(apply(c, CounterBlock{"orders", 11, kMaxCounterBlock}));
+  EXPECT_EQ(*c.counters().find("orders"), 11 + kMaxCounterBlock);
+  EXPECT_FALSE(apply(c, CounterBlock{"orders", 11 + kMaxCounterBlock, 0}));
+  EXPECT_FALSE(apply(c, CounterBlock{"orders", 11 + kMaxCounterBlock, kMaxCounterBlock + 1}));
+  for (const char* name : {"", "Orders", "a b", "a/b"})
+    EXPECT_FALSE(apply(c, CounterBlock{name, 1, 1})) << name;
+  EXPECT_FALSE(apply(c, CounterBlock{std::string(250, 'a'), 1, 1}));
+  EXPECT_TRUE(apply(c, CounterBlock{std::string(249, 'a'), 1, 1}));
+  const auto back = Catalog::decode_snapshot(c.encode_snapshot());
+  ASSERT_TRUE(back);
+  EXPECT_EQ(*back, c);
+}
+
+TEST(Catalog, has_so_many_counters_and_no_more) {
+  Catalog c = cluster();
+  for (std::size_t i = 0; i < kMaxCounters; ++i)
+    ASSERT_TRUE(apply(c, CounterBlock{"c" + std::to_string(i), 1, 1}));
+  const auto one_more = apply(c, CounterBlock{"more", 1, 1});
+  ASSERT_FALSE(one_more);
+  EXPECT_EQ(one_more.error().code, Code::kExhausted);
+  EXPECT_TRUE(apply(c, CounterBlock{"c7", 2, 1})) << "those that are there go on";
+  EXPECT_TRUE(Catalog::decode_snapshot(c.encode_snapshot()));
 }
 
 // ---- Epochs ----

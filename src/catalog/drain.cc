@@ -54,7 +54,7 @@ class Load {
     std::optional<NodeId> best;
     std::tuple<bool, std::size_t, std::size_t> least;
     for (const auto& [id, node] : catalog_.nodes()) {
-      const bool full = node.draining && !PYRALOG_PLANT("catalog.drain_to_draining");
+      const bool full = !node.takes_replicas() && !PYRALOG_PLANT("catalog.drain_to_draining");
       if (full || id == without || has(others, id)) continue;
       const auto strangers =
           std::ranges::count_if(others, [&](NodeId each) { return !met_[id].contains(each); });
@@ -100,11 +100,11 @@ DrainPlan plan_drain(const Catalog& catalog, NodeId node, std::size_t max) {
     std::erase(others, node);
     const std::optional<NodeId> instead = load.best_with(others, node);
     if (!instead) {
-      stuck(id,
-            "topic \"" + catalog.topic(id.topic)->name + "\" partition " +
-                std::to_string(id.partition.value) + ": needs " + std::to_string(before.size()) +
-                " nodes that are not draining, and there is none beyond its own; add a node, or "
-                "give it fewer replicas");
+      stuck(id, "topic \"" + catalog.topic(id.topic)->name + "\" partition " +
+                    std::to_string(id.partition.value) + ": needs " +
+                    std::to_string(before.size()) +
+                    " nodes that take replicas, and there is none beyond its own; add a node, or "
+                    "give it fewer replicas");
       continue;
     }
     if (plan.under_way + plan.moves.size() >= max) {

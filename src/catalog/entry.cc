@@ -3,10 +3,37 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/plant.h"
+
 namespace pyralog::catalog {
 namespace {
 
 constexpr std::uint16_t kEntryVersion = 1;
+
+/// By the index of the alternative.
+constexpr EntryType kTypes[] = {EntryType::kClusterCreated,
+                                EntryType::kNodeRegistered,
+                                EntryType::kTopicCreated,
+                                EntryType::kTopicDeleted,
+                                EntryType::kPartitionsAdded,
+                                EntryType::kTopicSettingsChanged,
+                                EntryType::kClusterSettingsChanged,
+                                EntryType::kEpochProposed,
+                                EntryType::kEpochsActivated,
+                                EntryType::kEpochSealed,
+                                EntryType::kProducerIdBlock,
+                                EntryType::kLostRange,
+                                EntryType::kMachineIdGranted,
+                                EntryType::kPeerRegistered,
+                                EntryType::kReplicasWanted,
+                                EntryType::kNodeDraining,
+                                EntryType::kNodeRemoved,
+                                EntryType::kNodeInvited,
+                                EntryType::kDiskRetired,
+                                EntryType::kFeatureLevelRaised,
+                                EntryType::kCounterBlock,
+                                EntryType::kNodeRoleSet};
+static_assert(std::size(kTypes) == std::variant_size_v<Entry>);
 
 template <typename... F>
 struct Overloaded : F... {
@@ -190,6 +217,9 @@ void write_body(Writer& out, const Entry& entry) {
             out.le(e.node.value);
             write_uuid(out, e.incarnation);
           },
+          [&](const CounterBlock& e) { out.sized(e.name).le(e.start).le(e.size); },
+          [&](const NodeRoleSet& e) { out.le(e.node.value).le(static_cast<std::uint8_t>(e.role)); },
+          [&](const FeatureLevelRaised& e) { out.le(e.level); },
       },
       entry);
 }
@@ -213,10 +243,21 @@ NodeInvited read_node_invited(Reader& in) {
   return e;
 }
 
-/// The feature level that brought an entry's form in.
-std::uint16_t level_of(EntryType type) {
-  if (type >= EntryType::kNodeInvited) return 3;
-  return type >= EntryType::kPeerRegistered ? 2 : 1;
+CounterBlock read_counter_block(Reader& in) {
+  CounterBlock e;
+  e.name = in.sized_text();
+  e.start = in.le<std::int64_t>();
+  e.size = in.le<std::int64_t>();
+  return e;
+}
+
+NodeRoleSet read_role(Reader& in, bool& sound) {
+  NodeRoleSet e;
+  e.node = NodeId(in.le<std::int32_t>());
+  const auto role = in.le<std::uint8_t>();
+  if (role > static_cast<std::uint8_t>(NodeRole::kObelisk)) sound = false;
+  e.role = static_cast<NodeRole>(role);
+  return e;
 }
 
 TopicCreated read_topic_created(Reader& in, bool& sound) {
@@ -310,6 +351,12 @@ Entry read_body(EntryType type, Reader& in, bool& sound) {
       return read_node_invited(in);
     case EntryType::kDiskRetired:
       return DiskRetired{NodeId(in.le<std::int32_t>()), read_uuid(in)};
+    case EntryType::kCounterBlock:
+      return read_counter_block(in);
+    case EntryType::kNodeRoleSet:
+      return read_role(in, sound);
+    case EntryType::kFeatureLevelRaised:
+      return FeatureLevelRaised{in.le<std::uint16_t>()};
   }
   sound = false;
   return TopicDeleted{};
@@ -362,7 +409,25 @@ Result<Settings> read_settings(Reader& in) {
 }
 
 EntryType type_of(const Entry& entry) {
-  return static_cast<EntryType>(static_cast<std::uint16_t>(entry.index() + 1));
+  return kTypes[entry.index()];
+}
+
+bool is_valid_counter_name(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxCounterName && std::ranges::all_of(name, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  });
+}
+
+const char* name(NodeRole role) {
+  switch (role) {
+    case NodeRole::kAll:
+      return "all";
+    case NodeRole::kPyramid:
+      return "pyramid";
+    case NodeRole::kObelisk:
+      return "obelisk";
+  }
+  return "unknown";
 }
 
 const char* name(EntryType type) {
@@ -405,37 +470,60 @@ const char* name(EntryType type) {
       return "node_invited";
     case EntryType::kDiskRetired:
       return "disk_retired";
+    case EntryType::kCounterBlock:
+      return "counter_block";
+    case EntryType::kNodeRoleSet:
+      return "node_role_set";
+    case EntryType::kFeatureLevelRaised:
+      return "feature_level_raised";
   }
   return "unknown";
 }
 
+std::uint16_t level_of(const Entry& entry) {
+  if (const auto* raised = std::get_if<FeatureLevelRaised>(&entry)) return raised->level;
+  const EntryType type = type_of(entry);
+  if (type >= EntryType::kReplicasWanted) return 3;
+  return type >= EntryType::kPeerRegistered ? 2 : 1;
+}
+
 Bytes encode_entry(const Entry& entry) {
   Writer out;
-  out.le(static_cast<std::uint16_t>(type_of(entry))).le(kEntryVersion).le(level_of(type_of(entry)));
+  out.le(static_cast<std::uint16_t>(type_of(entry))).le(kEntryVersion).le(level_of(entry));
   write_body(out, entry);
   return out.take();
 }
 
-Result<Entry> decode_entry(ByteView bytes) {
+Error too_new(const std::string& what, std::uint16_t level, std::uint16_t understood) {
+  return {Code::kUnsupported,
+          what + " needs feature level " + std::to_string(level) + ", this node understands " +
+              std::to_string(understood) +
+              (understood < kFeatureLevel
+                   ? "; start it without feature.level (--feature-level), or with a higher one"
+                   : "; run a newer pyralog on this data"),
+          0};
+}
+
+Result<Entry> decode_entry(ByteView bytes, std::uint16_t understood) {
   Reader in(bytes);
   const auto type = in.le<std::uint16_t>();
   const auto version = in.le<std::uint16_t>();
   const auto level = in.le<std::uint16_t>();
   if (!in.ok()) return corrupt("shorter than its header");
   if (type == 0 || version == 0 || level == 0) return corrupt("type, version or level is 0");
-  const bool known = type <= std::variant_size_v<Entry> && version <= kEntryVersion;
-  if (level > kFeatureLevel || !known) {
-    return fail(Code::kUnsupported,
-                "metadata entry type " + std::to_string(type) + " version " +
-                    std::to_string(version) + " needs feature level " +
-                    std::to_string(std::max<int>(level, known ? level : kFeatureLevel + 1)) +
-                    ", this build knows " + std::to_string(kFeatureLevel) +
-                    "; run a newer pyralog on this data");
+  const bool known = std::ranges::find(kTypes, static_cast<EntryType>(type)) != std::end(kTypes) &&
+                     version <= kEntryVersion;
+  if (PYRALOG_PLANT("catalog.read_newer")) understood = kFeatureLevel;
+  if (level > understood || !known) {
+    const auto needs = known ? level : std::max<std::uint16_t>(level, kFeatureLevel + 1);
+    return fail(too_new(
+        "metadata entry type " + std::to_string(type) + " version " + std::to_string(version),
+        needs, understood));
   }
-  if (level != level_of(static_cast<EntryType>(type))) return corrupt("its level is another's");
   bool sound = true;
   Entry entry = read_body(static_cast<EntryType>(type), in, sound);
   if (!sound || !in.done()) return corrupt(name(static_cast<EntryType>(type)));
+  if (level != level_of(entry)) return corrupt("its level is another's");
   return entry;
 }
 

@@ -16,8 +16,11 @@
 namespace pyralog::catalog {
 
 /// The newest form of the metadata log that this build understands. An entry carries the level that
-/// brought its form in; a newer one is refused (kUnsupported), never skipped.
+/// brought its form in; a newer one is refused (kUnsupported), never skipped. 2: clusters. 3:
+/// moves, drains, removals, nodes that come later, counters, roles, and levels that are raised.
 inline constexpr std::uint16_t kFeatureLevel = 3;
+/// The oldest level that a node of a cluster may have.
+inline constexpr std::uint16_t kLeastClusterLevel = 2;
 
 /// Bounds on what one entry may hold; decode and apply refuse more.
 inline constexpr std::size_t kMaxPartitionsPerTopic = 100'000;
@@ -25,6 +28,9 @@ inline constexpr std::size_t kMaxReplicas = 64;
 inline constexpr std::size_t kMaxSettings = 1'000;
 inline constexpr std::size_t kMaxSettingBytes = 1u << 16;
 inline constexpr std::size_t kMaxActivationsPerEntry = 10'000;
+inline constexpr std::size_t kMaxCounters = 10'000;
+inline constexpr std::size_t kMaxCounterName = 249;
+inline constexpr std::int64_t kMaxCounterBlock = 1'000'000;
 
 /// Setting name → value, as written by the user; only what differs from the defaults.
 using Settings = std::map<std::string, std::string, std::less<>>;
@@ -215,12 +221,47 @@ struct DiskRetired {
   friend bool operator==(const DiskRetired&, const DiskRetired&) = default;
 };
 
+/// The next `size` values of a named counter, from `start` on, are handed to whoever proposed it,
+/// and to nobody else. A counter is there from its first block on, which starts at 1.
+struct CounterBlock {
+  std::string name;  ///< see is_valid_counter_name
+  std::int64_t start = 1;
+  std::int64_t size = 0;  ///< 1 to kMaxCounterBlock
+  friend bool operator==(const CounterBlock&, const CounterBlock&) = default;
+};
+/// Lower-case letters, digits and . _ -, 1 to kMaxCounterName of them.
+[[nodiscard]] bool is_valid_counter_name(std::string_view name);
+
+/// What a node is there for.
+enum class NodeRole : std::uint8_t {
+  kAll = 0,
+  kPyramid = 1,  ///< holds partitions; issues no ids and counters
+  kObelisk = 2,  ///< issues ids and counters; holds no partitions
+};
+/// "all", "pyramid", "obelisk".
+[[nodiscard]] const char* name(NodeRole role);
+
+/// Gives `node` a role. That of an obelisk is refused while a partition names the node.
+struct NodeRoleSet {
+  NodeId node;
+  NodeRole role = NodeRole::kAll;
+  friend bool operator==(const NodeRoleSet&, const NodeRoleSet&) = default;
+};
+
+/// From here on whoever does not understand `level` cannot be one of the cluster. Refused unless
+/// all registered nodes do. An entry of that very level, so who does not understand it stops here.
+struct FeatureLevelRaised {
+  std::uint16_t level = kFeatureLevel;  ///< 3 and more
+  friend bool operator==(const FeatureLevelRaised&, const FeatureLevelRaised&) = default;
+};
+
 /// One record of the metadata log. Types are numbered on disk by EntryType.
 using Entry =
     std::variant<ClusterCreated, NodeRegistered, TopicCreated, TopicDeleted, PartitionsAdded,
                  TopicSettingsChanged, ClusterSettingsChanged, EpochProposed, EpochsActivated,
                  EpochSealed, ProducerIdBlock, LostRange, MachineIdGranted, PeerRegistered,
-                 ReplicasWanted, NodeDraining, NodeRemoved, NodeInvited, DiskRetired>;
+                 ReplicasWanted, NodeDraining, NodeRemoved, NodeInvited, DiskRetired,
+                 FeatureLevelRaised, CounterBlock, NodeRoleSet>;
 
 enum class EntryType : std::uint16_t {
   kClusterCreated = 1,
@@ -242,17 +283,24 @@ enum class EntryType : std::uint16_t {
   kNodeRemoved = 17,
   kNodeInvited = 18,
   kDiskRetired = 19,
+  kFeatureLevelRaised = 20,
+  kCounterBlock = 30,
+  kNodeRoleSet = 31,
 };
 [[nodiscard]] EntryType type_of(const Entry& entry);
 /// "topic_created" and so on, for logs and `inspect`.
 [[nodiscard]] const char* name(EntryType type);
+/// The feature level that brought its form in.
+[[nodiscard]] std::uint16_t level_of(const Entry& entry);
 
 /// u16 type, u16 version, u16 feature level, then the body; little-endian. The journal around it
 /// carries length and checksum.
 [[nodiscard]] Bytes encode_entry(const Entry& entry);
-/// kUnsupported for a type, version or level newer than ours (the message names the level);
+/// kUnsupported for a type, version or level newer than `understood` (the message names the level);
 /// kCorrupt for anything else that encode_entry does not write, bytes left over included.
-[[nodiscard]] Result<Entry> decode_entry(ByteView bytes);
+[[nodiscard]] Result<Entry> decode_entry(ByteView bytes, std::uint16_t understood = kFeatureLevel);
+/// Why a node that understands only `understood` does not read `what`, which needs `level`.
+[[nodiscard]] Error too_new(const std::string& what, std::uint16_t level, std::uint16_t understood);
 
 /// The pieces that entries and snapshots share.
 void write_settings(Writer& out, const Settings& settings);

@@ -33,6 +33,23 @@ TEST(Entry, a_newer_one_is_refused_by_its_feature_level) {
   EXPECT_NE(newer_form.error().message.find("feature level 4"), std::string::npos);
 }
 
+TEST(Entry, is_refused_by_a_node_that_is_pinned_to_an_older_level) {
+  for (const Entry& entry :
+       {Entry(NodeDraining{NodeId(2), true}), Entry(NodeInvited{NodeId(2), uuid(1), "h", 1}),
+        Entry(DiskRetired{NodeId(2), uuid(1)}), Entry(FeatureLevelRaised{3}),
+        Entry(CounterBlock{"c", 1, 1}), Entry(NodeRoleSet{NodeId(2), NodeRole::kObelisk})}) {
+    const Bytes bytes = encode_entry(entry);
+    EXPECT_TRUE(decode_entry(bytes, 3));
+    const auto refused = decode_entry(bytes, 2);
+    ASSERT_FALSE(refused) << "plant: catalog.read_newer";
+    EXPECT_EQ(refused.error().code, Code::kUnsupported);
+    EXPECT_NE(refused.error().message.find("--feature-level"), std::string::npos);
+  }
+  EXPECT_TRUE(decode_entry(encode_entry(PeerRegistered{NodeId(1), uuid(1), "h", 1, 2}), 2));
+  // A later level is told by its own number: nobody goes on without understanding it.
+  EXPECT_EQ(decode_entry(encode_entry(FeatureLevelRaised{4})).error().code, Code::kUnsupported);
+}
+
 TEST(Entry, with_another_level_than_its_type_has_is_damage) {
   Bytes bytes = encode_entry(ProducerIdBlock{1, 1000, NodeId(2)});
   bytes[4] = 2;

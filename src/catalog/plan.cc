@@ -43,14 +43,19 @@ struct Places {
   explicit Places(const Catalog& catalog) : nodes(catalog.nodes()) {
     if (PYRALOG_PLANT("catalog.place_on_draining")) return;
     std::erase_if(nodes, [&](const auto& each) {
-      if (!each.second.draining) return false;
-      without += (without.empty() ? " without node " : ", ") + std::to_string(each.first.value);
+      const bool obelisk = each.second.role == NodeRole::kObelisk;
+      if (each.second.takes_replicas() || (obelisk && PYRALOG_PLANT("catalog.place_on_obelisk")))
+        return false;
+      without += (without.empty() ? " without node " : ", ") + std::to_string(each.first.value) +
+                 (obelisk ? " (obelisk)" : "");
+      drained = drained || !obelisk;
       return true;
     });
-    if (!without.empty()) without += " (draining)";
+    if (drained) without += " (draining)";
   }
   std::map<NodeId, Node> nodes;
-  std::string without;  ///< " without node 3, 5 (draining)", or empty
+  std::string without;  ///< " without node 2 (obelisk), 3, 5 (draining)", or empty
+  bool drained = false;
 };
 
 /// A client's replicas must be distinct, known, and as many everywhere.
@@ -66,10 +71,13 @@ Planned<void> check_assignment(const std::vector<std::vector<NodeId>>& partition
     }
     for (const NodeId node : nodes) {
       const Node* known = catalog.node(node);
-      if (known != nullptr && !known->draining) continue;
+      if (known != nullptr && known->takes_replicas()) continue;
       return refuse(KafkaError::kInvalidReplicaAssignment,
                     "the assignment names node " + std::to_string(node.value) + ", which is " +
-                        (known == nullptr ? "not registered" : "draining") + "; name another");
+                        (known == nullptr  ? "not registered"
+                         : known->draining ? "draining"
+                                           : "an obelisk") +
+                        "; name another");
     }
   }
   return {};

@@ -37,7 +37,7 @@ struct PlanOptions {
 struct CreateTopic {
   std::string name;
   std::int32_t partitions = -1;          ///< −1 = default; −1 also with `assignment`
-  std::int16_t replication_factor = -1;  ///< −1 = min(3, nodes that are not draining)
+  std::int16_t replication_factor = -1;  ///< −1 = min(3, nodes that take replicas)
   ManualAssignment assignment;
   SettingChanges settings;  ///< a null value is refused, as Kafka does
 };

@@ -6,13 +6,17 @@
 #include <utility>
 
 #include "base/crc32c.h"
+#include "base/plant.h"
 #include "catalog/catalog.h"
 
 namespace pyralog::catalog {
 namespace {
 
 constexpr std::string_view kMagic = "PYRACAT1";
-constexpr std::uint16_t kVersion = 3;  // 1 = of a lone node, 2 = nobody is invited; still written then
+// As the level, as far as that changed the form: 1 = of a lone node, 2 = of a cluster, 3 = with
+// what feature level 3 brought. The oldest that will do is written, for those who understand no
+// more.
+constexpr std::uint16_t kVersion = 3;
 
 std::unexpected<Error> corrupt(const char* what) {
   return fail(Code::kCorrupt, std::string("metadata snapshot: ") + what +
@@ -24,13 +28,13 @@ void write_uuids(Writer& out, const std::vector<Uuid>& ids) {
   for (const Uuid& id : ids) write_uuid(out, id);
 }
 
-void write_node(Writer& out, const Node& n, bool of_cluster) {
+void write_node(Writer& out, const Node& n, std::uint16_t form) {
   out.le(n.id.value);
   write_uuid(out, n.incarnation);
   out.le(n.boot_counter).sized(n.host).le(n.port).sized(n.rack);
-  if (of_cluster) {
-    out.sized(n.peer_host).le(n.peer_port).le(n.feature_level);
-    out.le(static_cast<std::uint8_t>(n.draining ? 1 : 0));
+  if (form >= 2) out.sized(n.peer_host).le(n.peer_port).le(n.feature_level);
+  if (form >= 3) {
+    out.le(static_cast<std::uint8_t>(n.draining ? 1 : 0)).le(static_cast<std::uint8_t>(n.role));
   }
   write_uuids(out, n.retired);
 }
@@ -44,9 +48,9 @@ void write_record(Writer& out, const EpochRecord& r) {
   }
 }
 
-void write_partition(Writer& out, const Partition& p, bool of_cluster) {
+void write_partition(Writer& out, const Partition& p, std::uint16_t form) {
   write_nodes(out, p.replicas);
-  if (of_cluster) write_nodes(out, p.target);
+  if (form >= 3) write_nodes(out, p.target);
   out.le(p.highest_proposed.value).le(p.candidate.value);
   out.le(static_cast<std::uint8_t>(p.current ? 1 : 0));
   if (p.current) write_record(out, *p.current);
@@ -58,49 +62,31 @@ void write_partition(Writer& out, const Partition& p, bool of_cluster) {
   }
 }
 
-void write_topic(Writer& out, const Topic& t, bool of_cluster) {
+void write_topic(Writer& out, const Topic& t, std::uint16_t form) {
   write_uuid(out, t.id.uuid);
   out.sized(t.name).le(t.created.ms);
   write_settings(out, t.settings);
   out.le(static_cast<std::uint32_t>(t.partitions.size()));
-  for (const auto& p : t.partitions) write_partition(out, *p, of_cluster);
+  for (const auto& p : t.partitions) write_partition(out, *p, form);
 }
 
 }  // namespace
 
-bool Catalog::needs_level_2() const {
-  const auto joined = [](const auto& each) {
-    return !each.second.peer_host.empty() || each.second.draining;
-  };
-  if (!removed_->empty() || !invited_->empty() || std::ranges::any_of(*nodes_, joined)) return true;
-  bool moving = false;
-  by_name_.for_each([&](const std::string&, const TopicPtr& topic) {
-    moving = moving || std::ranges::any_of(topic->partitions,
-                                           [](const auto& p) { return !p->target.empty(); });
-  });
-  return moving;
-}
-
 Bytes Catalog::encode_snapshot() const {
   Writer out;
-  // Alone, a node writes what older versions read as well.
-  const bool of_cluster = needs_level_2();
-  const bool invites = !invited_->empty();
-  const std::uint16_t form = invites ? 3 : of_cluster ? 2 : 1;
-  out.raw(as_bytes(kMagic)).le(form).le(form);
+  const std::uint16_t form = std::min(level_, kVersion);
+  out.raw(as_bytes(kMagic)).le(form).le(level_);
   out.le(position_);
   write_uuid(out, cluster_);
   out.le(epoch_groups_).le(created_.ms).le(next_producer_id_);
   out.le(static_cast<std::uint32_t>(nodes_->size()));
-  for (const auto& [id, node] : *nodes_) write_node(out, node, of_cluster);
-  if (of_cluster) {
+  for (const auto& [id, node] : *nodes_) write_node(out, node, form);
+  if (form >= 3) {
     out.le(static_cast<std::uint32_t>(removed_->size()));
     for (const Replica& disk : *removed_) {
       out.le(disk.node.value);
       write_uuid(out, disk.incarnation);
     }
-  }
-  if (invites) {
     out.le(static_cast<std::uint32_t>(invited_->size()));
     for (const auto& [id, each] : *invited_) {
       out.le(id.value);
@@ -115,12 +101,17 @@ Bytes Catalog::encode_snapshot() const {
   }
   out.le(static_cast<std::uint32_t>(by_name_.size()));
   by_name_.for_each(
-      [&](const std::string&, const TopicPtr& topic) { write_topic(out, *topic, of_cluster); });
+      [&](const std::string&, const TopicPtr& topic) { write_topic(out, *topic, form); });
   out.le(static_cast<std::uint32_t>(deleted_.size()));
   deleted_.for_each([&](const TopicId& id, std::uint64_t at) {
     write_uuid(out, id.uuid);
     out.le(at);
   });
+  if (form >= 3) {
+    out.le(static_cast<std::uint32_t>(counters_.size()));
+    counters_.for_each(
+        [&](const std::string& name, std::int64_t next) { out.sized(name).le(next); });
+  }
   out.le(crc32c(out.view()));
   return out.take();
 }
@@ -128,19 +119,22 @@ Bytes Catalog::encode_snapshot() const {
 /// Reads a body that has the right checksum, and still trusts no length in it.
 class SnapshotReader {
  public:
-  SnapshotReader(ByteView body, std::uint16_t form)
-      : in_(body), of_cluster_(form >= 2), invites_(form >= 3) {}
+  SnapshotReader(ByteView body, std::uint16_t form, std::uint16_t level)
+      : in_(body), form_(form), level_(level) {}
 
   Result<Catalog> read() {
     Catalog c;
+    c.level_ = level_;
     c.position_ = in_.le<std::uint64_t>();
     c.cluster_ = read_uuid(in_);
     c.epoch_groups_ = in_.le<std::uint16_t>();
     c.created_ = WallMs{in_.le<std::int64_t>()};
     c.next_producer_id_ = in_.le<std::int64_t>();
     c.nodes_ = nodes();
-    if (of_cluster_) c.removed_ = removed();
-    if (invites_) c.invited_ = invited();
+    if (form_ >= 3) {
+      c.removed_ = removed();
+      c.invited_ = invited();
+    }
     PYRALOG_ASSIGN(Settings cluster_settings, read_settings(in_));
     c.cluster_settings_ = std::make_shared<const Settings>(std::move(cluster_settings));
     c.machines_ = machines();
@@ -151,6 +145,7 @@ class SnapshotReader {
       c.put(std::move(topic));
     }
     read_deleted(c);
+    if (form_ >= 3) c.counters_ = counters();
     if (!sound_ || !in_.done()) return corrupt("its body is broken");
     return c;
   }
@@ -181,13 +176,18 @@ class SnapshotReader {
       node.host = in_.sized_text();
       node.port = in_.le<std::int32_t>();
       node.rack = in_.sized_text();
-      if (of_cluster_) {
+      if (form_ >= 2) {
         node.peer_host = in_.sized_text();
         node.peer_port = in_.le<std::int32_t>();
         node.feature_level = in_.le<std::uint16_t>();
+      }
+      if (form_ >= 3) {
         const auto draining = in_.le<std::uint8_t>();
         sound_ = draining <= 1 && sound_;
         node.draining = draining == 1;
+        const auto role = in_.le<std::uint8_t>();
+        sound_ = role <= static_cast<std::uint8_t>(NodeRole::kObelisk) && sound_;
+        node.role = static_cast<NodeRole>(role);
       }
       const std::size_t retired = count(16);
       for (std::size_t r = 0; r < retired; ++r) node.retired.push_back(read_uuid(in_));
@@ -211,7 +211,7 @@ class SnapshotReader {
   std::shared_ptr<const std::map<NodeId, Invitation>> invited() {
     auto all = std::make_shared<std::map<NodeId, Invitation>>();
     const std::size_t n = count(28);
-    if (n == 0 || n > Catalog::kMaxInvited) sound_ = false;
+    if (n > Catalog::kMaxInvited) sound_ = false;
     for (std::size_t i = 0; i < n && sound_; ++i) {
       const NodeId node(in_.le<std::int32_t>());
       Invitation each;
@@ -232,6 +232,22 @@ class SnapshotReader {
       sound_ = all->emplace(machine, MachineGrant{node, in_.le<std::uint64_t>()}).second && sound_;
     }
     return all;
+  }
+
+  CowMap<std::string, std::int64_t> counters() {
+    std::vector<std::pair<std::string, std::int64_t>> all;
+    const std::size_t n = count(13);
+    if (n > kMaxCounters) sound_ = false;
+    for (std::size_t i = 0; i < n && sound_ && in_.ok(); ++i) {
+      std::string name(in_.sized_text());
+      const auto next = in_.le<std::int64_t>();
+      if (!is_valid_counter_name(name) || next < 1 || (!all.empty() && name <= all.back().first)) {
+        sound_ = false;
+      }
+      all.emplace_back(std::move(name), next);
+    }
+    if (!sound_ || !in_.ok()) return {};
+    return CowMap<std::string, std::int64_t>::of_sorted(std::move(all));
   }
 
   void read_deleted(Catalog& c) {
@@ -278,7 +294,7 @@ class SnapshotReader {
     Partition p;
     p.index = PartitionIndex(static_cast<std::int32_t>(index));
     p.replicas = read_nodes(in_, sound_);
-    if (of_cluster_) p.target = read_nodes(in_, sound_);
+    if (form_ >= 3) p.target = read_nodes(in_, sound_);
     p.highest_proposed = Epoch(in_.le<std::uint32_t>());
     p.candidate = NodeId(in_.le<std::int32_t>());
     const auto has_current = in_.le<std::uint8_t>();
@@ -319,32 +335,30 @@ class SnapshotReader {
   }
 
   Reader in_;
-  bool of_cluster_;
-  bool invites_;
+  std::uint16_t form_;
+  std::uint16_t level_;
   bool sound_ = true;
 };
 
-Result<Catalog> Catalog::decode_snapshot(ByteView bytes) {
+Result<Catalog> Catalog::decode_snapshot(ByteView bytes, std::uint16_t understood) {
   Reader in(bytes);
   const ByteView magic = in.raw(kMagic.size());
   const auto version = in.le<std::uint16_t>();
   const auto level = in.le<std::uint16_t>();
   if (!in.ok() || as_text(magic) != kMagic) return corrupt("it does not begin as one");
-  if (version > kVersion || level > kFeatureLevel) {
-    return fail(Code::kUnsupported, "metadata snapshot: needs feature level " +
-                                        std::to_string(level) + " and format " +
-                                        std::to_string(version) + ", this build knows " +
-                                        std::to_string(kFeatureLevel) + " and " +
-                                        std::to_string(kVersion) + "; run a newer pyralog on it");
+  if (PYRALOG_PLANT("catalog.read_newer")) understood = kFeatureLevel;
+  if (version > kVersion || level > understood) {
+    return fail(too_new("metadata snapshot of form " + std::to_string(version),
+                        std::max(version, level), understood));
   }
   constexpr std::size_t kCrcBytes = 4;
-  if (version == 0 || in.left() < kCrcBytes) return corrupt("it is cut short");
+  if (version == 0 || level < version || in.left() < kCrcBytes) return corrupt("it is cut short");
   const std::size_t covered = bytes.size() - kCrcBytes;
   if (load_le<std::uint32_t>(bytes.data() + covered) != crc32c(bytes.first(covered))) {
     return corrupt("its checksum does not match");
   }
   const std::size_t body = in.position();
-  return SnapshotReader(bytes.subspan(body, covered - body), version).read();
+  return SnapshotReader(bytes.subspan(body, covered - body), version, level).read();
 }
 
 }  // namespace pyralog::catalog

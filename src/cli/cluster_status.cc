@@ -40,7 +40,11 @@ json of_lone_node(const json& status) {
 std::string lines_of(const json& cluster) {
   std::string out = "cluster " + text_in(cluster, "id") + "  controller " +
                     number_in(cluster, "controller") + "  term " + number_in(cluster, "term") +
-                    "  committed " + number_in(cluster, "committed") + "\n";
+                    "  committed " + number_in(cluster, "committed");
+  if (cluster.contains("feature_level")) {
+    out += "  feature level " + number_in(cluster, "feature_level");
+  }
+  out += "\n";
   if (const auto failed = text_in(cluster, "failed"); !failed.empty()) {
     out += "  node " + number_in(cluster, "node_id") + " takes no part any more: " + failed + "\n";
   }
@@ -52,6 +56,7 @@ std::string lines_of(const json& cluster) {
         out += "  " + std::string(each) + " " + text;
       }
     }
+    if (node.contains("feature_level")) out += "  level " + number_in(node, "feature_level");
     if (is_true(node, "controller")) out += "  controller";
     if (is_true(node, "reachable")) {
       out += "  reachable\n";

@@ -9,17 +9,17 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr const char* kThree =
-    R"({"cluster_id":"c","cluster":{"id":"c","node_id":1,"controller":2,"term":3,"committed":17,)"
+    R"({"cluster_id":"c","cluster":{"id":"c","node_id":1,"controller":2,"term":3,"committed":17,"feature_level":2,)"
     R"("reachable":2,"nodes":[)"
     R"({"node_id":1,"kafka":"a:1","peer":"a:2","voter":true,"controller":false,"reachable":true},)"
-    R"({"node_id":2,"kafka":"b:1","peer":"b:2","rack":"r","controller":true,"reachable":true},)"
+    R"({"node_id":2,"kafka":"b:1","peer":"b:2","rack":"r","feature_level":3,"controller":true,"reachable":true},)"
     R"({"node_id":3,"kafka":"","peer":"","controller":false,"reachable":false,"why":"refused"}]}})";
 
 TEST(ClusterStatus, tells_who_leads_and_who_is_missing_and_why) {
   EXPECT_EQ(*cluster_status_text(kThree, false),
-            "cluster c  controller 2  term 3  committed 17\n"
+            "cluster c  controller 2  term 3  committed 17  feature level 2\n"
             "  node 1  kafka a:1  peer a:2  reachable\n"
-            "  node 2  kafka b:1  peer b:2  rack r  controller  reachable\n"
+            "  node 2  kafka b:1  peer b:2  rack r  level 3  controller  reachable\n"
             "  node 3  unreachable: refused\n");
   const std::string json = *cluster_status_text(kThree, true);
   EXPECT_THAT(json, HasSubstr(R"("controller":2)"));

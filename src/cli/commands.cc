@@ -497,6 +497,34 @@ void add_ids(std::vector<CommandSpec>& out) {
                  id_inspect});
 }
 
+void add_issued(std::vector<CommandSpec>& out) {
+  const std::vector<OptionSpec> asked = {
+      value("server", "HOST:PORT,…", "Servers to begin with; others are asked when one does not answer.",
+            "PYRALOG_BOOTSTRAP, or 127.0.0.1:9092"),
+      value("timeout", "DURATION", "How long to keep trying.", "30s"),
+      value("count", "N", "How many.", "1")};
+  std::vector<OptionSpec> ids = asked;
+  ids.push_back(value("at-once", "N", "How many are asked for at a time, 1 to 81920.", "1000"));
+  out.push_back({"ids next",
+                 "Take ids that nobody else gets from a server.",
+                 "Scarab ids: unique in the cluster, and ascending as long as one node gives them. With "
+                 "--timeout each request has that time.",
+                 {},
+                 ids,
+                 {"pyralog ids next --server 127.0.0.1:9092", "pyralog ids next --count 5 --json"},
+                 ids_next});
+  std::vector<OptionSpec> counter = asked;
+  counter.push_back(flag("strict", "The cluster agrees on each call: values in order, without gaps."));
+  out.push_back({"counter next",
+                 "Take the next values of a named counter from a server.",
+                 "The counter is made by its first use and starts at 1. Values are unique; without "
+                 "--strict each node gives them out of blocks of its own.",
+                 {argument("NAME", "The counter, of a-z 0-9 . _ and -.")},
+                 counter,
+                 {"pyralog counter next orders", "pyralog counter next invoices --strict"},
+                 counter_next});
+}
+
 void add_config(std::vector<CommandSpec>& out) {
   out.push_back({"config check",
                  "Check settings as `serve` would read them, without starting.",
@@ -563,6 +591,7 @@ const std::vector<CommandSpec>& commands() {
     add_bench(out);
     add_log(out);
     add_ids(out);
+    add_issued(out);
     add_config(out);
     add_rest(out);
     return out;

@@ -32,6 +32,8 @@ Outcome log_repair(const Args& args, Console& console);
 Outcome id_next(const Args& args, Console& console);
 Outcome id_batch(const Args& args, Console& console);
 Outcome id_inspect(const Args& args, Console& console);
+Outcome ids_next(const Args& args, Console& console);
+Outcome counter_next(const Args& args, Console& console);
 Outcome config_check(const Args& args, Console& console);
 Outcome config_reference(const Args& args, Console& console);
 Outcome cluster_status(const Args& args, Console& console);

@@ -15,7 +15,7 @@ std::string bootstrap_of(const Args& args) {
   const char* environment = std::getenv("PYRALOG_BOOTSTRAP");
   const std::string otherwise =
       environment != nullptr && *environment != '\0' ? environment : "127.0.0.1:9092";
-  return args.text("bootstrap", otherwise);
+  return args.text(args.has("server") ? "server" : "bootstrap", otherwise);
 }
 
 io::Task<Result<void>> run_body(client::ClusterOptions options, Duration timeout,

@@ -8,6 +8,8 @@
 #include "wire/kafka/gen/api_versions.h"
 #include "wire/kafka/gen/delete_records.h"
 #include "wire/kafka/gen/drain_node.h"
+#include "wire/kafka/gen/next_counter.h"
+#include "wire/kafka/gen/next_ids.h"
 #include "wire/kafka/gen/elect_leaders.h"
 #include "wire/kafka/gen/fetch.h"
 #include "wire/kafka/gen/find_coordinator.h"
@@ -123,6 +125,10 @@ Result<Bytes> FakeBroker::answer(const kafka::RequestFrame& request, const Fault
       return list_moves(request);
     case kafka::ApiKey::kDrainNode:
       return drain_node(request, code);
+    case kafka::ApiKey::kNextIds:
+      return next_ids(request, code);
+    case kafka::ApiKey::kNextCounter:
+      return next_counter(request, code);
     case kafka::ApiKey::kDeleteRecords:
       return delete_records(request, code);
     case kafka::ApiKey::kInitProducerId:
@@ -361,6 +367,30 @@ Result<Bytes> FakeBroker::drain_node(const kafka::RequestFrame& request, std::in
   response.waiting = 2;
   response.stuck_count = 1;
   response.stuck.push_back({"t", 2, "nobody else is there"});
+  return finish(request, response);
+}
+
+Result<Bytes> FakeBroker::next_ids(const kafka::RequestFrame& request, std::int16_t code) {
+  PYRALOG_ASSIGN(const auto asked, kafka::decode_message<kafka::NextIdsRequest>(
+                                       request.body, request.header.request_api_version));
+  kafka::NextIdsResponse response;
+  response.error_code = code;
+  if (code == 0) {
+    response.first_ms = static_cast<std::int64_t>(next_tick >> 13);
+    response.machine = 7;
+    response.sequence = static_cast<std::int16_t>(next_tick & 8191);
+    response.count = asked.count;
+    next_tick += static_cast<std::uint64_t>(asked.count);
+  }
+  return finish(request, response);
+}
+
+Result<Bytes> FakeBroker::next_counter(const kafka::RequestFrame& request, std::int16_t code) {
+  PYRALOG_ASSIGN(const auto asked, kafka::decode_message<kafka::NextCounterRequest>(
+                                       request.body, request.header.request_api_version));
+  kafka::NextCounterResponse response;
+  response.error_code = code;
+  if (code == 0) response.first = std::exchange(next_value, next_value + asked.count);
   return finish(request, response);
 }
 

@@ -70,6 +70,8 @@ class FakeBroker {
   /// Moves that do not end by themselves: where to.
   std::map<TopicPartition, std::vector<std::int32_t>> moves;
   std::set<std::int32_t> draining;
+  std::uint64_t next_tick = std::uint64_t{1'000} << 13;  ///< of machine 7's Scarab ids
+  std::int64_t next_value = 1;                           ///< of all counters
   /// A group's member is sent through a rebalance by its next heartbeat.
   void rebalance() { rebalance_asked_ = true; }
   [[nodiscard]] std::int32_t generation() const { return generation_; }
@@ -90,6 +92,8 @@ class FakeBroker {
   Result<Bytes> reassign(const wire::kafka::RequestFrame& request, std::int16_t code);
   Result<Bytes> list_moves(const wire::kafka::RequestFrame& request);
   Result<Bytes> drain_node(const wire::kafka::RequestFrame& request, std::int16_t code);
+  Result<Bytes> next_ids(const wire::kafka::RequestFrame& request, std::int16_t code);
+  Result<Bytes> next_counter(const wire::kafka::RequestFrame& request, std::int16_t code);
   Result<Bytes> list_offsets(const wire::kafka::RequestFrame& request);
   Result<Bytes> init_producer_id(const wire::kafka::RequestFrame& request);
   Result<Bytes> find_coordinator(const wire::kafka::RequestFrame& request);

@@ -5,10 +5,11 @@
 
 namespace pyralog::cluster {
 
-CatalogMachine::CatalogMachine() : catalog_(std::make_shared<const catalog::Catalog>()) {}
+CatalogMachine::CatalogMachine(std::uint16_t understood)
+    : understood_(understood), catalog_(std::make_shared<const catalog::Catalog>()) {}
 
 Result<void> CatalogMachine::apply(raft::Index index, const SharedBytes& data) {
-  PYRALOG_ASSIGN(const auto entries, decode_entries(data.view()));
+  PYRALOG_ASSIGN(const auto entries, decode_entries(data.view(), understood_));
   auto next = with(*catalog_, entries);
   if (!next) {
     observe::log_warn("cluster.entry_refused",
@@ -38,7 +39,7 @@ Result<void> CatalogMachine::restore(ByteView content) {
 
 Result<void> CatalogMachine::check(ByteView content) const {
   checked_.reset();
-  PYRALOG_ASSIGN(catalog::Catalog state, catalog::Catalog::decode_snapshot(content));
+  PYRALOG_ASSIGN(catalog::Catalog state, catalog::Catalog::decode_snapshot(content, understood_));
   checked_.emplace(content, std::make_shared<const catalog::Catalog>(std::move(state)));
   return {};
 }

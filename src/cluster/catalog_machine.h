@@ -13,16 +13,18 @@ namespace pyralog::cluster {
 /// The catalogue as what the Global Raft agrees on. Lives on the shard of the MultiRaft.
 class CatalogMachine final : public multiraft::StateMachine {
  public:
-  CatalogMachine();
+  /// `understood`: the feature level up to which entries are taken.
+  explicit CatalogMachine(std::uint16_t understood = catalog::kFeatureLevel);
 
   /// A proposal's entries, all or none; what the catalogue refuses changes nothing, on all nodes.
-  /// An error: this build is too old for what the others have agreed on.
+  /// An error: this node is too old for what the others have agreed on.
   [[nodiscard]] Result<void> apply(raft::Index index, const SharedBytes& data) override;
   [[nodiscard]] Bytes snapshot() const override;
   [[nodiscard]] Result<void> restore(ByteView content) override;
   [[nodiscard]] Result<void> check(ByteView content) const override;
 
   [[nodiscard]] const CatalogPtr& catalog() const { return catalog_; }
+  [[nodiscard]] std::uint16_t understood() const { return understood_; }
   /// Why what stands at `index` was refused, as far as is remembered; nullopt = it was not.
   [[nodiscard]] std::optional<Error> refusal(raft::Index index) const;
   /// Called after every change.
@@ -34,6 +36,7 @@ class CatalogMachine final : public multiraft::StateMachine {
     Error why;
   };
   static constexpr std::size_t kRemembered = 64;
+  std::uint16_t understood_;
   CatalogPtr catalog_;
   /// What `check` has decoded, and of which bytes: a large catalogue is not decoded twice.
   mutable std::optional<std::pair<ByteView, CatalogPtr>> checked_;

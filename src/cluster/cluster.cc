@@ -29,6 +29,12 @@ bool is_harmless(const io::DirEntry& entry) {
   return entry.name == "lock" || entry.name == "lost+found" || entry.name.ends_with(".tmp");
 }
 
+LoneLog::Options lone_options(const Cluster::Options& options) {
+  LoneLog::Options out = options.metadata;
+  out.understood = options.feature_level;
+  return out;
+}
+
 }  // namespace
 
 namespace {
@@ -167,7 +173,7 @@ io::Task<Result<void>> Cluster::form_or_rejoin(io::Disk& disk, io::Rng& rng,
     has_lone = false;
   }
   if (has_raft || options.join.wanted()) co_return co_await join(disk, rng, options);
-  PYRALOG_CO_ASSIGN(lone_, co_await LoneLog::open(disk, dir, options.metadata));
+  PYRALOG_CO_ASSIGN(lone_, co_await LoneLog::open(disk, dir, lone_options(options)));
   co_return check_cookie(dir, *lone_->catalog());
 }
 
@@ -187,7 +193,7 @@ io::Task<Result<void>> Cluster::convert(io::Disk& disk, const Options& options) 
   const std::string& dir = options.data_dir;
   {
     // Opened as a lone node does: what a crash has torn off is cut off here as well.
-    PYRALOG_CO_ASSIGN(const auto lone, co_await LoneLog::open(disk, dir, options.metadata));
+    PYRALOG_CO_ASSIGN(const auto lone, co_await LoneLog::open(disk, dir, lone_options(options)));
     PYRALOG_CO_TRY(check_cookie(dir, *lone->catalog()));
     if (lone->catalog()->position() == 0) {
       co_return fail(Code::kInvalidArgument,
@@ -207,8 +213,10 @@ io::Task<Result<void>> Cluster::convert(io::Disk& disk, const Options& options) 
 
 io::Task<Result<void>> Cluster::join(io::Disk& disk, io::Rng& rng, const Options& options) {
   const auto give_up = options.give_up ? options.give_up : [] { return false; };
-  PYRALOG_CO_ASSIGN(joined_,
-                    co_await Joined::open(disk, options.data_dir, cookie_, options.join, give_up));
+  JoinOptions join = options.join;
+  join.feature_level = options.feature_level;
+  PYRALOG_CO_ASSIGN(
+      joined_, co_await Joined::open(disk, options.data_dir, cookie_, std::move(join), give_up));
   if (cookie_.cluster.is_nil()) {
     PYRALOG_CO_ASSIGN(
         const Uuid cluster,
@@ -272,10 +280,18 @@ io::Task<Result<void>> Cluster::register_start(const Options& options) {
     node.rack = options.rack;
     return node;
   };
+  const auto set_role = [&](const catalog::Node* known, std::vector<catalog::Entry>& entries) {
+    const auto before = known != nullptr ? known->role : catalog::NodeRole::kAll;
+    if (before != options.role)
+      entries.emplace_back(catalog::NodeRoleSet{cookie_.node, options.role});
+  };
   if (joined_ == nullptr) {
-    PYRALOG_CO_TRY(co_await lone_->propose([&](const catalog::Catalog&) {
-      return Result<std::vector<catalog::Entry>>({registration()});
-    }));
+    PYRALOG_CO_TRY(co_await lone_->propose(
+        [&](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
+          std::vector<catalog::Entry> entries{registration()};
+          set_role(state.node(cookie_.node), entries);
+          return entries;
+        }));
     co_return Result<void>{};
   }
   const auto plan = [&](bool may_stand,
@@ -290,7 +306,8 @@ io::Task<Result<void>> Cluster::register_start(const Options& options) {
     if (!stands) entries.emplace_back(registration());
     const io::Address& peer = joined_->advertised();
     entries.emplace_back(catalog::PeerRegistered{cookie_.node, cookie_.incarnation, peer.host,
-                                                 peer.port, catalog::kFeatureLevel});
+                                                 peer.port, options.feature_level});
+    set_role(known, entries);
     return entries;
   };
   PYRALOG_CO_TRY(

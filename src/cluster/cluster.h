@@ -38,6 +38,9 @@ class Cluster {
     std::string host = "127.0.0.1";  ///< what clients are told
     std::int32_t port = 9092;
     std::string rack;
+    catalog::NodeRole role =
+        catalog::NodeRole::kAll;  ///< an obelisk's start is refused while it holds partitions
+    std::uint16_t feature_level = catalog::kFeatureLevel;  ///< that this node understands
     LoneLog::Options metadata;
     JoinOptions join;
     std::function<bool()>

@@ -153,6 +153,26 @@ TEST_F(ClusterTest, a_missing_cookie_is_not_made_up) {
   EXPECT_EQ(life(), "");
 }
 
+TEST_F(ClusterTest, a_lone_node_that_is_pinned_neither_writes_nor_reads_what_is_newer) {
+  const Body drain = [](Cluster& cluster) -> io::Task<void> {
+    const auto done = co_await cluster.metadata().propose([](const catalog::Catalog&) {
+      return Result<std::vector<catalog::Entry>>({catalog::NodeDraining{NodeId(1), true}});
+    });
+    const bool pinned = cluster.catalog()->level() < 3;
+    EXPECT_EQ(done.has_value(), !pinned) << "plant: cluster.write_newer";
+    if (!done) EXPECT_EQ(done.error().code, Code::kUnsupported);
+  };
+  options_.feature_level = 2;
+  EXPECT_EQ(life(drain), "");
+  EXPECT_EQ(life(), "");
+  options_.feature_level = 3;
+  EXPECT_EQ(life(drain), "");
+  options_.feature_level = 2;
+  EXPECT_THAT(life(), ::testing::HasSubstr("needs feature level 3, this node understands 2"));
+  options_.feature_level = 3;
+  EXPECT_EQ(life(), "");
+}
+
 TEST_F(ClusterTest, an_older_cookie_is_refused) {
   EXPECT_EQ(life(), "");
   const Bytes old = bytes_of("/data/cookie");

@@ -8,13 +8,13 @@ Bytes encode_entries(const std::vector<catalog::Entry>& entries) {
   return out.take();
 }
 
-Result<std::vector<catalog::Entry>> decode_entries(ByteView bytes) {
+Result<std::vector<catalog::Entry>> decode_entries(ByteView bytes, std::uint16_t understood) {
   std::vector<catalog::Entry> entries;
   Reader in(bytes);
   while (in.left() > 0) {
     const ByteView one = in.sized();
     if (!in.ok()) return fail(Code::kCorrupt, "metadata log: an entry is cut short");
-    PYRALOG_ASSIGN(catalog::Entry entry, catalog::decode_entry(one));
+    PYRALOG_ASSIGN(catalog::Entry entry, catalog::decode_entry(one, understood));
     entries.push_back(std::move(entry));
   }
   return entries;

@@ -12,7 +12,8 @@ namespace pyralog::cluster {
 
 FirstStart decide_first_start(NodeId self, const Uuid& incarnation,
                               const std::vector<Member>& members,
-                              const std::map<NodeId, Seen>& seen, bool waited_long) {
+                              const std::map<NodeId, Seen>& seen, bool waited_long,
+                              std::uint16_t own_level) {
   const bool named = std::ranges::find(members, self, &Member::node) != members.end();
   Uuid exists;
   for (const auto& [node, each] : seen) {
@@ -20,27 +21,31 @@ FirstStart decide_first_start(NodeId self, const Uuid& incarnation,
   }
   if (!named) {
     if (exists.is_nil()) return {};
-    return {FirstStart::Kind::kJoin, exists};
+    return {FirstStart::Kind::kJoin, exists, 0};
   }
   std::map<NodeId, Uuid> disks{{self, incarnation}};
+  std::uint16_t level = own_level;
   for (const Member& each : members) {
     const auto found = seen.find(each.node);
-    if (found != seen.end()) disks.emplace(each.node, found->second.incarnation);
+    if (found == seen.end()) continue;
+    disks.emplace(each.node, found->second.incarnation);
+    if (!PYRALOG_PLANT("cluster.begin_with_own_level"))
+      level = std::min(level, found->second.level);
   }
   const bool enough =
       PYRALOG_PLANT("cluster.begin_with_a_majority") && 2 * disks.size() > members.size();
   if (disks.size() < members.size() && !enough) {
     if (exists.is_nil() || !waited_long) return {};
-    return {FirstStart::Kind::kJoin, exists};
+    return {FirstStart::Kind::kJoin, exists, 0};
   }
-  const Uuid name = cluster_of(disks);
-  if (exists.is_nil() || exists == name) return {FirstStart::Kind::kBegin, name};
-  return {FirstStart::Kind::kJoin, exists};
+  const Uuid name = cluster_of(disks, level);
+  if (exists.is_nil() || exists == name) return {FirstStart::Kind::kBegin, name, level};
+  return {FirstStart::Kind::kJoin, exists, 0};
 }
 
-Uuid cluster_of(const std::map<NodeId, Uuid>& disks) {
+Uuid cluster_of(const std::map<NodeId, Uuid>& disks, std::uint16_t level) {
   Writer text;
-  text.raw(as_bytes(std::string_view("pyralog cluster 1")));
+  text.raw(as_bytes(std::string_view("pyralog cluster 1"))).le(level);
   for (const auto& [node, disk] : disks) text.le(node.value).raw(disk.bytes);
   const peer::Digest digest = peer::sha256({text.view()});
   Uuid id;
@@ -51,14 +56,24 @@ Uuid cluster_of(const std::map<NodeId, Uuid>& disks) {
   return id;
 }
 
-catalog::Catalog first_catalog(const std::map<NodeId, Uuid>& disks) {
+catalog::Catalog first_catalog(const std::map<NodeId, Uuid>& disks, std::uint16_t level) {
   std::vector<catalog::Entry> entries;
   catalog::ClusterCreated created;
-  created.cluster = cluster_of(disks);
+  created.cluster = cluster_of(disks, level);
   entries.emplace_back(created);
   // Where they listen, the command lines and the nodes themselves say.
-  for (const auto& [node, disk] : disks)
-    entries.emplace_back(catalog::NodeInvited{node, disk, "", 0});
+  for (const auto& [node, disk] : disks) {
+    const catalog::Entry invited = catalog::NodeInvited{node, disk, "", 0};
+    if (level >= catalog::level_of(invited)) {
+      entries.push_back(invited);
+      continue;
+    }
+    // Who knows no invitations knows disks that are registered. Each start counts higher.
+    catalog::NodeRegistered expected;
+    expected.node = node;
+    expected.incarnation = disk;
+    entries.emplace_back(expected);
+  }
   catalog::Catalog state;
   PYRALOG_ASSERT(state.apply_all(entries));
   return state;

@@ -26,12 +26,14 @@ struct FirstStart {
     kJoin,   ///< `cluster` exists; this node comes to it, and votes for nobody until it is let in
   } kind = Kind::kWait;
   Uuid cluster;
+  std::uint16_t level = 0;  ///< kBegin: that all of its nodes understand
 };
 
 /// Another node as its connection says.
 struct Seen {
   Uuid incarnation;
-  Uuid cluster;  ///< nil: it has not begun either
+  Uuid cluster;                                  ///< nil: it has not begun either
+  std::uint16_t level = catalog::kFeatureLevel;  ///< that both sides understand
 };
 
 /// What to do, by whom this node is connected with. `waited_long`: others whom the command line
@@ -39,13 +41,17 @@ struct Seen {
 /// of them.
 [[nodiscard]] FirstStart decide_first_start(NodeId self, const Uuid& incarnation,
                                             const std::vector<Member>& members,
-                                            const std::map<NodeId, Seen>& seen, bool waited_long);
+                                            const std::map<NodeId, Seen>& seen, bool waited_long,
+                                            std::uint16_t own_level = catalog::kFeatureLevel);
 
-/// Its name is that of its first disks: who counts others among them is of another cluster.
-[[nodiscard]] Uuid cluster_of(const std::map<NodeId, Uuid>& disks);
+/// Its name is that of its first disks and its first level: who counts others among them, or begins
+/// with another level, is of another cluster.
+[[nodiscard]] Uuid cluster_of(const std::map<NodeId, Uuid>& disks,
+                              std::uint16_t level = catalog::kFeatureLevel);
 
-/// With what a cluster of these first disks begins: the same on all of them. No other disk may be
-/// registered as one of these nodes, from the beginning.
-[[nodiscard]] catalog::Catalog first_catalog(const std::map<NodeId, Uuid>& disks);
+/// With what a cluster of these first disks begins: the same on all of them, and of no higher level
+/// than this. No other disk may be registered as one of these nodes, from the beginning.
+[[nodiscard]] catalog::Catalog first_catalog(const std::map<NodeId, Uuid>& disks,
+                                             std::uint16_t level = catalog::kFeatureLevel);
 
 }  // namespace pyralog::cluster

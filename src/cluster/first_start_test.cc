@@ -62,5 +62,35 @@ TEST(FirstStart, what_a_cluster_begins_with_expects_its_first_disks_and_no_other
   EXPECT_EQ(*catalog::Catalog::decode_snapshot(state.encode_snapshot()), state);
 }
 
+TEST(FirstStart, a_cluster_begins_with_what_all_of_its_nodes_understand) {
+  const std::map<NodeId, Uuid> disks{
+      {NodeId(1), disk(1)}, {NodeId(2), disk(2)}, {NodeId(3), disk(3)}};
+  const auto begins = first({{NodeId(2), {disk(2), {}, 2}}, {NodeId(3), {disk(3), {}, 3}}});
+  ASSERT_EQ(begins.kind, Kind::kBegin);
+  EXPECT_EQ(begins.level, 2) << "plant: cluster.begin_with_own_level";
+  EXPECT_EQ(begins.cluster, cluster_of(disks, 2));
+  const auto pinned =
+      decide_first_start(NodeId(1), disk(1), kThree,
+                         {{NodeId(2), {disk(2), {}}}, {NodeId(3), {disk(3), {}}}}, false, 2);
+  EXPECT_EQ(pinned.level, 2);
+  EXPECT_EQ(pinned.cluster, begins.cluster);
+  // Who was taken for a newer one while another began is not of the same cluster.
+  EXPECT_NE(cluster_of(disks, 2), cluster_of(disks, 3));
+  const auto other =
+      first({{NodeId(2), {disk(2), begins.cluster, 3}}, {NodeId(3), {disk(3), {}, 3}}});
+  EXPECT_EQ(other.kind, Kind::kJoin);
+  EXPECT_EQ(other.cluster, begins.cluster);
+}
+
+TEST(FirstStart, of_an_older_level_expects_its_first_disks_and_no_others_as_well) {
+  const catalog::Catalog state = first_catalog({{NodeId(1), disk(1)}, {NodeId(2), disk(2)}}, 2);
+  const auto read = catalog::Catalog::decode_snapshot(state.encode_snapshot(), 2);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(*read, state);
+  EXPECT_TRUE(state.check_disk(NodeId(2), disk(2)));
+  EXPECT_EQ(state.check_disk(NodeId(2), disk(3)).error().code, Code::kFenced);
+  EXPECT_EQ(state.check_disk(NodeId(4), disk(3)).error().code, Code::kNotFound);
+}
+
 }  // namespace
 }  // namespace pyralog::cluster

@@ -4,6 +4,7 @@
 
 #include "base/plant.h"
 #include "catalog/entry.h"
+#include "cluster/levels.h"
 #include "observe/log.h"
 #include "peer/handshake.h"
 #include "wire/peer/gen/propose.h"
@@ -46,7 +47,10 @@ Result<void> check_members(const std::vector<Member>& members) {
 }  // namespace
 
 Joined::Joined(NodeId self, Uuid incarnation, JoinOptions options)
-    : self_(self), incarnation_(incarnation), options_(std::move(options)) {}
+    : self_(self),
+      incarnation_(incarnation),
+      options_(std::move(options)),
+      machine_(options_.feature_level) {}
 
 Joined::~Joined() = default;
 
@@ -68,9 +72,10 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
   self->cluster_ = begun ? cookie.cluster : Uuid{};
   peer::Identity identity{cookie.node, cookie.incarnation,
                           static_cast<std::int64_t>(cookie.boot_counter) + 1, self->cluster_};
-  const auto level = static_cast<std::int16_t>(catalog::kFeatureLevel);
+  const auto level = static_cast<std::int16_t>(set.feature_level);
+  const auto least = static_cast<std::int16_t>(catalog::kLeastClusterLevel);
   Peers::Options peers{
-      .local = {identity, {.least_level = 2, .feature_level = level}, std::move(secret)},
+      .local = {identity, {.least_level = least, .feature_level = level}, std::move(secret)},
       .channel = set.channel,
       .listen = *set.listen};
   PYRALOG_CO_ASSIGN(self->peers_, co_await Peers::open(set.shards, std::move(peers)));
@@ -107,6 +112,7 @@ io::Task<Result<std::unique_ptr<Joined>>> Joined::open(io::Disk& disk, std::stri
   self->raft_->start(*self->transport_);
   if (begun) self->peers_->start();
   self->tasks_.spawn(self->follow_addresses());
+  self->tasks_.spawn(self->follow_levels());
   co_return self;
 }
 
@@ -169,11 +175,12 @@ io::Task<Result<void>> Joined::first_start(io::Disk& disk, std::string dir, Cook
     for (const auto& [node, address] : addresses()) {
       const peer::Peer* peer = peers_->links(0).connected(node);
       if (peer == nullptr) continue;
-      seen[node] = {peer->identity.incarnation, peer->identity.cluster};
+      seen[node] = {peer->identity.incarnation, peer->identity.cluster,
+                    static_cast<std::uint16_t>(peer->level)};
       disks[node] = peer->identity.incarnation;
     }
     first = decide_first_start(self_, incarnation_, options_.members, seen,
-                               io::Shard::current().now() >= patient_until);
+                               io::Shard::current().now() >= patient_until, options_.feature_level);
     if (first.kind != FirstStart::Kind::kWait) break;
     tell_waiting("all of the nodes that --cluster names, or one of a cluster that exists");
     co_await io::sleep_for(kLook);
@@ -185,7 +192,7 @@ io::Task<Result<void>> Joined::first_start(io::Disk& disk, std::string dir, Cook
   group.id = kGlobalGroup;
   if (first.kind == FirstStart::Kind::kBegin) {
     for (const auto& [node, incarnation] : disks) group.config.voters.push_back(node);
-    group.content = SharedBytes(first_catalog(disks).encode_snapshot());
+    group.content = SharedBytes(first_catalog(disks, first.level).encode_snapshot());
   }
   PYRALOG_CO_TRY(co_await multiraft::MultiRaft::found(disk, journal_of(dir, incarnation_, self_),
                                                       {std::move(group)}));
@@ -314,6 +321,23 @@ io::Task<void> Joined::follow_addresses() {
       if (each.node == self_ || reaches(each.node)) continue;
       if (!try_said_.erase(each.node)) try_said_.insert(each.node);
     }
+  }
+}
+
+io::Task<void> Joined::follow_levels() {
+  while (!stopping_) {
+    co_await log_->wait_change(io::Shard::current().now() + std::chrono::seconds(1));
+    if (stopping_ || !raft_->settled_leader(kGlobalGroup)) continue;
+    const std::vector<NodeId> members = raft_->status(kGlobalGroup).config.all();
+    const std::uint16_t level = level_to_raise(*machine_.catalog(), members);
+    if (level == 0) continue;
+    // Whatever has changed meanwhile, the catalogue tells: it takes a level only if all have it.
+    const auto raised = co_await log_->propose(
+        [level](const catalog::Catalog& state) -> Result<std::vector<catalog::Entry>> {
+          if (state.level() >= level) return std::vector<catalog::Entry>{};
+          return std::vector<catalog::Entry>{catalog::FeatureLevelRaised{level}};
+        });
+    if (raised) observe::log_info("cluster.feature_level", {{"level", (*raised)->level()}});
   }
 }
 

@@ -35,6 +35,7 @@ struct JoinOptions {
   multiraft::Options raft{};  ///< path, owner and self are filled in
   Watch::Options watch{};
   Members::Options voters{};
+  std::uint16_t feature_level = catalog::kFeatureLevel;  ///< that this node understands
   Duration tell_every = std::chrono::seconds(5);  ///< how often a start says what it waits for
   /// A first start joins a cluster that exists once it could not reach others for so long.
   Duration first_patience = std::chrono::seconds(10);
@@ -107,6 +108,8 @@ class Joined {
                                                     Bytes entries, Instant deadline);
   io::Task<void> take_proposal(peer::Request request);
   io::Task<void> follow_addresses();
+  /// While this node leads: raises the cluster's feature level once all understand a higher one.
+  io::Task<void> follow_levels();
   [[nodiscard]] std::map<NodeId, io::Address> addresses() const;
   void tell_waiting(std::string_view for_what);
 

@@ -85,6 +85,53 @@ TEST_F(JoinedTest, a_start_that_waits_can_be_ended) {
   ASSERT_TRUE(up({1, 2, 3}));
 }
 
+TEST_F(JoinedTest, a_level_rises_by_itself_once_the_last_node_understands_it_and_stays) {
+  const auto pinned = [this](std::int32_t i) {
+    Cluster::Options old = options(i);
+    old.feature_level = 2;
+    return old;
+  };
+  const auto drain = [this](std::int32_t at_node) {
+    const auto done = machine(at_node).try_run([this, at_node]() -> io::Task<Result<CatalogPtr>> {
+      co_return co_await at(at_node).cluster->metadata().propose([](const catalog::Catalog&) {
+        return Result<std::vector<catalog::Entry>>({catalog::NodeDraining{NodeId(1), true}});
+      });
+    });
+    PYRALOG_ASSERT(done);
+    return *done ? std::optional<Error>() : std::optional<Error>(done->error());
+  };
+  const auto level = [this](std::int32_t i) { return at(i).cluster->catalog()->level(); };
+  start(1, pinned(1));
+  start(2);
+  start(3);
+  ASSERT_TRUE(up({1, 2, 3}));
+  sim_.run_for(5s);
+  for (std::int32_t i = 1; i <= 3; ++i) {
+    EXPECT_EQ(level(i), 2);
+    const auto refused = drain(i);
+    ASSERT_TRUE(refused);
+    EXPECT_EQ(refused->code, Code::kUnsupported);
+    EXPECT_THAT(refused->message, HasSubstr("node 1 does not understand"));
+  }
+  // Away is not gone: the others wait with the level for who may come back as it was.
+  stop(1);
+  sim_.run_for(5s);
+  EXPECT_EQ(level(2), 2);
+  start(1);
+  ASSERT_TRUE(up({1}));
+  ASSERT_TRUE(sim_.run_until([&] { return level(1) == 3 && level(2) == 3 && level(3) == 3; }, 5s));
+  EXPECT_FALSE(drain(2));
+  stop(3);
+  start(3, pinned(3));
+  ASSERT_TRUE(refuses(3));
+  EXPECT_THAT(at(3).refused, AllOf(HasSubstr("needs feature level 3"), HasSubstr("understands 2")));
+  EXPECT_EQ(at(1).cluster->catalog()->node(NodeId(3))->feature_level, 3);
+  // What it was refused for has changed nothing of it.
+  stop(3);
+  start(3);
+  EXPECT_TRUE(up({3})) << at(3).refused;
+}
+
 TEST_F(JoinedTest, a_wiped_disk_is_not_the_node_it_was) {
   for (std::int32_t i = 1; i <= 3; ++i) start(i);
   ASSERT_TRUE(up({1, 2, 3}));

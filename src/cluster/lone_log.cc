@@ -27,11 +27,11 @@ journal::Options journal_options() {
   return options;
 }
 
-Result<void> replay(catalog::Catalog& state, ByteView frame) {
+Result<void> replay(catalog::Catalog& state, ByteView frame, std::uint16_t understood) {
   if (frame.empty()) return fail(Code::kCorrupt, "metadata log: an empty frame");
   const ByteView body = frame.subspan(1);
   if (frame[0] == kSnapshotFrame) {
-    PYRALOG_ASSIGN(state, catalog::Catalog::decode_snapshot(body));
+    PYRALOG_ASSIGN(state, catalog::Catalog::decode_snapshot(body, understood));
     return {};
   }
   if (frame[0] != kEntriesFrame) {
@@ -39,7 +39,7 @@ Result<void> replay(catalog::Catalog& state, ByteView frame) {
                 "metadata log: frames of kind " + std::to_string(frame[0]) +
                     " are newer than this pyralog; start the version that wrote them");
   }
-  PYRALOG_ASSIGN(const auto entries, decode_entries(body));
+  PYRALOG_ASSIGN(const auto entries, decode_entries(body, understood));
   PYRALOG_ASSIGN(state, with(state, entries));
   return {};
 }
@@ -50,18 +50,19 @@ io::Task<Result<std::unique_ptr<LoneLog>>> LoneLog::open(io::Disk& disk, std::st
                                                          Options options) {
   std::unique_ptr<LoneLog> self(new LoneLog(options));
   catalog::Catalog state;
-  PYRALOG_CO_ASSIGN(self->journal_, co_await journal::Journal::open(
-                                        disk, data_dir + kFile, journal_options(),
-                                        [&](ByteView frame) { return replay(state, frame); }));
+  PYRALOG_CO_ASSIGN(self->journal_,
+                    co_await journal::Journal::open(
+                        disk, data_dir + kFile, journal_options(),
+                        [&](ByteView frame) { return replay(state, frame, options.understood); }));
   self->catalog_ = std::make_shared<const catalog::Catalog>(std::move(state));
   co_return self;
 }
 
 io::Task<Result<CatalogPtr>> LoneLog::peek(io::Disk& disk, std::string data_dir) {
   catalog::Catalog state;
-  PYRALOG_CO_TRY(
-      co_await journal::Journal::peek(disk, data_dir + kFile, journal_options(),
-                                      [&](ByteView frame) { return replay(state, frame); }));
+  PYRALOG_CO_TRY(co_await journal::Journal::peek(
+      disk, data_dir + kFile, journal_options(),
+      [&](ByteView frame) { return replay(state, frame, catalog::kFeatureLevel); }));
   co_return std::make_shared<const catalog::Catalog>(std::move(state));
 }
 
@@ -76,6 +77,9 @@ io::Task<Result<CatalogPtr>> LoneLog::propose(Plan plan) {
   PYRALOG_CO_ASSIGN(const std::vector<catalog::Entry> entries, plan(*catalog_));
   if (entries.empty()) co_return catalog_;
   PYRALOG_CO_ASSIGN(catalog::Catalog next, with(*catalog_, entries));
+  if (next.level() > options_.understood && !PYRALOG_PLANT("cluster.write_newer")) {
+    co_return fail(catalog::too_new("this change", next.level(), options_.understood));
+  }
   // One frame for a whole proposal: a crash or a full disk leaves all of its entries or none.
   PYRALOG_CO_ASSIGN(const journal::Position end,
                     journal_->append(framed(kEntriesFrame, encode_entries(entries))));

@@ -16,6 +16,8 @@ class LoneLog final : public MetadataLog {
  public:
   struct Options {
     std::uint64_t rewrite_bytes = 8u << 20;  ///< a larger journal is replaced by a snapshot
+    std::uint16_t understood =
+        catalog::kFeatureLevel;  ///< newer entries are neither read nor written
   };
 
   /// Opens or creates `<data_dir>/metadata.log`.

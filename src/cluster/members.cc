@@ -15,7 +15,6 @@ namespace {
 namespace wp = wire::peer;
 
 constexpr Duration kAgain = std::chrono::milliseconds(100);
-constexpr std::uint16_t kLevel = 3;  // that knows the entries
 
 std::string name_of(NodeId node) {
   return "node " + std::to_string(node.value);
@@ -54,11 +53,6 @@ Result<void> check_add(const MemberChange& change, const catalog::Catalog& state
       return fail(Code::kInvalidArgument, name_of(change.node) + ": " + name_of(id) +
                                               " listens at " + io::to_string(there) +
                                               " already; name another address");
-    }
-    if (node.feature_level < kLevel) {
-      return fail(Code::kUnsupported, name_of(id) +
-                                          ": is of an older version, which knows no nodes "
-                                          "that come later; upgrade it first");
     }
   }
   return {};
@@ -317,9 +311,14 @@ io::Task<Result<void>> Members::replace_disk(NodeId node, Instant deadline) {
                                                ": is running on the disk that is "
                                                "registered; stop it first");
   }
+  const catalog::Entry retired = catalog::DiskRetired{node, disk};
+  // What would be refused in the end takes nobody's vote.
+  if (auto after = with(*state, {retired});
+      known != nullptr && !after && !PYRALOG_PLANT("cluster.leave_and_then_refuse"))
+    co_return fail(std::move(after.error()));
   // It votes nowhere before another disk may come in its place.
   PYRALOG_CO_TRY(co_await leave(node, deadline));
-  if (known != nullptr) co_return co_await propose(catalog::DiskRetired{node, disk}, deadline);
+  if (known != nullptr) co_return co_await propose(retired, deadline);
   if (disk.is_nil()) co_return Result<void>{};
   std::optional<io::Address> at;
   if (options_.address_of) at = options_.address_of(node);

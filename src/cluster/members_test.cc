@@ -216,6 +216,39 @@ TEST_F(MembersTest, a_lost_disk_is_replaced_and_votes_again_only_once_it_knows_a
   EXPECT_TRUE(make(3, "with-the-new-one"));
 }
 
+TEST_F(MembersTest, nobody_comes_or_loses_a_vote_before_all_understand_that) {
+  Cluster::Options old = options(1);
+  old.feature_level = 2;
+  start(1, old);
+  start(2);
+  start(3);
+  ASSERT_TRUE(up({1, 2, 3})) << at(1).refused << at(2).refused << at(3).refused;
+  stop(3);
+  sim_.run_for(2s);
+  for (const auto kind : {kAdd, kReplace, kRemove}) {
+    const auto refused = change(1, kind, kind == kAdd ? 4 : 3);
+    ASSERT_TRUE(refused);
+    EXPECT_EQ(refused->code, Code::kUnsupported);
+    EXPECT_THAT(refused->message, HasSubstr("needs feature level 3, which node 1 does not"));
+    EXPECT_EQ(voters(1), (std::vector<std::int32_t>{1, 2, 3}))
+        << "plant: cluster.leave_and_then_refuse";
+  }
+  // The disk of a first node is expected here as well.
+  start(3, wiped(3));
+  EXPECT_FALSE(up({3}, 5s));
+  stop(3);
+  Cluster::Options role = options(3);
+  role.role = catalog::NodeRole::kObelisk;
+  start(3, role);
+  ASSERT_TRUE(refuses(3));
+  EXPECT_THAT(at(3).refused, HasSubstr("node_role_set: needs feature level 3, which node 1"));
+  stop(1);
+  start(1);
+  start(3, role);
+  ASSERT_TRUE(up({1, 3})) << at(3).refused;
+  EXPECT_FALSE(change(1, kAdd, 4));
+}
+
 TEST_F(MembersTest, what_a_lost_disk_has_agreed_to_stays_agreed) {
   // {1, 2} agree while 3 is behind; the disk of 2 is lost while 1 is down.
   three();

@@ -93,7 +93,11 @@ io::Task<void> RaftLog::wait_change(Instant deadline) {
 io::Task<Forwarded> RaftLog::decide(std::vector<catalog::Entry> entries, Instant deadline) {
   using Fate = Forwarded::Fate;
   Forwarded out;
-  if (auto next = with(*catalog(), entries); !next) {
+  auto next = with(*catalog(), entries);
+  if (next && next->level() > machine_.understood()) {
+    next = fail(catalog::too_new("this change", next->level(), machine_.understood()));
+  }
+  if (!next) {
     out.fate = Fate::kRefused;
     out.why = std::move(next.error());
     co_return out;
@@ -130,6 +134,7 @@ io::Task<Forwarded> RaftLog::decide(std::vector<catalog::Entry> entries, Instant
 io::Task<Forwarded> RaftLog::take(std::uint64_t expected, Bytes bytes, Instant deadline) {
   using Fate = Forwarded::Fate;
   Forwarded out;
+  // What this node does not understand the catalogue refuses, which says of whom that is.
   auto entries = decode_entries(bytes);
   if (!entries) {
     out.fate = Fate::kRefused;

@@ -22,6 +22,8 @@ NodeView registered(const catalog::Node& node) {
   out.kafka = address_text(node.host, node.port);
   out.peer = address_text(node.peer_host, node.peer_port);
   out.rack = node.rack;
+  out.role = catalog::name(node.role);
+  out.feature_level = node.feature_level;
   return out;
 }
 
@@ -40,6 +42,7 @@ ClusterView view_of(cluster::Cluster& cluster) {
   for (const auto& [id, node] : state->nodes()) nodes[id] = registered(node);
   cluster::Joined* const joined = cluster.joined();
   view.alone = joined == nullptr;
+  view.feature_level = state->level();
   if (joined == nullptr) {
     view.controller = view.self;
     view.committed = state->position();
@@ -68,6 +71,7 @@ std::string cluster_json(const ClusterView& view) {
   json.key("controller");
   view.controller ? json.value(view.controller->value) : json.null();
   json.field("term", view.term).field("committed", view.committed);
+  json.field("feature_level", view.feature_level);
   if (!view.failed.empty()) json.field("failed", view.failed);
   json.field("reachable", view.reachable()).key("nodes").array();
   for (const NodeView& node : view.nodes) {
@@ -76,6 +80,8 @@ std::string cluster_json(const ClusterView& view) {
         .field("kafka", node.kafka)
         .field("peer", node.peer);
     if (!node.rack.empty()) json.field("rack", node.rack);
+    if (!node.role.empty()) json.field("role", node.role);
+    if (node.feature_level != 0) json.field("feature_level", node.feature_level);
     json.field("voter", node.voter)
         .field("controller", node.controller)
         .field("reachable", node.reachable);

@@ -214,6 +214,10 @@ io::Task<Result<void>> Node::open(const ListenPlan& plan) {
   options.port = told.port == 0 && kafka_address_ ? kafka_address_->port : told.port;
   options.node = NodeId(narrow<std::int32_t>(options_.node_id));
   options.rack = options_.rack;
+  for (const auto role : {catalog::NodeRole::kPyramid, catalog::NodeRole::kObelisk}) {
+    if (options_.role == catalog::name(role)) options.role = role;
+  }
+  options.feature_level = narrow<std::uint16_t>(options_.feature_level);
   options.give_up = [giving_up = giving_up_] {
     return giving_up->load() && !PYRALOG_PLANT("server.waits_for_ever");
   };

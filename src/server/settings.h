@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "catalog/entry.h"
 #include "io/net.h"
 
 namespace pyralog::server {
@@ -41,6 +42,8 @@ struct ServerOptions {
   std::string members;      ///< ID@HOST:PORT,…: the first nodes of the cluster; empty = not named
   std::string secret_file;  ///< what the cluster's nodes prove to each other that they have
   std::string rack;
+  std::string role = "all";
+  std::int64_t feature_level = catalog::kFeatureLevel;
 
   // Connections and requests
   std::int64_t max_connections = 10'000;

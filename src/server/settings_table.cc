@@ -46,8 +46,16 @@ constexpr Setting kSettings[] = {
     {"cluster.secret.file", "", "Cluster", Kind::kText, &Options::secret_file, 0, 0, "",
      "File with the secret that nodes prove to each other, the same on all: 16 to 4096 bytes, the "
      "end of the line not counted. Only its owner may be able to read it (chmod 600)."},
+    {"feature.level", "", "Cluster", Kind::kInteger, &Options::feature_level,
+     catalog::kLeastClusterLevel, catalog::kFeatureLevel, "",
+     "For a rolling upgrade: pins this node to what the previous release understands and writes. A "
+     "cluster takes up a level once all of its nodes understand it, and then for good."},
     {"broker.rack", "", "Cluster", Kind::kText, &Options::rack, 0, 0, "",
      "Where this node stands: replicas of a partition go to different racks if there are any."},
+    {"node.role", "role", "Cluster", Kind::kChoice, &Options::role, 0, 0, "all|pyramid|obelisk",
+     "What this node is there for: pyramid holds partitions and issues no ids and counters, obelisk "
+     "issues these and holds no partitions, all does both. Counts from the next start on; a node that "
+     "holds partitions is drained before it becomes an obelisk."},
     {"replica.lag.time.max.ms", "", "Cluster", Kind::kMillis, &Options::replica_lag_time_max_ms,
      1'000, kMaxMillis, "",
      "A replica that has not had all that its leader has for so long is shown as not in sync, and "

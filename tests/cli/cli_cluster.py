@@ -161,7 +161,7 @@ class Development(CommandTest):
         self.assertEqual([(each["kind"], each["subject"]) for each in health["problems"]],
                          [("node_unreachable", f"node {victim}")])
         lines = self.good("cluster", "status", "--http", next(iter(http.values()))).out.splitlines()
-        self.assertRegex(lines[0], r"^cluster \S+  controller \d  term \d+  committed \d+$")
+        self.assertRegex(lines[0], r"^cluster \S+  controller \d  term \d+  committed \d+  feature level 3$")
         self.assertRegex(lines[victim], rf"^  node {victim}  kafka .*  unreachable: .*refused")
         document = self.good("cluster", "status", "--json", "--http", next(iter(http.values()))).document()
         self.assertEqual(document["reachable"], 2)

@@ -361,7 +361,8 @@ class Table(unittest.TestCase):
         # cli_lifecycle.py, cli_doctor.py, cli_bench.py, cli_cluster.py
         elsewhere = {"serve", "doctor", "bench produce", "bench consume", "bench latency", "dev cluster",
                      "cluster status", "cluster rebalance", "cluster drain", "cluster add", "cluster remove",
-                     "cluster replace-disk", "partition list", "partition move"}
+                     "cluster replace-disk", "partition list", "partition move",
+                     "ids next", "counter next"}
         self.assertEqual(table - ANSWERED_IN_TEXT, elsewhere)
         self.assertEqual(table - ANSWERED_IN_JSON, elsewhere)
 

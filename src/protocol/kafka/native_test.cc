@@ -2,6 +2,8 @@
 #include "protocol/kafka/cluster_testing.h"
 #include "wire/kafka/gen/api_versions.h"
 #include "wire/kafka/gen/drain_node.h"
+#include "wire/kafka/gen/next_counter.h"
+#include "wire/kafka/gen/next_ids.h"
 
 namespace pyralog::protocol::kafka {
 namespace {
@@ -93,6 +95,43 @@ TEST_F(NativeTest, a_drain_of_nobody_or_of_the_last_one_is_refused) {
   EXPECT_EQ(answer.error_code, 42) << "it is the last one";
   EXPECT_FALSE(answer.draining);
   EXPECT_THAT(answer.error_message.value_or(""), HasSubstr("; add a node"));
+}
+
+TEST_F(NativeTest, ids_and_values_are_given_to_whoever_asks_for_a_number_that_can_be) {
+  with_client([&](RawClient& client) -> io::Task<void> {
+    std::int64_t last = 0;
+    for (const std::int32_t count : {1, 5'000, 81'920}) {
+      wire::NextIdsRequest request;
+      request.count = count;
+      request.timeout_ms = 1'000;
+      const auto ids = (co_await client.call<wire::NextIdsResponse>(request, 0)).message;
+      EXPECT_EQ(ids.error_code, 0) << ids.error_message.value_or("");
+      EXPECT_EQ(ids.count, count);
+      const std::int64_t first = ids.first_ms << 13 | ids.sequence;
+      EXPECT_GT(first, last);
+      last = first + count - 1;
+    }
+    for (const std::int32_t count : {0, -1, 81'921, INT32_MIN, INT32_MAX}) {
+      wire::NextIdsRequest request;
+      request.count = count;
+      const auto refused = (co_await client.call<wire::NextIdsResponse>(request, 0)).message;
+      EXPECT_EQ(refused.error_code, 42) << count;
+      EXPECT_THAT(refused.error_message.value_or(""), HasSubstr("; ask for 1 to 81920"));
+    }
+    for (const std::int64_t expected : {1, 4, 7}) {
+      wire::NextCounterRequest request;
+      request.name = "orders";
+      request.count = 3;
+      request.strict = true;
+      EXPECT_EQ((co_await client.call<wire::NextCounterResponse>(request, 0))->first, expected);
+    }
+    for (const char* name : {"", "Orders", "a/b"}) {
+      wire::NextCounterRequest request;
+      request.name = name;
+      const auto refused = (co_await client.call<wire::NextCounterResponse>(request, 0)).message;
+      EXPECT_EQ(refused.error_code, 42) << name;
+    }
+  });
 }
 
 }  // namespace

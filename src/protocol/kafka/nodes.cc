@@ -24,6 +24,7 @@ Nodes::Nodes(broker::CatalogPtr state, NodeId self, const std::function<Seen(Nod
     : state_(std::move(state)) {
   const auto& nodes = state_->nodes();
   for (const auto& [id, node] : nodes) {
+    if (node.host.empty()) continue;  // one of the first that is still expected
     const Seen is = id == self ? Seen::kReached : seen(id);
     if (is == Seen::kReached) reached_.push_back(&node);
     if (is != Seen::kGone) all_.push_back(&node);
@@ -31,7 +32,9 @@ Nodes::Nodes(broker::CatalogPtr state, NodeId self, const std::function<Seen(Nod
   const bool cut_off = reached_.size() * 2 <= nodes.size();
   if (!cut_off || PYRALOG_PLANT("kafka.cut_off_and_still_judging")) return;
   all_.clear();
-  for (const auto& [id, node] : nodes) all_.push_back(&node);
+  for (const auto& [id, node] : nodes) {
+    if (!node.host.empty()) all_.push_back(&node);
+  }
   reached_ = all_;
 }
 
@@ -75,7 +78,8 @@ std::optional<LeaderHints::Leader> LeaderHints::leader_of(KafkaError error,
       static_cast<std::size_t>(target.partition) >= topic->partitions.size()) {
     return std::nullopt;
   }
-  const auto roles = broker_.roles(*topic, *topic->partitions[static_cast<std::size_t>(target.partition)]);
+  const auto roles =
+      broker_.roles(*topic, *topic->partitions[static_cast<std::size_t>(target.partition)]);
   if (!nodes_) nodes_.emplace(broker_);
   Leader out;
   if (roles.epoch.value > 0) out.epoch = static_cast<std::int32_t>(roles.epoch.value);

@@ -46,6 +46,8 @@ const std::vector<OfferedApi>& offered_apis() {
       {ApiKey::kDescribeProducers, 0, 0},
       {ApiKey::kDrainNode, 0, 0},
       {ApiKey::kChangeMember, 0, 0},
+      {ApiKey::kNextIds, 0, 0},
+      {ApiKey::kNextCounter, 0, 0},
   };
   return kOffered;
 }
@@ -100,6 +102,8 @@ Function handler_of(ApiKey key) {
     case ApiKey::kListPartitionReassignments: return handle_list_partition_reassignments;
     case ApiKey::kDrainNode: return handle_drain_node;
     case ApiKey::kChangeMember: return handle_change_member;
+    case ApiKey::kNextIds: return handle_next_ids;
+    case ApiKey::kNextCounter: return handle_next_counter;
   }
   return nullptr;
 }

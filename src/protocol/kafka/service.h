@@ -213,5 +213,7 @@ Handled handle_delete_groups(Service& service, Request request);
 // Of our own messages.
 Handled handle_drain_node(Service& service, Request request);
 Handled handle_change_member(Service& service, Request request);
+Handled handle_next_ids(Service& service, Request request);
+Handled handle_next_counter(Service& service, Request request);
 
 }  // namespace pyralog::protocol::kafka
