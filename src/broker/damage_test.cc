@@ -104,6 +104,21 @@ TEST_F(DamageTest, one_that_cannot_be_opened_is_made_anew) {
   EXPECT_EQ(read("t"), all_);
 }
 
+TEST_F(DamageTest, one_whose_files_are_gone_is_made_anew) {
+  start_all();
+  fill();
+  const std::int32_t hurt = wait_leader("t");
+  kill(hurt);
+  ASSERT_TRUE(run(hurt, [this]() -> io::Task<bool> {
+    co_return (co_await io::Shard::current().disk().remove_tree(dir_)).has_value();
+  }));
+  restart(hurt);
+  ASSERT_TRUE(write("t", "more"));
+  all_.emplace_back("more");
+  ASSERT_TRUE(even("t", 60s));
+  EXPECT_EQ(read("t"), all_);
+}
+
 TEST_F(DamageTest, what_was_set_aside_outlives_a_kill_and_counts_for_nothing) {
   start_all();
   fill();

@@ -194,8 +194,12 @@ io::Task<Result<void>> ShardLogs::take_away(PartitionId id, std::string kept_as)
     committer_.note(forgotten);
   }
   if (PYRALOG_PLANT("log.keep_deleted_files")) co_return Result<void>{};
-  auto removed = kept_as.empty() ? co_await disk_.remove_tree(dir)
-                                 : co_await disk_.rename(dir, std::move(kept_as));
+  Result<void> removed;
+  if (kept_as.empty()) {
+    removed = co_await disk_.remove_tree(dir);
+  } else if (const auto there = co_await disk_.exists(dir); !there || *there) {
+    removed = co_await disk_.rename(dir, std::move(kept_as));
+  }
   // A read that had begun before may have opened its file again meanwhile.
   if (!PYRALOG_PLANT("log.forget_files_once")) forget_files();
   PYRALOG_CO_TRY(removed);

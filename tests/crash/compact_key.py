@@ -252,9 +252,11 @@ def write(folder, partitions, rounds):
                 for _ in work if last else itertools.islice(work, share):
                     pass
                 if number == rounds.count // 2:
-                    for partition in partitions:
-                        if not partition.flight:
-                            partition.audit(writer)
+                    # Not by the writer: answers to what is under way in other partitions come there.
+                    with client.Client(server.bootstrap) as reader:
+                        for partition in partitions:
+                            if not partition.flight:
+                                partition.audit(reader)
             if last:
                 check(server.terminate(STOP_SECONDS)[0] == 0, "a clean stop failed")
             else:
