@@ -140,6 +140,7 @@ TEST_F(DamageTest, what_was_set_aside_outlives_a_kill_and_counts_for_nothing) {
   start(hurt);
   ASSERT_TRUE(sim_.run_until([&] { return machine(hurt).disk().has(kept()); }, 60s));
   kill(led, true);
+  sim_.run_for(100ms);  // what was set aside is durable, and nothing has been copied
   kill(hurt, true);
   sim_.net().heal_all();
   restart(hurt);
