@@ -62,16 +62,23 @@ io::Task<Result<std::shared_ptr<Connection>>> Cluster::connect(io::Address addre
 
 io::Task<Result<std::shared_ptr<Connection>>> Cluster::any(Instant deadline) {
   for (const auto& [address, slot] : slots_) {
+    if (address == doubted_) continue;
     if (slot->connection && !slot->connection->broken()) co_return slot->connection;
   }
   std::vector<io::Address> candidates = options_.bootstrap;
   for (const auto& [id, address] : nodes_) {
     if (std::ranges::find(candidates, address) == candidates.end()) candidates.push_back(address);
   }
+  if (!candidates.empty())
+    std::ranges::rotate(candidates, candidates.begin() + static_cast<std::ptrdiff_t>(
+                                                             next_bootstrap_ % candidates.size()));
+  std::ranges::stable_partition(
+      candidates, [this](const io::Address& each) { return io::to_string(each) != doubted_; });
   Error last{Code::kInvalidArgument, "bootstrap: names no server; give HOST:PORT", 0};
-  for (std::size_t i = 0; i < candidates.size(); ++i) {
-    auto connection =
-        co_await connect(candidates[(next_bootstrap_ + i) % candidates.size()], deadline);
+  for (const io::Address& each : candidates) {
+    // There is nobody else.
+    if (io::to_string(each) == doubted_) doubted_.clear();
+    auto connection = co_await connect(each, deadline);
     if (connection) co_return connection;
     last = connection.error();
   }
@@ -101,6 +108,7 @@ io::Task<Result<std::vector<TopicInfo>>> Cluster::ask(std::optional<std::string>
   PYRALOG_CO_ASSIGN(auto connection, co_await any(deadline));
   PYRALOG_CO_ASSIGN(auto reply, co_await connection->call<kafka::MetadataResponse>(
                                     std::move(request), attempt_end(deadline)));
+  answered_ = io::to_string(connection->address());
   for (const auto& broker : reply.message.brokers) {
     nodes_[broker.node_id] = {broker.host, static_cast<std::uint16_t>(broker.port)};
   }
@@ -211,6 +219,11 @@ void Cluster::forget_topic(const std::string& name) {
   if (known != topics_.end()) known->second.stale = true;
 }
 
+void Cluster::doubt(const std::string& topic) {
+  forget_topic(topic);
+  if (!PYRALOG_PLANT("client.ask_the_same_again")) doubted_ = answered_;
+}
+
 io::Task<Result<TopicInfo>> Cluster::topic(std::string name, bool create, Instant deadline) {
   if (const TopicInfo* known = known_topic(name)) co_return *known;
   io::Backoff backoff(options_.backoff);
@@ -254,17 +267,17 @@ io::Task<Result<std::shared_ptr<Connection>>> Cluster::leader(TopicPartition par
   for (const PartitionInfo& each : info.partitions) {
     if (each.index != partition.partition) continue;
     if (each.leader < 0) {
-      forget_topic(partition.topic);
+      doubt(partition.topic);
       co_return fail(Code::kUnavailable, to_string(partition) + ": has no leader now");
     }
     if (is_refused(partition, each)) {
-      forget_topic(partition.topic);
+      doubt(partition.topic);
       co_return fail(Code::kUnavailable, to_string(partition) +
                                              ": who led it does not, and nobody "
                                              "else is said to");
     }
     auto connection = co_await node(each.leader, deadline);
-    if (!connection) forget_topic(partition.topic);
+    if (!connection) doubt(partition.topic);
     co_return connection;
   }
   co_return fail(Code::kNotFound, to_string(partition) + ": there is no such partition");

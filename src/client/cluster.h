@@ -98,7 +98,8 @@ class Cluster {
                                                                      Instant deadline);
   [[nodiscard]] io::Task<Result<std::shared_ptr<Connection>>> node(std::int32_t id,
                                                                    Instant deadline);
-  /// Any server that can be reached.
+  /// Any server that can be reached; rather not one whose last answer named a leader that does not
+  /// lead.
   [[nodiscard]] io::Task<Result<std::shared_ptr<Connection>>> any(Instant deadline);
   [[nodiscard]] io::Task<Result<std::shared_ptr<Connection>>> coordinator(std::string group,
                                                                           Instant deadline);
@@ -151,6 +152,8 @@ class Cluster {
   };
   [[nodiscard]] PartitionInfo* find(const TopicPartition& partition);
   void keep(TopicInfo info, Instant now);
+  /// What the last answer says of a topic's leaders is not so: it is asked for again, elsewhere.
+  void doubt(const std::string& topic);
   [[nodiscard]] bool is_refused(const TopicPartition& partition, const PartitionInfo& info) const;
   io::Task<Result<std::shared_ptr<Connection>>> connect(io::Address address, Instant deadline);
   io::Task<Result<std::vector<TopicInfo>>> ask(std::optional<std::string> name, bool create,
@@ -165,6 +168,8 @@ class Cluster {
   io::WaitList asked_;
   std::map<std::string, std::int32_t> coordinators_;
   std::size_t next_bootstrap_ = 0;
+  std::string answered_;  ///< by whom metadata came last,
+  std::string doubted_;   ///< and who is asked after all others; empty = nobody
   io::TaskGroup tasks_;
   bool closed_ = false;
 };
