@@ -98,6 +98,39 @@ TEST_F(ProducerTest, retriable_errors_are_retried_in_order) {
   EXPECT_EQ(std::ranges::count(offsets, -2), 0) << last_error_;
 }
 
+TEST_F(ProducerTest, asks_another_server_when_one_names_a_leader_that_does_not_lead) {
+  testing::FakeBroker other("10.0.0.3", 9092);
+  other.add_topic("t", 3);
+  io::sim::Node& third = sim_.add_node();
+  third.spawn([&other]() -> io::Task<void> { co_await other.serve(); });
+  broker_.fault = [](const wire::kafka::RequestFrame& request) {
+    return request.api->key == ApiKey::kProduce ? Fault{Fault::Kind::kError, 6} : Fault{};
+  };
+  std::int64_t offset = -1;
+  EXPECT_TRUE(sim_.node(1).run([&]() -> io::Task<bool> {
+    ClusterOptions options;
+    options.bootstrap = {{"10.0.0.1", 9092}, {"10.0.0.3", 9092}};
+    Cluster cluster(options);
+    ProducerOptions sends;
+    sends.delivery_timeout = 10s;
+    Producer producer(cluster, sends);
+    const auto sent = co_await producer.send(record("0"), [&](const Result<Delivery>& result) {
+      offset = result ? result->offset : -2;
+    });
+    (void)co_await producer.flush();
+    co_await producer.close();
+    co_await cluster.close();
+    co_return sent.has_value();
+  }));
+  EXPECT_EQ(offset, 0);
+  EXPECT_EQ(other.values("t", 0), numbers(1));
+  EXPECT_TRUE(third.run([&]() -> io::Task<bool> {
+    other.stop();
+    co_return true;
+  }));
+  sim_.run_for(1s);
+}
+
 TEST_F(ProducerTest, a_refused_batch_fails_alone_and_the_rest_goes_on_in_order) {
   int produced = 0;
   broker_.fault = [&](const wire::kafka::RequestFrame& request) {
