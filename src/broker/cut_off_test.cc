@@ -206,6 +206,11 @@ class CutOffGroupsTest : public CutOffTest {
 
 TEST_F(CutOffGroupsTest, a_coordinator_says_nothing_once_another_one_may_have_begun) {
   begin();
+  ASSERT_EQ(run(leader_,
+                [this]() -> io::Task<KafkaError> {
+                  co_return (co_await at(leader_).broker->ensure_offsets_topic()).error;
+                }),
+            KafkaError::kNone);
   ASSERT_EQ(commit("g", 1), KafkaError::kNone);
   std::int32_t old = 0;
   for (std::int32_t i = 1; i <= kNodes; ++i) {
