@@ -72,8 +72,9 @@ io::Task<Result<std::shared_ptr<Connection>>> Cluster::any(Instant deadline) {
   if (!candidates.empty())
     std::ranges::rotate(candidates, candidates.begin() + static_cast<std::ptrdiff_t>(
                                                              next_bootstrap_ % candidates.size()));
-  std::ranges::stable_partition(
-      candidates, [this](const io::Address& each) { return io::to_string(each) != doubted_; });
+  const auto last_one = std::ranges::find_if(
+      candidates, [this](const io::Address& each) { return io::to_string(each) == doubted_; });
+  if (last_one != candidates.end()) std::rotate(last_one, last_one + 1, candidates.end());
   Error last{Code::kInvalidArgument, "bootstrap: names no server; give HOST:PORT", 0};
   for (const io::Address& each : candidates) {
     // There is nobody else.
