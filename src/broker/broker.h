@@ -73,6 +73,7 @@ struct FetchOutcome {
   /// Where the client's log parts from ours, if it does.
   std::optional<EpochStart> diverging;
   std::optional<NodeId> read_from;  ///< a replica nearer to the client: it is to read there instead
+  bool dead_end = false;            ///< its leader is cut off: nothing more will come here
   bool beyond = false;  ///< of a follower: the offset is above all that its leader has told it of
   Duration waited{};  ///< by the whole fetch, for records to come
   bool in_memory = false;     ///< the partition's records are, and stay there for as long as `records` live
@@ -361,7 +362,11 @@ class Broker {
       if (const KafkaError no = states_[shard]->partitions.may_coordinate(id); no != KafkaError::kNone) {
         co_return R(std::unexpected(no));
       }
-      co_return R(co_await call(*host));
+      R answer(co_await call(*host));
+      // By now another one may have taken over, and be asked by others.
+      const KafkaError no = co_await states_[shard]->partitions.confirm(id, host->epoch());
+      if (no != KafkaError::kNone) co_return R(std::unexpected(no));
+      co_return answer;
     });
   }
   /// All groups of this node.
@@ -405,6 +410,7 @@ class Broker {
     io::TaskGroup background;
     // Of a node that has joined others.
     std::unique_ptr<replica::PeerWire> wire;
+    bool in_touch = true;                 ///< with who leads the metadata log
     std::set<PartitionId> changed_roles;  ///< not followed yet
     io::WaitList roles_changed;
     std::map<PartitionId, Epoch> coordinated;  ///< in which epochs `groups` speak
@@ -478,6 +484,8 @@ class Broker {
   /// There too: groups' offsets get more replicas once there are nodes for them. On shard 0.
   io::Task<void> spread_offsets();
   io::Task<void> follow_roles(ShardState& state);
+  /// Tells all shards whether this node hears who leads the metadata log. On shard 0.
+  io::Task<void> tell_touch(ShardState& state);
   /// Tells all shards whom this node reaches. On shard 0.
   void look_at_nodes();
   /// Tells all nodes who does not keep up with what this shard leads, when that changes.

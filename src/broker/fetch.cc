@@ -86,7 +86,7 @@ struct Brought {
       if (each.in_memory) in_memory += each.bytes;
       if (lacking == 0) lacking = each.lacking;
       failed = failed || each.error != KafkaError::kNone || each.diverging.has_value() ||
-               each.read_from.has_value();
+               each.read_from.has_value() || each.dead_end;
     }
   }
   std::uint64_t bytes = 0;
@@ -139,6 +139,12 @@ io::Task<FetchOutcome> Broker::fetch_one(unsigned shard, PartitionId id, const F
   const bool follows = readable->told.has_value();
   out.error = check_epoch(item.leader_epoch, readable->epoch);
   if (out.error != KafkaError::kNone) co_return out;
+  out.dead_end = !follows && replica->cut_off() && !PYRALOG_PLANT("broker.wait_where_cut_off");
+  // What was committed before is right. Of what comes after, or is not here, another one knows.
+  if (out.dead_end && item.offset >= replica->high_watermark().value) {
+    out.error = KafkaError::kNotLeaderOrFollower;
+    co_return out;
+  }
   out.high_watermark = replica->high_watermark().value;
   out.last_stable = replica->last_stable_offset().value;
   out.log_start = replica->log_start().value;
@@ -356,6 +362,10 @@ io::Task<OffsetAnswer> Broker::offset_one(unsigned shard, PartitionId id,
   constexpr std::int64_t kLatest = -1, kEarliest = -2, kMaxTimestamp = -3, kLocalEarliest = -4,
                          kLatestTiered = -5;
   if (query.timestamp >= 0 || query.timestamp == kLatest || query.timestamp == kMaxTimestamp) {
+    if (replica->cut_off()) {
+      out.error = KafkaError::kNotLeaderOrFollower;
+      co_return out;
+    }
     // What was answered to acks=1 may still be on its way to the disk: a producer that then asks for
     // the end means the end after its own records.
     const KafkaError waited = co_await replica->wait_committed(
@@ -448,6 +458,10 @@ io::Task<std::vector<EpochAnswer>> Broker::epoch_ends(std::vector<EpochQuery> qu
       replica::Replica& replica = **serving;
       out[i].error = check_epoch(queries[i].current_leader_epoch, replica.epoch());
       if (out[i].error != KafkaError::kNone) continue;
+      if (replica.cut_off()) {
+        out[i].error = KafkaError::kNotLeaderOrFollower;
+        continue;
+      }
       const std::int32_t asked = queries[i].leader_epoch;
       const auto ours = static_cast<std::int32_t>(replica.epoch().value);
       if (asked < 0 || asked > ours) continue;  // unknown to us: −1, −1

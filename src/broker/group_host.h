@@ -58,6 +58,8 @@ class GroupHost {
   [[nodiscard]] bool is_current() const {
     return replica_->epoch() == epoch_;
   }
+  /// In which it was loaded.
+  [[nodiscard]] Epoch epoch() const { return epoch_; }
   [[nodiscard]] const std::string& partition_name() const { return replica_->name(); }
   /// Answers everybody who waits and ends; join before destroying.
   [[nodiscard]] io::Task<void> stop();

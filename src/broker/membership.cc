@@ -19,6 +19,9 @@ constexpr Duration kProposal = std::chrono::seconds(2);
 constexpr Duration kHandOver = std::chrono::seconds(2);
 /// Epochs that are asked for at once.
 constexpr std::size_t kProposedTogether = 2'000;
+/// For how long nobody may be heard of who leads the metadata log, and how often that is looked at.
+constexpr Duration kOutOfTouch = std::chrono::seconds(1);
+constexpr Duration kLookAtTouch = std::chrono::milliseconds(100);
 /// Who does not keep up: how often that is looked at, said again though nothing changed, and how
 /// much.
 constexpr Duration kLookAtLags = std::chrono::seconds(1);
@@ -66,6 +69,7 @@ Seats::Ways Broker::ways_of(unsigned s) {
     const catalog::TopicPtr topic = state.partitions.catalog()->topic(id.topic);
     return topic == nullptr || topic->internal() || topic->config.durability == Durability::kMemory;
   };
+  ways.in_touch = [&state] { return state.in_touch; };
   ways.failed = [this, &state](PartitionId id) {
     state.partitions.failed(id);
     if (!state.stopping) state.background.spawn(hand_over(state, id));
@@ -151,6 +155,7 @@ io::Task<void> Broker::take_part() {
     state.background.spawn(follow_roles(state));
     state.background.spawn(tell_lags(state, s));
     state.background.spawn(propose_own(state));
+    if (s == 0) state.background.spawn(tell_touch(state));
     co_return;
   });
 }
@@ -187,6 +192,26 @@ void Broker::look_at_nodes() {
       state->unreachable = told;
       state->news.wake_all();
     });
+  }
+}
+
+io::Task<void> Broker::tell_touch(ShardState& state) {
+  cluster::Joined& joined = *cluster_->joined();
+  Instant last = io::Shard::current().now();
+  bool told = true;
+  while (!state.stopping) {
+    const Instant now = io::Shard::current().now();
+    const NodeId leader = joined.raft().status(cluster::kGlobalGroup).leader;
+    if (leader != raft::kNobody && joined.reaches(leader)) last = now;
+    // Another one is elected in less.
+    const bool in_touch = now - last < kOutOfTouch;
+    if (in_touch != told) {
+      told = in_touch;
+      for (unsigned s = 0; s < shards_.size(); ++s) {
+        shards_[s]->post([each = states_[s].get(), in_touch] { each->in_touch = in_touch; });
+      }
+    }
+    co_await state.stop_wanted.wait(now + kLookAtTouch);
   }
 }
 

@@ -70,6 +70,7 @@ io::Task<Result<void>> Seats::join(std::shared_ptr<replica::Replica> replica,
   membership.cutting = [this, id](Offset to) { return ways_.cutting(id, to); };
   membership.cut_ended = [this, id] { ways_.cut_ended(id); };
   membership.may_take = [this, id] { return ways_.may_take(id); };
+  membership.in_touch = ways_.in_touch;
   membership.failed = [this, id] { ways_.failed(id); };
   membership.activate = [this, weak = std::weak_ptr<Seat>(seat)](
                             Activation activation,

@@ -42,6 +42,7 @@ class Seats {
     std::function<io::Task<Result<void>>(PartitionId, Offset)> cutting;
     std::function<void(PartitionId)> cut_ended;
     std::function<bool(PartitionId)> may_take;
+    std::function<bool()> in_touch;
     std::function<void(PartitionId)> failed;
     std::function<void(PartitionId)> role_changed;
   };

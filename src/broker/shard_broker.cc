@@ -13,6 +13,8 @@ namespace {
 constexpr std::size_t kProducersInOneGo = 10'000;
 /// How long the node has run is written down so many times before a silent producer expires.
 constexpr std::int64_t kClockWritings = 24;
+/// For how long a coordinator's answer waits to be confirmed.
+constexpr Duration kConfirmation = std::chrono::seconds(1);
 
 bool may_pass(const Error& error) {
   return error.code == Code::kIo || error.code == Code::kUnavailable ||
@@ -490,6 +492,19 @@ KafkaError ShardBroker::may_coordinate(const PartitionId& id) const {
   const bool heard =
       (*replica)->participant()->may_accept() || PYRALOG_PLANT("broker.coordinate_cut_off");
   return heard ? KafkaError::kNone : KafkaError::kCoordinatorNotAvailable;
+}
+
+io::Task<KafkaError> ShardBroker::confirm(PartitionId id, Epoch spoke_in) const {
+  if (seats_ == nullptr || PYRALOG_PLANT("broker.coordinate_cut_off") ||
+      PYRALOG_PLANT("broker.coordinate_unconfirmed"))
+    co_return KafkaError::kNone;
+  const auto found = leading(id);
+  if (!found || (*found)->epoch() != spoke_in) co_return KafkaError::kNotCoordinator;
+  const std::shared_ptr<replica::Replica> replica = *found;
+  const Instant deadline = io::Shard::current().now() + kConfirmation;
+  if (co_await replica->participant()->confirm(deadline)) co_return KafkaError::kNone;
+  const bool leads = replica->epoch() == spoke_in;
+  co_return leads ? KafkaError::kCoordinatorNotAvailable : KafkaError::kNotCoordinator;
 }
 
 std::expected<std::shared_ptr<replica::Replica>, KafkaError> ShardBroker::serving(

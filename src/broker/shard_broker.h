@@ -101,6 +101,9 @@ class ShardBroker {
                                                              bool follows_too) const;
   /// kNone if its groups may be coordinated here now: it is led, and not cut off from the others.
   [[nodiscard]] KafkaError may_coordinate(const PartitionId& id) const;
+  /// kNone if no other coordinator had begun when this was called: W of the replicas say so. A lone
+  /// node's is never another.
+  [[nodiscard]] io::Task<KafkaError> confirm(PartitionId id, Epoch spoke_in) const;
   /// The replica, if it can be asked; else NOT_LEADER_OR_FOLLOWER, or KAFKA_STORAGE_ERROR for one that
   /// is offline.
   [[nodiscard]] std::expected<std::shared_ptr<replica::Replica>, KafkaError> serving(

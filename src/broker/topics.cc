@@ -143,6 +143,8 @@ io::Task<std::expected<std::int64_t, KafkaError>> Broker::delete_records(Partiti
   co_return co_await io::on(*shards_[shard], [&]() -> io::Task<Answer> {
     const auto serving = states_[shard]->partitions.leading(*id);
     if (!serving) co_return std::unexpected(serving.error());
+    // Who leads by now would not hear of it.
+    if ((*serving)->cut_off()) co_return std::unexpected(KafkaError::kNotLeaderOrFollower);
     const auto state = std::make_shared<Done>();
     // A client's time is meant for other replicas, of which there are none; 0 is usual.
     const Instant deadline =

@@ -1,6 +1,7 @@
 #include "replica/leading.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "base/assert.h"
@@ -142,7 +143,7 @@ void Leading::held(Peer& peer, const AppendReply& reply, Instant now) {
   if (reply.stable_end > reply.log_end || reply.log_end > log_.end()) return;  // it cannot be
   Follower& known = peer.known;
   known.heard = now;
-  peer.asked = 0;
+  peer.unanswered = 0;
   if (!known.contiguous) forget_flights(peer, reply.log_end);
   known.contiguous = true;
   peer.stalled = false;
@@ -212,13 +213,16 @@ std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
   Sending out;
   const std::uint64_t room = options_.window_bytes - std::min(options_.window_bytes, peer->flying);
   const std::size_t requests = peer->stalled ? 1 : options_.window_requests;
-  if (contiguous && peer->next < log_.end() && room > 0 &&
+  // One question at a time, unless its answer is overdue.
+  const bool asks = contiguous && peer->answered < asked_ &&
+                    (peer->answered >= peer->asked || peer->sent_at + options_.lease <= now);
+  if (!asks && contiguous && peer->next < log_.end() && room > 0 &&
       (peer->flights.size() < requests || PYRALOG_PLANT("replica.no_window"))) {
     out.max_bytes = std::min<std::uint64_t>(room, options_.request_bytes);
   } else {
     const bool news =
         contiguous && peer->flights.empty() && active_ && peer->told != high_watermark_;
-    if (!news && now < peer->quiet_until) return std::nullopt;
+    if (!asks && !news && now < peer->quiet_until) return std::nullopt;
   }
   out.message = {term_.epoch,
                  term_.start,
@@ -239,11 +243,14 @@ void Leading::sent(NodeId node, const Append& message, std::uint64_t bytes, Inst
   Peer* peer = find(node);
   if (peer == nullptr) return;
   peer->told = message.high_watermark;
+  peer->sent_at = now;
+  if (message.end == message.base) peer->asked = asked_;
   if (peer->known.contiguous) {
     peer->quiet_until = now + options_.heartbeat;
   } else {
     constexpr unsigned kMostDoublings = 10;
-    const Duration soon = options_.first_resend * (1u << std::min(peer->asked++, kMostDoublings));
+    const Duration soon =
+        options_.first_resend * (1u << std::min(peer->unanswered++, kMostDoublings));
     peer->quiet_until = now + std::min(options_.resend, soon);
   }
   // What came meanwhile may have moved it: then these records count for nothing.
@@ -256,8 +263,31 @@ void Leading::sent(NodeId node, const Append& message, std::uint64_t bytes, Inst
 Instant Leading::wake_at(NodeId node) const {
   const Peer* peer = find(node);
   if (peer == nullptr || fenced_ || !peer->known.linked) return Instant::never();
-  if (peer->flights.empty()) return peer->quiet_until;
-  return std::min(peer->quiet_until, peer->flights.front().at + options_.lost_after);
+  Instant at = peer->quiet_until;
+  if (!peer->flights.empty()) at = std::min(at, peer->flights.front().at + options_.lost_after);
+  if (peer->known.contiguous && peer->answered < asked_) {
+    at = std::min(at, peer->sent_at + options_.lease);
+  }
+  return at;
+}
+
+std::uint64_t Leading::confirmed() const {
+  if (term_.write_quorum <= 1 || PYRALOG_PLANT("replica.confirm_by_itself")) return asked_;
+  std::vector<std::uint64_t> answers;
+  for (const Peer& peer : peers_) answers.push_back(peer.answered);
+  std::ranges::sort(answers, std::greater());
+  return answers[term_.write_quorum - 2u];
+}
+
+void Leading::answered(const catalog::Replica& disk, std::uint64_t asked) {
+  Peer* peer = find(disk.node);
+  // Another disk's seal would not count, nor does its word.
+  if (peer != nullptr && peer->known.disk == disk) peer->answered = std::max(peer->answered, asked);
+}
+
+void Leading::ask_soon() {
+  for (Peer& peer : peers_)
+    peer.quiet_until = std::min(peer.quiet_until, peer.sent_at + options_.lease);
 }
 
 bool Leading::may_accept(Instant now) const {

@@ -95,6 +95,18 @@ class Leading {
   /// Those of the epoch's replicas that have joined it and hold everything below its start,
   /// durably.
   [[nodiscard]] std::size_t holders() const;
+  /// Asks the others whether this still leads: it did, after this call, once `confirmed` has come
+  /// to what it returns.
+  [[nodiscard]] std::uint64_t ask() { return ++asked_; }
+  /// The newest such question that W replicas, this one included, have answered in this epoch. As
+  /// ReadIndex in Raft; no clock has a part in it.
+  [[nodiscard]] std::uint64_t confirmed() const;
+  /// `disk` has answered, in this epoch, a message without records that went when `asked` was the
+  /// newest.
+  void answered(const catalog::Replica& disk, std::uint64_t asked);
+  [[nodiscard]] std::uint64_t asked() const { return asked_; }
+  /// Nobody else would say if another one led: the others are asked once in a lease from now on.
+  void ask_soon();
   /// False: NOT_ENOUGH_REPLICAS, before the append.
   [[nodiscard]] bool may_accept(Instant now) const;
   /// A higher epoch was promised somewhere: stop, at once and for good.
@@ -120,11 +132,14 @@ class Leading {
     std::uint64_t flying = 0;    ///< bytes
     std::optional<Offset> told;  ///< the high watermark that it was last sent
     Instant quiet_until;         ///< for questions and heartbeats
+    Instant sent_at;             ///< the last message
+    std::uint64_t asked = 0;     ///< see `ask`: the newest that was sent to it,
+    std::uint64_t answered = 0;  ///< and that it has answered
     std::optional<Instant> link_heard;
     Instant caught_up;
     Offset then_end;  ///< the log's end at the answer before the last
     Instant then;
-    unsigned asked = 0;    ///< without an answer
+    unsigned unanswered = 0;
     bool stalled = false;  ///< something was not answered in time: one message until something is
     Offset rewound_to{-1};
     Instant rewound_until;
@@ -146,6 +161,7 @@ class Leading {
   Offset high_watermark_;
   std::optional<Epoch> fenced_;
   Instant begun_;
+  std::uint64_t asked_ = 0;
   std::vector<Peer> peers_;
 };
 

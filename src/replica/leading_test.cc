@@ -333,5 +333,52 @@ TEST(Leading, an_answer_that_cannot_be_is_ignored) {
   EXPECT_EQ(l.high_watermark(), Offset(10));
 }
 
+TEST(Leading, leads_still_once_w_replicas_have_answered_what_was_asked_since) {
+  Leading l = active();
+  send(l, 2, 0, at(0));
+  send(l, 3, 0, at(0));
+  ASSERT_FALSE(l.next(NodeId(2), at(10))) << "all is said";
+  l.answered(disk(2), l.asked());
+  const std::uint64_t asked = l.ask();
+  EXPECT_LT(l.confirmed(), asked) << "that answer is of before";
+  EXPECT_EQ(send(l, 2, 0, at(11)).end, Offset(10));
+  EXPECT_FALSE(l.next(NodeId(2), at(12))) << "one question at a time";
+  EXPECT_TRUE(l.next(NodeId(2), at(1'011))) << "no answer has come";
+  l.answered(disk(2, 1), asked);
+  EXPECT_LT(l.confirmed(), asked) << "another disk under its name";
+  l.answered(disk(2), asked);
+  EXPECT_EQ(l.confirmed(), asked);
+  EXPECT_FALSE(l.next(NodeId(2), at(13)));
+}
+
+TEST(Leading, all_of_three_have_to_say_so_if_w_is_three) {
+  Leading l = active(3);
+  const std::uint64_t asked = l.ask();
+  l.answered(disk(3), asked);
+  EXPECT_LT(l.confirmed(), asked);
+  l.answered(disk(2), asked);
+  EXPECT_EQ(l.confirmed(), asked);
+}
+
+TEST(Leading, a_question_goes_before_records_that_are_answered_late) {
+  Leading l = active();
+  send(l, 2, 0, at(0));
+  l.appended(Offset(12), at(1));
+  const std::uint64_t asked = l.ask();
+  EXPECT_EQ(send(l, 2, 9, at(1)).end, Offset(10));
+  EXPECT_EQ(send(l, 2, 9, at(1)).end, Offset(12));
+  l.answered(disk(2), asked);
+  EXPECT_EQ(l.confirmed(), asked);
+}
+
+TEST(Leading, asks_soon_where_nobody_else_would_say_that_another_leads) {
+  Leading l = active();
+  send(l, 2, 0, at(100));
+  EXPECT_FALSE(l.next(NodeId(2), at(1'200)));
+  l.ask_soon();
+  EXPECT_FALSE(l.next(NodeId(2), at(1'000))) << "once in a lease";
+  EXPECT_TRUE(l.next(NodeId(2), at(1'100)));
+}
+
 }  // namespace
 }  // namespace pyralog::replica

@@ -71,11 +71,13 @@ io::Task<void> Participant::stop() {
   ++recovering_;
   wake_feeders_.wake_all();
   wake_recovery_.wake_all();
+  confirmed_.wake_all();
   for (Inbound& each : std::exchange(inbox_, {})) each.answer(std::nullopt);
   for (auto& [seal, answer] : std::exchange(seals_, {})) {
     answer(fail(Code::kUnavailable, "partition " + options_.name + ": is being closed"));
   }
   co_await tasks_.join();
+  while (!confirmed_.empty()) co_await io::yield();
 }
 
 void Participant::break_down(Error why) {
@@ -244,6 +246,7 @@ void Participant::look_at_links() {
     if (to == (leading_ ? &*leading_ : nullptr)) to->link_heard(each.disk.node, now);
   }
   if (back) wake_feeders_.wake_all();
+  look_whether_cut_off();
 }
 
 void Participant::link_changed(NodeId node) {
@@ -486,6 +489,8 @@ bool Participant::may_accept() const {
 
 void Participant::stop_leading() {
   leading_.reset();
+  cut_off_ = false;
+  confirmed_.wake_all();
   own_offer_.reset();
   recent_.clear();
   recent_bytes_ = 0;
@@ -700,17 +705,26 @@ io::Task<void> Participant::feed(NodeId node, std::uint64_t generation) {
       message.runs = to->log().runs(message.base, message.end);
     }
     to->sent(node, message, size_of(records), io::Shard::current().now());
-    tasks_.spawn(send(node, std::move(message), std::move(records)));
+    const std::uint64_t asked = records.empty() ? to->asked() : 0;
+    tasks_.spawn(send(node, std::move(message), std::move(records), asked));
     if (records.empty()) co_await io::yield();
   }
 }
 
-io::Task<void> Participant::send(NodeId node, Append message, Wire::Records records) {
+io::Task<void> Participant::send(NodeId node, Append message, Wire::Records records,
+                                 std::uint64_t asked) {
   const Epoch epoch = message.epoch;
   auto reply = co_await wire_.append(node, id_, std::move(message), std::move(records));
   if (stopping_ || failed_) co_return;
   // An answer says itself of which epoch and life it is.
-  if (reply && *reply) co_return take(**reply);
+  if (reply && *reply) {
+    const bool ours = (*reply)->kind != AppendReply::Kind::kFenced && (*reply)->epoch == epoch;
+    if (ours && leading_ && leading_->term().epoch == epoch) {
+      leading_->answered((*reply)->from.disk, asked);
+      confirmed_.wake_all();
+    }
+    co_return take(**reply);
+  }
   Leading* to = feeding();
   if (reply || to == nullptr || to->term().epoch != epoch) co_return;
   if (reply.error().code == Code::kTooLarge) {

@@ -77,6 +77,10 @@ class Participant {
     [[nodiscard]] virtual bool may_take() = 0;
     /// It takes part in nothing any more, until it is opened anew.
     virtual void failed(Error why) = 0;
+    /// Whether this node would hear of another leader by now: it hears who leads the metadata log.
+    [[nodiscard]] virtual bool in_touch() { return true; }
+    /// See `cut_off`: it has just become true.
+    virtual void cut_off() {}
   };
   struct Options {
     std::string name;  ///< "topic-3", for messages
@@ -137,6 +141,11 @@ class Participant {
   [[nodiscard]] bool between_terms() const { return tenure_.value != 0 && !leads(); }
   /// False: fewer than W replicas have been heard of lately.
   [[nodiscard]] bool may_accept() const;
+  /// Another one may lead by now without a word of it coming here: fewer than W replicas have been
+  /// heard of for a lease, and nobody who leads the metadata log. Looked at by `look_at_links`.
+  [[nodiscard]] bool cut_off() const { return cut_off_ && leads(); }
+  /// Asks W replicas, itself included, whether this leads still: true if it did after this call.
+  [[nodiscard]] io::Task<bool> confirm(Instant deadline);
   /// The host has appended a batch of this epoch at the log's end; `pinned`: bytes that stay in
   /// memory as long as it is kept.
   void appended(SharedBytes batch, std::size_t pinned, Offset base, Offset end);
@@ -201,7 +210,8 @@ class Participant {
   io::Task<void> cut(Following::Cut cut);
   io::Task<void> sync_all();
   io::Task<void> feed(NodeId node, std::uint64_t generation);
-  io::Task<void> send(NodeId node, Append message, Wire::Records records);
+  io::Task<void> send(NodeId node, Append message, Wire::Records records, std::uint64_t asked);
+  void look_whether_cut_off();
   io::Task<void> ask_seal(NodeId node, Seal seal);
   io::Task<void> read_range(NodeId from, ReadRange range);
   io::Task<void> activate(catalog::EpochActivation activation);
@@ -255,8 +265,10 @@ class Participant {
   std::uint64_t recovering_ = 0;
   Epoch activating_;  ///< whose activation is on its way; 0 = none
   bool settling_ = false;
+  bool cut_off_ = false;
   std::optional<Epoch> told_leads_;
   Epoch tenure_;
+  io::WaitList confirmed_;
   io::WaitList wake_feeders_;
   io::WaitList wake_recovery_;
   io::TaskGroup tasks_;

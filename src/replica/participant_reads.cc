@@ -1,6 +1,7 @@
-// Whether a replica that follows may be read.
+// Whether a replica may be read, or another one may lead by now.
 
 #include <algorithm>
+#include <utility>
 
 #include "base/plant.h"
 #include "replica/participant.h"
@@ -32,6 +33,28 @@ std::optional<Participant::Followed> Participant::followed(Instant now) const {
   const bool cut_off = *level_.at + options_.leading.lag_time_max < now;
   if (cut_off && !PYRALOG_PLANT("replica.read_where_cut_off")) return std::nullopt;
   return Followed{epoch, *following_.told()};
+}
+
+void Participant::look_whether_cut_off() {
+  const bool in_touch = host_.in_touch();
+  if (!in_touch && leading_) {
+    leading_->ask_soon();
+    wake_feeders_.wake_all();
+  }
+  const bool was = std::exchange(cut_off_, !in_touch && leads() && !may_accept());
+  if (cut_off_ && !was) host_.cut_off();
+}
+
+io::Task<bool> Participant::confirm(Instant deadline) {
+  if (!leads()) co_return false;
+  const Epoch epoch = this->epoch();
+  const std::uint64_t asked = leading_->ask();
+  wake_feeders_.wake_all();
+  const auto still = [&] { return leads() && this->epoch() == epoch; };
+  while (still() && leading_->confirmed() < asked) {
+    if (!co_await confirmed_.wait(deadline)) break;
+  }
+  co_return still() && leading_->confirmed() >= asked;
 }
 
 }  // namespace pyralog::replica

@@ -227,7 +227,7 @@ io::Task<KafkaError> Replica::wait_committed(Offset end, Epoch epoch, Instant de
   while (high_watermark_ < end) {
     if (offline()) co_return KafkaError::kKafkaStorageError;
     if (stopped_ != KafkaError::kNone) co_return stopped_;
-    if (!stands(epoch)) co_return KafkaError::kNotLeaderOrFollower;
+    if (!stands(epoch) || cut_off()) co_return KafkaError::kNotLeaderOrFollower;
     if (!co_await committed_.wait(deadline) && high_watermark_ < end) {
       co_return KafkaError::kRequestTimedOut;
     }
@@ -360,7 +360,7 @@ EpochStart Replica::epoch_end(Epoch epoch) const {
 }
 
 void Replica::watch(Offset from, const std::shared_ptr<DataWatcher>& watcher) {
-  if (high_watermark_ > from || stopped_ != KafkaError::kNone || offline()) {
+  if (high_watermark_ > from || stopped_ != KafkaError::kNone || offline() || cut_off()) {
     watcher->data_available();
     return;
   }

@@ -60,6 +60,8 @@ struct Membership {
   std::function<void()> cut_ended;
   /// Whether records of others may be written now.
   std::function<bool()> may_take;
+  /// See Participant::Host::in_touch; none = always.
+  std::function<bool()> in_touch;
   /// It takes part in nothing any more, until it is opened anew: called within the loop, may not wait.
   std::function<void()> failed;
   /// See Participant::Host::activate.
@@ -109,6 +111,8 @@ class Replica {
   [[nodiscard]] Epoch epoch() const {
     return participant_ == nullptr ? epoch_ : participant_->leads() ? participant_->epoch() : Epoch(0);
   }
+  /// See Participant::cut_off; never of a lone replica. Whoever waits here is sent away.
+  [[nodiscard]] bool cut_off() const { return participant_ != nullptr && participant_->cut_off(); }
   void configure(Options options);
 
   /// Judges the producer's sequence, assigns offsets and epoch, writes to the log (page cache). Order
@@ -118,7 +122,8 @@ class Replica {
   [[nodiscard]] io::Task<AppendOutcome> append(NewBatch batch);
   /// Waits until everything below `end` is committed: kNone, kRequestTimedOut at the deadline (it may
   /// still commit), kKafkaStorageError if the log has gone offline, kNotLeaderOrFollower if this has not
-  /// led without a break since `epoch`: other records may be there then.
+  /// led without a break since `epoch`, other records may be there then; so, too, if another one may
+  /// lead: see `cut_off`.
   [[nodiscard]] io::Task<KafkaError> wait_committed(Offset end, Epoch epoch, Instant deadline);
   /// The same of what is there now, in the epoch that is led.
   [[nodiscard]] io::Task<KafkaError> wait_committed(Offset end, Instant deadline) {
@@ -141,8 +146,8 @@ class Replica {
   /// Whole batches from `offset`, below the high watermark. Errors as PartitionLog::read.
   [[nodiscard]] io::Task<Result<log::ReadResult>> read(Offset offset, std::uint64_t max_bytes,
                                                        bool min_one);
-  /// Calls `watcher` once there is committed data at or above `from`, or the replica ends. At once
-  /// if there is already.
+  /// Calls `watcher` once there is committed data at or above `from`, or the replica ends, or is
+  /// cut off. At once if there is already, or it is.
   void watch(Offset from, const std::shared_ptr<DataWatcher>& watcher);
 
   /// Lets everybody who waits for data look again.

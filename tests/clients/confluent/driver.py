@@ -235,6 +235,8 @@ class Driver:
         }
         if request.get("instance_id"):
             more["group.instance.id"] = request["instance_id"]
+        if request.get("rack"):
+            more["client.rack"] = request["rack"]
         self.commit_each = request.get("commit") == "each"
         member = self.consumer(request["group"], **more)
         self.incremental = more["partition.assignment.strategy"] == "cooperative-sticky"
