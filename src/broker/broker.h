@@ -453,6 +453,7 @@ class Broker {
 
   // membership.cc: of a node that has joined others.
   [[nodiscard]] io::Task<Result<void>> prepare_seats();
+  [[nodiscard]] Duration heartbeat() const;
   [[nodiscard]] Seats::Ways ways_of(unsigned shard);
   /// Begins to follow the catalogue and the connections, and asks for epochs of what was led here.
   io::Task<void> take_part();

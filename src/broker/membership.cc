@@ -42,14 +42,18 @@ Result<void> registered(const CatalogPtr& state, const peer::Peer& peer) {
 }
 }  // namespace
 
+Duration Broker::heartbeat() const {
+  // Who has nothing to take says so often enough to count as keeping up.
+  return std::min(replica::Leading::Options().heartbeat, options_.replica_lag_time_max / 3);
+}
+
 Seats::Ways Broker::ways_of(unsigned s) {
   ShardState& state = *states_[s];
   Seats::Ways ways;
   ways.self = {cluster_->node(), cluster_->cookie().incarnation};
   ways.start = cluster_->cookie().boot_counter;
   ways.leading.lag_time_max = options_.replica_lag_time_max;
-  // Who has nothing to take says so often enough to count as keeping up.
-  ways.leading.heartbeat = std::min(ways.leading.heartbeat, options_.replica_lag_time_max / 3);
+  ways.leading.heartbeat = heartbeat();
   ways.wire = state.wire.get();
   ways.store = [this](PartitionId id, replica::Promise promise) {
     return io::on(*shards_[0], [this, id, promise] { return promises_->store(id, promise); });
@@ -90,7 +94,7 @@ io::Task<Result<void>> Broker::prepare_seats() {
         [count = shards_.size()](const PartitionId& id) {
           return ShardBroker::shard_of(id, count);
         },
-        peers.links(s));
+        peers.links(s), replica::PeerWire::Options{.heartbeat = heartbeat()});
     wires.push_back(states_[s]->wire.get());
   }
   std::vector<std::unordered_map<PartitionId, replica::Promise>> promised(shards_.size());

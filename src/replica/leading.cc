@@ -127,6 +127,18 @@ void Leading::received(const AppendReply& reply, Instant now) {
   }
 }
 
+bool Leading::heard_again(const AppendReply& reply, Instant now) {
+  Peer* peer = find(reply.from.disk.node);
+  if (peer == nullptr || fenced_ || reply.kind != AppendReply::Kind::kHeld) return false;
+  const Follower& known = peer->known;
+  const bool same = reply.epoch == term_.epoch && reply.from == Life{known.disk, peer->boot} &&
+                    known.contiguous && reply.log_start == known.log_start &&
+                    reply.log_end == known.log_end && reply.stable_end == known.stable_end &&
+                    reply.joined == known.joined;
+  if (same) held(*peer, reply, now);
+  return same;
+}
+
 void Leading::apart(Peer& peer, const AppendReply& reply, Instant now) {
   peer.known.heard = now;
   if (peer.known.contiguous)
@@ -179,6 +191,8 @@ void Leading::link_up(NodeId node, Instant now) {
   if (peer == nullptr) return;
   peer->known.linked = true;
   peer->quiet_until = now;
+  // What it was told may have been another life of it.
+  if (!PYRALOG_PLANT("replica.ask_nothing_over_a_new_link")) peer->told.reset();
 }
 
 void Leading::link_down(NodeId node) {
@@ -218,20 +232,40 @@ std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
   } else {
     const bool news =
         contiguous && peer->flights.empty() && active_ && peer->told != high_watermark_;
-    if (!news && now < peer->quiet_until) return std::nullopt;
+    if (!news && (idle(*peer) || now < peer->quiet_until)) return std::nullopt;
   }
-  out.message = {term_.epoch,
-                 term_.start,
-                 term_.self.disk.node,
-                 peer->boot,
-                 log_.before(peer->next),
-                 peer->next,
-                 peer->next,
-                 {},
-                 high_watermark_,
-                 log_.start(),
-                 term_.lossy,
-                 active_};
+  out.message = without_records(*peer);
+  return out;
+}
+
+bool Leading::idle(const Peer& peer) const {
+  if (PYRALOG_PLANT("replica.a_timer_for_each_follower")) return false;
+  return peer.known.contiguous && active_ && peer.flights.empty();
+}
+
+Append Leading::without_records(const Peer& peer) const {
+  return {term_.epoch,
+          term_.start,
+          term_.self.disk.node,
+          peer.boot,
+          log_.before(peer.next),
+          peer.next,
+          peer.next,
+          {},
+          high_watermark_,
+          log_.start(),
+          term_.lossy,
+          active_};
+}
+
+std::vector<std::pair<NodeId, Append>> Leading::heartbeats() const {
+  std::vector<std::pair<NodeId, Append>> out;
+  if (fenced_) return out;
+  for (const Peer& peer : peers_) {
+    // Who is behind the end is about to be sent what it lacks.
+    const bool level = idle(peer) && peer.known.linked && peer.next == log_.end();
+    if (level) out.emplace_back(peer.known.disk.node, without_records(peer));
+  }
   return out;
 }
 
@@ -256,6 +290,7 @@ void Leading::sent(NodeId node, const Append& message, std::uint64_t bytes, Inst
 Instant Leading::wake_at(NodeId node) const {
   const Peer* peer = find(node);
   if (peer == nullptr || fenced_ || !peer->known.linked) return Instant::never();
+  if (idle(*peer)) return Instant::never();
   if (peer->flights.empty()) return peer->quiet_until;
   return std::min(peer->quiet_until, peer->flights.front().at + options_.lost_after);
 }

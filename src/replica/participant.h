@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,6 +40,8 @@ class Wire {
   [[nodiscard]] virtual io::Task<Result<Range>> read(NodeId to, PartitionId id,
                                                      ReadRange range) = 0;
   [[nodiscard]] virtual bool connected(NodeId node) const = 0;
+  /// When its link was last found to be up; nullopt: not since it was down.
+  [[nodiscard]] virtual std::optional<Instant> heard(NodeId node) const = 0;
 };
 
 /// One partition's part in its replica set: carries out what Following, Leading and Recovery
@@ -99,9 +102,11 @@ class Participant {
   // What other replicas say. `records` are what `message` goes with.
   void take(Append message, SharedBytes records, Answer answer);
   void take(const AppendReply& progress);
+  /// The same, as the answer to a heartbeat.
+  void take_again(const AppendReply& progress);
   void take(const Seal& seal, SealedAnswer answer);
   void take(ReadRange range, RangeAnswer answer);
-  /// Now and then, much more often than a lease: looks which links are up.
+  /// Links have come up, perhaps before anybody was told of them.
   void look_at_links();
   /// The connection to it has come up or ended.
   void link_changed(NodeId node);
@@ -120,8 +125,8 @@ class Participant {
     Epoch epoch;       ///< that is led by another node
     Offset committed;  ///< as that one said last; perhaps more than the own log has
   };
-  /// Nullopt unless this log is a beginning of the leader's, and had within lag_time_max all that was
-  /// committed then as that leader said: who reads is better off elsewhere.
+  /// Nullopt unless this log is a beginning of the leader's, and had within lag_time_max all that
+  /// was committed then as that leader said: who reads is better off elsewhere.
   [[nodiscard]] std::optional<Followed> followed(Instant now) const;
 
   // Where it leads.
@@ -129,7 +134,10 @@ class Participant {
   [[nodiscard]] bool leads() const;
   [[nodiscard]] Epoch epoch() const { return leading_ ? leading_->term().epoch : Epoch(0); }
   /// False: fewer than W replicas have been heard of lately.
-  [[nodiscard]] bool may_accept() const;
+  [[nodiscard]] bool may_accept() { return may_accept(io::Shard::current().now()); }
+  [[nodiscard]] bool may_accept(Instant now);
+  /// Adds what is to be said to each node where nothing else is; once in a heartbeat.
+  void add_heartbeats(std::map<NodeId, std::vector<Heartbeat>>& out) const;
   /// The host has appended a batch of this epoch at the log's end; `pinned`: bytes that stay in
   /// memory as long as it is kept.
   void appended(SharedBytes batch, std::size_t pinned, Offset base, Offset end);
