@@ -73,7 +73,10 @@ io::Task<Result<void>> Seats::join(std::shared_ptr<replica::Replica> replica,
     if (held == nullptr) co_return fail(Code::kUnavailable, "the replica is being closed");
     co_return co_await activate(held, std::move(activation), std::move(loss));
   };
-  membership.role_changed = [this, id](bool) { ways_.role_changed(id); };
+  membership.role_changed = [this, id, weak = std::weak_ptr<Seat>(seat)](bool now) {
+    if (const auto held = weak.lock()) leads(id, held, now);
+    ways_.role_changed(id);
+  };
   PYRALOG_CO_TRY(replica->join(std::move(membership)));
   seats_[id] = seat;
   ways_.wire->add(id, *replica->participant());
@@ -85,6 +88,14 @@ io::Task<Result<void>> Seats::join(std::shared_ptr<replica::Replica> replica,
   tell(id, *state);
   if (led_before && !asked_by_other) to_propose_.push_back(id);
   co_return Result<void>{};
+}
+
+void Seats::leads(const PartitionId& id, const std::shared_ptr<Seat>& seat, bool now) {
+  if (now && !seat->left) {
+    led_[id] = seat;
+  } else if (const auto at = led_.find(id); at != led_.end() && at->second == seat) {
+    led_.erase(at);
+  }
 }
 
 void Seats::tell(const PartitionId& id, const catalog::Catalog& state) {
@@ -154,7 +165,7 @@ std::optional<catalog::NextReplicas> Seats::next_epoch(const Seat& seat,
 std::vector<std::pair<PartitionId, NodeId>> Seats::advance(const catalog::Catalog& state) {
   std::vector<std::pair<PartitionId, NodeId>> others;
   const Instant now = io::Shard::current().now();
-  for (const auto& [id, seat] : seats_) {
+  for (const auto& [id, seat] : led_) {
     const catalog::Partition* partition = state.partition(id);
     const replica::Participant& participant = *seat->replica->participant();
     if (partition == nullptr || !partition->current || !participant.leads()) continue;
@@ -185,10 +196,10 @@ std::vector<std::pair<PartitionId, NodeId>> Seats::advance(const catalog::Catalo
 
 Lags Seats::lags(Instant now) const {
   Lags out;
-  for (const auto& [id, seat] : seats_) {
+  for (const auto& [id, seat] : led_) {
     const replica::Participant& participant = *seat->replica->participant();
     const replica::Leading* leading = participant.leading();
-    if (!participant.leads() || leading == nullptr) continue;
+    if (!participant.leads() || leading == nullptr || leading->all_in_sync(now)) continue;
     const std::vector<NodeId> in_sync = leading->in_sync(now);
     for (const catalog::Replica& each : leading->term().replicas) {
       if (std::ranges::binary_search(in_sync, each.node)) continue;
@@ -213,6 +224,7 @@ void Seats::leave(const PartitionId& id) {
   ways_.wire->remove(id);
   at->second->left = true;
   at->second->ended.wake_all();
+  leads(id, at->second, false);
   seats_.erase(at);
 }
 

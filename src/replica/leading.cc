@@ -310,14 +310,20 @@ bool Leading::may_accept(Instant now) const {
   return static_cast<std::size_t>(reached) + 1 >= term_.write_quorum;
 }
 
+bool Leading::is_in_sync(const Peer& peer, Instant now) const {
+  const bool level = peer.known.contiguous && peer.known.log_end == log_.end();
+  const bool recent = peer.known.heard && *peer.known.heard + options_.lag_time_max >= now;
+  return recent && (level || peer.caught_up + options_.lag_time_max >= now);
+}
+
+bool Leading::all_in_sync(Instant now) const {
+  return std::ranges::all_of(peers_, [&](const Peer& peer) { return is_in_sync(peer, now); });
+}
+
 std::vector<NodeId> Leading::in_sync(Instant now) const {
   std::vector<NodeId> found{term_.self.disk.node};
   for (const Peer& peer : peers_) {
-    const bool level = peer.known.contiguous && peer.known.log_end == log_.end();
-    const bool recent = peer.known.heard && *peer.known.heard + options_.lag_time_max >= now;
-    if (recent && (level || peer.caught_up + options_.lag_time_max >= now)) {
-      found.push_back(peer.known.disk.node);
-    }
+    if (is_in_sync(peer, now)) found.push_back(peer.known.disk.node);
   }
   std::ranges::sort(found);
   return found;

@@ -108,6 +108,8 @@ class Leading {
   [[nodiscard]] bool may_accept(Instant now) const;
   /// A higher epoch was promised somewhere: stop, at once and for good.
   [[nodiscard]] const std::optional<Epoch>& fenced() const { return fenced_; }
+  /// Whether all of them are in sync.
+  [[nodiscard]] bool all_in_sync(Instant now) const;
   /// Who lags by no more than lag_time_max; for show.
   [[nodiscard]] std::vector<NodeId> in_sync(Instant now) const;
   [[nodiscard]] std::vector<Follower> followers() const;
@@ -141,6 +143,7 @@ class Leading {
 
   /// Whether nothing is to be sent to it, asked of it, or on its way.
   [[nodiscard]] bool idle(const Peer& peer) const;
+  [[nodiscard]] bool is_in_sync(const Peer& peer, Instant now) const;
   [[nodiscard]] Append without_records(const Peer& peer) const;
   [[nodiscard]] Peer* find(NodeId node);
   [[nodiscard]] const Peer* find(NodeId node) const;

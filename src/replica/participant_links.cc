@@ -1,4 +1,5 @@
 // What a participant makes of its links to the nodes of the other replicas, and heartbeats.
+#include "base/plant.h"
 #include "replica/participant.h"
 
 namespace pyralog::replica {
@@ -16,7 +17,7 @@ void Participant::look_at_links() {
 }
 
 void Participant::add_heartbeats(std::map<NodeId, std::vector<Heartbeat>>& out) const {
-  if (!leading_ || failed_ || stopping_) return;
+  if (!leading_ || failed_ || stopping_ || PYRALOG_PLANT("replica.say_nothing_when_idle")) return;
   for (auto& [node, message] : leading_->heartbeats()) {
     out[node].push_back({id_, std::move(message)});
   }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "io/pace.h"
 #include "observe/log.h"
 #include "replica/peer_codec.h"
 #include "wire/peer/gen/append.h"
@@ -126,7 +127,7 @@ io::Task<void> PeerWire::run() {
       send_heartbeats();
       due = now + options_.heartbeat;
     }
-    co_await stop_wanted_.wait(std::min(due, now + options_.look_every));
+    co_await stop_wanted_.wait(std::min(due, io::in_step(options_.look_every)));
   }
   running_ = false;
   stopped_.wake_all();
