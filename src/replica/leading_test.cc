@@ -297,7 +297,7 @@ TEST(Leading, who_has_all_there_is_hears_of_it_in_heartbeats_only) {
   (void)send(l, 2, 10, at(1));
   l.link_down(NodeId(3));
   EXPECT_TRUE(l.heartbeats().empty());
-  EXPECT_EQ(l.wake_at(NodeId(2)), at(10'001)) << "until they are lost";
+  EXPECT_EQ(l.wake_at(NodeId(2)), at(5'001)) << "it is asked, if it says nothing";
 }
 
 TEST(Leading, an_answer_that_says_the_same_again_counts_as_heard_and_no_other_does) {
