@@ -55,7 +55,8 @@ TEST_F(ClusterIdleTest, says_and_wakes_as_often_however_many_partitions_there_ar
   const Work many = idle_for(10s);
   EXPECT_EQ(in_sync("many"), 360u) << "all that is said is said";
   EXPECT_LE(many.messages, few.messages + few.messages / 20);
-  EXPECT_LE(many.events, few.events + few.events / 5);
+  // A longer message may come in more pieces.
+  EXPECT_LE(many.events, few.events + few.events / 2);
 }
 
 TEST_F(ClusterIdleTest, whoever_has_all_there_is_keeps_up_though_nothing_comes) {
