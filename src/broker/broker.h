@@ -410,7 +410,6 @@ class Broker {
     io::TaskGroup background;
     // Of a node that has joined others.
     std::unique_ptr<replica::PeerWire> wire;
-    bool in_touch = true;                 ///< with who leads the metadata log
     std::set<PartitionId> changed_roles;  ///< not followed yet
     io::WaitList roles_changed;
     std::map<PartitionId, Epoch> coordinated;  ///< in which epochs `groups` speak
@@ -471,6 +470,7 @@ class Broker {
 
   // membership.cc: of a node that has joined others.
   [[nodiscard]] io::Task<Result<void>> prepare_seats();
+  [[nodiscard]] Duration heartbeat() const;
   [[nodiscard]] Seats::Ways ways_of(unsigned shard);
   /// Begins to follow the catalogue and the connections, and asks for epochs of what was led here.
   io::Task<void> take_part();

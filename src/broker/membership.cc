@@ -6,6 +6,7 @@
 #include "base/plant.h"
 #include "broker/broker.h"
 #include "catalog/reassign.h"
+#include "io/pace.h"
 #include "observe/log.h"
 #include "wire/peer/gen/lagging.h"
 #include "wire/peer/gen/move_leader.h"
@@ -45,14 +46,18 @@ Result<void> registered(const CatalogPtr& state, const peer::Peer& peer) {
 }
 }  // namespace
 
+Duration Broker::heartbeat() const {
+  // Who has nothing to take says so often enough to count as keeping up.
+  return std::min(replica::Leading::Options().heartbeat, options_.replica_lag_time_max / 3);
+}
+
 Seats::Ways Broker::ways_of(unsigned s) {
   ShardState& state = *states_[s];
   Seats::Ways ways;
   ways.self = {cluster_->node(), cluster_->cookie().incarnation};
   ways.start = cluster_->cookie().boot_counter;
   ways.leading.lag_time_max = options_.replica_lag_time_max;
-  // Who has nothing to take says so often enough to count as keeping up.
-  ways.leading.heartbeat = std::min(ways.leading.heartbeat, options_.replica_lag_time_max / 3);
+  ways.leading.heartbeat = heartbeat();
   ways.wire = state.wire.get();
   ways.store = [this](PartitionId id, replica::Promise promise) {
     return io::on(*shards_[0], [this, id, promise] { return promises_->store(id, promise); });
@@ -69,7 +74,6 @@ Seats::Ways Broker::ways_of(unsigned s) {
     const catalog::TopicPtr topic = state.partitions.catalog()->topic(id.topic);
     return topic == nullptr || topic->internal() || topic->config.durability == Durability::kMemory;
   };
-  ways.in_touch = [&state] { return state.in_touch; };
   ways.failed = [this, &state](PartitionId id) {
     state.partitions.failed(id);
     if (!state.stopping) state.background.spawn(hand_over(state, id));
@@ -94,7 +98,7 @@ io::Task<Result<void>> Broker::prepare_seats() {
         [count = shards_.size()](const PartitionId& id) {
           return ShardBroker::shard_of(id, count);
         },
-        peers.links(s));
+        peers.links(s), replica::PeerWire::Options{.heartbeat = heartbeat()});
     wires.push_back(states_[s]->wire.get());
   }
   std::vector<std::unordered_map<PartitionId, replica::Promise>> promised(shards_.size());
@@ -208,10 +212,10 @@ io::Task<void> Broker::tell_touch(ShardState& state) {
     if (in_touch != told) {
       told = in_touch;
       for (unsigned s = 0; s < shards_.size(); ++s) {
-        shards_[s]->post([each = states_[s].get(), in_touch] { each->in_touch = in_touch; });
+        shards_[s]->post([wire = states_[s]->wire.get(), in_touch] { wire->set_in_touch(in_touch); });
       }
     }
-    co_await state.stop_wanted.wait(now + kLookAtTouch);
+    co_await state.stop_wanted.wait(io::in_step(kLookAtTouch));
   }
 }
 

@@ -70,7 +70,6 @@ io::Task<Result<void>> Seats::join(std::shared_ptr<replica::Replica> replica,
   membership.cutting = [this, id](Offset to) { return ways_.cutting(id, to); };
   membership.cut_ended = [this, id] { ways_.cut_ended(id); };
   membership.may_take = [this, id] { return ways_.may_take(id); };
-  membership.in_touch = ways_.in_touch;
   membership.failed = [this, id] { ways_.failed(id); };
   membership.activate = [this, weak = std::weak_ptr<Seat>(seat)](
                             Activation activation,
@@ -79,7 +78,10 @@ io::Task<Result<void>> Seats::join(std::shared_ptr<replica::Replica> replica,
     if (held == nullptr) co_return fail(Code::kUnavailable, "the replica is being closed");
     co_return co_await activate(held, std::move(activation), std::move(loss));
   };
-  membership.role_changed = [this, id](bool) { ways_.role_changed(id); };
+  membership.role_changed = [this, id, weak = std::weak_ptr<Seat>(seat)](bool now) {
+    if (const auto held = weak.lock()) leads(id, held, now);
+    ways_.role_changed(id);
+  };
   PYRALOG_CO_TRY(replica->join(std::move(membership)));
   seats_[id] = seat;
   ways_.wire->add(id, *replica->participant());
@@ -91,6 +93,14 @@ io::Task<Result<void>> Seats::join(std::shared_ptr<replica::Replica> replica,
   tell(id, *state);
   if (led_before && !asked_by_other) to_propose_.push_back(id);
   co_return Result<void>{};
+}
+
+void Seats::leads(const PartitionId& id, const std::shared_ptr<Seat>& seat, bool now) {
+  if (now && !seat->left) {
+    led_[id] = seat;
+  } else if (const auto at = led_.find(id); at != led_.end() && at->second == seat) {
+    led_.erase(at);
+  }
 }
 
 void Seats::tell(const PartitionId& id, const catalog::Catalog& state) {
@@ -180,9 +190,9 @@ std::optional<catalog::NextReplicas> Seats::next_step(const Seat& seat,
 std::vector<std::pair<PartitionId, NodeId>> Seats::advance(const catalog::Catalog& state) {
   std::vector<std::pair<PartitionId, NodeId>> others;
   const Instant now = io::Shard::current().now();
-  for (const auto& [id, seat] : seats_) {
+  for (const auto& [id, seat] : led_) {
     const catalog::Partition* partition = state.partition(id);
-    const replica::Participant& participant = *seat->replica->participant();
+    replica::Participant& participant = *seat->replica->participant();
     if (partition == nullptr || !partition->current || !participant.leads()) continue;
     if (seat->led != participant.epoch()) {
       seat->led = participant.epoch();
@@ -251,10 +261,10 @@ bool Seats::has_all(const PartitionId& id, Instant now) const {
 
 Lags Seats::lags(Instant now) const {
   Lags out;
-  for (const auto& [id, seat] : seats_) {
+  for (const auto& [id, seat] : led_) {
     const replica::Participant& participant = *seat->replica->participant();
     const replica::Leading* leading = participant.leading();
-    if (!participant.leads() || leading == nullptr) continue;
+    if (!participant.leads() || leading == nullptr || leading->all_in_sync(now)) continue;
     const std::vector<NodeId> in_sync = leading->in_sync(now);
     for (const catalog::Replica& each : leading->term().replicas) {
       if (std::ranges::binary_search(in_sync, each.node)) continue;
@@ -279,6 +289,7 @@ void Seats::leave(const PartitionId& id) {
   ways_.wire->remove(id);
   at->second->left = true;
   at->second->ended.wake_all();
+  leads(id, at->second, false);
   seats_.erase(at);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -42,7 +43,6 @@ class Seats {
     std::function<io::Task<Result<void>>(PartitionId, Offset)> cutting;
     std::function<void(PartitionId)> cut_ended;
     std::function<bool(PartitionId)> may_take;
-    std::function<bool()> in_touch;
     std::function<void(PartitionId)> failed;
     std::function<void(PartitionId)> role_changed;
   };
@@ -115,12 +115,14 @@ class Seats {
   [[nodiscard]] std::optional<catalog::NextReplicas> next_epoch(
       const Seat& seat, const catalog::Partition& partition, std::int32_t min_insync,
       const catalog::Catalog& state) const;
+  void leads(const PartitionId& id, const std::shared_ptr<Seat>& seat, bool now);
   io::Task<Result<void>> activate(std::shared_ptr<Seat> seat, Activation activation,
                                   std::optional<Loss> loss);
 
   Ways ways_;
   std::uint64_t opened_again_ = 0;
   std::unordered_map<PartitionId, std::shared_ptr<Seat>> seats_;
+  std::map<PartitionId, std::shared_ptr<Seat>> led_;  ///< those of them that lead
   std::unordered_map<PartitionId, bool> had_one_;  ///< opened before in this start
   std::vector<PartitionId> to_propose_;
   io::TaskGroup tasks_;

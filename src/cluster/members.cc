@@ -5,6 +5,7 @@
 
 #include "base/plant.h"
 #include "cluster/entries.h"
+#include "io/pace.h"
 #include "observe/log.h"
 #include "wire/peer/gen/change_member.h"
 
@@ -113,7 +114,7 @@ VoterView Members::view() const {
 
 io::Task<void> Members::run() {
   while (!stopping_) {
-    co_await stop_.wait(io::Shard::current().now() + options_.look_every);
+    co_await stop_.wait(io::in_step(options_.look_every));
     const auto status = raft_.status(group_);
     if (stopping_ || !raft_.settled_leader(group_) || term_ != status.term) {
       committed_before_.reset();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/plant.h"
+#include "io/pace.h"
 #include "observe/log.h"
 
 namespace pyralog::cluster {
@@ -112,7 +113,7 @@ io::Task<void> Watch::run() {
   while (!stopping_) {
     look();
     Steward::Proposals proposals;
-    Instant next = io::Shard::current().now() + options_.look_every;
+    Instant next = io::in_step(options_.look_every);
     if (decides() && !proposing_.busy()) {
       const Instant now = io::Shard::current().now();
       proposals = steward_.step(nodes_, now);
@@ -125,7 +126,7 @@ io::Task<void> Watch::run() {
     if (!proposals.empty()) {
       const auto guard = co_await proposing_.lock();
       if (co_await propose(std::move(proposals))) continue;
-      next = io::Shard::current().now() + options_.look_every;
+      next = io::in_step(options_.look_every);
     }
     if (!stopping_) co_await changed_.wait(next);
   }

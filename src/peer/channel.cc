@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/plant.h"
+#include "io/pace.h"
 #include "peer/shake.h"
 #include "wire/peer/gen/handshake.h"
 
@@ -154,7 +155,7 @@ io::Task<void> Channel::write_all() {
 io::Task<void> Channel::beat_all() {
   std::uint64_t before = stats_.frames_sent;
   while (!why_) {
-    co_await ended_.wait(io::Shard::current().now() + options_.beat_every);
+    co_await ended_.wait(io::in_step(options_.beat_every));
     if (why_) break;
     // What is on its way says as much as a beat.
     if (queue_.empty() && leaving_.empty() && stats_.frames_sent == before) {

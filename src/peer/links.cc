@@ -336,6 +336,14 @@ const Peer* Links::connected(NodeId node) const {
   return found == links_.end() || !found->second->up() ? nullptr : &found->second->peer;
 }
 
+std::vector<NodeId> Links::up() const {
+  std::vector<NodeId> out;
+  for (const auto& [node, link] : links_) {
+    if (link->up()) out.push_back(node);
+  }
+  return out;
+}
+
 bool Links::has_ended(NodeId node) const {
   const auto found = links_.find(node);
   return found != links_.end() && found->second->ended;

@@ -116,6 +116,8 @@ class Links {
   /// The node as it has proved itself; nullptr while there is no connection. Valid until the next
   /// wait.
   [[nodiscard]] const Peer* connected(NodeId node) const;
+  /// All nodes to which there is one.
+  [[nodiscard]] std::vector<NodeId> up() const;
   /// Whether, since there is no connection any more, nobody has listened where it did: its process
   /// has ended.
   [[nodiscard]] bool has_ended(NodeId node) const;

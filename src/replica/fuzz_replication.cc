@@ -117,7 +117,7 @@ void lead(Reader& in) {
         r.stable_end = Offset(number(in));
         r.joined = epoch(in);
         r.tail = {epoch(in), Offset(number(in))};
-        leading.received(r, now);
+        if (!leading.heard_again(r, now)) leading.received(r, now);
         break;
       }
       case 1: {
@@ -138,6 +138,7 @@ void lead(Reader& in) {
       default:
         leading.link_down(node);
         leading.link_up(node, now);
+        (void)leading.heartbeats();
         break;
     }
     PYRALOG_ASSERT(leading.high_watermark() >= before);

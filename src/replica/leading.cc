@@ -128,6 +128,18 @@ void Leading::received(const AppendReply& reply, Instant now) {
   }
 }
 
+bool Leading::heard_again(const AppendReply& reply, Instant now) {
+  Peer* peer = find(reply.from.disk.node);
+  if (peer == nullptr || fenced_ || reply.kind != AppendReply::Kind::kHeld) return false;
+  const Follower& known = peer->known;
+  const bool same = reply.epoch == term_.epoch && reply.from == Life{known.disk, peer->boot} &&
+                    known.contiguous && reply.log_start == known.log_start &&
+                    reply.log_end == known.log_end && reply.stable_end == known.stable_end &&
+                    reply.joined == known.joined;
+  if (same) held(*peer, reply, now);
+  return same;
+}
+
 void Leading::apart(Peer& peer, const AppendReply& reply, Instant now) {
   peer.known.heard = now;
   if (peer.known.contiguous)
@@ -180,6 +192,8 @@ void Leading::link_up(NodeId node, Instant now) {
   if (peer == nullptr) return;
   peer->known.linked = true;
   peer->quiet_until = now;
+  // What it was told may have been another life of it.
+  if (!PYRALOG_PLANT("replica.ask_nothing_over_a_new_link")) peer->told.reset();
 }
 
 void Leading::link_down(NodeId node) {
@@ -222,20 +236,40 @@ std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
   } else {
     const bool news =
         contiguous && peer->flights.empty() && active_ && peer->told != high_watermark_;
-    if (!asks && !news && now < peer->quiet_until) return std::nullopt;
+    if (!asks && !news && (idle(*peer) || now < peer->quiet_until)) return std::nullopt;
   }
-  out.message = {term_.epoch,
-                 term_.start,
-                 term_.self.disk.node,
-                 peer->boot,
-                 log_.before(peer->next),
-                 peer->next,
-                 peer->next,
-                 {},
-                 high_watermark_,
-                 log_.start(),
-                 term_.lossy,
-                 active_};
+  out.message = without_records(*peer);
+  return out;
+}
+
+bool Leading::idle(const Peer& peer) const {
+  if (PYRALOG_PLANT("replica.a_timer_for_each_follower")) return false;
+  return peer.known.contiguous && active_ && peer.flights.empty() && peer.answered >= asked_;
+}
+
+Append Leading::without_records(const Peer& peer) const {
+  return {term_.epoch,
+          term_.start,
+          term_.self.disk.node,
+          peer.boot,
+          log_.before(peer.next),
+          peer.next,
+          peer.next,
+          {},
+          high_watermark_,
+          log_.start(),
+          term_.lossy,
+          active_};
+}
+
+std::vector<std::pair<NodeId, Append>> Leading::heartbeats() const {
+  std::vector<std::pair<NodeId, Append>> out;
+  if (fenced_) return out;
+  for (const Peer& peer : peers_) {
+    // Who is behind the end is about to be sent what it lacks.
+    const bool level = idle(peer) && peer.known.linked && peer.next == log_.end();
+    if (level) out.emplace_back(peer.known.disk.node, without_records(peer));
+  }
   return out;
 }
 
@@ -263,6 +297,7 @@ void Leading::sent(NodeId node, const Append& message, std::uint64_t bytes, Inst
 Instant Leading::wake_at(NodeId node) const {
   const Peer* peer = find(node);
   if (peer == nullptr || fenced_ || !peer->known.linked) return Instant::never();
+  if (idle(*peer)) return Instant::never();
   Instant at = peer->quiet_until;
   if (!peer->flights.empty()) at = std::min(at, peer->flights.front().at + options_.lost_after);
   if (peer->known.contiguous && peer->answered < asked_) {
@@ -285,9 +320,10 @@ void Leading::answered(const catalog::Replica& disk, std::uint64_t asked) {
   if (peer != nullptr && peer->known.disk == disk) peer->answered = std::max(peer->answered, asked);
 }
 
-void Leading::ask_soon() {
-  for (Peer& peer : peers_)
-    peer.quiet_until = std::min(peer.quiet_until, peer.sent_at + options_.lease);
+void Leading::ask_each_lease(Instant now) {
+  if (now < ask_again_) return;
+  ask_again_ = now + options_.lease;
+  ++asked_;
 }
 
 bool Leading::may_accept(Instant now) const {
@@ -305,14 +341,20 @@ bool Leading::may_accept(Instant now) const {
   return static_cast<std::size_t>(reached) + 1 >= term_.write_quorum;
 }
 
+bool Leading::is_in_sync(const Peer& peer, Instant now) const {
+  const bool level = peer.known.contiguous && peer.known.log_end == log_.end();
+  const bool recent = peer.known.heard && *peer.known.heard + options_.lag_time_max >= now;
+  return recent && (level || peer.caught_up + options_.lag_time_max >= now);
+}
+
+bool Leading::all_in_sync(Instant now) const {
+  return std::ranges::all_of(peers_, [&](const Peer& peer) { return is_in_sync(peer, now); });
+}
+
 std::vector<NodeId> Leading::in_sync(Instant now) const {
   std::vector<NodeId> found{term_.self.disk.node};
   for (const Peer& peer : peers_) {
-    const bool level = peer.known.contiguous && peer.known.log_end == log_.end();
-    const bool recent = peer.known.heard && *peer.known.heard + options_.lag_time_max >= now;
-    if (recent && (level || peer.caught_up + options_.lag_time_max >= now)) {
-      found.push_back(peer.known.disk.node);
-    }
+    if (is_in_sync(peer, now)) found.push_back(peer.known.disk.node);
   }
   std::ranges::sort(found);
   return found;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/time.h"
@@ -24,11 +25,12 @@ class Leading {
   struct Options {
     Duration lease = 1s;          ///< without W replicas heard of for so long nothing is accepted
     Duration lag_time_max = 30s;  ///< replica.lag.time.max.ms
-    /// To a follower that has all there is. In between its link says whether it can be reached.
+    /// How often `heartbeats` go to followers that have all there is. In between its link says
+    /// whether one can be reached.
     Duration heartbeat = 5s;
-    Duration resend = 500ms;    ///< of questions that are not answered; at first sooner:
+    Duration resend = 500ms;       ///< of questions that are not answered; at first sooner:
     Duration first_resend = 10ms;  ///< the replica may be about to be made
-    Duration lost_after = 10s;  ///< records that are not answered by then, though nobody said so
+    Duration lost_after = 10s;     ///< records that are not answered by then, though nobody said so
     std::size_t window_requests = 64;  ///< on their way to one follower
     std::uint64_t window_bytes = 16u << 20;
     std::uint32_t request_bytes = 1u << 20;
@@ -87,8 +89,15 @@ class Leading {
   /// `message` went, with `end` and `runs` filled in (`History::runs` of `log()`), `bytes` of
   /// records.
   void sent(NodeId node, const Append& message, std::uint64_t bytes, Instant now);
-  /// `next` may have something by then even if nothing happens.
+  /// `next` may have something by then even if nothing happens; never, of a follower that has all
+  /// there is.
   [[nodiscard]] Instant wake_at(NodeId node) const;
+  /// What to say, every `heartbeat`, to followers that have all there is: without records, to each
+  /// as its answer would be to any Append. It counts as nothing sent.
+  [[nodiscard]] std::vector<std::pair<NodeId, Append>> heartbeats() const;
+  /// Takes an answer that says the same as the one before. False: it does not, and is to be
+  /// `received`.
+  bool heard_again(const AppendReply& reply, Instant now);
 
   /// Everything below is held by W replicas. Never falls; 0 until active, then not below the start.
   [[nodiscard]] Offset high_watermark() const { return high_watermark_; }
@@ -105,12 +114,15 @@ class Leading {
   /// newest.
   void answered(const catalog::Replica& disk, std::uint64_t asked);
   [[nodiscard]] std::uint64_t asked() const { return asked_; }
-  /// Nobody else would say if another one led: the others are asked once in a lease from now on.
-  void ask_soon();
+  /// Asks them, too, unless it did so within a lease: for whoever nobody else would tell that
+  /// another one leads.
+  void ask_each_lease(Instant now);
   /// False: NOT_ENOUGH_REPLICAS, before the append.
   [[nodiscard]] bool may_accept(Instant now) const;
   /// A higher epoch was promised somewhere: stop, at once and for good.
   [[nodiscard]] const std::optional<Epoch>& fenced() const { return fenced_; }
+  /// Whether all of them are in sync.
+  [[nodiscard]] bool all_in_sync(Instant now) const;
   /// Who lags by no more than lag_time_max; for show.
   [[nodiscard]] std::vector<NodeId> in_sync(Instant now) const;
   [[nodiscard]] std::vector<Follower> followers() const;
@@ -131,7 +143,7 @@ class Leading {
     std::deque<Flight> flights;
     std::uint64_t flying = 0;    ///< bytes
     std::optional<Offset> told;  ///< the high watermark that it was last sent
-    Instant quiet_until;         ///< for questions and heartbeats
+    Instant quiet_until;         ///< for questions
     Instant sent_at;             ///< the last message
     std::uint64_t asked = 0;     ///< see `ask`: the newest that was sent to it,
     std::uint64_t answered = 0;  ///< and that it has answered
@@ -145,6 +157,10 @@ class Leading {
     Instant rewound_until;
   };
 
+  /// Whether nothing is to be sent to it, asked of it, or on its way.
+  [[nodiscard]] bool idle(const Peer& peer) const;
+  [[nodiscard]] bool is_in_sync(const Peer& peer, Instant now) const;
+  [[nodiscard]] Append without_records(const Peer& peer) const;
   [[nodiscard]] Peer* find(NodeId node);
   [[nodiscard]] const Peer* find(NodeId node) const;
   void forget_flights(Peer& peer, Offset next);
@@ -162,6 +178,7 @@ class Leading {
   std::optional<Epoch> fenced_;
   Instant begun_;
   std::uint64_t asked_ = 0;
+  Instant ask_again_;
   std::vector<Peer> peers_;
 };
 

@@ -276,6 +276,59 @@ TEST(Leading, a_link_that_is_up_speaks_for_a_follower_that_answers_now_and_then)
   EXPECT_FALSE(l.may_accept(at(11'350)));
 }
 
+TEST(Leading, who_has_all_there_is_hears_of_it_in_heartbeats_only) {
+  Leading l = active();
+  (void)send(l, 2, 10, at(0));
+  (void)send(l, 3, 10, at(0));
+  for (const std::int32_t node : {2, 3}) {
+    EXPECT_FALSE(l.next(NodeId(node), at(60'000)));
+    EXPECT_EQ(l.wake_at(NodeId(node)), Instant::never());
+  }
+  const auto all = l.heartbeats();
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[0].first, NodeId(2));
+  const Append& said = all[0].second;
+  EXPECT_EQ(std::pair(said.base, said.end), std::pair(Offset(10), Offset(10)));
+  EXPECT_EQ(std::pair(said.previous, said.high_watermark), std::pair(Epoch(3), Offset(10)));
+  EXPECT_EQ(said.to_boot, 5u);
+  EXPECT_TRUE(said.active);
+  // Records that are on their way speak for themselves, and who is gone is not spoken to.
+  l.appended(Offset(12), at(1));
+  (void)send(l, 2, 10, at(1));
+  l.link_down(NodeId(3));
+  EXPECT_TRUE(l.heartbeats().empty());
+  EXPECT_EQ(l.wake_at(NodeId(2)), at(5'001)) << "it is asked, if it says nothing";
+}
+
+TEST(Leading, an_answer_that_says_the_same_again_counts_as_heard_and_no_other_does) {
+  Leading l = active();
+  l.link_heard(NodeId(2), at(9'500));
+  EXPECT_TRUE(l.heard_again(held(2, 10, 10), at(9'500)));
+  EXPECT_TRUE(l.may_accept(at(9'600)));
+  AppendReply other = held(2, 10, 10);
+  other.from.boot = 6;
+  EXPECT_FALSE(l.heard_again(other, at(9'600))) << "another life";
+  other = held(2, 10, 10);
+  other.epoch = Epoch(5);
+  EXPECT_FALSE(l.heard_again(other, at(9'600)));
+  other.kind = Kind::kFenced;
+  EXPECT_FALSE(l.heard_again(other, at(9'600)));
+  EXPECT_FALSE(l.heard_again(apart(2, 3, 10), at(9'600)));
+  l.appended(Offset(12), at(9'700));
+  EXPECT_FALSE(l.heard_again(held(2, 12, 11), at(9'700))) << "that moves something";
+}
+
+TEST(Leading, over_a_new_link_a_follower_is_asked_at_once) {
+  Leading l = active();
+  (void)send(l, 2, 10, at(0));
+  EXPECT_FALSE(l.next(NodeId(2), at(1)));
+  l.link_down(NodeId(2));
+  EXPECT_FALSE(l.next(NodeId(2), at(2)));
+  l.link_up(NodeId(2), at(3));
+  EXPECT_EQ(send(l, 2, 10, at(3)).base, Offset(10)) << "it may be another life";
+  EXPECT_FALSE(l.next(NodeId(2), at(4)));
+}
+
 TEST(Leading, stops_when_it_is_fenced) {
   Leading l = active();
   l.appended(Offset(12), at(1));
@@ -304,8 +357,8 @@ TEST(Leading, tells_the_high_watermark_when_it_moves) {
   EXPECT_EQ(a.base, a.end);
   EXPECT_EQ(a.high_watermark, Offset(12));
   EXPECT_FALSE(l.next(NodeId(2), at(3)));
-  EXPECT_EQ(l.wake_at(NodeId(2)), at(5'002));
-  EXPECT_TRUE(l.next(NodeId(2), at(5'002)));
+  EXPECT_EQ(l.wake_at(NodeId(2)), Instant::never());
+  EXPECT_FALSE(l.next(NodeId(2), at(60'000))) << "what is periodic goes with the heartbeats";
 }
 
 TEST(Leading, who_lags_too_long_is_not_in_sync) {
@@ -371,13 +424,17 @@ TEST(Leading, a_question_goes_before_records_that_are_answered_late) {
   EXPECT_EQ(l.confirmed(), asked);
 }
 
-TEST(Leading, asks_soon_where_nobody_else_would_say_that_another_leads) {
+TEST(Leading, asks_once_a_lease_where_nobody_else_would_say_that_another_leads) {
   Leading l = active();
   send(l, 2, 0, at(100));
   EXPECT_FALSE(l.next(NodeId(2), at(1'200)));
-  l.ask_soon();
-  EXPECT_FALSE(l.next(NodeId(2), at(1'000))) << "once in a lease";
-  EXPECT_TRUE(l.next(NodeId(2), at(1'100)));
+  l.ask_each_lease(at(1'200));
+  EXPECT_EQ(send(l, 2, 0, at(1'200)).end, Offset(10));
+  l.answered(disk(2), l.asked());
+  l.ask_each_lease(at(2'199));
+  EXPECT_FALSE(l.next(NodeId(2), at(2'199))) << "once in a lease";
+  l.ask_each_lease(at(2'200));
+  EXPECT_TRUE(l.next(NodeId(2), at(2'200)));
 }
 
 }  // namespace

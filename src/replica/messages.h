@@ -73,6 +73,12 @@ struct Append {
   [[nodiscard]] bool may_come_to_nothing() const { return lossy == epoch && !active; }
 };
 
+/// One of many that go together: an Append without records.
+struct Heartbeat {
+  PartitionId id;
+  Append message;
+};
+
 struct AppendReply {
   enum class Kind : std::uint8_t {
     kHeld,   ///< its log is the leader's up to log_end

@@ -231,35 +231,6 @@ io::Task<Result<Wire::Range>> Participant::range_of(ReadRange range) {
   co_return Wire::Range{batches.end, std::move(batches.runs), std::move(bytes)};
 }
 
-void Participant::look_at_links() {
-  Leading* to = feeding();
-  if (to == nullptr || failed_) return;
-  const Instant now = io::Shard::current().now();
-  bool back = false;
-  for (const Leading::Follower& each : to->followers()) {
-    if (!wire_.connected(each.disk.node)) continue;
-    // It may have come up before anybody was told of links.
-    if (!each.linked) {
-      to->link_up(each.disk.node, now);
-      back = true;
-    }
-    if (to == (leading_ ? &*leading_ : nullptr)) to->link_heard(each.disk.node, now);
-  }
-  if (back) wake_feeders_.wake_all();
-  look_whether_cut_off();
-}
-
-void Participant::link_changed(NodeId node) {
-  Leading* to = feeding();
-  if (to == nullptr || failed_) return;
-  if (wire_.connected(node)) {
-    to->link_up(node, io::Shard::current().now());
-  } else {
-    to->link_down(node);
-  }
-  settle();
-}
-
 // ---- The catalogue ----
 
 void Participant::catalog(const catalog::Partition& partition, bool fresh) {
@@ -481,10 +452,6 @@ bool Participant::leads() const {
   return leading_ && leading_->active() && !leading_->fenced() && !failed_ && !stopping_ &&
          following_.promise().promised == leading_->term().epoch &&
          following_.agreed() == leading_->term().epoch;
-}
-
-bool Participant::may_accept() const {
-  return leads() && leading_->may_accept(io::Shard::current().now());
 }
 
 void Participant::stop_leading() {

@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,6 +40,10 @@ class Wire {
   [[nodiscard]] virtual io::Task<Result<Range>> read(NodeId to, PartitionId id,
                                                      ReadRange range) = 0;
   [[nodiscard]] virtual bool connected(NodeId node) const = 0;
+  /// When its link was last found to be up; nullopt: not since it was down.
+  [[nodiscard]] virtual std::optional<Instant> heard(NodeId node) const = 0;
+  /// Whether this node would hear of another leader by now: it hears who leads the metadata log.
+  [[nodiscard]] virtual bool in_touch() const { return true; }
 };
 
 /// One partition's part in its replica set: carries out what Following, Leading and Recovery
@@ -77,8 +82,6 @@ class Participant {
     [[nodiscard]] virtual bool may_take() = 0;
     /// It takes part in nothing any more, until it is opened anew.
     virtual void failed(Error why) = 0;
-    /// Whether this node would hear of another leader by now: it hears who leads the metadata log.
-    [[nodiscard]] virtual bool in_touch() { return true; }
     /// See `cut_off`: it has just become true.
     virtual void cut_off() {}
   };
@@ -105,9 +108,11 @@ class Participant {
   // What other replicas say. `records` are what `message` goes with.
   void take(Append message, SharedBytes records, Answer answer);
   void take(const AppendReply& progress);
+  /// The same, as the answer to a heartbeat.
+  void take_again(const AppendReply& progress);
   void take(const Seal& seal, SealedAnswer answer);
   void take(ReadRange range, RangeAnswer answer);
-  /// Now and then, much more often than a lease: looks which links are up.
+  /// Links have come up, perhaps before anybody was told of them.
   void look_at_links();
   /// The connection to it has come up or ended.
   void link_changed(NodeId node);
@@ -126,8 +131,8 @@ class Participant {
     Epoch epoch;       ///< that is led by another node
     Offset committed;  ///< as that one said last; perhaps more than the own log has
   };
-  /// Nullopt unless this log is a beginning of the leader's, and had within lag_time_max all that was
-  /// committed then as that leader said: who reads is better off elsewhere.
+  /// Nullopt unless this log is a beginning of the leader's, and had within lag_time_max all that
+  /// was committed then as that leader said: who reads is better off elsewhere.
   [[nodiscard]] std::optional<Followed> followed(Instant now) const;
 
   // Where it leads.
@@ -140,12 +145,16 @@ class Participant {
   /// It has ended to lead only to lead again, in the epoch that it asks for now.
   [[nodiscard]] bool between_terms() const { return tenure_.value != 0 && !leads(); }
   /// False: fewer than W replicas have been heard of lately.
-  [[nodiscard]] bool may_accept() const;
+  [[nodiscard]] bool may_accept() { return may_accept(io::Shard::current().now()); }
+  [[nodiscard]] bool may_accept(Instant now);
   /// Another one may lead by now without a word of it coming here: fewer than W replicas have been
-  /// heard of for a lease, and nobody who leads the metadata log. Looked at by `look_at_links`.
+  /// heard of for a lease, and nobody who leads the metadata log. As `look_whether_cut_off` found.
   [[nodiscard]] bool cut_off() const { return cut_off_ && leads(); }
+  void look_whether_cut_off();
   /// Asks W replicas, itself included, whether this leads still: true if it did after this call.
   [[nodiscard]] io::Task<bool> confirm(Instant deadline);
+  /// Adds what is to be said to each node where nothing else is; once in a heartbeat.
+  void add_heartbeats(std::map<NodeId, std::vector<Heartbeat>>& out) const;
   /// The host has appended a batch of this epoch at the log's end; `pinned`: bytes that stay in
   /// memory as long as it is kept.
   void appended(SharedBytes batch, std::size_t pinned, Offset base, Offset end);
@@ -211,7 +220,6 @@ class Participant {
   io::Task<void> sync_all();
   io::Task<void> feed(NodeId node, std::uint64_t generation);
   io::Task<void> send(NodeId node, Append message, Wire::Records records, std::uint64_t asked);
-  void look_whether_cut_off();
   io::Task<void> ask_seal(NodeId node, Seal seal);
   io::Task<void> read_range(NodeId from, ReadRange range);
   io::Task<void> activate(catalog::EpochActivation activation);

@@ -36,9 +36,9 @@ std::optional<Participant::Followed> Participant::followed(Instant now) const {
 }
 
 void Participant::look_whether_cut_off() {
-  const bool in_touch = host_.in_touch();
+  const bool in_touch = wire_.in_touch();
   if (!in_touch && leading_) {
-    leading_->ask_soon();
+    leading_->ask_each_lease(io::Shard::current().now());
     wake_feeders_.wake_all();
   }
   const bool was = std::exchange(cut_off_, !in_touch && leads() && !may_accept());

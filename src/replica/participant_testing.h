@@ -59,7 +59,7 @@ class Replicas {
   [[nodiscard]] Participant* at(std::size_t i);
   /// Whether machine `i` leads and would take records.
   [[nodiscard]] bool accepts(std::size_t i) {
-    return at(i) != nullptr && at(i)->leads() && at(i)->leading()->may_accept(sim_.now());
+    return at(i) != nullptr && at(i)->leads() && at(i)->may_accept(sim_.now());
   }
   /// −1: nobody leads.
   [[nodiscard]] int leader();

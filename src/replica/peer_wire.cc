@@ -1,9 +1,12 @@
 #include "replica/peer_wire.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
+#include "io/pace.h"
 #include "observe/log.h"
+#include "replica/peer_codec.h"
 #include "wire/peer/gen/append.h"
 #include "wire/peer/gen/append_progress.h"
 #include "wire/peer/gen/read_range.h"
@@ -14,14 +17,6 @@ namespace pyralog::replica {
 namespace {
 
 namespace wp = wire::peer;
-
-std::int32_t number(Epoch epoch) {
-  return static_cast<std::int32_t>(epoch.value);
-}
-/// A negative one is none; what is not sound then, the state machines refuse.
-Epoch epoch_of(std::int32_t number) {
-  return Epoch(number < 0 ? 0 : static_cast<std::uint32_t>(number));
-}
 
 template <typename Run>
 std::vector<Run> encoded(const std::vector<EpochStart>& runs) {
@@ -78,12 +73,6 @@ void name(T& message, const PartitionId& id) {
   message.partition = id.partition.value;
 }
 
-/// Runs `job` on `shard`: at once if that is this one.
-void run_on(io::Shard& shard, io::Shard::Job job) {
-  if (&shard == &io::Shard::current()) return job();
-  shard.post(std::move(job));
-}
-
 template <typename T>
 void answer(const std::shared_ptr<peer::Request>& request, io::Shard& home, T message,
             std::vector<SharedBytes> payloads = {}) {
@@ -119,17 +108,26 @@ void PeerWire::serve(peer::Service& service, std::vector<PeerWire*> all) {
   service.on(wp::Kind::kSeal, [this](peer::Request request) { take_seal(std::move(request)); });
   service.on(wp::Kind::kReadRange,
              [this](peer::Request request) { take_read(std::move(request)); });
+  service.on(wp::Kind::kHeartbeats,
+             [this](peer::Request request) { take_heartbeats(std::move(request)); });
 }
 
 void PeerWire::link_changed(NodeId node) {
+  if (!connected(node)) heard_.erase(node);
   for (auto& [id, participant] : here_) participant->link_changed(node);
 }
 
 io::Task<void> PeerWire::run() {
   running_ = true;
+  Instant due = io::Shard::current().now() + options_.heartbeat;
   while (!stopping_) {
-    for (auto& [id, participant] : here_) participant->look_at_links();
-    co_await stop_wanted_.wait(io::Shard::current().now() + options_.look_every);
+    look_at_links();
+    const Instant now = io::Shard::current().now();
+    if (now >= due) {
+      send_heartbeats();
+      due = now + options_.heartbeat;
+    }
+    co_await stop_wanted_.wait(std::min(due, io::in_step(options_.look_every)));
   }
   running_ = false;
   stopped_.wake_all();
@@ -139,6 +137,25 @@ io::Task<void> PeerWire::stop() {
   stopping_ = true;
   stop_wanted_.wake_all();
   while (running_) co_await stopped_.wait(Instant::never());
+  co_await tasks_.join();
+}
+
+void PeerWire::look_at_links() {
+  const Instant now = io::Shard::current().now();
+  for (const NodeId node : links_.up()) heard_[node] = now;
+  const bool was_in_touch = std::exchange(was_in_touch_, in_touch_);
+  if (!in_touch_ || !was_in_touch) {
+    for (auto& [id, participant] : here_) participant->look_whether_cut_off();
+  }
+  const std::uint64_t changed = links_.stats().ups + links_.stats().downs;
+  if (changed == links_changed_) return;
+  links_changed_ = changed;
+  for (auto& [id, participant] : here_) participant->look_at_links();
+}
+
+std::optional<Instant> PeerWire::heard(NodeId node) const {
+  const auto found = heard_.find(node);
+  return found == heard_.end() ? std::nullopt : std::optional(found->second);
 }
 
 bool PeerWire::connected(NodeId node) const {
@@ -186,6 +203,7 @@ io::Task<Result<std::optional<AppendReply>>> PeerWire::append(NodeId to, Partiti
     payloads.emplace_back(all.take());
   }
   PYRALOG_CO_ASSIGN(auto packed, wp::pack(request, std::move(payloads)));
+  ++stats_.appends;
   PYRALOG_CO_ASSIGN(const auto reply,
                     co_await links_.call(to, std::move(packed),
                                          io::Shard::current().now() + options_.append_timeout));

@@ -1,6 +1,11 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -21,6 +26,11 @@ class PeerWire final : public Wire {
     Duration seal_timeout = std::chrono::seconds(5);
     Duration read_timeout = std::chrono::seconds(30);
     Duration look_every = std::chrono::milliseconds(200);
+    Duration heartbeat = Leading::Options().heartbeat;  ///< as that of the participants
+  };
+  struct Stats {
+    std::uint64_t heartbeats = 0;  ///< messages of them, of any number of partitions
+    std::uint64_t appends = 0;     ///< messages for one partition
   };
   /// The shard, of the node's, on which a partition lives.
   using ShardOf = std::function<unsigned(const PartitionId&)>;
@@ -36,7 +46,7 @@ class PeerWire final : public Wire {
   void remove(const PartitionId& id) { here_.erase(id); }
   /// Tells all of this shard.
   void link_changed(NodeId node);
-  /// Lets them look at their links again and again, until `stop`.
+  /// Looks at the links again and again, and sends heartbeats, until `stop`.
   [[nodiscard]] io::Task<void> run();
   [[nodiscard]] io::Task<void> stop();
 
@@ -47,8 +57,21 @@ class PeerWire final : public Wire {
   [[nodiscard]] io::Task<Result<SealAnswer>> seal(NodeId to, PartitionId id, Seal seal) override;
   [[nodiscard]] io::Task<Result<Range>> read(NodeId to, PartitionId id, ReadRange range) override;
   [[nodiscard]] bool connected(NodeId node) const override;
+  [[nodiscard]] std::optional<Instant> heard(NodeId node) const override;
+  [[nodiscard]] bool in_touch() const override { return in_touch_; }
+  void set_in_touch(bool now) { in_touch_ = now; }
+  [[nodiscard]] const Stats& stats() const { return stats_; }
 
  private:
+  /// What came for one shard of some Heartbeats.
+  struct Heard;
+  void look_at_links();
+  void send_heartbeats();
+  io::Task<void> send_heartbeats(NodeId to, std::vector<Heartbeat> all);
+  [[nodiscard]] io::Task<Result<void>> send_some(NodeId to, std::span<const Heartbeat> some);
+  io::Task<void> send_apart(NodeId to, std::vector<Heartbeat> all);
+  void take_heartbeats(peer::Request request);
+  void hear(const std::shared_ptr<Heard>& heard);
   void take_append(peer::Request request);
   void take_progress(const peer::Request& request);
   void take_seal(peer::Request request);
@@ -62,10 +85,17 @@ class PeerWire final : public Wire {
   Options options_;
   std::vector<PeerWire*> all_;
   std::unordered_map<PartitionId, Participant*> here_;
+  std::map<NodeId, Instant> heard_;
+  std::optional<std::uint64_t> links_changed_;  ///< so often, when last looked
+  std::set<NodeId> beating_;                    ///< whose answer to heartbeats is not there yet
+  bool in_touch_ = true;
+  bool was_in_touch_ = true;                    ///< when last looked
+  Stats stats_;
   bool running_ = false;
   bool stopping_ = false;
   io::WaitList stop_wanted_;
   io::WaitList stopped_;
+  io::TaskGroup tasks_;
 };
 
 }  // namespace pyralog::replica

@@ -60,8 +60,6 @@ struct Membership {
   std::function<void()> cut_ended;
   /// Whether records of others may be written now.
   std::function<bool()> may_take;
-  /// See Participant::Host::in_touch; none = always.
-  std::function<bool()> in_touch;
   /// It takes part in nothing any more, until it is opened anew: called within the loop, may not wait.
   std::function<void()> failed;
   /// See Participant::Host::activate.

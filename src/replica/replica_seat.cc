@@ -53,7 +53,6 @@ class Replica::Seat final : public Participant::Host {
     return of_.membership_.activate(std::move(activation), std::move(loss));
   }
   bool may_take() override { return !of_.membership_.may_take || of_.membership_.may_take(); }
-  bool in_touch() override { return !of_.membership_.in_touch || of_.membership_.in_touch(); }
   void cut_off() override {
     observe::log_info("replica.cut_off", {{"partition", of_.options_.name}});
     of_.committed_.wake_all();

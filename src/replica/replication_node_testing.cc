@@ -199,7 +199,7 @@ void Simulation::recover(Node& n, std::size_t view) {
   options.read_bytes = 8;
   options.leading.lease = 100ms;
   options.leading.lag_time_max = 200ms;
-  options.leading.heartbeat = 15ms;
+  options.leading.heartbeat = 15ms;  // as `lead` sends them
   options.leading.resend = 40ms;
   options.leading.lost_after = 40ms;
   options.leading.window_requests = 4;
@@ -254,6 +254,9 @@ void Simulation::lead(Node& n) {
   }
   n.heard = now_;
   feed(n, *n.leading);
+  if (now_ % 15 == 0) {
+    for (auto& [to, message] : n.leading->heartbeats()) send(n.id, to, Carried{message, {}});
+  }
   apply(n, n.following->committed(n.leading->high_watermark()), {});
   if (chance(0.002) && n.leading->high_watermark() > n.first) {
     ++seen_.trims;
