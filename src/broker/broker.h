@@ -346,15 +346,16 @@ class Broker {
   /// The coordinator of a group: makes __consumer_offsets if need be.
   [[nodiscard]] io::Task<AdminOutcome> ensure_offsets_topic();
   /// Runs `call(host)` on the shard that coordinates `group`; kNotCoordinator or
-  /// kCoordinatorNotAvailable if there is none.
+  /// kCoordinatorNotAvailable if there is none. Unless `confirmed`, for figures only: another one may
+  /// have gone beyond what it says.
   template <typename F>
-  auto with_group(const std::string& group, F call)
+  auto with_group(const std::string& group, F call, bool confirmed = true)
       -> io::Task<std::expected<typename GroupCallResult<F>::type, KafkaError>> {
     using R = std::expected<typename GroupCallResult<F>::type, KafkaError>;
     const auto id = group_partition(group);
     if (!id) co_return R(std::unexpected(id.error()));
     const unsigned shard = ShardBroker::shard_of(*id, shards_.size());
-    co_return co_await io::on(*shards_[shard], [this, shard, id = *id, &call]() -> io::Task<R> {
+    co_return co_await io::on(*shards_[shard], [=, this, id = *id, &call]() -> io::Task<R> {
       const std::shared_ptr<GroupHost> host = states_[shard]->groups.find(id);
       if (host == nullptr || !host->is_current()) {
         co_return R(std::unexpected(KafkaError::kNotCoordinator));
@@ -363,6 +364,7 @@ class Broker {
         co_return R(std::unexpected(no));
       }
       R answer(co_await call(*host));
+      if (!confirmed) co_return answer;
       // By now another one may have taken over, and be asked by others.
       const KafkaError no = co_await states_[shard]->partitions.confirm(id, host->epoch());
       if (no != KafkaError::kNone) co_return R(std::unexpected(no));

@@ -204,6 +204,41 @@ class CutOffGroupsTest : public CutOffTest {
   }
 };
 
+TEST_F(CutOffGroupsTest, what_is_stored_waits_for_its_replicas_though_all_are_cut_off) {
+  begin();
+  ASSERT_EQ(run(leader_,
+                [this]() -> io::Task<KafkaError> {
+                  co_return (co_await at(leader_).broker->ensure_offsets_topic()).error;
+                }),
+            KafkaError::kNone);
+  ASSERT_EQ(commit("g", 1), KafkaError::kNone);
+  std::int32_t by = 0;
+  for (std::int32_t i = 1; i <= kNodes; ++i) {
+    if (commit_at(i, 1) == KafkaError::kNone) by = i;
+  }
+  ASSERT_NE(by, 0);
+  sim_.run_for(2s);
+  auto stored = std::make_shared<std::optional<KafkaError>>();
+  machine(by).spawn([this, by, stored]() -> io::Task<void> {
+    group::CommitRequest request;
+    request.group = "g";
+    request.generation = -1;
+    request.partitions.push_back({"t", 0, 2, -1, ""});
+    const auto answer = co_await at(by).broker->with_group(
+        "g", [&request](GroupHost& host) -> io::Task<group::Response> {
+          co_return co_await host.ask(group::Input(request));
+        });
+    *stored = answer ? std::get<group::CommitResponse>(*answer).partitions.front().error
+                     : answer.error();
+  });
+  for (std::int32_t i = 1; i <= kNodes; ++i) cut_off(i);
+  sim_.run_for(2'500ms);
+  ASSERT_FALSE(stored->has_value()) << static_cast<int>(**stored);
+  sim_.net().heal_all();
+  ASSERT_TRUE(sim_.run_until([&] { return stored->has_value(); }, 5s));
+  EXPECT_EQ(**stored, KafkaError::kNone);
+}
+
 TEST_F(CutOffGroupsTest, a_coordinator_says_nothing_once_another_one_may_have_begun) {
   begin();
   ASSERT_EQ(run(leader_,

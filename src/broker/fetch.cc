@@ -86,13 +86,15 @@ struct Brought {
       if (each.in_memory) in_memory += each.bytes;
       if (lacking == 0) lacking = each.lacking;
       failed = failed || each.error != KafkaError::kNone || each.diverging.has_value() ||
-               each.read_from.has_value() || each.dead_end;
+               each.read_from.has_value();
+      dead_end = dead_end || each.dead_end;
     }
   }
   std::uint64_t bytes = 0;
   std::uint64_t in_memory = 0;  ///< of these
   std::uint64_t lacking = 0;    ///< the first batch that there was no room for
   bool failed = false;          ///< somebody is to be told at once
+  bool dead_end = false;        ///< nothing more is to come of some
 };
 
 /// How long records that are there wait for room: together with others that need none, or alone. Longer
@@ -284,7 +286,7 @@ io::Task<std::vector<FetchOutcome>> Broker::fetch(std::vector<FetchItem> items,
     co_await fetch_within(items, bounds, out);
     const Brought got(out);
     // What finds no room is there: nothing more is waited for.
-    const bool answer = items.empty() || got.failed || got.lacking > 0;
+    const bool answer = items.empty() || got.failed || got.dead_end || got.lacking > 0;
     const auto is_left = [&bounds] {
       return bounds.end != nullptr && bounds.end->ended() && !PYRALOG_PLANT("broker.fetch_for_nobody");
     };

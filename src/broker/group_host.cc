@@ -252,8 +252,11 @@ io::Task<KafkaError> GroupHost::append_records(const group::Append& append) {
     outcome = co_await replica_->append({owner, MutableBytes(*owner), *header, epoch_});
   }
   if (outcome.error != KafkaError::kNone) co_return outcome.error;
+  // What is in the log and not in the table would be said otherwise by the next coordinator; and
+  // nobody is told anything while this one is cut off.
+  const bool through = !PYRALOG_PLANT("broker.give_up_what_is_stored_when_cut_off");
   co_return co_await replica_->wait_committed(
-      outcome.end, epoch_, io::Shard::current().now() + options_.commit_timeout);
+      outcome.end, epoch_, io::Shard::current().now() + options_.commit_timeout, through);
 }
 
 io::Task<void> GroupHost::append(group::Append append, std::vector<std::string> forgotten) {

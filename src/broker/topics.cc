@@ -397,6 +397,9 @@ io::Task<group::ListGroupsResponse> Broker::list_groups(std::vector<std::string>
   const Groups everybody(shards_.size(), {0});
   co_await scatter(everybody, [&](unsigned s, const std::vector<std::size_t>&) -> io::Task<void> {
     for (const auto& [id, host] : states_[s]->groups.all()) {
+      const KafkaError no = host->is_current() ? states_[s]->partitions.may_coordinate(id)
+                                               : KafkaError::kNotCoordinator;
+      if (no != KafkaError::kNone) continue;
       auto listed = host->table().list(states);
       if (listed.error != KafkaError::kNone) parts[s].error = listed.error;
       std::ranges::move(listed.groups, std::back_inserter(parts[s].groups));

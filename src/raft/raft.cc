@@ -179,7 +179,13 @@ void Raft::tick() {
   ++now_;
   ++elapsed_;
   if (role_ != Role::kLeader) {
-    if (elapsed_ >= timeout_ && may_campaign()) campaign();
+    if (elapsed_ < timeout_) return;
+    if (may_campaign()) return campaign();
+    // Who cannot ask for votes is not to believe for ever in a leader that is not heard of.
+    if (leader_ != kNobody && !PYRALOG_PLANT("raft.learners_believe_for_ever")) {
+      leader_ = kNobody;
+      refuse_reads();
+    }
     return;
   }
   ++since_heartbeat_;

@@ -211,6 +211,21 @@ TEST_F(RaftTest, who_may_not_lead_begins_no_election_and_takes_no_lead) {
   EXPECT_EQ(at(3).role(), Role::kLeader) << "who leads goes on";
 }
 
+TEST_F(RaftTest, a_learner_that_hears_nothing_knows_of_no_leader) {
+  const Config config{.voters = {NodeId(1), NodeId(2), NodeId(3)}, .learners = {NodeId(4)}};
+  for (int i = 1; i <= 4; ++i) add(i, config);
+  elect(1);
+  tick(3);
+  ASSERT_EQ(at(4).leader(), NodeId(1));
+  cut_ = {4};
+  tick(30);
+  EXPECT_EQ(at(4).leader(), kNobody);
+  EXPECT_EQ(at(4).role(), Role::kFollower);
+  cut_ = {};
+  tick(3);
+  EXPECT_EQ(at(4).leader(), NodeId(1));
+}
+
 TEST_F(RaftTest, a_leader_that_has_ended_is_followed_by_the_next_within_ticks) {
   group(5);
   elect(4);

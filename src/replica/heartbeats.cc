@@ -19,6 +19,8 @@ namespace wp = wire::peer;
 
 /// In one message; it is all handled in one go.
 constexpr std::size_t kMostTogether = 4096;
+/// Messages under way to who takes one for each partition.
+constexpr std::size_t kMostApart = 64;
 
 Append read_append(const wp::HeartbeatsRequest::Partition& read, NodeId from) {
   Append out;
@@ -51,7 +53,7 @@ wp::HeartbeatsResponse::Progress written(const AppendReply& reply) {
 
 }  // namespace
 
-void PeerWire::send_heartbeats() {
+void PeerWire::send_heartbeats(Duration every) {
   std::map<NodeId, std::vector<Heartbeat>> due;
   for (const auto& [id, participant] : here_) participant->add_heartbeats(due);
   for (auto& [node, all] : due) {
@@ -59,15 +61,17 @@ void PeerWire::send_heartbeats() {
     if (!connected(node) || !beating_.insert(node).second) continue;
     tasks_.spawn(PYRALOG_PLANT("replica.a_message_for_each_partition")
                      ? send_apart(node, std::move(all))
-                     : send_heartbeats(node, std::move(all)));
+                     : send_heartbeats(node, std::move(all), every * 3 / 4));
   }
 }
 
-io::Task<void> PeerWire::send_heartbeats(NodeId to, std::vector<Heartbeat> all) {
+/// `patience`: for each message. Less than until the next ones are due, so that what is lost costs
+/// one of them.
+io::Task<void> PeerWire::send_heartbeats(NodeId to, std::vector<Heartbeat> all, Duration patience) {
   const std::span<const Heartbeat> left(all);
   for (std::size_t at = 0; at < left.size() && !stopping_; at += kMostTogether) {
-    const auto sent =
-        co_await send_some(to, left.subspan(at, std::min(kMostTogether, left.size() - at)));
+    const auto sent = co_await send_some(
+        to, left.subspan(at, std::min(kMostTogether, left.size() - at)), patience);
     if (sent) continue;
     // What is lost comes again with the next ones.
     if (sent.error().code != Code::kUnsupported) break;
@@ -80,7 +84,8 @@ io::Task<void> PeerWire::send_heartbeats(NodeId to, std::vector<Heartbeat> all) 
 }
 
 /// `some` lie with the caller, who waits for this.
-io::Task<Result<void>> PeerWire::send_some(NodeId to, std::span<const Heartbeat> some) {
+io::Task<Result<void>> PeerWire::send_some(NodeId to, std::span<const Heartbeat> some,
+                                           Duration patience) {
   wp::HeartbeatsRequest request;
   request.partitions.reserve(some.size());
   for (const auto& [id, message] : some) {
@@ -91,9 +96,8 @@ io::Task<Result<void>> PeerWire::send_some(NodeId to, std::span<const Heartbeat>
   }
   ++stats_.heartbeats;
   PYRALOG_CO_ASSIGN(auto packed, wp::pack(request));
-  PYRALOG_CO_ASSIGN(
-      const auto reply,
-      co_await links_.call(to, std::move(packed), io::Shard::current().now() + options_.heartbeat));
+  PYRALOG_CO_ASSIGN(const auto reply, co_await links_.call(to, std::move(packed),
+                                                           io::Shard::current().now() + patience));
   PYRALOG_CO_ASSIGN(const auto read,
                     wp::decode_message<wp::HeartbeatsResponse>(reply.body.view(), reply.version));
   if (read.progress.size() != some.size()) {
@@ -119,11 +123,17 @@ io::Task<Result<void>> PeerWire::send_some(NodeId to, std::span<const Heartbeat>
 }
 
 io::Task<void> PeerWire::send_apart(NodeId to, std::vector<Heartbeat> all) {
-  for (Heartbeat& each : all) {
-    if (stopping_ || !connected(to)) break;
-    const auto reply = co_await append(to, each.id, std::move(each.message), {});
-    const auto found = here_.find(each.id);
-    if (reply && *reply && found != here_.end()) found->second->take_again(**reply);
+  const auto send_one = [](PeerWire* self, NodeId to, Heartbeat each) -> io::Task<void> {
+    const auto reply = co_await self->append(to, each.id, std::move(each.message), {});
+    const auto found = self->here_.find(each.id);
+    if (reply && *reply && found != self->here_.end()) found->second->take_again(**reply);
+  };
+  for (std::size_t at = 0; at < all.size() && !stopping_ && connected(to); at += kMostApart) {
+    io::TaskGroup some;
+    for (std::size_t i = at; i < std::min(at + kMostApart, all.size()); ++i) {
+      some.spawn(send_one(this, to, std::move(all[i])));
+    }
+    co_await some.join();
   }
   beating_.erase(to);
 }

@@ -168,6 +168,9 @@ void Leading::held(Peer& peer, const AppendReply& reply, Instant now) {
     peer.flights.pop_front();
   }
   peer.next = std::max(peer.next, known.log_end);
+  if (peer.flights.empty() && !says_all(peer)) {
+    peer.quiet_until = std::min(peer.quiet_until, now + options_.resend);
+  }
   // As Kafka does it: caught up at the answer before, if it has now what there was then.
   if (known.log_end == log_.end()) {
     peer.caught_up = now;
@@ -201,6 +204,7 @@ void Leading::link_down(NodeId node) {
   if (peer == nullptr) return;
   peer->known.linked = false;
   peer->link_heard.reset();
+  peer->asked = peer->answered;
   if (peer->known.contiguous) forget_flights(*peer, peer->known.log_end);
 }
 
@@ -211,7 +215,9 @@ void Leading::link_heard(NodeId node, Instant now) {
 
 void Leading::lost(NodeId node) {
   Peer* peer = find(node);
-  if (peer != nullptr && peer->known.contiguous) forget_flights(*peer, peer->known.log_end);
+  if (peer == nullptr) return;
+  peer->asked = peer->answered;
+  if (peer->known.contiguous) forget_flights(*peer, peer->known.log_end);
 }
 
 std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
@@ -229,7 +235,7 @@ std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
   const std::size_t requests = peer->stalled ? 1 : options_.window_requests;
   // One question at a time, unless its answer is overdue.
   const bool asks = contiguous && peer->answered < asked_ &&
-                    (peer->answered >= peer->asked || peer->sent_at + options_.lease <= now);
+                    (peer->answered >= peer->asked || peer->asked_at + options_.lease <= now);
   if (!asks && contiguous && peer->next < log_.end() && room > 0 &&
       (peer->flights.size() < requests || PYRALOG_PLANT("replica.no_window"))) {
     out.max_bytes = std::min<std::uint64_t>(room, options_.request_bytes);
@@ -244,7 +250,13 @@ std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
 
 bool Leading::idle(const Peer& peer) const {
   if (PYRALOG_PLANT("replica.a_timer_for_each_follower")) return false;
-  return peer.known.contiguous && active_ && peer.flights.empty() && peer.answered >= asked_;
+  return peer.known.contiguous && active_ && peer.flights.empty() && says_all(peer) &&
+         peer.answered >= asked_;
+}
+
+bool Leading::says_all(const Peer& peer) {
+  return peer.known.stable_end >= peer.known.log_end ||
+         PYRALOG_PLANT("replica.wait_for_lost_progress");
 }
 
 Append Leading::without_records(const Peer& peer) const {
@@ -277,8 +289,10 @@ void Leading::sent(NodeId node, const Append& message, std::uint64_t bytes, Inst
   Peer* peer = find(node);
   if (peer == nullptr) return;
   peer->told = message.high_watermark;
-  peer->sent_at = now;
-  if (message.end == message.base) peer->asked = asked_;
+  if (message.end == message.base) {
+    peer->asked = asked_;
+    peer->asked_at = now;
+  }
   if (peer->known.contiguous) {
     peer->quiet_until = now + options_.heartbeat;
   } else {
@@ -301,7 +315,7 @@ Instant Leading::wake_at(NodeId node) const {
   Instant at = peer->quiet_until;
   if (!peer->flights.empty()) at = std::min(at, peer->flights.front().at + options_.lost_after);
   if (peer->known.contiguous && peer->answered < asked_) {
-    at = std::min(at, peer->sent_at + options_.lease);
+    at = std::min(at, peer->asked_at + options_.lease);
   }
   return at;
 }
@@ -318,12 +332,6 @@ void Leading::answered(const catalog::Replica& disk, std::uint64_t asked) {
   Peer* peer = find(disk.node);
   // Another disk's seal would not count, nor does its word.
   if (peer != nullptr && peer->known.disk == disk) peer->answered = std::max(peer->answered, asked);
-}
-
-void Leading::ask_each_lease(Instant now) {
-  if (now < ask_again_) return;
-  ask_again_ = now + options_.lease;
-  ++asked_;
 }
 
 bool Leading::may_accept(Instant now) const {

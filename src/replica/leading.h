@@ -114,9 +114,6 @@ class Leading {
   /// newest.
   void answered(const catalog::Replica& disk, std::uint64_t asked);
   [[nodiscard]] std::uint64_t asked() const { return asked_; }
-  /// Asks them, too, unless it did so within a lease: for whoever nobody else would tell that
-  /// another one leads.
-  void ask_each_lease(Instant now);
   /// False: NOT_ENOUGH_REPLICAS, before the append.
   [[nodiscard]] bool may_accept(Instant now) const;
   /// A higher epoch was promised somewhere: stop, at once and for good.
@@ -144,8 +141,8 @@ class Leading {
     std::uint64_t flying = 0;    ///< bytes
     std::optional<Offset> told;  ///< the high watermark that it was last sent
     Instant quiet_until;         ///< for questions
-    Instant sent_at;             ///< the last message
     std::uint64_t asked = 0;     ///< see `ask`: the newest that was sent to it,
+    Instant asked_at;
     std::uint64_t answered = 0;  ///< and that it has answered
     std::optional<Instant> link_heard;
     Instant caught_up;
@@ -159,6 +156,9 @@ class Leading {
 
   /// Whether nothing is to be sent to it, asked of it, or on its way.
   [[nodiscard]] bool idle(const Peer& peer) const;
+  /// Whether it has said of all that it has that it is stable. Else it is asked soon: what it says
+  /// by itself may be lost.
+  [[nodiscard]] static bool says_all(const Peer& peer);
   [[nodiscard]] bool is_in_sync(const Peer& peer, Instant now) const;
   [[nodiscard]] Append without_records(const Peer& peer) const;
   [[nodiscard]] Peer* find(NodeId node);
@@ -178,7 +178,6 @@ class Leading {
   std::optional<Epoch> fenced_;
   Instant begun_;
   std::uint64_t asked_ = 0;
-  Instant ask_again_;
   std::vector<Peer> peers_;
 };
 

@@ -424,17 +424,35 @@ TEST(Leading, a_question_goes_before_records_that_are_answered_late) {
   EXPECT_EQ(l.confirmed(), asked);
 }
 
-TEST(Leading, asks_once_a_lease_where_nobody_else_would_say_that_another_leads) {
+TEST(Leading, asks_soon_for_what_has_arrived_and_was_not_said_to_be_stable) {
   Leading l = active();
-  send(l, 2, 0, at(100));
-  EXPECT_FALSE(l.next(NodeId(2), at(1'200)));
-  l.ask_each_lease(at(1'200));
-  EXPECT_EQ(send(l, 2, 0, at(1'200)).end, Offset(10));
-  l.answered(disk(2), l.asked());
-  l.ask_each_lease(at(2'199));
-  EXPECT_FALSE(l.next(NodeId(2), at(2'199))) << "once in a lease";
-  l.ask_each_lease(at(2'200));
-  EXPECT_TRUE(l.next(NodeId(2), at(2'200)));
+  send(l, 2, 0, at(0));
+  l.appended(Offset(12), at(1));
+  send(l, 2, 9, at(1));
+  l.received(held(2, 12, 10), at(2));
+  EXPECT_FALSE(l.next(NodeId(2), at(3)));
+  EXPECT_EQ(l.wake_at(NodeId(2)), at(502));
+  EXPECT_EQ(send(l, 2, 0, at(502)).base, Offset(12));
+  EXPECT_EQ(l.wake_at(NodeId(2)), at(5'502)) << "unless it answers";
+  l.received(held(2, 12, 11), at(600));
+  EXPECT_EQ(l.wake_at(NodeId(2)), at(1'100));
+  l.received(held(2, 12, 12), at(601));
+  EXPECT_EQ(l.wake_at(NodeId(2)), Instant::never());
+}
+
+TEST(Leading, a_question_that_is_lost_is_asked_again_though_records_flow) {
+  Leading l = active();
+  send(l, 2, 0, at(0));
+  const std::uint64_t asked = l.ask();
+  send(l, 2, 9, at(1));
+  l.appended(Offset(12), at(2));
+  EXPECT_EQ(send(l, 2, 9, at(900)).end, Offset(12));
+  EXPECT_EQ(send(l, 2, 9, at(1'001)).base, Offset(12)) << "no answer has come for a lease";
+  l.link_down(NodeId(2));
+  l.link_up(NodeId(2), at(1'100));
+  EXPECT_EQ(send(l, 2, 9, at(1'100)).end, Offset(10)) << "it went with the connection";
+  l.answered(disk(2), asked);
+  EXPECT_EQ(l.confirmed(), asked);
 }
 
 }  // namespace

@@ -254,7 +254,7 @@ void Participant::catalog(const catalog::Partition& partition, bool fresh) {
   const bool on_this_disk = ours && std::ranges::find(current->replicas, following_.self().disk) !=
                                         current->replicas.end();
   if (fresh && on_this_disk && !leading_ && !recovery_ && following_.log().end() == Offset(0) &&
-      following_.promise().promised <= current->epoch) {
+      following_.promise().promised <= current->epoch && known_.highest <= current->epoch) {
     Leading::Term term{current->epoch,        Offset(0),         current->replicas,
                        current->write_quorum, following_.self(), Epoch(0)};
     leading_.emplace(std::move(term), following_.log(), options_.leading, now);
@@ -673,20 +673,20 @@ io::Task<void> Participant::feed(NodeId node, std::uint64_t generation) {
     }
     to->sent(node, message, size_of(records), io::Shard::current().now());
     const std::uint64_t asked = records.empty() ? to->asked() : 0;
-    tasks_.spawn(send(node, std::move(message), std::move(records), asked));
+    tasks_.spawn(send(node, std::move(message), std::move(records), asked, generation));
     if (records.empty()) co_await io::yield();
   }
 }
 
 io::Task<void> Participant::send(NodeId node, Append message, Wire::Records records,
-                                 std::uint64_t asked) {
+                                 std::uint64_t asked, std::uint64_t generation) {
   const Epoch epoch = message.epoch;
   auto reply = co_await wire_.append(node, id_, std::move(message), std::move(records));
   if (stopping_ || failed_) co_return;
   // An answer says itself of which epoch and life it is.
   if (reply && *reply) {
     const bool ours = (*reply)->kind != AppendReply::Kind::kFenced && (*reply)->epoch == epoch;
-    if (ours && leading_ && leading_->term().epoch == epoch) {
+    if (ours && leading_ && leading_->term().epoch == epoch && generation == feeding_) {
       leading_->answered((*reply)->from.disk, asked);
       confirmed_.wake_all();
     }

@@ -37,11 +37,9 @@ std::optional<Participant::Followed> Participant::followed(Instant now) const {
 
 void Participant::look_whether_cut_off() {
   const bool in_touch = wire_.in_touch();
-  if (!in_touch && leading_) {
-    leading_->ask_each_lease(io::Shard::current().now());
-    wake_feeders_.wake_all();
-  }
-  const bool was = std::exchange(cut_off_, !in_touch && leads() && !may_accept());
+  // Between two terms the next one cannot come while who leads the metadata log is not heard of.
+  const bool alone = between_terms() || (leads() && !may_accept());
+  const bool was = std::exchange(cut_off_, !in_touch && alone);
   if (cut_off_ && !was) host_.cut_off();
 }
 

@@ -119,14 +119,18 @@ void PeerWire::link_changed(NodeId node) {
 
 io::Task<void> PeerWire::run() {
   running_ = true;
-  Instant due = io::Shard::current().now() + options_.heartbeat;
+  Instant last = io::Shard::current().now();
   while (!stopping_) {
     look_at_links();
     const Instant now = io::Shard::current().now();
-    if (now >= due) {
-      send_heartbeats();
-      due = now + options_.heartbeat;
+    // Else nobody would tell who leads here that another one does.
+    const bool soon = !in_touch_ && !PYRALOG_PLANT("replica.wait_to_be_told");
+    const Duration every = soon ? std::min(options_.ask_every, options_.heartbeat) : options_.heartbeat;
+    if (now >= last + every) {
+      send_heartbeats(every);
+      last = now;
     }
+    const Instant due = last + every;
     co_await stop_wanted_.wait(std::min(due, io::in_step(options_.look_every)));
   }
   running_ = false;

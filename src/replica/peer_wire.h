@@ -27,6 +27,7 @@ class PeerWire final : public Wire {
     Duration read_timeout = std::chrono::seconds(30);
     Duration look_every = std::chrono::milliseconds(200);
     Duration heartbeat = Leading::Options().heartbeat;  ///< as that of the participants
+    Duration ask_every = Leading::Options().lease;      ///< heartbeats while not `in_touch`
   };
   struct Stats {
     std::uint64_t heartbeats = 0;  ///< messages of them, of any number of partitions
@@ -66,9 +67,10 @@ class PeerWire final : public Wire {
   /// What came for one shard of some Heartbeats.
   struct Heard;
   void look_at_links();
-  void send_heartbeats();
-  io::Task<void> send_heartbeats(NodeId to, std::vector<Heartbeat> all);
-  [[nodiscard]] io::Task<Result<void>> send_some(NodeId to, std::span<const Heartbeat> some);
+  void send_heartbeats(Duration every);
+  io::Task<void> send_heartbeats(NodeId to, std::vector<Heartbeat> all, Duration patience);
+  [[nodiscard]] io::Task<Result<void>> send_some(NodeId to, std::span<const Heartbeat> some,
+                                                 Duration patience);
   io::Task<void> send_apart(NodeId to, std::vector<Heartbeat> all);
   void take_heartbeats(peer::Request request);
   void hear(const std::shared_ptr<Heard>& heard);

@@ -99,13 +99,14 @@ io::Task<AppendOutcome> Replica::append(NewBatch batch) {
     if (auto no = may_lead(batch.only_in)) co_return std::move(*no);
   }
   const WallMs wall = io::Shard::current().wall();
+  const Instant until = io::Shard::current().now() + kBetweenTerms;
   // The usual case awaits nothing; a roll, and whoever comes while one is under way, takes turns.
   if (!waits && queued_appends_ == 0 && log_->ready(batch.bytes.size(), wall)) {
     co_return append_now(batch, wall);
   }
   ++queued_appends_;
   const auto guard = co_await append_turn_.lock();
-  if (!batch.only_in) co_await next_term();
+  if (!batch.only_in) co_await next_term(until);
   Result<void> prepared;
   if (!log_->ready(batch.bytes.size(), wall)) {
     const auto log = log_;
@@ -220,14 +221,15 @@ void Replica::committed_to(Offset end) {
   }
 }
 
-io::Task<KafkaError> Replica::wait_committed(Offset end, Epoch epoch, Instant deadline) {
+io::Task<KafkaError> Replica::wait_committed(Offset end, Epoch epoch, Instant deadline,
+                                             bool through) {
   // Another leader may commit other records there.
   if (PYRALOG_PLANT("replica.wait_in_any_epoch")) epoch = this->epoch();
   if (participant_ != nullptr && epoch == Epoch(0)) co_return KafkaError::kNotLeaderOrFollower;
   while (high_watermark_ < end) {
     if (offline()) co_return KafkaError::kKafkaStorageError;
     if (stopped_ != KafkaError::kNone) co_return stopped_;
-    if (!stands(epoch) || cut_off()) co_return KafkaError::kNotLeaderOrFollower;
+    if (!stands(epoch) || (cut_off() && !through)) co_return KafkaError::kNotLeaderOrFollower;
     if (!co_await committed_.wait(deadline) && high_watermark_ < end) {
       co_return KafkaError::kRequestTimedOut;
     }

@@ -121,8 +121,9 @@ class Replica {
   /// Waits until everything below `end` is committed: kNone, kRequestTimedOut at the deadline (it may
   /// still commit), kKafkaStorageError if the log has gone offline, kNotLeaderOrFollower if this has not
   /// led without a break since `epoch`, other records may be there then; so, too, if another one may
-  /// lead: see `cut_off`.
-  [[nodiscard]] io::Task<KafkaError> wait_committed(Offset end, Epoch epoch, Instant deadline);
+  /// lead, see `cut_off`, unless that is waited `through`.
+  [[nodiscard]] io::Task<KafkaError> wait_committed(Offset end, Epoch epoch, Instant deadline,
+                                                    bool through = false);
   /// The same of what is there now, in the epoch that is led.
   [[nodiscard]] io::Task<KafkaError> wait_committed(Offset end, Instant deadline) {
     return wait_committed(end, epoch(), deadline);
@@ -206,7 +207,7 @@ class Replica {
   static constexpr Duration kBetweenTerms = std::chrono::seconds(3);
   [[nodiscard]] bool between_terms() const;
   /// Returns when this is not so any more.
-  io::Task<void> next_term();
+  io::Task<void> next_term(Instant until);
   /// Whether what was taken in `epoch` is here still, and led by this node or soon again.
   [[nodiscard]] bool stands(Epoch epoch) const;
   /// What the participant asks of the partition: replica_seat.cc.

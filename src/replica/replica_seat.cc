@@ -56,6 +56,7 @@ class Replica::Seat final : public Participant::Host {
   void cut_off() override {
     observe::log_info("replica.cut_off", {{"partition", of_.options_.name}});
     of_.committed_.wake_all();
+    of_.next_term_.wake_all();
     of_.wake_watchers();
   }
   void failed(Error why) override {
@@ -103,11 +104,10 @@ bool Replica::between_terms() const {
          stopped_ == KafkaError::kNone && !PYRALOG_PLANT("replica.refuse_between_terms");
 }
 
-io::Task<void> Replica::next_term() {
+io::Task<void> Replica::next_term(Instant until) {
   // A producer that is refused one batch and not the one behind it takes what it had sent before
   // for lost and sends it again under another number.
-  const Instant until = io::Shard::current().now() + kBetweenTerms;
-  while (between_terms()) {
+  while (between_terms() && !cut_off()) {
     if (!co_await next_term_.wait(until)) break;
   }
 }

@@ -224,7 +224,8 @@ io::Task<void> Node::add_lag(observe::Registry& metrics,
     const auto answer = co_await broker_->with_group(
         listing.group, [&request](broker::GroupHost& host) -> io::Task<group::FetchOffsetsResponse> {
           co_return host.table().fetch_offsets(request);
-        });
+        },
+        false);
     if (!answer || answer->error != KafkaError::kNone) continue;
     std::map<std::string_view, std::int64_t> lags;
     for (const group::OffsetEntry& entry : answer->partitions) {
