@@ -22,7 +22,7 @@ constexpr Duration kHandOver = std::chrono::seconds(2);
 constexpr std::size_t kProposedTogether = 2'000;
 /// For how long nobody may be heard of who leads the metadata log, and how often that is looked at.
 constexpr Duration kOutOfTouch = std::chrono::seconds(1);
-constexpr Duration kLookAtTouch = std::chrono::milliseconds(100);
+constexpr Duration kLookAtTouch = std::chrono::milliseconds(250);
 /// Who does not keep up: how often that is looked at, said again though nothing changed, and how
 /// much.
 constexpr Duration kLookAtLags = std::chrono::seconds(1);

@@ -31,6 +31,7 @@ void Watch::start() {
     changed_.wake_all();
     if (also_) also_(node);
   });
+  raft_.on_settled([this] { changed_.wake_all(); });
   tasks_.spawn(follow());
   tasks_.spawn(run());
 }
@@ -38,6 +39,7 @@ void Watch::start() {
 void Watch::end() {
   stopping_ = true;
   links_.on_change(nullptr);
+  raft_.on_settled(nullptr);
   changed_.wake_all();
 }
 
@@ -122,6 +124,10 @@ io::Task<void> Watch::run() {
         balance_at_ = now + options_.balance_every;
       }
       next = std::min(next, std::max(steward_.again(), now + std::chrono::milliseconds(1)));
+    } else if (leads_since_ && reaches_most_since_) {
+      const Instant now = io::Shard::current().now();
+      const Instant then = *reaches_most_since_ + options_.cut_off_grace;
+      if (then > now) next = std::min(next, then);
     }
     if (!proposals.empty()) {
       const auto guard = co_await proposing_.lock();

@@ -23,7 +23,7 @@ class Watch {
     /// Whoever was cut off from most of the nodes itself believes of nobody for so long that it is
     /// down: the other connections are about to come up.
     Duration cut_off_grace = 1s;
-    Duration look_every = 50ms;
+    Duration look_every = 250ms;  ///< though nothing was heard of that changes anything
     Duration balance_every = 1s;
   };
   struct Stats {

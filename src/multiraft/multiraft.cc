@@ -191,7 +191,7 @@ const MultiRaft::Group& MultiRaft::group(GroupId id) const {
 
 void MultiRaft::start(Transport& transport) {
   transport_ = &transport;
-  next_tick_ = io::Shard::current().now() + options_.tick;
+  ticked_ = io::Shard::current().now();
   tasks_.spawn(run());
 }
 
@@ -221,23 +221,47 @@ void MultiRaft::wake_everybody() {
 
 io::Task<void> MultiRaft::run() {
   while (!stopping_ && !dead_) {
-    if (!woken_) co_await wake_.wait(next_tick_);
+    if (!woken_) co_await wake_.wait(ticked_ + options_.tick * (idle_ + 1));
     woken_ = false;
     if (stopping_ || dead_) break;
-    tick_if_due(io::Shard::current().now());
+    tick_if_due();
     turn();
+    plan_ticks();
   }
 }
 
-void MultiRaft::tick_if_due(Instant now) {
-  if (now < next_tick_) return;
-  // A node that was held up has missed what others sent as well: one tick, however late, so that it
-  // reads what has come before it thinks that nobody leads.
-  next_tick_ = now + options_.tick;
+void MultiRaft::catch_up() {
+  const Duration since = io::Shard::current().now() - ticked_;
+  const auto passed = std::min<std::int64_t>(idle_, since / options_.tick);
+  if (passed <= 0) return;
+  for (auto& [id, each] : groups_) {
+    for (std::int64_t i = 0; i < passed; ++i) each.raft->tick();
+  }
+  ticked_ = ticked_ + options_.tick * passed;
+  idle_ -= static_cast<unsigned>(passed);
+}
+
+void MultiRaft::tick_if_due() {
+  const Instant now = io::Shard::current().now();
+  const bool had_some = idle_ > 0;
+  catch_up();
+  if (idle_ > 0 || now < ticked_ + options_.tick) return;
+  // A node that was held up has missed what others sent as well: one tick, however late, and not
+  // right behind idle ones, so that it reads what has come before it thinks that nobody leads.
+  const bool late = now - ticked_ >= 2 * options_.tick;
+  ticked_ = now;
+  if (had_some && late) return;
   for (auto& [id, each] : groups_) {
     each.raft->tick();
     if (no_space_ && !PYRALOG_PLANT("multiraft.lead_on_a_full_disk")) hand_over(each);
   }
+}
+
+void MultiRaft::plan_ticks() {
+  catch_up();
+  idle_ = UINT16_MAX;
+  for (const auto& [id, each] : groups_) idle_ = std::min(idle_, each.raft->idle_ticks());
+  if (no_space_ || groups_.empty()) idle_ = 0;
 }
 
 /// What is agreed cannot be stored here, and so not applied: another one is to lead. The others in
@@ -286,6 +310,7 @@ bool MultiRaft::takes(Group& into, const raft::Message& m) {
 
 void MultiRaft::receive(NodeId from, std::vector<GroupMessage> messages) {
   if (stopping_ || dead_) return;
+  catch_up();
   for (GroupMessage& each : messages) {
     const auto found = groups_.find(each.group);
     if (found == groups_.end() || !is_sound(each.message, from, options_.self)) continue;
@@ -297,6 +322,7 @@ void MultiRaft::receive(NodeId from, std::vector<GroupMessage> messages) {
 Result<void> MultiRaft::install(NodeId from, GroupMessage message, SharedBytes content) {
   if (dead_) return fail(*dead_);
   if (stopping_) return fail(Code::kUnavailable, "the node is stopping");
+  catch_up();
   raft::Message& m = message.message;
   const std::string name = "snapshot of group " + std::to_string(message.group.value) +
                            " from node " + std::to_string(from.value);
@@ -349,6 +375,10 @@ void MultiRaft::turn() {
     if (!any) break;
   }
   if (dead_) return;
+  for (auto& [id, each] : groups_) {
+    const bool settled = settled_leader(id);
+    if (!std::exchange(each.settled, settled) && settled && on_settled_) on_settled_();
+  }
   flush();
   if (std::ranges::any_of(groups_, [](const auto& each) { return each.second.raft->has_ready(); }))
     wake();

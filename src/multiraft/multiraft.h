@@ -1,6 +1,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,7 +24,12 @@ struct Options {
   Uuid owner;        ///< whose it is: another node's is refused
   NodeId self = raft::kNobody;
   Duration tick = std::chrono::milliseconds(30);
-  raft::Options raft;                         ///< of every group; id and seed are filled in
+  /// Of every group; id and seed are filled in.
+  raft::Options raft = [] {
+    raft::Options out;
+    out.heartbeat_ticks = 3;
+    return out;
+  }();
   std::uint64_t rewrite_bytes = 8u << 20;     ///< a longer journal is replaced by snapshots
   std::size_t max_proposal_bytes = 8u << 20;  ///< at most this, so that it fits between nodes
   /// While the disk is full: with more that waits for room no more entries are taken.
@@ -123,10 +129,15 @@ class MultiRaft {
   [[nodiscard]] Result<void> transfer(GroupId group, NodeId to);
   /// A node's process has ended, as far as can be seen from here: what it led has no leader.
   void has_ended(NodeId node);
+  /// Called when `settled_leader` has become true of a group; from within the loop.
+  void on_settled(std::function<void()> told) { on_settled_ = std::move(told); }
   /// Of each other member, up to where its log is known to agree; nothing unless this node leads.
   [[nodiscard]] std::map<NodeId, raft::Index> matched(GroupId group) const;
   /// As raft::Raft::may_vote.
-  void may_vote(GroupId id, bool may) { group(id).raft->may_vote(may); }
+  void may_vote(GroupId id, bool may) {
+    group(id).raft->may_vote(may);
+    wake();
+  }
 
   [[nodiscard]] NodeId self() const { return options_.self; }
   [[nodiscard]] bool has(GroupId group) const { return groups_.contains(group); }
@@ -183,6 +194,7 @@ class MultiRaft {
     std::set<NodeId> offered;              ///< to whom the lead was offered since the disk is full
     raft::Term two_leaders;                ///< the last term of which that was said
     bool led = false;
+    bool settled = false;
   };
   /// A Ready that is to be stored, and those behind it that are not, until it is durable.
   struct Storing {
@@ -201,7 +213,11 @@ class MultiRaft {
   void wake_everybody();
   io::Task<void> run();
   io::Task<void> sync_loop();
-  void tick_if_due(Instant now);
+  /// Does what idle ticks have passed. Before any group is told anything.
+  void catch_up();
+  void tick_if_due();
+  /// Until when nothing has to be done but count.
+  void plan_ticks();
   void hand_over(Group& from);
   [[nodiscard]] bool takes(Group& into, const raft::Message& message);
   /// Takes all Readies: sends, applies, and puts what is to be stored into the journal.
@@ -246,7 +262,8 @@ class MultiRaft {
   std::size_t waiting_bytes_ = 0;
   std::uint64_t next_frame_ = 1;
   bool no_space_ = false;
-  Instant next_tick_{};
+  Instant ticked_{};    ///< when the last tick was due
+  unsigned idle_ = 0;   ///< ticks after that which do nothing but count
   bool woken_ = false;
   bool stopping_ = false;
   bool syncing_ = false;
@@ -256,6 +273,7 @@ class MultiRaft {
   std::size_t waiting_ = 0;  ///< coroutines that wait for a Waiter or a Read
   std::optional<Error> dead_;
   Stats stats_;
+  std::function<void()> on_settled_;
   io::WaitList wake_;
   io::WaitList halted_;  ///< dead, or about to stop
   io::TaskGroup tasks_;

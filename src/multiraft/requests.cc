@@ -66,6 +66,7 @@ Result<void> MultiRaft::may_propose(const Group& to, std::size_t bytes) const {
 
 io::Task<Result<raft::Index>> MultiRaft::propose(GroupId id, SharedBytes data, Instant deadline) {
   PYRALOG_ASSERT(!data.empty());
+  catch_up();
   PYRALOG_CO_TRY(may_propose(group(id), data.size()));
   PYRALOG_CO_ASSIGN(const raft::Index index, group(id).raft->propose(std::move(data)));
   co_return co_await wait_fate(id, index, deadline);
@@ -73,12 +74,14 @@ io::Task<Result<raft::Index>> MultiRaft::propose(GroupId id, SharedBytes data, I
 
 io::Task<Result<raft::Index>> MultiRaft::change(GroupId id, raft::ConfigChange change,
                                                 Instant deadline) {
+  catch_up();
   PYRALOG_CO_TRY(may_propose(group(id), 0));
   PYRALOG_CO_ASSIGN(const raft::Index index, group(id).raft->propose(change));
   co_return co_await wait_fate(id, index, deadline);
 }
 
 io::Task<Result<raft::Index>> MultiRaft::read(GroupId id, Instant deadline) {
+  catch_up();
   Group& in = group(id);
   const std::uint64_t context = next_read_++;
   Read answer;
@@ -111,6 +114,7 @@ io::Task<bool> MultiRaft::wait_applied(GroupId id, raft::Index index, Instant de
 }
 
 void MultiRaft::has_ended(NodeId node) {
+  catch_up();
   for (auto& [id, each] : groups_) each.raft->has_ended(node);
   wake();
 }
@@ -122,6 +126,7 @@ std::map<NodeId, raft::Index> MultiRaft::matched(GroupId id) const {
 }
 
 Result<void> MultiRaft::transfer(GroupId id, NodeId to) {
+  catch_up();
   const auto begun = group(id).raft->transfer_to(to);
   wake();
   return begun;

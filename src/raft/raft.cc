@@ -205,6 +205,13 @@ void Raft::tick() {
   if (since_heartbeat_ >= options_.heartbeat_ticks) send_heartbeats();
 }
 
+unsigned Raft::idle_ticks() const {
+  const auto before = [](unsigned due, unsigned now) { return due > now ? due - now - 1 : 0U; };
+  if (role_ != Role::kLeader) return before(timeout_, elapsed_);
+  return std::min(before(options_.heartbeat_ticks, since_heartbeat_),
+                  before(options_.election_ticks, elapsed_));
+}
+
 bool Raft::settle_term(const Message& m) {
   const bool from_leader = m.kind == MessageKind::kAppend || m.kind == MessageKind::kHeartbeat ||
                            m.kind == MessageKind::kSnapshot;

@@ -134,6 +134,9 @@ class Raft {
   [[nodiscard]] Term term() const { return hard_.term; }
   /// As of the last Ready.
   [[nodiscard]] const HardState& hard() const { return hard_given_; }
+  /// So many ticks from now on do nothing but count: whoever has nothing to tell it meanwhile may do
+  /// them later, in one go.
+  [[nodiscard]] unsigned idle_ticks() const;
   [[nodiscard]] NodeId leader() const { return leader_; }
   /// To whom the lead is being handed over; kNobody = to no one.
   [[nodiscard]] NodeId transferee() const { return transferee_; }

@@ -211,6 +211,39 @@ TEST_F(RaftTest, who_may_not_lead_begins_no_election_and_takes_no_lead) {
   EXPECT_EQ(at(3).role(), Role::kLeader) << "who leads goes on";
 }
 
+TEST_F(RaftTest, ticks_that_are_idle_say_nothing_and_the_next_does) {
+  options_.heartbeat_ticks = 4;
+  group(3);
+  elect(1);
+  for (int i = 0; i < 100; ++i) {
+    const unsigned idle = at(1).idle_ticks();
+    for (unsigned k = 0; k < idle; ++k) {
+      at(1).tick();
+      ASSERT_FALSE(at(1).has_ready());
+    }
+    at(1).tick();
+    settle();
+    if (idle > 0) EXPECT_LE(idle, 3U);
+  }
+  EXPECT_EQ(at(1).role(), Role::kLeader) << "the others were heard in time";
+  for (int i = 0; i < 20; ++i) {
+    const unsigned idle = at(2).idle_ticks();
+    ASSERT_GE(idle + 1, options_.election_ticks);
+    for (unsigned k = 0; k < idle; ++k) {
+      at(2).tick();
+      ASSERT_FALSE(at(2).has_ready());
+    }
+    cut_ = {2};
+    at(2).tick();
+    EXPECT_EQ(at(2).role(), Role::kPreCandidate);
+    settle();
+    cut_ = {};
+    for (int k = 0; k < 4; ++k) at(1).tick();
+    settle();
+    ASSERT_EQ(at(2).role(), Role::kFollower);
+  }
+}
+
 TEST_F(RaftTest, a_learner_that_hears_nothing_knows_of_no_leader) {
   const Config config{.voters = {NodeId(1), NodeId(2), NodeId(3)}, .learners = {NodeId(4)}};
   for (int i = 1; i <= 4; ++i) add(i, config);

@@ -148,8 +148,9 @@ class Participant {
   [[nodiscard]] bool may_accept() { return may_accept(io::Shard::current().now()); }
   [[nodiscard]] bool may_accept(Instant now);
   /// Another one may lead by now without a word of it coming here: fewer than W replicas have been
-  /// heard of for a lease, and nobody who leads the metadata log. As `look_whether_cut_off` found.
-  [[nodiscard]] bool cut_off() const { return cut_off_ && (leads() || between_terms()); }
+  /// heard of for a lease, and nobody who leads the metadata log. Begins where `look_whether_cut_off`
+  /// finds it so; ends at once.
+  [[nodiscard]] bool cut_off() { return cut_off_ && alone(); }
   void look_whether_cut_off();
   /// Asks W replicas, itself included, whether this leads still: true if it did after this call.
   [[nodiscard]] io::Task<bool> confirm(Instant deadline);
@@ -221,6 +222,7 @@ class Participant {
   io::Task<void> feed(NodeId node, std::uint64_t generation);
   io::Task<void> send(NodeId node, Append message, Wire::Records records, std::uint64_t asked,
                       std::uint64_t generation);
+  [[nodiscard]] bool alone();
   io::Task<void> ask_seal(NodeId node, Seal seal);
   io::Task<void> read_range(NodeId from, ReadRange range);
   io::Task<void> activate(catalog::EpochActivation activation);

@@ -35,11 +35,14 @@ std::optional<Participant::Followed> Participant::followed(Instant now) const {
   return Followed{epoch, *following_.told()};
 }
 
+/// Between two terms the next one cannot come while who leads the metadata log is not heard of.
+bool Participant::alone() {
+  return between_terms() || (leads() && !may_accept());
+}
+
 void Participant::look_whether_cut_off() {
   const bool in_touch = wire_.in_touch();
-  // Between two terms the next one cannot come while who leads the metadata log is not heard of.
-  const bool alone = between_terms() || (leads() && !may_accept());
-  const bool was = std::exchange(cut_off_, !in_touch && alone);
+  const bool was = std::exchange(cut_off_, !in_touch && alone());
   if (cut_off_ && !was) host_.cut_off();
 }
 

@@ -25,7 +25,7 @@ class PeerWire final : public Wire {
     Duration append_timeout = std::chrono::seconds(30);
     Duration seal_timeout = std::chrono::seconds(5);
     Duration read_timeout = std::chrono::seconds(30);
-    Duration look_every = std::chrono::milliseconds(200);
+    Duration look_every = std::chrono::milliseconds(250);
     Duration heartbeat = Leading::Options().heartbeat;  ///< as that of the participants
     Duration ask_every = Leading::Options().lease;      ///< heartbeats while not `in_touch`
   };
