@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Damage heals: bits of one replica's files are flipped, while its node is down (kill -9) and while it runs, leads or
+follows, under librdkafka's idempotent producers and a consumer group. A start, a reader or the scrubber finds it;
+nobody is served it; the replica is made anew from the others and has byte for byte what they have. Where there
+is no other that could be copied, what is damaged is refused and nothing is thrown away."""
+
+import signal
+import subprocess
+import time
+
+from appenders import NOT_ENOUGH_REPLICAS, produce
+from cluster import Cluster, until, wire_client
+from cluster_load import Member, Producer, all_seen, audit, await_pace, read_all
+from damage import MADE_ANEW, Replica, await_mended, read_through, same_everywhere, verify
+from rounds import Rounds, check
+
+TOPIC, PARTITIONS, PAIR, SEGMENT = "orders", 3, "pairs", 16_384
+SCRUBBED = 3  # the node that reads its files back all the time; on the others readers come first
+
+
+def words(cluster, number):
+    """Scrubbing at one node only, and each in a rack of its own: so one chooses where to read."""
+    scrub = "500" if number == SCRUBBED else "-1"
+    cluster.nodes[number].words += ["--broker-rack", f"rack-{number}", "--log-scrub-interval-ms", scrub]
+
+
+class Load:
+    """What works on the topic through all rounds."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.producers = [Producer(f"p{n}", cluster.bootstrap, TOPIC, PARTITIONS, rate=500).start() for n in range(2)]
+        self.member = Member("readers", cluster.bootstrap, TOPIC).start()
+
+    def acked(self):
+        """{partition: {offset: value}} of all producers."""
+        both = [p.snapshot() for p in self.producers]
+        return {p: {o: v for held in both for o, v in held[p].items()} for p in range(PARTITIONS)}
+
+    def read(self, rack=None):
+        """What was acknowledged before now."""
+        read_through(self.cluster, TOPIC, self.acked(), rack and f"rack-{rack}")
+
+    def audit(self):
+        for producer in self.producers:
+            producer.stop()
+        there = read_all(self.cluster, TOPIC)
+        count = audit(there, self.producers)
+        wanted = {(p, o): v for p, held in there.items() for o, v in held.items()}
+        until(lambda: len(all_seen([self.member])) >= len(wanted), "the group sees every record", 20)
+        check(all_seen([self.member]) == wanted, "the group saw other records than there are")
+        self.member.stop()
+        return count
+
+
+def lead(cluster, number, topic, partition):
+    """Lets a partition's preferred replica lead it."""
+    def moved():
+        if cluster.leaders(topic)[partition] == number:
+            return True
+        subprocess.run([cluster.nodes[number].binary, "partition", "move", topic, str(partition), "--preferred",
+                        "--bootstrap", cluster.bootstrap], capture_output=True, timeout=40, check=False)
+        return False
+    until(moved, f"node {number} leads {topic}-{partition}", 20)
+
+
+def stopped_and_started(cluster, number):
+    """In order, so that the start reads no record: whoever comes first will."""
+    cluster.nodes[number].end(signal.SIGTERM)
+    cluster.restart(number)
+    cluster.await_whole([TOPIC])
+
+
+def found_by_a_start(cluster, rng, load, where):
+    partition, number = rng.randrange(PARTITIONS), rng.choice((1, 2))
+    replica = Replica(cluster, number, TOPIC, partition)
+    cluster.kill(number)
+    replica.flip_closed(rng) if where == "closed" else replica.flip_last(rng)
+    cluster.restart(number)
+    # A start that has a snapshot of what producers had sent reads the newest records only.
+    return replica, lambda: load.read(rack=number)
+
+
+def found_by_a_reader(cluster, rng, load, where):
+    number = rng.choice((1, 2))
+    partition = next(p for p, (_, _, _, held, _) in cluster.partitions(TOPIC).items()
+                     if (held[0] == number) == (where == "leader"))
+    stopped_and_started(cluster, number)
+    lead(cluster, cluster.partitions(TOPIC)[partition][3][0], TOPIC, partition)
+    replica = Replica(cluster, number, TOPIC, partition)
+    replica.flip_closed(rng)
+    load.read(rack=number)
+    return replica, lambda: load.read(rack=number)
+
+
+def found_by_the_scrubber(cluster, rng, _load, where):
+    partition = next(p for p, (_, _, _, held, _) in cluster.partitions(TOPIC).items()
+                     if (held[0] == SCRUBBED) == (where == "leader"))
+    lead(cluster, cluster.partitions(TOPIC)[partition][3][0], TOPIC, partition)
+    replica = Replica(cluster, SCRUBBED, TOPIC, partition)
+    replica.flip_closed(rng)
+    until(lambda: replica.events("log.scrub_damage"), f"the scrubber finds it in {replica}", 20)
+    return replica, lambda: None
+
+
+CASES = [(found_by_a_start, "closed"), (found_by_the_scrubber, "leader"), (found_by_a_reader, "follower"),
+         (found_by_a_start, "last"), (found_by_a_reader, "leader"), (found_by_the_scrubber, "follower")]
+
+
+def main():
+    rounds = Rounds("cluster_damage", quick=6, full=60)
+    took = []
+    with Made() as cluster:
+        cluster.create(TOPIC, PARTITIONS, segment_bytes=SEGMENT)
+        load = Load(cluster)
+        await_pace(load.producers, 2_500)
+        for number, rng in rounds:
+            way, where = CASES[number % len(CASES)]
+            began = time.monotonic()
+            replica, find = way(cluster, rng, load, where)
+            said = await_mended(cluster, replica, find)
+            took.append(time.monotonic() - began)
+            acked = load.acked()
+            load.read()
+            load.read(rack=replica.number)
+            same_everywhere(cluster, TOPIC, replica.partition, max(acked[replica.partition]))
+            check(len(replica.events(MADE_ANEW)) == 1, f"{replica} was made anew more than once")
+            print(f"round {number}: {way.__name__} ({where}): {replica} mended after {took[-1]:.2f} s: {said}",
+                  flush=True)
+            await_pace(load.producers, 300)
+        count = load.audit()
+    rounds.done(f"{count} records acknowledged, all there and served, never what was damaged; mended after "
+                f"{max(took):.1f} s at most")
+
+
+class Made(Cluster):
+    def __init__(self):
+        super().__init__()
+        for number in self.nodes:
+            words(self, number)
+
+
+if __name__ == "__main__":
+    main()
