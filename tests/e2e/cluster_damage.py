@@ -8,20 +8,24 @@ import signal
 import subprocess
 import time
 
-from appenders import NOT_ENOUGH_REPLICAS, produce
-from cluster import Cluster, until, wire_client
+from cluster import Cluster, until
 from cluster_load import Member, Producer, all_seen, audit, await_pace, read_all
 from damage import MADE_ANEW, Replica, await_mended, read_through, same_everywhere, verify
 from rounds import Rounds, check
 
-TOPIC, PARTITIONS, PAIR, SEGMENT = "orders", 3, "pairs", 16_384
-SCRUBBED = 3  # the node that reads its files back all the time; on the others readers come first
+TOPIC, PARTITIONS, SEGMENT = "orders", 3, 16_384
+SCRUBBED = 3  # the node that reads its files back all the time, if one does
 
 
-def words(cluster, number):
-    """Scrubbing at one node only, and each in a rack of its own: so one chooses where to read."""
-    scrub = "500" if number == SCRUBBED else "-1"
-    cluster.nodes[number].words += ["--broker-rack", f"rack-{number}", "--log-scrub-interval-ms", scrub]
+class Racks(Cluster):
+    """Each node in a rack of its own, so that one may choose where to read; on those that are not scrubbed readers
+    come to damage first."""
+
+    def __init__(self, scrubbed=None):
+        super().__init__()
+        for number, node in self.nodes.items():
+            scrub = "500" if number == scrubbed else "-1"
+            node.words += ["--broker-rack", f"rack-{number}", "--log-scrub-interval-ms", scrub]
 
 
 class Load:
@@ -64,11 +68,20 @@ def lead(cluster, number, topic, partition):
     until(moved, f"node {number} leads {topic}-{partition}", 20)
 
 
-def stopped_and_started(cluster, number):
+def stop_and_start(cluster, number, topic):
     """In order, so that the start reads no record: whoever comes first will."""
     cluster.nodes[number].end(signal.SIGTERM)
     cluster.restart(number)
-    cluster.await_whole([TOPIC])
+    cluster.await_whole([topic])
+
+
+def led_or_followed(cluster, rng, number, where):
+    """A partition that the node leads from now on, or that another one does."""
+    fitting = [(p, held[0]) for p, (_, _, _, held, _) in cluster.partitions(TOPIC).items()
+               if (held[0] == number) == (where == "leader")]
+    partition, leader = rng.choice(fitting)
+    lead(cluster, leader, TOPIC, partition)
+    return Replica(cluster, number, TOPIC, partition)
 
 
 def found_by_a_start(cluster, rng, load, where):
@@ -83,21 +96,14 @@ def found_by_a_start(cluster, rng, load, where):
 
 def found_by_a_reader(cluster, rng, load, where):
     number = rng.choice((1, 2))
-    partition = next(p for p, (_, _, _, held, _) in cluster.partitions(TOPIC).items()
-                     if (held[0] == number) == (where == "leader"))
-    stopped_and_started(cluster, number)
-    lead(cluster, cluster.partitions(TOPIC)[partition][3][0], TOPIC, partition)
-    replica = Replica(cluster, number, TOPIC, partition)
+    stop_and_start(cluster, number, TOPIC)
+    replica = led_or_followed(cluster, rng, number, where)
     replica.flip_closed(rng)
-    load.read(rack=number)
     return replica, lambda: load.read(rack=number)
 
 
 def found_by_the_scrubber(cluster, rng, _load, where):
-    partition = next(p for p, (_, _, _, held, _) in cluster.partitions(TOPIC).items()
-                     if (held[0] == SCRUBBED) == (where == "leader"))
-    lead(cluster, cluster.partitions(TOPIC)[partition][3][0], TOPIC, partition)
-    replica = Replica(cluster, SCRUBBED, TOPIC, partition)
+    replica = led_or_followed(cluster, rng, SCRUBBED, where)
     replica.flip_closed(rng)
     until(lambda: replica.events("log.scrub_damage"), f"the scrubber finds it in {replica}", 20)
     return replica, lambda: None
@@ -110,7 +116,7 @@ CASES = [(found_by_a_start, "closed"), (found_by_the_scrubber, "leader"), (found
 def main():
     rounds = Rounds("cluster_damage", quick=6, full=60)
     took = []
-    with Made() as cluster:
+    with Racks(SCRUBBED) as cluster:
         cluster.create(TOPIC, PARTITIONS, segment_bytes=SEGMENT)
         load = Load(cluster)
         await_pace(load.producers, 2_500)
@@ -129,15 +135,11 @@ def main():
                   flush=True)
             await_pace(load.producers, 300)
         count = load.audit()
+        for node in cluster.nodes.values():
+            node.end(signal.SIGTERM)
+            verify(node)
     rounds.done(f"{count} records acknowledged, all there and served, never what was damaged; mended after "
                 f"{max(took):.1f} s at most")
-
-
-class Made(Cluster):
-    def __init__(self):
-        super().__init__()
-        for number in self.nodes:
-            words(self, number)
 
 
 if __name__ == "__main__":
