@@ -55,8 +55,9 @@ class Pair:
 
     def nothing_is_thrown_away(self, files):
         time.sleep(LOOKS)
-        check(not self.damaged.events(MADE_ANEW) and not self.damaged.kept(), f"{self.damaged} was made anew of nothing")
-            check(files <= set(self.damaged.folder.glob("*.log")), f"{self.damaged} has lost files")
+        made = self.damaged.events(MADE_ANEW) + self.damaged.kept()
+        check(not made, f"{self.damaged} was made anew of nothing: {made}")
+        check(files <= set(self.damaged.folder.glob("*.log")), f"{self.damaged} has lost files")
 
 
 def goes_on_with_what_is_sound(cluster, rng, pair):
@@ -91,8 +92,8 @@ def is_not_opened(cluster, rng, pair):
                 check(False, f"{pair.topic}: it was read at {each} though {offset} is damaged")
             except wire_client.Refused as answer:
                 check(answer.code in (STORAGE_ERROR, *LED_BY_OTHERS), str(answer))
-    check(any(each.startswith(pair.damaged.name + ":") for each in
-              cluster.nodes[pair.held].status("/health")["offline_partitions"]), f"/health does not name {pair.damaged}")
+    told = cluster.nodes[pair.held].status("/health")["offline_partitions"]
+    check(any(each.startswith(f"{pair.damaged.name}:") for each in told), f"/health does not name {pair.damaged}: {told}")
     cluster.restart(pair.other)
     await_mended(cluster, pair.damaged, seconds=40)
     lead(cluster, pair.held, pair.topic, 0)
