@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""One disk of three is slow: each sync of one node takes LATE more, under librdkafka's idempotent producers. Records
-are acknowledged at the pace of the two others, whether the slow node follows or leads; it stays in sync and what it
-has durably catches up when the disk is well. If another node is killed then, each acknowledgement waits for the
-slow disk, for it takes two; and nothing that was acknowledged is lost."""
+"""One disk of three is slow: each sync of one node takes long, under librdkafka's idempotent producers. Records are
+acknowledged at the pace of the two others, whether the slow node follows or leads; it stays in sync, and what it has
+durably catches up when the disk is well. If another node is killed meanwhile, the two that are left go on and each
+acknowledgement waits for the slow disk, for it takes two; nothing that was acknowledged is lost."""
 
 import math
 import signal
@@ -16,10 +16,11 @@ from faults import Faults, need_faults
 from rounds import Rounds, check
 
 TOPIC, PARTITIONS = "orders", 3
-LATE = 1.2  # seconds
+LATE = 1.2  # seconds that a sync of the slow disk takes
 WELL_BELOW = 0.4 * LATE  # of 99 of 100 acknowledgements, on a machine that other tests load, too
+LATE_ALONE = 0.4  # where each step of a takeover waits for it
+PAUSE = 15.0
 SETTLED = 0.3  # seconds after which what began before a change is over
-PAUSE = 10 * LATE  # a new leader's promises, records and epoch go to the slow disk one after another
 
 
 class SlowDisks(Cluster):
@@ -35,8 +36,8 @@ class SlowDisks(Cluster):
         prefix, *doors = super().place(number)
         return [*prefix, "env", *environment], *doors
 
-    def slow(self, number):
-        self.faults[number].set(f"sync {self.nodes[number].data}/* #1+ {round(LATE * 1000)}ms")
+    def slow(self, number, late):
+        self.faults[number].set(f"sync {self.nodes[number].data}/* #1+ {round(late * 1000)}ms")
 
     def well(self, number):
         self.faults[number].set()
@@ -58,14 +59,13 @@ class SlowDisks(Cluster):
 
 
 def took(producers, since, partitions=None):
-    """How long the acknowledgements of records took that were sent since then, in order; of what has none by now
-    it is how long they have waited."""
-    out, now = [], time.monotonic()
+    """How long those took that were sent since then, in order."""
+    out = []
     for producer in producers:
         with producer.lock:
             out += [acked - sent for p, sent, acked in producer.acks
                     if sent >= since and (partitions is None or p in partitions)]
-    check(out, f"nothing that was sent in the last {now - since:.1f} s was acknowledged")
+    check(out, f"nothing that was sent in the last {time.monotonic() - since:.1f} s was acknowledged")
     return sorted(out)
 
 
@@ -75,7 +75,7 @@ def of_100(values, part):
 
 def one_is_slow(cluster, producers, slow, seconds):
     """(median, 99th of 100) of what it leads and of what it follows"""
-    cluster.slow(slow)
+    cluster.slow(slow, LATE)
     time.sleep(SETTLED)
     since, before = time.monotonic(), len(cluster.faults[slow].lines("fault"))
     behind = 0
@@ -99,8 +99,9 @@ def one_is_slow(cluster, producers, slow, seconds):
         yield which, times[len(times) // 2], of_100(times, 99)
 
 
-def another_is_killed(cluster, producers, victim, rng):
-    """How long until all partitions took records again. Each acknowledgement takes the slow disk then."""
+def another_is_killed(cluster, producers, slow, victim):
+    """How long until all partitions took records again."""
+    cluster.slow(slow, LATE_ALONE)
     killed = cluster.kill(victim)
     everyone = set(range(PARTITIONS))
 
@@ -109,7 +110,8 @@ def another_is_killed(cluster, producers, victim, rng):
         return all(set(first) == everyone for first in firsts) and firsts
     firsts = until(again, f"all partitions take records without node {victim}", PAUSE)
     quickest = took(producers, killed + SETTLED)[0]
-    check(quickest >= LATE, f"acknowledged after {quickest:.3f} s, though one of the two nodes that are left needs {LATE} s")
+    check(quickest >= LATE_ALONE, f"acknowledged after {quickest:.3f} s, though it takes both nodes that are left, and "
+                                  f"the syncs of one take {LATE_ALONE} s")
     return max(max(first.values()) for first in firsts) - killed
 
 
@@ -126,7 +128,7 @@ def main():
             slow, victim = rng.sample(sorted(cluster.nodes), 2)
             said = [f"{which} {median * 1000:.0f} ms, 99 of 100 within {most * 1000:.0f} ms"
                     for which, median, most in one_is_slow(cluster, producers, slow, 3.0)]
-            pause = another_is_killed(cluster, producers, victim, rng)
+            pause = another_is_killed(cluster, producers, slow, victim)
             cluster.well(slow)
             goal = {p: cluster.ends(slow, p)[0] for p in range(PARTITIONS)}
             until(lambda: all(cluster.ends(slow, p)[1] >= end for p, end in goal.items()), "its disk catches up", 10)
