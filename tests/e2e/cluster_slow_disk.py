@@ -16,10 +16,10 @@ from faults import Faults, need_faults
 from rounds import Rounds, check
 
 TOPIC, PARTITIONS = "orders", 3
-LATE = 1.2  # seconds that a sync of the slow disk takes
+LATE = 2.0  # seconds that a sync of the slow disk takes
 WELL_BELOW = 0.4 * LATE  # of 99 of 100 acknowledgements, on a machine that other tests load, too
 LATE_ALONE = 0.4  # where each step of a takeover waits for it
-PAUSE = 15.0
+PAUSE = 20.0
 SETTLED = 0.3  # seconds after which what began before a change is over
 
 
@@ -93,10 +93,10 @@ def one_is_slow(cluster, producers, slow, seconds):
     check(behind > 0, f"node {slow} was never behind with its syncs")
     for which, partitions in (("leads", led), ("follows", set(range(PARTITIONS)) - led)):
         times = took(producers, since, partitions)
-        check(of_100(times, 99) <= WELL_BELOW,
-              f"partitions that the slow node {which}: acknowledged after {of_100(times, 99):.2f} s (99 of 100), "
-              f"{times[-1]:.2f} s at most, {len(times)} records; its syncs take {LATE} s more")
-        yield which, times[len(times) // 2], of_100(times, 99)
+        half, most = of_100(times, 50), of_100(times, 99)
+        check(most <= WELL_BELOW, f"partitions that the slow node {which}: acknowledged after {half:.2f} s (50 of 100), "
+                                  f"{most:.2f} s (99), {times[-1]:.2f} s at most, {len(times)} records")
+        yield which, half, most
 
 
 def another_is_killed(cluster, producers, slow, victim):
@@ -127,7 +127,7 @@ def main():
             await_pace(producers, 100)
             slow, victim = rng.sample(sorted(cluster.nodes), 2)
             said = [f"{which} {median * 1000:.0f} ms, 99 of 100 within {most * 1000:.0f} ms"
-                    for which, median, most in one_is_slow(cluster, producers, slow, 3.0)]
+                    for which, median, most in one_is_slow(cluster, producers, slow, 2 * LATE)]
             pause = another_is_killed(cluster, producers, slow, victim)
             cluster.well(slow)
             goal = {p: cluster.ends(slow, p)[0] for p in range(PARTITIONS)}
