@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Damage heals: bits of one replica's files are flipped, while its node is down (kill -9) and while it runs, leads or
 follows, under librdkafka's idempotent producers and a consumer group. A start, a reader or the scrubber finds it;
-nobody is served it; the replica is made anew from the others and has byte for byte what they have. Where there
-is no other that could be copied, what is damaged is refused and nothing is thrown away."""
+nobody is served it; the replica is made anew from the others and has byte for byte what they have."""
 
 import signal
 import subprocess
@@ -45,6 +44,10 @@ class Load:
         """What was acknowledged before now."""
         read_through(self.cluster, TOPIC, self.acked(), rack and f"rack-{rack}")
 
+    def seen(self, partition, offset):
+        with self.member.lock:
+            return (partition, offset) in self.member.seen
+
     def audit(self):
         for producer in self.producers:
             producer.stop()
@@ -75,13 +78,19 @@ def stop_and_start(cluster, number, topic):
     cluster.await_whole([topic])
 
 
-def led_or_followed(cluster, rng, number, where):
-    """A partition that the node leads from now on, or that another one does."""
-    fitting = [(p, held[0]) for p, (_, _, _, held, _) in cluster.partitions(TOPIC).items()
-               if (held[0] == number) == (where == "leader")]
-    partition, leader = rng.choice(fitting)
-    lead(cluster, leader, TOPIC, partition)
-    return Replica(cluster, number, TOPIC, partition)
+def some_replica(cluster, rng, number, where):
+    """Of a partition that the node is to lead, or another one; and who that is."""
+    preferred = {p: held[0] for p, (_, _, _, held, _) in cluster.partitions(TOPIC).items()}
+    partition = rng.choice([p for p, leader in preferred.items() if (leader == number) == (where == "leader")])
+    return Replica(cluster, number, TOPIC, partition), preferred[partition]
+
+
+def read_below(load, replica):
+    """An offset in closed segments below which the group reads nothing any more. What a process has verified it
+    sends from memory, where a disk's damage does not come but ours does."""
+    below = replica.closed_below()
+    until(lambda: load.seen(replica.partition, below - 1), f"the group has read {replica} below {below}", 20)
+    return below
 
 
 def found_by_a_start(cluster, rng, load, where):
@@ -96,15 +105,18 @@ def found_by_a_start(cluster, rng, load, where):
 
 def found_by_a_reader(cluster, rng, load, where):
     number = rng.choice((1, 2))
+    replica, leader = some_replica(cluster, rng, number, where)
+    below = read_below(load, replica)
     stop_and_start(cluster, number, TOPIC)
-    replica = led_or_followed(cluster, rng, number, where)
-    replica.flip_closed(rng)
+    lead(cluster, leader, TOPIC, replica.partition)
+    replica.flip_closed(rng, below)
     return replica, lambda: load.read(rack=number)
 
 
-def found_by_the_scrubber(cluster, rng, _load, where):
-    replica = led_or_followed(cluster, rng, SCRUBBED, where)
-    replica.flip_closed(rng)
+def found_by_the_scrubber(cluster, rng, load, where):
+    replica, leader = some_replica(cluster, rng, SCRUBBED, where)
+    lead(cluster, leader, TOPIC, replica.partition)
+    replica.flip_closed(rng, read_below(load, replica))
     until(lambda: replica.events("log.scrub_damage"), f"the scrubber finds it in {replica}", 20)
     return replica, lambda: None
 

@@ -93,7 +93,7 @@ def is_not_opened(cluster, rng, pair):
             except wire_client.Refused as answer:
                 check(answer.code in (STORAGE_ERROR, *LED_BY_OTHERS), str(answer))
     told = cluster.nodes[pair.held].status("/health")["offline_partitions"]
-    check(any(each.startswith(f"{pair.damaged.name}:") for each in told), f"/health does not name {pair.damaged}: {told}")
+    check(any(each.startswith(f"{pair.damaged.name}:") for each in told), f"/health names {told}, not {pair.damaged}")
     cluster.restart(pair.other)
     await_mended(cluster, pair.damaged, seconds=40)
     lead(cluster, pair.held, pair.topic, 0)

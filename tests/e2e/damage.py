@@ -1,6 +1,5 @@
 """Bits of one replica's files are flipped: where, what its node says of it, and whether it has what others have."""
 
-import shutil
 import subprocess
 import sys
 
@@ -18,6 +17,13 @@ MADE_ANEW, REMOVED = "broker.damaged_partition_made_anew", "broker.damaged_copy_
 OUTSIDE_CRC = 17  # bytes of a batch that the checksum in it leaves out
 
 
+def extents(segment):
+    """(where it begins, where it ends, base offset) of each whole batch"""
+    raw = segment.path.read_bytes()
+    return [(begin, begin + 12 + int.from_bytes(raw[begin + 8:begin + 12], "big"), offset)
+            for begin, offset in segment.batches]
+
+
 class Replica:
     """One partition as one node holds it, on its disk and in its log of events from now on."""
 
@@ -31,32 +37,36 @@ class Replica:
     def __str__(self):
         return f"{self.name} at node {self.number}"
 
-    def flip_closed(self, rng):
+    def closed_below(self):
+        """Where the segment begins that is written to."""
+        return evidence.segments(self.node.data, self.directory)[-1].base
+
+    def flip_closed(self, rng, below=None):
         """A bit of a batch in a segment that is written to no more; its segment and the batch's offset."""
-        closed = evidence.segments(self.node.data, self.directory)[:-1]
+        closed = [s for s in evidence.segments(self.node.data, self.directory)[:-1] if below is None or s.end <= below]
         check(len(closed) >= 2, f"{self}: {len(closed)} closed segments")
         return self.flip(rng, rng.choice(closed))
 
     def flip_last(self, rng):
-        """One in the newest segment of which the node (which is down) knows that it was durable."""
-        base, end = evidence.synced(self.node.data)[self.directory]
-        segment = next(s for s in evidence.segments(self.node.data, self.directory) if s.base == base)
-        return self.flip(rng, segment, end)
+        """One in the newest segment of which its node, which is down, knows that it was durable."""
+        place = evidence.synced(self.node.data)[self.directory]
+        for segment in reversed(evidence.segments(self.node.data, self.directory)):
+            durable = [each for each in extents(segment) if (segment.base, each[1]) <= place]
+            if durable:
+                return self.flip(rng, segment, durable)
+        check(False, f"{self}: nothing is known to be durable")
 
-    def flip(self, rng, segment, before=None):
-        ends = [begin for begin, _ in segment.batches[1:]] + [segment.size]
-        whole = [(begin, end, offset) for (begin, offset), end in zip(segment.batches, ends)
-                 if before is None or end <= before]
-        check(whole, f"{self}: {segment.path.name} has no batch before {before}")
-        begin, end, offset = rng.choice(whole)
+    def flip(self, rng, segment, among=None):
+        begin, end, offset = rng.choice(among or extents(segment))
         segment.flip(rng.randrange(begin + OUTSIDE_CRC, end), 1 << rng.randrange(8))
         return segment, offset
 
     def events(self, event):
         """Lines of its node's log with this event and of this partition."""
-        with open(self.node.log, errors="replace") as log:
+        with open(self.node.log, "rb") as log:
             log.seek(self.read_from)
-            return [line for line in log if event in line and (self.name in line or self.directory in line)]
+            lines = log.read().decode(errors="replace").splitlines()
+        return [line for line in lines if event in line and (self.name in line or self.directory in line)]
 
     def kept(self):
         """What was set aside."""
@@ -67,9 +77,7 @@ class Replica:
         found = {}
         for segment in evidence.segments(self.node.data, self.directory):
             raw = segment.path.read_bytes()
-            ends = [begin for begin, _ in segment.batches[1:]] + [segment.size]
-            found.update({offset: raw[begin:end] for (begin, offset), end in zip(segment.batches, ends)
-                          if offset < upto})
+            found.update({offset: raw[begin:end] for begin, end, offset in extents(segment) if offset < upto})
         return found
 
 
@@ -85,8 +93,11 @@ def await_mended(cluster, replica, find=lambda: None, seconds=20):
 
 
 def same_everywhere(cluster, topic, partition, upto):
-    """Replicas have the same bytes below an offset that all have reached."""
+    """Replicas come to have the same bytes below an offset, durably."""
     _, _, _, numbers, _ = cluster.partitions(topic)[partition]
+    path = f"/partitions/{topic}-{partition}/status"
+    until(lambda: all(cluster.nodes[n].status(path)["synced_end"] >= upto for n in numbers),
+          f"nodes {numbers} have {topic}-{partition} below {upto}", 20)
     held = {n: Replica(cluster, n, topic, partition).raw(upto) for n in numbers}
     first = held[numbers[0]]
     for number, batches in held.items():
