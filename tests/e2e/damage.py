@@ -56,6 +56,13 @@ class Replica:
                 return self.flip(rng, segment, durable)
         check(False, f"{self}: nothing is known to be durable")
 
+    def flip_at(self, rng, offset):
+        """One in the batch with this base offset."""
+        for segment in evidence.segments(self.node.data, self.directory):
+            if found := [each for each in extents(segment) if each[2] == offset]:
+                return self.flip(rng, segment, found)
+        check(False, f"{self}: no batch has base offset {offset}")
+
     def flip(self, rng, segment, among=None):
         begin, end, offset = rng.choice(among or extents(segment))
         segment.flip(rng.randrange(begin + OUTSIDE_CRC, end), 1 << rng.randrange(8))
