@@ -153,6 +153,26 @@ TEST_F(DamageTest, what_was_set_aside_outlives_a_kill_and_counts_for_nothing) {
   EXPECT_TRUE(sim_.run_until([&] { return !machine(hurt).disk().has(kept()); }, 30s));
 }
 
+TEST_F(DamageTest, a_leader_goes_on_with_what_is_sound_while_another_is_down) {
+  options_.producer_snapshot_interval = 1s;
+  start_all();
+  fill();
+  const std::int32_t led = wait_leader("t");
+  kill(led);
+  damage(led);
+  restart(led);
+  ASSERT_TRUE(even("t"));
+  sim_.run_for(3s);
+  ASSERT_TRUE(lead(led));
+  kill(other_than(led));
+  sim_.run_for(3s);  // it is known to be gone, and has not been away for longer than one may lag
+  EXPECT_EQ(fetch(led, "t").error, KafkaError::kKafkaStorageError);
+  sim_.run_for(5s);
+  EXPECT_FALSE(machine(led).disk().has(kept()));
+  EXPECT_EQ(wait_leader("t"), led);
+  EXPECT_TRUE(write("t", "more"));
+}
+
 TEST_F(DamageTest, of_two_copies_the_damaged_one_goes_on_with_what_is_sound) {
   options_.producer_snapshot_interval = 1s;
   start_all();

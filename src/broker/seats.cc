@@ -246,8 +246,11 @@ bool Seats::can_be_spared(const PartitionId& id, const catalog::Catalog& state, 
   if (!participant.leads()) return participant.followed(now).has_value();
   if (participant.epoch() != current.epoch) return false;
   const std::vector<NodeId> in_sync = participant.leading()->in_sync(now);
-  const auto others =
-      std::ranges::count_if(in_sync, [&](NodeId each) { return each != ways_.self.node; });
+  // Who has gone is in sync for as long as a lag may last.
+  const auto others = std::ranges::count_if(
+      participant.leading()->followers(), [&](const replica::Leading::Follower& each) {
+        return each.linked && std::ranges::binary_search(in_sync, each.disk.node);
+      });
   return static_cast<std::size_t>(others) >= current.write_quorum;
 }
 

@@ -11,7 +11,8 @@
 // GLOB is matched with the whole path, `*` takes slashes; what is renamed goes by either name.
 // WHEN is #N (the Nth such call), #N+ (that and all later ones) or ~P:SEED (each with probability P).
 // WHAT is EIO, ENOSPC, EDQUOT, EMFILE, or `short`: half of what was asked for, as a disk answers that
-// gets full just then. The first rule that fits decides; each counts its own calls.
+// gets full just then; or `Nms`: the call does what it does, that much later, as on a slow disk. The
+// first rule that fits decides; each counts its own calls.
 //
 // A sync that fails may lose what it was to make durable, as Linux does: the pages count as written and
 // go some time. Here they go when the process asks for that (POSIX_FADV_DONTNEED): what a file that only
@@ -36,6 +37,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
@@ -46,6 +48,7 @@
 #include <random>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -69,10 +72,17 @@ struct Rule {
   bool all_later = false;
   double chance = 0.0;
   int what = 0;
+  std::chrono::milliseconds late{0};
   std::string what_text;
   std::uint64_t seen = 0;
   std::mt19937_64 random;
 };
+
+/// What `Nms` says; 0 if it is something else.
+std::chrono::milliseconds late_of(const std::string& what) {
+  if (!what.ends_with("ms")) return {};
+  return std::chrono::milliseconds(std::strtoul(what.c_str(), nullptr, 10));
+}
 
 int number_of(const std::string& what) {
   static const std::map<std::string, int> known = {{"EIO", EIO},       {"ENOSPC", ENOSPC},
@@ -106,9 +116,9 @@ class Faults {
 
   bool on() const { return control_ != nullptr; }
 
-  /// 0, an error number, or kShort.
+  /// 0, an error number, or kShort; returns late if the call is to be.
   int judge(const char* call, const std::string& path) {
-    const std::lock_guard held(mutex_);
+    std::unique_lock held(mutex_);
     refresh();
     for (Rule& rule : rules_) {
       if (!fits(rule, call, path)) continue;
@@ -118,7 +128,11 @@ class Faults {
                            : turn == rule.nth || (rule.all_later && turn > rule.nth);
       if (!due) continue;
       say("fault " + std::string(call) + " " + path + " " + rule.what_text);
-      return rule.what;
+      const auto late = rule.late;
+      const int what = rule.what;
+      held.unlock();  // others are not to wait with it
+      if (late.count() > 0) std::this_thread::sleep_for(late);
+      return what;
     }
     return 0;
   }
@@ -264,7 +278,8 @@ class Faults {
       if (!(words >> calls >> rule.glob >> when >> rule.what_text)) continue;
       std::istringstream each(calls);
       for (std::string call; std::getline(each, call, ',');) rule.calls.push_back(call);
-      rule.what = number_of(rule.what_text);
+      rule.late = late_of(rule.what_text);
+      if (rule.late.count() == 0) rule.what = number_of(rule.what_text);
       if (when.starts_with('#')) {
         rule.nth = std::strtoull(when.c_str() + 1, nullptr, 10);
         rule.all_later = when.ends_with('+');
