@@ -153,6 +153,29 @@ TEST_F(DamageTest, what_was_set_aside_outlives_a_kill_and_counts_for_nothing) {
   EXPECT_TRUE(sim_.run_until([&] { return !machine(hurt).disk().has(kept()); }, 30s));
 }
 
+TEST_F(DamageTest, where_all_are_damaged_at_once_nothing_of_it_is_thrown_away) {
+  start_all();
+  fill();
+  for (std::int32_t i = 1; i <= kNodes; ++i) kill(i, true);
+  for (std::int32_t i = 1; i <= kNodes; ++i) {
+    damage(i, 300 + 3'200 * static_cast<std::uint64_t>(i - 1));
+  }
+  for (std::int32_t i = 1; i <= kNodes; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+  sim_.run_for(120s);
+  for (std::int32_t i = 1; i <= kNodes; ++i) {
+    EXPECT_TRUE(machine(i).disk().has(kept()) ||
+                machine(i).disk().has(dir_ + "/00000000000000000000.log"))
+        << i;
+  }
+  EXPECT_FALSE(write("t", "as if nothing had been there", 5s));
+  for (std::int32_t i = 1; i <= kNodes; ++i) kill(i, true);
+  for (std::int32_t i = 1; i <= kNodes; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+  sim_.run_for(60s);
+  EXPECT_FALSE(write("t", "as if nothing had been there", 5s)) << "though all were started again";
+}
+
 TEST_F(DamageTest, a_leader_goes_on_with_what_is_sound_while_another_is_down) {
   options_.producer_snapshot_interval = 1s;
   start_all();

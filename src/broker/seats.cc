@@ -29,12 +29,13 @@ bool Seats::hosts(const catalog::Partition& partition) const {
              partition.current->replicas.end();
 }
 
-io::Task<Result<void>> Seats::doubt(PartitionId id) {
+io::Task<Result<void>> Seats::doubt(PartitionId id, bool emptied) {
   replica::Promise promise;
   if (const auto known = ways_.promises.find(id); known != ways_.promises.end())
     promise = known->second;
-  if (promise.in_doubt) co_return Result<void>{};
+  if (promise.in_doubt && promise.emptied >= emptied) co_return Result<void>{};
   promise.in_doubt = true;
+  promise.emptied = promise.emptied || emptied;
   PYRALOG_CO_TRY(co_await ways_.store(id, promise));
   ways_.promises[id] = promise;
   co_return Result<void>{};

@@ -53,7 +53,7 @@ class Seats {
   [[nodiscard]] bool hosts(const catalog::Partition& partition) const;
   /// Keeps durably that acknowledged records may be missing of a partition that could not be
   /// opened.
-  [[nodiscard]] io::Task<Result<void>> doubt(PartitionId id);
+  [[nodiscard]] io::Task<Result<void>> doubt(PartitionId id, bool emptied = false);
   /// Makes a replica that was just opened part of its set. `doubt`: why acknowledged records may be
   /// missing; durable before the replica says anything. `fresh`: it was made while this node ran.
   [[nodiscard]] io::Task<Result<void>> join(std::shared_ptr<replica::Replica> replica,

@@ -157,6 +157,7 @@ class ShardBroker {
   /// What was set aside, by this start or an earlier one, goes once the replica is whole again.
   io::Task<void> find_set_aside();
   io::Task<void> remove_set_aside();
+  [[nodiscard]] io::Task<bool> is_needless(PartitionId id, std::string path) const;
   /// Says why a partition is offline, unless it was the last thing said.
   void tell_offline(const PartitionId& id, const Hosted& hosted) const;
   void try_later(const PartitionId& id);

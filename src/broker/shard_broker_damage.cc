@@ -5,6 +5,7 @@
 
 #include "base/plant.h"
 #include "broker/shard_broker.h"
+#include "log/segment.h"
 #include "observe/log.h"
 
 namespace pyralog::broker {
@@ -65,7 +66,7 @@ io::Task<Result<void>> ShardBroker::make_anew(PartitionId id) {
   if (topic == nullptr) co_return Result<void>{};
   const std::string why = hosted_.at(id).failed->message;
   // Before anything goes: from now on it counts for nothing that was acknowledged.
-  if (!PYRALOG_PLANT("broker.mend_without_doubt")) PYRALOG_CO_TRY(co_await seats_->doubt(id));
+  if (!PYRALOG_PLANT("broker.mend_without_doubt")) PYRALOG_CO_TRY(co_await seats_->doubt(id, true));
   if (snapshots_.erase(id) > 0) PYRALOG_CO_TRY(co_await store_snapshots());
   PYRALOG_CO_ASSIGN(std::string kept, co_await logs_->set_aside(id));
   set_aside_[id].push_back(kept);
@@ -93,8 +94,7 @@ io::Task<void> ShardBroker::remove_set_aside() {
   }
   for (const PartitionId& id : whole) {
     for (const std::string& path : std::exchange(set_aside_[id], {})) {
-      const auto removed = co_await io::Shard::current().disk().remove_tree(path);
-      if (removed) {
+      if (co_await is_needless(id, path) && co_await io::Shard::current().disk().remove_tree(path)) {
         observe::log_info("broker.damaged_copy_removed", {{"path", path}});
       } else {
         set_aside_[id].push_back(path);
@@ -102,6 +102,20 @@ io::Task<void> ShardBroker::remove_set_aside() {
     }
     if (set_aside_[id].empty()) set_aside_.erase(id);
   }
+}
+
+/// Whether the log that is there now goes as far as what was set aside, as far as its names tell.
+io::Task<bool> ShardBroker::is_needless(PartitionId id, std::string path) const {
+  const auto files = co_await io::Shard::current().disk().list(path);
+  if (!files) co_return false;
+  Offset last;
+  for (const auto& file : *files) {
+    if (const auto base = log::parse_segment_name(file.name)) last = std::max(last, *base);
+  }
+  const auto hosted = hosted_.find(id);
+  if (hosted == hosted_.end()) co_return true;
+  replica::Replica* replica = hosted->second.replica.get();
+  co_return replica != nullptr && replica->log().end_offset() >= last;
 }
 
 }  // namespace pyralog::broker

@@ -247,7 +247,7 @@ class PartitionLog {
                                               std::uint64_t position_limit);
   [[nodiscard]] io::Task<Result<Extent>> extent(SegmentRef segment, Offset from, Offset upto,
                                                 std::uint64_t max_bytes, bool min_one);
-  [[nodiscard]] io::Task<Result<void>> verify(SegmentRef segment, Extent extent);
+  [[nodiscard]] io::Task<Result<Extent>> verify(SegmentRef segment, Extent extent);
   /// Ends the extent where something damaged follows upon what is not.
   static void stop_before_damage(const std::vector<DamagedRange>& damaged, Extent& extent);
   [[nodiscard]] ReadResult read_memory(Offset offset, const ReadLimits& limits) const;

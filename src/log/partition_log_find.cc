@@ -54,8 +54,8 @@ io::Task<Result<std::optional<TimestampHit>>> PartitionLog::find_in_batch(Shared
 io::Task<Result<bool>> PartitionLog::walk(SegmentRef segment, Offset from, BatchVisitor visit) {
   const Offset end = segment->next;
   while (from < end) {
-    PYRALOG_CO_ASSIGN(const Extent window, co_await extent(segment, from, end, kWindowBytes, true));
-    PYRALOG_CO_TRY(co_await verify(segment, window));
+    PYRALOG_CO_ASSIGN(const Extent whole, co_await extent(segment, from, end, kWindowBytes, true));
+    PYRALOG_CO_ASSIGN(const Extent window, co_await verify(segment, whole));
     PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await file_of(segment));
     BatchScan scan(file, window.from, window.to, BatchScan::Mode::kHeaders,
                    shard_.options().verify_step_bytes, shard_.options().max_batch_bytes);

@@ -249,19 +249,26 @@ io::Task<Result<PartitionLog::Extent>> PartitionLog::extent(SegmentRef segment, 
   co_return extent;
 }
 
-io::Task<Result<void>> PartitionLog::verify(SegmentRef segment, Extent extent) {
+io::Task<Result<PartitionLog::Extent>> PartitionLog::verify(SegmentRef segment, Extent extent) {
   // Pages in memory may still be sound, or look so: what leaves them is read from the device again.
   if (const DamagedRange* damage = refused_in(segment->damaged, extent.from, extent.to);
       damage != nullptr && !PYRALOG_PLANT("log.scrub_serves_damaged")) {
     co_return corrupt(*segment, damage->from, damage->what);
   }
-  if (segment->verified.covers(extent.from, extent.to)) co_return Result<void>{};
-  if (PYRALOG_PLANT("log.no_cold_verify")) co_return Result<void>{};
+  if (segment->verified.covers(extent.from, extent.to)) co_return extent;
+  if (PYRALOG_PLANT("log.no_cold_verify")) co_return extent;
   PYRALOG_CO_ASSIGN(std::shared_ptr<io::File> file, co_await file_of(segment));
   const std::uint64_t cuts = cuts_;
   BatchScan scan(file, extent.from, extent.to, BatchScan::Mode::kChecked,
                  shard_.options().verify_step_bytes, shard_.options().max_batch_bytes);
   Offset expected = extent.first;
+  // What lies before damage is sound, and whoever reads on meets that.
+  const auto up_to = [&](std::uint64_t position, std::string_view fault) -> Result<Extent> {
+    auto damage = corrupt(*segment, position, fault);
+    if (position == extent.from || PYRALOG_PLANT("log.refuse_what_lies_before_damage")) return damage;
+    segment->verified.add(extent.from, position);
+    return Extent{extent.from, position, extent.first, expected};
+  };
   for (;;) {
     const BatchScan::Step step = scan.step();
     if (cuts != cuts_) co_return fail(Code::kUnavailable, "the log was cut meanwhile; try again");
@@ -272,14 +279,14 @@ io::Task<Result<void>> PartitionLog::verify(SegmentRef segment, Extent extent) {
     }
     if (step == BatchScan::Step::kEnd) break;
     const BatchScan::Batch& batch = scan.batch();
-    if (step == BatchScan::Step::kBad) co_return corrupt(*segment, batch.position, scan.fault());
+    if (step == BatchScan::Step::kBad) co_return up_to(batch.position, scan.fault());
     std::string fault = order_fault(batch.header, expected, segment->epoch);
     const Epoch epoch = epochs_.at(Offset(batch.header.base_offset));
     if (fault.empty() && batch.header.leader_epoch != static_cast<std::int64_t>(epoch.value)) {
       fault = fmt::format("the batch has epoch {}, the epoch there is {}", batch.header.leader_epoch,
                           epoch.value);
     }
-    if (!fault.empty()) co_return corrupt(*segment, batch.position, fault);
+    if (!fault.empty()) co_return up_to(batch.position, fault);
     expected = Offset(batch.header.next_offset());
   }
   if (expected != extent.next) {
@@ -288,7 +295,7 @@ io::Task<Result<void>> PartitionLog::verify(SegmentRef segment, Extent extent) {
   }
   segment->verified.add(extent.from, extent.to);
   shard_.stats_.verified_bytes += extent.to - extent.from;
-  co_return Result<void>{};
+  co_return extent;
 }
 
 ReadResult PartitionLog::read_memory(Offset offset, const ReadLimits& limits) const {
@@ -347,7 +354,7 @@ io::Task<Result<ReadResult>> PartitionLog::read_once(Offset offset, ReadLimits l
     if (found) {
       stop_before_damage(segment->damaged, *found);
       if (found->to <= found->from) break;
-      if (auto sound = co_await verify(segment, *found); !sound) found = fail(sound.error());
+      found = co_await verify(segment, *found);
     }
     // What lies before damage is read; who comes to it is refused.
     if (!found && found.error().code == Code::kCorrupt && !result.pieces.empty()) break;

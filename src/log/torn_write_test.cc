@@ -125,6 +125,40 @@ TEST(torn_write, after_a_clean_stop_damage_is_found_at_the_first_read) {
   EXPECT_GT(refused, whole.size() - 1);
 }
 
+TEST(torn_write, what_lies_before_damage_is_read) {
+  Simulator sim(7);
+  Node& node = sim.add_node(quiet_disk());
+  std::vector<Bytes> batches;
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(1), {})).value();
+    for (int i = 0; i < 8; ++i) {
+      batches.push_back(batch(i, 1, 1, 5, 100));
+      (void)(co_await append(*log, batches.back())).value();
+    }
+    (co_await shard->close()).value();
+  });
+  for (const std::string& path : node.disk().files()) {
+    if (!path.starts_with(dir_of(1)) || !path.ends_with(".log")) continue;
+    const std::uint64_t size = node.disk().peek(path)->size();
+    ASSERT_TRUE(node.disk().corrupt(path, size - 2 * batches[0].size() - 10, 0x04).has_value());
+  }
+  node.run([&]() -> io::Task<void> {
+    auto shard = (co_await open_shard()).value();
+    auto log = (co_await shard->open_log(partition(1), {})).value();
+    ReadLimits limits;
+    limits.max_bytes = 1u << 20;
+    limits.upto = log->end_offset();
+    const auto before = (co_await log->read(Offset(0), limits)).value();
+    EXPECT_EQ(before.next, Offset(5));
+    EXPECT_EQ(before.bytes, 5 * batches[0].size());
+    const auto there = co_await log->read(Offset(5), limits);
+    EXPECT_EQ(there.error().code, Code::kCorrupt);
+    EXPECT_TRUE(log->damage());
+    (void)co_await shard->close();
+  });
+}
+
 TEST(torn_write, a_missing_segment_or_a_stranger_in_its_place_is_refused) {
   Simulator sim(6);
   Node& node = sim.add_node(quiet_disk());

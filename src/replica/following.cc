@@ -71,8 +71,8 @@ Following::Effects Following::seal(const Seal& seal) {
   Effects out;
   if (broken_ || seal.epoch.value == 0 || seal.epoch.value > kMaxEpoch) return out;
   if (seal.epoch < promise_.promised) {
-    out.sealed =
-        SealAnswer{seal.epoch, promise_.promised, self_, {}, {}, {}, {}, promise_.in_doubt};
+    out.sealed = SealAnswer{seal.epoch, promise_.promised, self_,           {}, {}, {},
+                            {},         promise_.in_doubt, promise_.emptied};
     out.sealed_to = seal.candidate;
     return out;
   }
@@ -86,8 +86,9 @@ Following::Effects Following::seal(const Seal& seal) {
 void Following::answer_seal(Effects& out) {
   if (!seal_ || broken_ || cutting_ || seal_->epoch != promise_.promised) return;
   if (stored_ != promise_ || stable_ < log_.end()) return;
-  out.sealed = SealAnswer{seal_->epoch, promise_.promised, self_,           promise_.joined,
-                          log_,         promise_.lossy,    high_watermark_, promise_.in_doubt};
+  out.sealed = SealAnswer{
+      seal_->epoch,    promise_.promised, self_,           promise_.joined, log_, promise_.lossy,
+      high_watermark_, promise_.in_doubt, promise_.emptied};
   out.sealed_to = seal_->candidate;
   seal_.reset();
 }
@@ -238,7 +239,7 @@ void Following::settle(Effects& out) {
     // have lost something to it.
     if (!PYRALOG_PLANT("replica.no_doubt_of_failed_recovery")) next.in_doubt = true;
   } else if (told_ && stable_ >= *told_) {
-    next.in_doubt = false;
+    next.in_doubt = next.emptied = false;
   }
   if (next == promise_) return;
   promise_ = next;

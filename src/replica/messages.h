@@ -31,6 +31,8 @@ struct Promise {
   Epoch lossy;
   bool in_doubt =
       false;  ///< acknowledged records may have gone with the machine; counts in no seal
+  /// In doubt, since all that it had was damaged and set aside: nothing begins with what it has.
+  bool emptied = false;
   friend bool operator==(const Promise&, const Promise&) = default;
 };
 
@@ -50,6 +52,7 @@ struct SealAnswer {
   Epoch lossy;            ///< Promise::lossy
   Offset high_watermark;  ///< that it knows of; 0 after a start
   bool in_doubt = false;
+  bool emptied = false;  ///< Promise::emptied
 };
 
 /// Records from the leader of an epoch, or from its candidate before it is active: those below the

@@ -297,6 +297,7 @@ io::Task<Result<SealAnswer>> PeerWire::seal(NodeId to, PartitionId id, Seal seal
   out.lossy = epoch_of(read.lossy);
   out.high_watermark = Offset(read.high_watermark);
   out.in_doubt = read.in_doubt;
+  out.emptied = read.emptied;
   co_return out;
 }
 
@@ -328,6 +329,7 @@ void PeerWire::take_seal(peer::Request incoming) {
       response.lossy = number(sealed->lossy);
       response.high_watermark = sealed->high_watermark.value;
       response.in_doubt = sealed->in_doubt;
+      response.emptied = sealed->emptied;
       answer(request, home, std::move(response));
     });
   });

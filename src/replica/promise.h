@@ -14,9 +14,8 @@ struct PromiseFrame {
   friend bool operator==(const PromiseFrame&, const PromiseFrame&) = default;
 };
 
-/// u8 version (1), 16 bytes topic, i32 partition, u32 promised, u32 joined, u32 lossy, u8 in
-/// doubt (0, 1);
-/// little-endian. The journal around it carries length and checksum.
+/// u8 version (1; 2: it is emptied), 16 bytes topic, i32 partition, u32 promised, u32 joined, u32
+/// lossy, u8 in doubt (0, 1); little-endian. The journal around it carries length and checksum.
 [[nodiscard]] Bytes encode(const PromiseFrame& frame);
 /// kUnsupported for another version; kCorrupt for anything else that `encode` does not write.
 [[nodiscard]] Result<PromiseFrame> decode_promise(ByteView bytes);

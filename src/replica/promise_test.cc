@@ -26,11 +26,17 @@ TEST(Promise, refuses_damage_and_newer_forms) {
   longer.push_back(0);
   EXPECT_EQ(decode_promise(longer).error().code, Code::kCorrupt);
   Bytes newer = whole;
-  newer[0] = 2;
+  newer[0] = 3;
   EXPECT_EQ(decode_promise(newer).error().code, Code::kUnsupported);
   Bytes doubtful = whole;
   doubtful.back() = 2;
   EXPECT_EQ(decode_promise(doubtful).error().code, Code::kCorrupt);
+  PromiseFrame emptied = frame();
+  emptied.promise.emptied = true;
+  EXPECT_EQ(decode_promise(encode(emptied)), emptied);
+  EXPECT_EQ(encode(emptied).front(), 2) << "an older build says that it needs a newer one";
+  emptied.promise.in_doubt = false;
+  EXPECT_EQ(decode_promise(encode(emptied)).error().code, Code::kCorrupt);
   PromiseFrame joined = frame();
   joined.promise.joined = Epoch(8);
   EXPECT_EQ(decode_promise(encode(joined)).error().code, Code::kCorrupt) << "without a promise";

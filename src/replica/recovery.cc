@@ -59,8 +59,10 @@ std::string Recovery::why() const {
     if (other != answers_.end()) who += " (on another disk)";
   }
   for (const auto& [node, answer] : answers_) {
-    if (answer.in_doubt)
-      who += (who.empty() ? "" : ", ") + std::to_string(node.value) + " in doubt";
+    if (answer.in_doubt) {
+      who += (who.empty() ? "" : ", ") + std::to_string(node.value) +
+             (answer.emptied ? " lost its log to damage" : " in doubt");
+    }
   }
   return "epoch " + number(plan_.epoch) + ": to recover epoch " + number(before_->epoch) + ", " +
          std::to_string(seals_needed(before_->replicas.size(), before_->write_quorum)) +
@@ -192,14 +194,19 @@ const SealAnswer* Recovery::choose(Instant now) {
   }
   std::size_t counted = 0;
   bool all = true;
-  for (const auto& [node, answer] : answers_) counted += counts(answer) ? 1U : 0U;
+  bool any_log = PYRALOG_PLANT("replica.begin_with_nothing");
+  for (const auto& [node, answer] : answers_) {
+    counted += counts(answer) ? 1U : 0U;
+    any_log = any_log || !answer.emptied;
+  }
   for (const catalog::Replica& replica : before_->replicas) {
     all = all && answer_of(replica) != nullptr;
   }
   const std::size_t needed = seals_needed(before_->replicas.size(), before_->write_quorum);
   if (counted >= needed) {
     if (const SealAnswer* best = greatest_counted()) return best;
-  } else if (all) {
+  } else if (all && any_log) {
+    // Where all have set aside what they had, it lies there for somebody to decide.
     return greatest_known("all replicas answered, and only " + std::to_string(counted) + " of " +
                           std::to_string(needed) + " are sure to have all they acknowledged");
   }

@@ -240,6 +240,27 @@ TEST(Recovery, who_is_in_doubt_counts_only_when_all_have_answered) {
   EXPECT_FALSE(enough.loss());
 }
 
+TEST(Recovery, does_not_begin_with_nothing_where_all_have_lost_their_logs_to_damage) {
+  Recovery r = recovery();
+  Recovery forced = recovery(2, true);
+  for (const std::int32_t node : {1, 2, 3}) {
+    SealAnswer emptied = answer(node, 4, whole(0));
+    emptied.in_doubt = emptied.emptied = true;
+    EXPECT_FALSE(r.answered(emptied, at(1)).offer) << node;
+    (void)forced.answered(emptied, at(1));
+  }
+  EXPECT_FALSE(r.tick(at(3'600'000)).offer);
+  EXPECT_NE(r.why().find("2 lost its log to damage"), std::string::npos) << r.why();
+  EXPECT_TRUE(forced.tick(at(3'600'000)).offer) << "somebody has decided it";
+  Recovery one_left = recovery();
+  for (const std::int32_t node : {1, 2, 3}) {
+    SealAnswer each = answer(node, 4, whole(node == 3 ? 12 : 0));
+    each.in_doubt = each.emptied = node != 3;
+    (void)one_left.answered(each, at(1));
+  }
+  EXPECT_EQ(one_left.start(), Offset(12));
+}
+
 TEST(Recovery, from_what_there_is_takes_no_records_that_were_never_committed) {
   Recovery r = recovery();
   SealAnswer stale = answer(1, 4, log(30, {run(2, 0), run(3, 6)}));
