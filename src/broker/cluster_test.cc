@@ -348,6 +348,20 @@ TEST_F(ClusterOfBrokersTest,
     co_await sent.join();
     done = true;
   });
+  std::vector<KafkaError> read;
+  machine(first).spawn([&]() -> io::Task<void> {
+    std::int64_t next = 0;
+    while (!over) {
+      std::vector<FetchItem> wanted(1);
+      wanted[0].target = {"t", 0};
+      wanted[0].offset = next;
+      wanted[0].max_bytes = 1 << 20;
+      FetchBounds bounds{.min_bytes = 1, .deadline = io::Shard::current().now() + 20ms};
+      auto out = co_await at(first).broker->fetch(std::move(wanted), std::move(bounds));
+      read.push_back(out.front().error);
+      next = std::max(next, out.front().high_watermark);
+    }
+  });
   for (const char* quorum : {"3", "1"}) {
     ASSERT_EQ(
         run(3,
@@ -365,6 +379,8 @@ TEST_F(ClusterOfBrokersTest,
   ASSERT_TRUE(sim_.run_until([&] { return done; }, 20s));
   ASSERT_EQ(current()->leader, NodeId(first));
   EXPECT_GE(current()->epoch.value, before.value + 2);
+  EXPECT_GT(read.size(), 100u);
+  EXPECT_EQ(std::ranges::count(read, KafkaError::kNone), std::ssize(read));
   ASSERT_EQ(told.size(), count);
   for (std::size_t i = 0; i < count; ++i) {
     EXPECT_EQ(told[i].error, KafkaError::kNone) << i << ": " << told[i].message;

@@ -226,14 +226,13 @@ std::vector<std::pair<PartitionId, NodeId>> Seats::advance(const catalog::Catalo
 }
 
 bool Seats::is_led_elsewhere(const PartitionId& id, const catalog::Catalog& state) const {
-  constexpr std::uint32_t kOften = 3;
   const catalog::Partition* partition = state.partition(id);
   if (partition == nullptr || !partition->current) return false;
   const Epoch current = partition->current->epoch;
   const bool settled = partition->highest_proposed == current;
   const NodeId by = settled ? partition->current->leader : partition->candidate;
   if (by == ways_.self.node || !ways_.wire->connected(by)) return false;
-  return settled || partition->highest_proposed.value - current.value >= kOften;
+  return settled || catalog::is_stuck(*partition);
 }
 
 bool Seats::can_be_spared(const PartitionId& id, const catalog::Catalog& state, Instant now) const {

@@ -476,6 +476,11 @@ std::expected<ShardBroker::Readable, KafkaError> ShardBroker::readable(const Par
     const Epoch epoch = replica.epoch();
     return Readable{std::move(*found), epoch, std::nullopt};
   }
+  // Its next epoch is about to begin, and nothing is cut for it.
+  if (replica.participant()->between_terms() && !PYRALOG_PLANT("broker.read_nothing_between_terms")) {
+    const Epoch last = replica.participant()->last_term();
+    return Readable{std::move(*found), last, std::nullopt};
+  }
   if (follows_too) {
     if (const auto followed = replica.participant()->followed(io::Shard::current().now())) {
       return Readable{std::move(*found), followed->epoch, followed->committed};

@@ -6,19 +6,17 @@
 #include "base/plant.h"
 #include "broker/shard_broker.h"
 #include "log/segment.h"
+#include "log/set_aside.h"
 #include "observe/log.h"
 
 namespace pyralog::broker {
 
 namespace {
 
-constexpr std::string_view kDamaged = ".damaged";
-
-/// Of "PARTITION.damaged" or "PARTITION.2.damaged".
 std::optional<PartitionId> partition_set_aside(std::string_view name) {
-  if (!name.ends_with(kDamaged)) return std::nullopt;
-  name.remove_suffix(kDamaged.size());
-  auto id = parse_partition_id(name.substr(0, name.find('.')));
+  const auto path = log::path_of_damaged(name);
+  if (!path) return std::nullopt;
+  auto id = parse_partition_id(*path);
   return id ? std::optional(*id) : std::nullopt;
 }
 

@@ -212,13 +212,17 @@ std::optional<NextReplicas> replicas_for_candidate(const Partition& partition, N
   return NextReplicas{now, partition.current->write_quorum};
 }
 
+bool is_stuck(const Partition& partition) {
+  constexpr std::uint32_t kOften = 3;
+  if (!partition.current) return false;
+  return partition.highest_proposed.value - partition.current->epoch.value >= kOften;
+}
+
 std::optional<NextReplicas> replicas_for_candidate(const Partition& partition, NodeId candidate,
                                                    std::int32_t min_insync,
                                                    const std::set<NodeId>& reached) {
-  constexpr std::uint32_t kOften = 3;
   auto next = replicas_for_candidate(partition, candidate, min_insync);
-  if (!next || partition.target.empty() || !partition.current) return next;
-  if (partition.highest_proposed.value - partition.current->epoch.value < kOften) return next;
+  if (!next || partition.target.empty() || !is_stuck(partition)) return next;
   const auto is_reached = [&](NodeId each) { return each == candidate || reached.contains(each); };
   const auto count = std::ranges::count_if(next->nodes, is_reached);
   if (static_cast<std::size_t>(count) >= next->write_quorum) return next;

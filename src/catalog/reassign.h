@@ -68,7 +68,9 @@ struct Keeping {
 [[nodiscard]] std::optional<NextReplicas> replicas_for_candidate(const Partition& partition,
                                                                  NodeId candidate,
                                                                  std::int32_t min_insync);
-/// The same of a partition that is to move, and that was asked for often without getting so far: if too
+/// Whether candidates were proposed again and again since the current epoch, and none got so far.
+[[nodiscard]] bool is_stuck(const Partition& partition);
+/// The same of a partition that is to move and is stuck: if too
 /// few of those can be `reached`, the ones that can, and new ones in the place of the others, which get
 /// all records before anybody is served.
 [[nodiscard]] std::optional<NextReplicas> replicas_for_candidate(const Partition& partition,

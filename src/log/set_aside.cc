@@ -12,12 +12,10 @@ namespace pyralog::log {
 
 namespace {
 constexpr std::size_t kCopyBytes = 1u << 20;
-}  // namespace
-
-namespace {
+constexpr std::string_view kDamaged = ".damaged";
 
 std::string damaged_name(const std::string& path, int n) {
-  return n == 1 ? path + ".damaged" : fmt::format("{}.{}.damaged", path, n);
+  return n == 1 ? fmt::format("{}{}", path, kDamaged) : fmt::format("{}.{}{}", path, n, kDamaged);
 }
 
 /// Calls `piece` with what `from` holds from `position` on, a piece at a time, until it returns false.
@@ -64,6 +62,14 @@ io::Task<Result<void>> copy_to(std::shared_ptr<io::File> to, std::shared_ptr<io:
 }
 
 }  // namespace
+
+std::optional<std::string_view> path_of_damaged(std::string_view name) {
+  if (!name.ends_with(kDamaged)) return std::nullopt;
+  name.remove_suffix(kDamaged.size());
+  const std::size_t digits = name.find_last_not_of("0123456789");
+  const bool numbered = digits != name.npos && digits + 1 < name.size() && name[digits] == '.';
+  return numbered ? name.substr(0, digits) : name;
+}
 
 io::Task<Result<std::string>> free_damaged_name(io::Disk& disk, std::string path) {
   for (int n = 1;; ++n) {

@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "io/disk.h"
@@ -14,6 +16,9 @@ namespace pyralog::log {
 
 /// "PATH.damaged", or with a number where an earlier one is there.
 [[nodiscard]] io::Task<Result<std::string>> free_damaged_name(io::Disk& disk, std::string path);
+
+/// PATH of a name that it gives; nullopt: it is none.
+[[nodiscard]] std::optional<std::string_view> path_of_damaged(std::string_view name);
 
 /// A copy of what `from` holds from `position` on, under a free name that begins with `path`; one that an
 /// earlier try has made is not made again. Its bytes are durable, its name is not before the directory is

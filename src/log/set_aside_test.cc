@@ -123,5 +123,14 @@ TEST_F(SetAside, segments_behind_the_end_of_a_log_are_kept_of_each_incident) {
   EXPECT_EQ(node_.disk().peek(path + ".damaged")->back(), 1) << "the first one still";
 }
 
+TEST(SetAsideNames, say_of_what_they_are) {
+  EXPECT_EQ(path_of_damaged("ab-0.damaged"), "ab-0");
+  EXPECT_EQ(path_of_damaged("ab-0.12.damaged"), "ab-0");
+  EXPECT_EQ(path_of_damaged("ab-0.log.damaged"), "ab-0.log");
+  EXPECT_EQ(path_of_damaged("ab-0"), std::nullopt);
+  EXPECT_EQ(path_of_damaged(".damaged"), "");
+  EXPECT_EQ(path_of_damaged("12.damaged"), "12");
+}
+
 }  // namespace
 }  // namespace pyralog::log

@@ -202,12 +202,15 @@ void Raft::tick() {
       return;
     }
   }
-  if (since_heartbeat_ >= options_.heartbeat_ticks) send_heartbeats();
+  // Who reads waits for the next one.
+  const bool asked = !reads_.empty() && reads_.back().round > round_;
+  if (asked || since_heartbeat_ >= options_.heartbeat_ticks) send_heartbeats();
 }
 
 unsigned Raft::idle_ticks() const {
   const auto before = [](unsigned due, unsigned now) { return due > now ? due - now - 1 : 0U; };
   if (role_ != Role::kLeader) return before(timeout_, elapsed_);
+  if (!reads_.empty() && reads_.back().round > round_) return 0;
   return std::min(before(options_.heartbeat_ticks, since_heartbeat_),
                   before(options_.election_ticks, elapsed_));
 }

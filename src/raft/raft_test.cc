@@ -226,6 +226,11 @@ TEST_F(RaftTest, ticks_that_are_idle_say_nothing_and_the_next_does) {
     if (idle > 0) EXPECT_LE(idle, 3U);
   }
   EXPECT_EQ(at(1).role(), Role::kLeader) << "the others were heard in time";
+  while (at(1).idle_ticks() == 0) tick();
+  at(1).read(7);
+  EXPECT_EQ(at(1).idle_ticks(), 0U);
+  tick();
+  EXPECT_TRUE(member(1).reads.contains(7)) << "who reads does not wait for the heartbeat";
   for (int i = 0; i < 20; ++i) {
     const unsigned idle = at(2).idle_ticks();
     ASSERT_GE(idle + 1, options_.election_ticks);

@@ -441,7 +441,8 @@ void Participant::settle() {
   // After what is committed: who serves from now on serves that.
   if (leads() && told_leads_ != leading_->term().epoch) {
     told_leads_ = leading_->term().epoch;
-    if (tenure_.value == 0) tenure_ = *told_leads_;
+    last_term_ = *told_leads_;
+    if (tenure_.value == 0) tenure_ = last_term_;
     host_.leads(*told_leads_);
   }
   wake_feeders_.wake_all();

@@ -142,6 +142,8 @@ class Participant {
   /// The first of the epochs that this node has led one after the other, or is about to, with nobody else
   /// in between and nothing cut: what it took in any of them stands. 0 = there is no such.
   [[nodiscard]] Epoch tenure() const { return tenure_; }
+  /// The last of them that it has led. What was committed in it may be read until the next begins.
+  [[nodiscard]] Epoch last_term() const { return last_term_; }
   /// It has ended to lead only to lead again, in the epoch that it asks for now.
   [[nodiscard]] bool between_terms() const { return tenure_.value != 0 && !leads(); }
   /// False: fewer than W replicas have been heard of lately.
@@ -279,6 +281,7 @@ class Participant {
   bool cut_off_ = false;
   std::optional<Epoch> told_leads_;
   Epoch tenure_;
+  Epoch last_term_;
   io::WaitList confirmed_;
   io::WaitList wake_feeders_;
   io::WaitList wake_recovery_;
