@@ -176,6 +176,35 @@ TEST_F(DamageTest, where_all_are_damaged_at_once_nothing_of_it_is_thrown_away) {
   EXPECT_FALSE(write("t", "as if nothing had been there", 5s)) << "though all were started again";
 }
 
+TEST_F(DamageTest, what_was_set_aside_stays_if_the_partition_went_on_without_it) {
+  start_all();
+  fill();
+  ASSERT_EQ(run(1,
+                [this]() -> io::Task<KafkaError> {
+                  std::vector<catalog::AlterSetting> changes;
+                  changes.push_back(
+                      {"unclean.leader.election.enable", catalog::AlterOp::kSet, "true"});
+                  co_return (co_await at(1).broker->alter_topic("t", std::move(changes), false))
+                      .error;
+                }),
+            KafkaError::kNone);
+  sim_.run_for(2s);
+  for (std::int32_t i = 1; i <= kNodes; ++i) kill(i, true);
+  for (std::int32_t i = 1; i <= kNodes; ++i) {
+    damage(i, 300 + 3'200 * static_cast<std::uint64_t>(i - 1));
+  }
+  for (std::int32_t i = 1; i <= kNodes; ++i) start(i);
+  ASSERT_TRUE(up({1, 2, 3}));
+  EXPECT_TRUE(write("t", "without what was there", 180s));
+  ASSERT_TRUE(even("t", 60s));
+  sim_.run_for(60s);
+  const bool all = read("t").size() > all_.size();
+  for (std::int32_t i = 1; i <= kNodes && !all; ++i) {
+    EXPECT_TRUE(machine(i).disk().has(kept())) << i;
+  }
+  EXPECT_FALSE(all) << "nothing was lost, so this test shows nothing";
+}
+
 TEST_F(DamageTest, a_leader_goes_on_with_what_is_sound_while_another_is_down) {
   options_.producer_snapshot_interval = 1s;
   start_all();

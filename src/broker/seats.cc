@@ -29,10 +29,13 @@ bool Seats::hosts(const catalog::Partition& partition) const {
              partition.current->replicas.end();
 }
 
+replica::Promise Seats::promised(const PartitionId& id) const {
+  const auto known = ways_.promises.find(id);
+  return known == ways_.promises.end() ? replica::Promise() : known->second;
+}
+
 io::Task<Result<void>> Seats::doubt(PartitionId id, bool emptied) {
-  replica::Promise promise;
-  if (const auto known = ways_.promises.find(id); known != ways_.promises.end())
-    promise = known->second;
+  replica::Promise promise = promised(id);
   if (promise.in_doubt && promise.emptied >= emptied) co_return Result<void>{};
   promise.in_doubt = true;
   promise.emptied = promise.emptied || emptied;
@@ -243,7 +246,13 @@ bool Seats::can_be_spared(const PartitionId& id, const catalog::Catalog& state, 
   if (partition->highest_proposed != current.epoch) return false;
   if (current.replicas.size() <= current.write_quorum) return false;
   const replica::Participant& participant = *at->second->replica->participant();
-  if (!participant.leads()) return participant.followed(now).has_value();
+  if (!participant.leads()) {
+    const auto others = std::ranges::count_if(current.replicas, [&](const catalog::Replica& each) {
+      return each.node != ways_.self.node && ways_.wire->connected(each.node);
+    });
+    return participant.followed(now).has_value() &&
+           static_cast<std::size_t>(others) >= current.write_quorum;
+  }
   if (participant.epoch() != current.epoch) return false;
   const std::vector<NodeId> in_sync = participant.leading()->in_sync(now);
   // Who has gone is in sync for as long as a lag may last.

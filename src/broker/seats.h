@@ -53,6 +53,8 @@ class Seats {
   [[nodiscard]] bool hosts(const catalog::Partition& partition) const;
   /// Keeps durably that acknowledged records may be missing of a partition that could not be
   /// opened.
+  /// What a replica that is not open has promised.
+  [[nodiscard]] replica::Promise promised(const PartitionId& id) const;
   [[nodiscard]] io::Task<Result<void>> doubt(PartitionId id, bool emptied = false);
   /// Makes a replica that was just opened part of its set. `doubt`: why acknowledged records may be
   /// missing; durable before the replica says anything. `fresh`: it was made while this node ran.

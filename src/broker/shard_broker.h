@@ -157,7 +157,12 @@ class ShardBroker {
   /// What was set aside, by this start or an earlier one, goes once the replica is whole again.
   io::Task<void> find_set_aside();
   io::Task<void> remove_set_aside();
-  [[nodiscard]] io::Task<bool> is_needless(PartitionId id, std::string path) const;
+  struct SetAside {
+    std::string path;
+    Epoch lossy;        ///< Promise::lossy before it; 0 if that is not known
+    bool told = false;  ///< that it stays
+  };
+  [[nodiscard]] io::Task<bool> is_needless(PartitionId id, SetAside copy) const;
   /// Says why a partition is offline, unless it was the last thing said.
   void tell_offline(const PartitionId& id, const Hosted& hosted) const;
   void try_later(const PartitionId& id);
@@ -195,7 +200,7 @@ class ShardBroker {
     Instant due;
   };
   std::map<PartitionId, Mending> mending_;
-  std::map<PartitionId, std::vector<std::string>> set_aside_;  ///< paths
+  std::map<PartitionId, std::vector<SetAside>> set_aside_;
   io::Turn changing_;  ///< one at a time changes which partitions there are
   struct Lost {
     Offset from;

@@ -63,11 +63,12 @@ io::Task<Result<void>> ShardBroker::make_anew(PartitionId id) {
   const catalog::TopicPtr topic = catalog_->topic(id.topic);
   if (topic == nullptr) co_return Result<void>{};
   const std::string why = hosted_.at(id).failed->message;
+  const Epoch lossy = seats_->promised(id).lossy;
   // Before anything goes: from now on it counts for nothing that was acknowledged.
   if (!PYRALOG_PLANT("broker.mend_without_doubt")) PYRALOG_CO_TRY(co_await seats_->doubt(id, true));
   if (snapshots_.erase(id) > 0) PYRALOG_CO_TRY(co_await store_snapshots());
   PYRALOG_CO_ASSIGN(std::string kept, co_await logs_->set_aside(id));
-  set_aside_[id].push_back(kept);
+  set_aside_[id].push_back({kept, lossy});
   co_await open_partition(topic, id.partition);
   observe::log_warn("broker.damaged_partition_made_anew",
                     {{"partition", hosted_.at(id).name}, {"reason", why}, {"kept", kept}});
@@ -80,7 +81,7 @@ io::Task<void> ShardBroker::find_set_aside() {
   if (!entries) co_return;
   for (const auto& entry : *entries) {
     const auto id = entry.is_directory ? partition_set_aside(entry.name) : std::nullopt;
-    if (id && mine(*id)) set_aside_[*id].push_back(options_.data_dir + "/" + entry.name);
+    if (id && mine(*id)) set_aside_[*id].push_back({options_.data_dir + "/" + entry.name, Epoch(0)});
   }
 }
 
@@ -91,20 +92,27 @@ io::Task<void> ShardBroker::remove_set_aside() {
     if (!hosted_.contains(id) || seats_->has_all(id, now)) whole.push_back(id);
   }
   for (const PartitionId& id : whole) {
-    for (const std::string& path : std::exchange(set_aside_[id], {})) {
-      if (co_await is_needless(id, path) && co_await io::Shard::current().disk().remove_tree(path)) {
-        observe::log_info("broker.damaged_copy_removed", {{"path", path}});
-      } else {
-        set_aside_[id].push_back(path);
+    for (SetAside& copy : std::exchange(set_aside_[id], {})) {
+      if (!co_await is_needless(id, copy)) {
+        if (!std::exchange(copy.told, true)) {
+          observe::log_warn("broker.damaged_copy_kept", {{"path", copy.path}});
+        }
+      } else if (co_await io::Shard::current().disk().remove_tree(copy.path)) {
+        observe::log_info("broker.damaged_copy_removed", {{"path", copy.path}});
+        continue;
       }
+      set_aside_[id].push_back(std::move(copy));
     }
     if (set_aside_[id].empty()) set_aside_.erase(id);
   }
 }
 
-/// Whether the log that is there now goes as far as what was set aside, as far as its names tell.
-io::Task<bool> ShardBroker::is_needless(PartitionId id, std::string path) const {
-  const auto files = co_await io::Shard::current().disk().list(path);
+/// Whether all that was acknowledged and lies in what was set aside is in the log that is there now:
+/// no epoch has begun without some of what was committed since, and it goes as far, as far as the
+/// names of files tell.
+io::Task<bool> ShardBroker::is_needless(PartitionId id, SetAside copy) const {
+  if (PYRALOG_PLANT("broker.remove_what_may_be_needed")) co_return true;
+  const auto files = co_await io::Shard::current().disk().list(copy.path);
   if (!files) co_return false;
   Offset last;
   for (const auto& file : *files) {
@@ -113,7 +121,9 @@ io::Task<bool> ShardBroker::is_needless(PartitionId id, std::string path) const 
   const auto hosted = hosted_.find(id);
   if (hosted == hosted_.end()) co_return true;
   replica::Replica* replica = hosted->second.replica.get();
-  co_return replica != nullptr && replica->log().end_offset() >= last;
+  if (replica == nullptr || replica->participant() == nullptr) co_return false;
+  const Epoch lossy = replica->participant()->following().promise().lossy;
+  co_return lossy <= copy.lossy && replica->log().end_offset() >= last;
 }
 
 }  // namespace pyralog::broker

@@ -231,26 +231,30 @@ io::Task<void> MultiRaft::run() {
 }
 
 void MultiRaft::catch_up() {
-  const Duration since = io::Shard::current().now() - ticked_;
-  const auto passed = std::min<std::int64_t>(idle_, since / options_.tick);
-  if (passed <= 0) return;
+  const Instant now = io::Shard::current().now();
+  const Duration since = now - ticked_;
+  if (idle_ == 0 || since < options_.tick) return;
+  // A node that was held up has missed what others sent as well: it counts one tick, however late,
+  // so that it reads what has come before it thinks that nobody leads.
+  const bool held_up = since >= options_.tick * (idle_ + 2);
+  const std::int64_t passed =
+      held_up ? 1 : std::min<std::int64_t>(idle_, since / options_.tick);
   for (auto& [id, each] : groups_) {
     for (std::int64_t i = 0; i < passed; ++i) each.raft->tick();
   }
-  ticked_ = ticked_ + options_.tick * passed;
+  ticked_ = held_up ? now : ticked_ + options_.tick * passed;
   idle_ -= static_cast<unsigned>(passed);
+  idled_ = true;
 }
 
 void MultiRaft::tick_if_due() {
-  const Instant now = io::Shard::current().now();
-  const bool had_some = idle_ > 0;
   catch_up();
+  const Instant now = io::Shard::current().now();
   if (idle_ > 0 || now < ticked_ + options_.tick) return;
-  // A node that was held up has missed what others sent as well: one tick, however late, and not
-  // right behind idle ones, so that it reads what has come before it thinks that nobody leads.
+  // Not right behind idle ones: what has come meanwhile is read first.
   const bool late = now - ticked_ >= 2 * options_.tick;
   ticked_ = now;
-  if (had_some && late) return;
+  if (std::exchange(idled_, false) && late) return;
   for (auto& [id, each] : groups_) {
     each.raft->tick();
     if (no_space_ && !PYRALOG_PLANT("multiraft.lead_on_a_full_disk")) hand_over(each);
@@ -534,6 +538,7 @@ io::Task<void> MultiRaft::sync_loop() {
       break;
     }
     ++stats_.syncs;
+    catch_up();
     complete();
     wake();
   }

@@ -264,6 +264,7 @@ class MultiRaft {
   bool no_space_ = false;
   Instant ticked_{};    ///< when the last tick was due
   unsigned idle_ = 0;   ///< ticks after that which do nothing but count
+  bool idled_ = false;  ///< idle ones were the last
   bool woken_ = false;
   bool stopping_ = false;
   bool syncing_ = false;

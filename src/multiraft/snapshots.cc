@@ -91,6 +91,7 @@ io::Task<void> MultiRaft::rewrite() {
   co_await io::yield();
   if (!stopping_ && !dead_) {
     auto rewritten = co_await journal_->rewrite([this]() -> std::optional<std::vector<Bytes>> {
+      catch_up();
       turn();  // the core then has nothing that was not handed out to be stored
       // A machine that was stopped within what it was given is as of no entry that the core knows.
       if (dead_ && !PYRALOG_PLANT("multiraft.rewrite_when_dead")) return std::nullopt;

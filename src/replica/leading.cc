@@ -156,6 +156,7 @@ void Leading::held(Peer& peer, const AppendReply& reply, Instant now) {
   Follower& known = peer.known;
   known.heard = now;
   peer.unanswered = 0;
+  peer.not_before.reset();
   if (!known.contiguous) forget_flights(peer, reply.log_end);
   known.contiguous = true;
   peer.stalled = false;
@@ -195,6 +196,7 @@ void Leading::link_up(NodeId node, Instant now) {
   if (peer == nullptr) return;
   peer->known.linked = true;
   peer->quiet_until = now;
+  peer->not_before.reset();
   // What it was told may have been another life of it.
   if (!PYRALOG_PLANT("replica.ask_nothing_over_a_new_link")) peer->told.reset();
 }
@@ -213,9 +215,12 @@ void Leading::link_heard(NodeId node, Instant now) {
   if (peer != nullptr && peer->known.linked) peer->link_heard = now;
 }
 
-void Leading::lost(NodeId node) {
+void Leading::lost(NodeId node, Instant now) {
   Peer* peer = find(node);
   if (peer == nullptr) return;
+  // Its replica may be closed while its node is well: then each answer would be followed by the
+  // next question.
+  if (!PYRALOG_PLANT("replica.ask_at_once_who_refuses")) peer->not_before = now + pause(*peer);
   peer->asked = peer->answered;
   if (peer->known.contiguous) forget_flights(*peer, peer->known.log_end);
 }
@@ -223,6 +228,8 @@ void Leading::lost(NodeId node) {
 std::optional<Leading::Sending> Leading::next(NodeId node, Instant now) {
   Peer* peer = find(node);
   if (peer == nullptr || fenced_ || !peer->known.linked) return std::nullopt;
+  if (peer->not_before && now < *peer->not_before) return std::nullopt;
+  peer->not_before.reset();
   const bool contiguous = peer->known.contiguous;
   if (contiguous && !peer->flights.empty() &&
       peer->flights.front().at + options_.lost_after <= now) {
@@ -285,6 +292,12 @@ std::vector<std::pair<NodeId, Append>> Leading::heartbeats() const {
   return out;
 }
 
+Duration Leading::pause(Peer& peer) const {
+  constexpr unsigned kMostDoublings = 10;
+  return std::min(options_.resend,
+                  options_.first_resend * (1u << std::min(peer.unanswered++, kMostDoublings)));
+}
+
 void Leading::sent(NodeId node, const Append& message, std::uint64_t bytes, Instant now) {
   Peer* peer = find(node);
   if (peer == nullptr) return;
@@ -296,10 +309,7 @@ void Leading::sent(NodeId node, const Append& message, std::uint64_t bytes, Inst
   if (peer->known.contiguous) {
     peer->quiet_until = now + options_.heartbeat;
   } else {
-    constexpr unsigned kMostDoublings = 10;
-    const Duration soon =
-        options_.first_resend * (1u << std::min(peer->unanswered++, kMostDoublings));
-    peer->quiet_until = now + std::min(options_.resend, soon);
+    peer->quiet_until = now + pause(*peer);
   }
   // What came meanwhile may have moved it: then these records count for nothing.
   if (message.end == message.base || !peer->known.contiguous || message.base != peer->next) return;
@@ -311,6 +321,7 @@ void Leading::sent(NodeId node, const Append& message, std::uint64_t bytes, Inst
 Instant Leading::wake_at(NodeId node) const {
   const Peer* peer = find(node);
   if (peer == nullptr || fenced_ || !peer->known.linked) return Instant::never();
+  if (peer->not_before) return *peer->not_before;
   if (idle(*peer)) return Instant::never();
   Instant at = peer->quiet_until;
   if (!peer->flights.empty()) at = std::min(at, peer->flights.front().at + options_.lost_after);

@@ -82,7 +82,7 @@ class Leading {
   /// Its link is up: what it said last holds, as long as it answers a heartbeat now and then.
   void link_heard(NodeId node, Instant now);
   /// What was sent to it did not arrive.
-  void lost(NodeId node);
+  void lost(NodeId node, Instant now);
 
   /// What to send to `node` now, or nothing. `sent` must follow before the next call.
   [[nodiscard]] std::optional<Sending> next(NodeId node, Instant now);
@@ -141,6 +141,7 @@ class Leading {
     std::uint64_t flying = 0;    ///< bytes
     std::optional<Offset> told;  ///< the high watermark that it was last sent
     Instant quiet_until;         ///< for questions
+    std::optional<Instant> not_before;  ///< for anything: it has just refused something
     std::uint64_t asked = 0;     ///< see `ask`: the newest that was sent to it,
     Instant asked_at;
     std::uint64_t answered = 0;  ///< and that it has answered
@@ -154,6 +155,8 @@ class Leading {
     Instant rewound_until;
   };
 
+  /// For how long it is left alone that has not answered; longer each time.
+  [[nodiscard]] Duration pause(Peer& peer) const;
   /// Whether nothing is to be sent to it, asked of it, or on its way.
   [[nodiscard]] bool idle(const Peer& peer) const;
   /// Whether it has said of all that it has that it is stable. Else it is asked soon: what it says

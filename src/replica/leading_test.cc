@@ -196,9 +196,28 @@ TEST(Leading, what_was_lost_is_sent_again_once) {
   l.received(gap, at(3));
   const auto next = l.next(NodeId(2), at(3));
   EXPECT_TRUE(!next || next->max_bytes == 0) << "each message behind the lost one is refused";
-  l.lost(NodeId(2));
-  EXPECT_EQ(send(l, 2, 10, at(4)).base, Offset(11)) << "said to be lost";
+  l.lost(NodeId(2), at(3));
+  EXPECT_EQ(send(l, 2, 10, at(13)).base, Offset(11)) << "said to be lost";
   EXPECT_EQ(send(l, 2, 10, at(10'100)).base, Offset(11)) << "nobody says so";
+}
+
+TEST(Leading, who_refuses_is_not_asked_again_at_once) {
+  Leading l = active();
+  (void)l.ask();
+  std::int64_t now = 0;
+  for (const std::int64_t pause : {10, 20, 40, 80, 160, 320, 500, 500}) {
+    (void)send(l, 2, 0, at(now));
+    l.lost(NodeId(2), at(now));
+    EXPECT_FALSE(l.next(NodeId(2), at(now + pause - 1)));
+    EXPECT_EQ(l.wake_at(NodeId(2)), at(now + pause));
+    now += pause;
+  }
+  l.appended(Offset(12), at(now));
+  (void)send(l, 2, 0, at(now));
+  l.lost(NodeId(2), at(now));
+  EXPECT_FALSE(l.next(NodeId(2), at(now + 1))) << "nor sent records";
+  l.received(held(2, 10, 10), at(now + 2));
+  EXPECT_TRUE(l.next(NodeId(2), at(now + 2))) << "it is back";
 }
 
 TEST(Leading, one_message_at_a_time_goes_to_who_does_not_answer) {

@@ -699,7 +699,8 @@ io::Task<void> Participant::send(NodeId node, Append message, Wire::Records reco
     observe::log_error("replica.cannot_be_sent",
                        {{"partition", options_.name}, {"reason", reply.error().message}});
   }
-  wire_.connected(node) ? to->lost(node) : to->link_down(node);
+  wire_.connected(node) ? to->lost(node, io::Shard::current().now())
+                         : to->link_down(node);
   settle();
 }
 

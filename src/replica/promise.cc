@@ -7,7 +7,7 @@ namespace pyralog::replica {
 namespace {
 
 constexpr std::uint8_t kVersion = 1;
-constexpr std::uint8_t kEmptied = 2;  ///< only then, so that older builds read the others
+constexpr std::uint8_t kEmptied = 2;  ///< a build that does not know it opens no journal with one
 
 }  // namespace
 

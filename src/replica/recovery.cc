@@ -197,7 +197,7 @@ const SealAnswer* Recovery::choose(Instant now) {
   bool any_log = PYRALOG_PLANT("replica.begin_with_nothing");
   for (const auto& [node, answer] : answers_) {
     counted += counts(answer) ? 1U : 0U;
-    any_log = any_log || !answer.emptied || answer.log.end() > answer.log.start();
+    any_log = any_log || !answer.emptied;
   }
   for (const catalog::Replica& replica : before_->replicas) {
     all = all && answer_of(replica) != nullptr;
@@ -206,7 +206,7 @@ const SealAnswer* Recovery::choose(Instant now) {
   if (counted >= needed) {
     if (const SealAnswer* best = greatest_counted()) return best;
   } else if (all && any_log) {
-    // Where all have set aside what they had, it lies there for somebody to put back.
+    // Where all have set aside what they had, it lies there for somebody to decide.
     return greatest_known("all replicas answered, and only " + std::to_string(counted) + " of " +
                           std::to_string(needed) + " are sure to have all they acknowledged");
   }

@@ -47,6 +47,7 @@ class Replica::Seat final : public Participant::Host {
   void tenure_ended() override {
     of_.committed_.wake_all();
     of_.next_term_.wake_all();
+    of_.wake_watchers();
   }
   io::Task<Result<void>> activate(catalog::EpochActivation activation,
                                   std::optional<Recovery::Loss> loss) override {
