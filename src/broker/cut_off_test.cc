@@ -166,6 +166,22 @@ TEST_F(CutOffTest, who_cannot_reach_the_leader_of_the_metadata_soon_hears_that_a
 
 class CutOffGroupsTest : public CutOffTest {
  protected:
+  /// Who coordinates the group, which has committed 1; 0 = nobody.
+  std::int32_t coordinator() {
+    begin();
+    EXPECT_EQ(run(leader_,
+                  [this]() -> io::Task<KafkaError> {
+                    co_return (co_await at(leader_).broker->ensure_offsets_topic()).error;
+                  }),
+              KafkaError::kNone);
+    EXPECT_EQ(commit("g", 1), KafkaError::kNone);
+    std::int32_t found = 0;
+    for (std::int32_t i = 1; i <= kNodes; ++i) {
+      if (commit_at(i, 1) == KafkaError::kNone) found = i;
+    }
+    sim_.run_for(2s);
+    return found;
+  }
   KafkaError commit_at(std::int32_t i, std::int64_t offset) {
     return run(i, [=, this]() -> io::Task<KafkaError> {
       group::CommitRequest request;
@@ -205,19 +221,8 @@ class CutOffGroupsTest : public CutOffTest {
 };
 
 TEST_F(CutOffGroupsTest, what_is_stored_waits_for_its_replicas_though_all_are_cut_off) {
-  begin();
-  ASSERT_EQ(run(leader_,
-                [this]() -> io::Task<KafkaError> {
-                  co_return (co_await at(leader_).broker->ensure_offsets_topic()).error;
-                }),
-            KafkaError::kNone);
-  ASSERT_EQ(commit("g", 1), KafkaError::kNone);
-  std::int32_t by = 0;
-  for (std::int32_t i = 1; i <= kNodes; ++i) {
-    if (commit_at(i, 1) == KafkaError::kNone) by = i;
-  }
+  const std::int32_t by = coordinator();
   ASSERT_NE(by, 0);
-  sim_.run_for(2s);
   auto stored = std::make_shared<std::optional<KafkaError>>();
   machine(by).spawn([this, by, stored]() -> io::Task<void> {
     group::CommitRequest request;
@@ -240,19 +245,8 @@ TEST_F(CutOffGroupsTest, what_is_stored_waits_for_its_replicas_though_all_are_cu
 }
 
 TEST_F(CutOffGroupsTest, a_coordinator_says_nothing_once_another_one_may_have_begun) {
-  begin();
-  ASSERT_EQ(run(leader_,
-                [this]() -> io::Task<KafkaError> {
-                  co_return (co_await at(leader_).broker->ensure_offsets_topic()).error;
-                }),
-            KafkaError::kNone);
-  ASSERT_EQ(commit("g", 1), KafkaError::kNone);
-  std::int32_t old = 0;
-  for (std::int32_t i = 1; i <= kNodes; ++i) {
-    if (commit_at(i, 1) == KafkaError::kNone) old = i;
-  }
+  const std::int32_t old = coordinator();
   ASSERT_NE(old, 0);
-  sim_.run_for(2s);
   auto said = std::make_shared<std::vector<Said>>();
   machine(old).spawn(
       [this, old, said] { return listen(old, said, io::Shard::current().now() + 10s); });

@@ -26,6 +26,17 @@ class DamageTest : public ClusterOfBrokersTest {
     start(i);
     ASSERT_TRUE(up({i})) << at(i).refused;
   }
+  /// Who led when it was killed, and has started again with a batch that is damaged.
+  std::int32_t damaged_leader() {
+    start_all();
+    fill();
+    const std::int32_t led = wait_leader("t");
+    kill(led);
+    damage(led);
+    restart(led);
+    EXPECT_TRUE(even("t"));
+    return led;
+  }
   std::int32_t other_than(std::int32_t a, std::int32_t b = 0) {
     for (std::int32_t i = 1; i <= kNodes; ++i) {
       if (i != a && i != b) return i;
@@ -75,13 +86,7 @@ TEST_F(DamageTest, a_reader_that_meets_it_is_served_by_others_and_it_is_made_ane
 TEST_F(DamageTest, the_scrubber_finds_it_before_a_reader_does) {
   options_.producer_snapshot_interval = 1s;
   options_.scrub_interval = 20s;
-  start_all();
-  fill();
-  const std::int32_t led = wait_leader("t");
-  kill(led);
-  damage(led);
-  restart(led);
-  ASSERT_TRUE(even("t"));
+  const std::int32_t led = damaged_leader();
   ASSERT_TRUE(sim_.run_until([&] { return machine(led).disk().has(kept()); }, 120s));
   ASSERT_TRUE(even("t", 60s));
   EXPECT_TRUE(sim_.run_until([&] { return !machine(led).disk().has(kept()); }, 20s));
@@ -207,13 +212,7 @@ TEST_F(DamageTest, what_was_set_aside_stays_if_the_partition_went_on_without_it)
 
 TEST_F(DamageTest, a_leader_goes_on_with_what_is_sound_while_another_is_down) {
   options_.producer_snapshot_interval = 1s;
-  start_all();
-  fill();
-  const std::int32_t led = wait_leader("t");
-  kill(led);
-  damage(led);
-  restart(led);
-  ASSERT_TRUE(even("t"));
+  const std::int32_t led = damaged_leader();
   sim_.run_for(3s);
   ASSERT_TRUE(lead(led));
   kill(other_than(led));
