@@ -215,7 +215,7 @@ class CutOffGroupsTest : public CutOffTest {
       if (answer && answer->error == KafkaError::kNone) {
         said->push_back({answer->partitions.front().offset, asked});
       }
-      co_await io::sleep_for(5ms);
+      co_await io::sleep_for(5ms);  // of virtual time: how often it is asked
     }
   }
 };

@@ -131,6 +131,7 @@ class Faults {
       const auto late = rule.late;
       const int what = rule.what;
       held.unlock();  // others are not to wait with it
+      // The delay is the fault itself: a disk that is slow to answer this call.
       if (late.count() > 0) std::this_thread::sleep_for(late);
       return what;
     }
